@@ -1,0 +1,1 @@
+"""What is allowed: budget files, units, patterns, verdicts, and updating in place."""

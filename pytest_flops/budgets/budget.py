@@ -1,0 +1,102 @@
+"""What a budget file says, as plain frozen data; `loader.py` makes it, `judge.py` reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_flops.counting.count import FLOPsCount, Quantity
+    from pytest_flops.counting.workload import Workload
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Location:
+    """A place in a file; lines and columns from 1. Prints as `file:line:column`."""
+
+    file: str
+    line: int
+    column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """An upper bound on the FLOPs of one quantity.
+
+    Attributes:
+        quantity: `forward`, `backward`, `optimizer` or `total`.
+        flops: The bound; a count equal to it passes.
+        written: The bound as its author wrote it, e.g. `"16.3 GFLOP"`.
+        pattern: Which components are held to it, each alone; `None` is the whole workload.
+        location: Where it stands; `None` for a limit given in Python.
+    """
+
+    quantity: Quantity
+    flops: int
+    written: str
+    pattern: str | None = None
+    location: Location | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingLimit:
+    """How fast the cost may grow over one dimension.
+
+    Attributes:
+        dimension: The swept dimension, e.g. `"seq_len"`.
+        sizes: The sizes the author named, ascending, at least three.
+        max_exponent: Largest allowed exponent of the total and of every phase; `None` holds only
+            the components.
+        components: Largest allowed exponent by component pattern.
+        location: Where it stands.
+    """
+
+    dimension: str
+    sizes: tuple[int, ...]
+    max_exponent: float | None = None
+    components: Mapping[str, float] = field(default_factory=dict)
+    location: Location | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The exact counts that `--flops-update` wrote: the base of regression.
+
+    Attributes:
+        count: The whole workload.
+        components: By component path; may be empty in a file written by hand.
+        location: Where the `recorded` key stands.
+    """
+
+    count: FLOPsCount
+    components: Mapping[str, FLOPsCount] = field(default_factory=dict)
+    location: Location | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """One named entry of a budget file, or one marker's keywords.
+
+    Attributes:
+        name: The entry's key; of an inline budget, the test's id.
+        workload: What to count; `None` when a test brings its own model.
+        limits: Upper bounds, in the order written.
+        tolerance: How far above `recorded` a count may go, as a fraction (`1%` is 1/100).
+        scaling: Scaling limits, in the order written.
+        recorded: The base of regression, once recorded.
+        location: Where the entry stands; `None` for a budget given in Python.
+    """
+
+    name: str
+    workload: Workload | None = None
+    limits: tuple[Limit, ...] = ()
+    tolerance: Fraction = Fraction(0)
+    scaling: tuple[ScalingLimit, ...] = ()
+    recorded: Recorded | None = None
+    location: Location | None = None

@@ -1,0 +1,58 @@
+"""`Verdict`: one comparison, its outcome and its words; every output reads this one object."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Kind = Literal["limit", "recorded", "scaling", "parity", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was held against what, and whether it passed. Plain types only: it travels as JSON.
+
+    Attributes:
+        kind: `limit` (a written bound), `recorded` (the recorded count plus tolerance), `scaling`
+            (an exponent), `parity` (analytic against metered), or `error`: nothing could be
+            compared, so it cannot pass (a pattern without a match, a count of nothing, ...).
+        passed: Whether the gate lets this through.
+        quantity: `forward`, `backward`, `optimizer` or `total`; `None` for an error.
+        component: The component's path; `None` for the whole workload.
+        actual: What was counted: FLOPs, or an exponent for `scaling`.
+        allowed: The largest value that passes, in the same unit.
+        written: The limit as its author wrote it.
+        pattern: The component pattern that brought this component here.
+        dimension: The swept dimension of a scaling verdict.
+        location: `file:line:column` of the limit.
+        message: For an error, the whole story; otherwise a remark to add, or empty.
+        parts: For a red limit or recorded verdict: what makes up most of the excess or of the
+            cost, as (component path, FLOPs, FLOPs above the recorded count or None) rows, largest
+            first.
+    """
+
+    kind: Kind
+    passed: bool
+    quantity: str | None = None
+    component: str | None = None
+    actual: float | None = None
+    allowed: float | None = None
+    written: str | None = None
+    pattern: str | None = None
+    dimension: str | None = None
+    location: str | None = None
+    message: str = ""
+    parts: tuple[tuple[str, int, int | None], ...] = field(default=())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only, ready for JSON."""
+        return {**asdict(self), "parts": [list(part) for part in self.parts]}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Verdict:
+        """The inverse of `to_dict`."""
+        parts = tuple((path, flops, above) for path, flops, above in record["parts"])
+        return cls(**{**record, "parts": parts})

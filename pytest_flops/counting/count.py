@@ -1,0 +1,61 @@
+"""`FLOPsCount`: what something costs, per phase, in whole floating-point operations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Phase = Literal["forward", "backward", "optimizer"]
+Quantity = Literal["forward", "backward", "optimizer", "total"]
+
+PHASES: tuple[Phase, ...] = ("forward", "backward", "optimizer")
+QUANTITIES: tuple[Quantity, ...] = (*PHASES, "total")
+
+
+@dataclass(frozen=True, slots=True)
+class FLOPsCount:
+    """FLOPs of the three phases of a training step; integers, exact at any size.
+
+    Counts add (components of a model) and multiply by integers (identical layers, repeated steps).
+    """
+
+    forward: int = 0
+    backward: int = 0
+    optimizer: int = 0
+
+    @property
+    def total(self) -> int:
+        """Forward, backward and optimizer together."""
+        return self.forward + self.backward + self.optimizer
+
+    def of(self, quantity: Quantity) -> int:
+        """FLOPs of one phase, or of all three for `"total"`."""
+        return int(getattr(self, quantity))
+
+    def to_dict(self) -> dict[str, int]:
+        """Every phase and the total, by name."""
+        return {quantity: self.of(quantity) for quantity in QUANTITIES}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, int]) -> FLOPsCount:
+        """The inverse of `to_dict`; the total is derived, a missing phase is 0."""
+        return cls(*(record.get(phase, 0) for phase in PHASES))
+
+    def __add__(self, other: FLOPsCount) -> FLOPsCount:
+        if not isinstance(other, FLOPsCount):
+            return NotImplemented
+        return FLOPsCount(
+            self.forward + other.forward,
+            self.backward + other.backward,
+            self.optimizer + other.optimizer,
+        )
+
+    def __mul__(self, factor: int) -> FLOPsCount:
+        if not isinstance(factor, int):
+            return NotImplemented
+        return FLOPsCount(self.forward * factor, self.backward * factor, self.optimizer * factor)
+
+    __rmul__ = __mul__

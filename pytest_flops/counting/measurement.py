@@ -1,0 +1,69 @@
+"""`Measurement`: everything one count of one workload found, as plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from pytest_flops.counting.count import FLOPsCount
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Rules = Literal["published", "executed"]
+Source = Literal["analytic", "meter"]
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """The cost of one training step and of its parts.
+
+    Attributes:
+        count: The whole step.
+        components: Cost by dotted component path. A tree: what a component costs contains what its
+            children cost, so `layer_0` contains `layer_0.moe`.
+        source: The counter that produced it.
+        rules: The counting rules it followed.
+        uncounted: Arithmetic operators the meter has no cost for, with the number of their calls.
+            Anything here makes the count a lower bound, and a gate must refuse it.
+        operations: Cost by operator name, of the meter only.
+        recomputed: The part of the backward FLOPs that repeats forward work under activation
+            checkpointing, of the meter only.
+    """
+
+    count: FLOPsCount
+    components: Mapping[str, FLOPsCount]
+    source: Source
+    rules: Rules
+    uncounted: Mapping[str, int] = field(default_factory=dict)
+    operations: Mapping[str, FLOPsCount] = field(default_factory=dict)
+    recomputed: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only, ready for JSON."""
+        return {
+            "count": self.count.to_dict(),
+            "components": {path: cost.to_dict() for path, cost in self.components.items()},
+            "source": self.source,
+            "rules": self.rules,
+            "uncounted": dict(self.uncounted),
+            "operations": {name: cost.to_dict() for name, cost in self.operations.items()},
+            "recomputed": self.recomputed,
+        }
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Measurement:
+        """The inverse of `to_dict`."""
+        return cls(
+            count=FLOPsCount.from_dict(record["count"]),
+            components={
+                path: FLOPsCount.from_dict(cost) for path, cost in record["components"].items()
+            },
+            source=record["source"],
+            rules=record["rules"],
+            uncounted=dict(record["uncounted"]),
+            operations={
+                name: FLOPsCount.from_dict(cost) for name, cost in record["operations"].items()
+            },
+            recomputed=record["recomputed"],
+        )

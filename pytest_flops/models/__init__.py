@@ -1,0 +1,1 @@
+"""ResNet-BK, the reference model: configuration, BK-Core, mixture of experts, the model."""

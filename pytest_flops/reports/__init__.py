@@ -1,0 +1,1 @@
+"""What is told: one run as JSON, and everything rendered from it."""

@@ -1,0 +1,1 @@
+"""How cost grows: sweeps, exponents, exact polynomials."""
