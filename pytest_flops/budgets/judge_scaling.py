@@ -1,0 +1,150 @@
+"""`judge_scaling`: hold the growth that a sweep found against a scaling limit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_flops.budgets.patterns import matching
+from pytest_flops.budgets.verdict import Verdict
+from pytest_flops.counting.count import QUANTITIES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pytest_flops.budgets.budget import ScalingLimit
+    from pytest_flops.scaling.sweep import Growth, Sweep
+
+_SLACK = 1e-9
+"""A local exponent is a quotient of logarithms; one of exactly 1 may come out as 1 + 2e-16."""
+
+
+def judge_scaling(limit: ScalingLimit, sweep: Sweep) -> tuple[Verdict, ...]:
+    """One verdict for the total and for each phase, and one for each component with a limit.
+
+    The asymptotic exponent is compared where the cost is a polynomial, exactly; else the largest
+    local exponent of the sweep. A component is judged by its fastest-growing phase. A pattern that
+    matches no component is an error.
+    """
+    verdicts = []
+    if limit.max_exponent is not None:
+        whole = [sweep.of(quantity) for quantity in QUANTITIES]
+        verdicts += [_verdict(limit, sweep, growth, limit.max_exponent) for growth in whole]
+    for pattern, allowed in limit.components.items():
+        verdicts += _components(limit, sweep, pattern, allowed)
+    return tuple(verdicts)
+
+
+def _components(limit: ScalingLimit, sweep: Sweep, pattern: str, allowed: float) -> list[Verdict]:
+    paths = {growth.component: None for growth in sweep.growth}
+    matched = matching(pattern, [path for path in paths if path is not None])
+    if not matched:
+        return [_no_match(limit, pattern)]
+    return [
+        _verdict(limit, sweep, _fastest(_phases_of(sweep, [path])), allowed, pattern)
+        for path in matched
+    ]
+
+
+def _no_match(limit: ScalingLimit, pattern: str) -> Verdict:
+    return Verdict(
+        kind="error",
+        passed=False,
+        pattern=pattern,
+        dimension=limit.dimension,
+        location=_location(limit),
+        message=f"the pattern {pattern!r} of scaling over {limit.dimension} matches no component",
+    )
+
+
+def _verdict(
+    limit: ScalingLimit, sweep: Sweep, growth: Growth, allowed: float, pattern: str | None = None
+) -> Verdict:
+    slack = 0.0 if growth.asymptotic is not None else _SLACK
+    passed = growth.exponent <= allowed + slack
+    return Verdict(
+        kind="scaling",
+        passed=passed,
+        quantity=growth.quantity,
+        component=growth.component,
+        actual=growth.exponent,
+        allowed=allowed,
+        written=f"{allowed:g}",
+        pattern=pattern,
+        dimension=sweep.dimension,
+        location=_location(limit),
+        message=growth.note if passed else _accusation(sweep, growth),
+    )
+
+
+def _accusation(sweep: Sweep, growth: Growth) -> str:
+    """Which component and phase grow fastest, as far inside as components are told apart."""
+    inside = {
+        other.component
+        for other in sweep.growth
+        if other.component is not None and _contains(growth.component, other.component)
+    }
+    suspects = [
+        suspect
+        for suspect in _phases_of(sweep, inside)
+        if growth.quantity in ("total", suspect.quantity)
+    ]
+    culprit = _fastest(suspects) if suspects else growth
+    if culprit.exponent < growth.exponent:
+        culprit = growth
+    name = culprit.component or "the whole"
+    text = f"fastest: {name} {culprit.quantity}, exponent {_number(culprit.exponent)}: "
+    return text + _counts(sweep, culprit) + _remark(culprit)
+
+
+def _contains(component: str | None, path: str) -> bool:
+    return component is None or path == component or path.startswith(f"{component}.")
+
+
+def _phases_of(sweep: Sweep, paths: Iterable[str]) -> list[Growth]:
+    wanted = set(paths)
+    return [
+        growth
+        for growth in sweep.growth
+        if growth.component in wanted and growth.quantity != "total"
+    ]
+
+
+def _fastest(growth: Sequence[Growth]) -> Growth:
+    """The largest exponent; of equals those that contain no other one, of these the costliest."""
+    top = max(candidate.exponent for candidate in growth)
+    fastest = [candidate for candidate in growth if candidate.exponent == top]
+    containers = {
+        (container, candidate.quantity)
+        for candidate in fastest
+        for container in _containers(candidate.component)
+    }
+    innermost = [
+        candidate
+        for candidate in fastest
+        if (candidate.component, candidate.quantity) not in containers
+    ]
+    return max(innermost, key=lambda candidate: candidate.counts[-1])
+
+
+def _containers(component: str | None) -> list[str]:
+    segments = (component or "").split(".")
+    return [".".join(segments[:depth]) for depth in range(1, len(segments))]
+
+
+def _counts(sweep: Sweep, growth: Growth) -> str:
+    pairs = zip(sweep.sizes, growth.counts, strict=True)
+    return ", ".join(f"{size:,}: {count:,}" for size, count in pairs)
+
+
+def _remark(growth: Growth) -> str:
+    formula = f" = {growth.polynomial}" if growth.polynomial else ""
+    note = f" ({growth.note})" if growth.note else ""
+    return formula + note
+
+
+def _number(exponent: float) -> str:
+    return f"{exponent:.6g}"
+
+
+def _location(limit: ScalingLimit) -> str | None:
+    return None if limit.location is None else str(limit.location)

@@ -1,0 +1,268 @@
+"""`explain`: the exact cost of a workload and of its parts as polynomials in several dimensions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice, product
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pytest_flops.scaling.counts import Counts, flops_of, parts_of, refuse_uncounted
+from pytest_flops.scaling.crossover import crossover
+from pytest_flops.scaling.errors import ScalingError
+from pytest_flops.scaling.fit import HELD_OUT, MAX_DEGREE, Fit, fit
+from pytest_flops.scaling.polynomial import Polynomial, interpolate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from pytest_flops.counting.count import Quantity
+    from pytest_flops.counting.measurement import Measurement
+    from pytest_flops.scaling.counts import Part
+
+_MOST_SIZES = MAX_DEGREE + 1 + HELD_OUT
+_MULTIPLES = 8
+
+
+class CountAtSizes(Protocol):
+    """Counts a workload at named sizes: `count_at(batch_size=32, seq_len=128)`."""
+
+    def __call__(self, **sizes: int) -> Measurement:
+        """One training step at these sizes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one quantity of one component costs.
+
+    Attributes:
+        component: The component's path; `None` is the whole workload.
+        quantity: `forward`, `backward`, `optimizer` or `total`.
+        polynomial: The exact cost; `None` where it is no polynomial.
+        crossovers: By dimension: the size from which on the highest power of it costs more than
+            all the rest, the other dimensions staying at the workload's sizes.
+        note: Where the polynomial holds, or why there is none.
+    """
+
+    component: str | None
+    quantity: Quantity
+    polynomial: Polynomial | None
+    crossovers: Mapping[str, int]
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only, ready for JSON; rational coefficients are strings."""
+        terms = self.polynomial.terms if self.polynomial else None
+        return {
+            "component": self.component,
+            "quantity": self.quantity,
+            "polynomial": None if self.polynomial is None else str(self.polynomial),
+            "terms": None
+            if terms is None
+            else [{"powers": list(powers), "coefficient": str(factor)} for powers, factor in terms],
+            "crossovers": dict(self.crossovers),
+            "note": self.note,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Exact cost formulas of a workload.
+
+    Attributes:
+        sizes: The dimensions, each with the size the workload gives it.
+        costs: A formula for each quantity of the whole and of each component.
+    """
+
+    sizes: Mapping[str, int]
+    costs: tuple[Cost, ...]
+
+    def of(self, quantity: Quantity = "total", component: str | None = None) -> Polynomial:
+        """The polynomial of one quantity of one component.
+
+        Raises:
+            KeyError: There is no such component.
+            ScalingError: Its cost is no polynomial.
+        """
+        for cost in self.costs:
+            if (cost.component, cost.quantity) == (component, quantity):
+                if cost.polynomial is None:
+                    raise ScalingError(f"{component or 'the whole'}, {quantity}: {cost.note}")
+                return cost.polynomial
+        raise KeyError(component)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only, ready for JSON."""
+        return {"sizes": dict(self.sizes), "costs": [cost.to_dict() for cost in self.costs]}
+
+    def to_text(self) -> str:
+        """One formula per line, the whole first, then each component; zeros are left out."""
+        lines = []
+        component = None
+        for cost in self.costs:
+            if cost.polynomial is not None and not cost.polynomial.terms:
+                continue
+            if cost.component != component:
+                component = cost.component
+                lines += ["", str(component)]
+            lines.append(("" if component is None else "  ") + self._line(cost))
+        return "\n".join(lines)
+
+    def _line(self, cost: Cost) -> str:
+        remarks = [cost.note] if cost.note else []
+        if cost.polynomial is None:
+            return f"{cost.quantity}: {cost.note}"
+        for dimension, size in cost.crossovers.items():
+            degree = cost.polynomial.degree(dimension)
+            if degree > 1:
+                remarks.append(f"{dimension}^{degree} overtakes the rest at {size:,}")
+        text = f"{cost.quantity} = {cost.polynomial}"
+        return f"{text}    ({'; '.join(remarks)})" if remarks else text
+
+
+def explain(count_at: CountAtSizes, sizes: Mapping[str, int]) -> Explanation:
+    """Find the exact polynomials in several dimensions, from counts at a few small sizes.
+
+    Degrees are found along each dimension alone, all others at the workload's sizes; the counts on
+    the grid that these degrees span determine every coefficient; two more counts off that grid, in
+    all dimensions at once, must come out as the polynomial says.
+
+    Args:
+        count_at: Counts the workload at named sizes.
+        sizes: The dimensions, each with a size that the workload takes.
+
+    Raises:
+        ScalingError: No dimension is named, the model rejects the workload's own sizes, or an
+            operator without a cost ran.
+    """
+    if not sizes:
+        raise ScalingError("no dimension to explain the cost in")
+    grid = _Grid(count_at, dict(sizes))
+    lines = {name: _along(grid, name) for name in sizes}
+    parts = parts_of([grid.measure(grid.base)])
+    costs = tuple(_cost(grid, part, lines) for part in parts)
+    return Explanation(dict(sizes), costs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """What one dimension alone tells: a fit per part, and the sizes the grid takes from it."""
+
+    dimension: str
+    fits: Mapping[Part, Fit]
+    axis: tuple[int, ...]
+    held_out: tuple[int, ...]
+
+
+class _Grid:
+    """Measurements by coordinates, each made once."""
+
+    def __init__(self, count_at: CountAtSizes, sizes: Mapping[str, int]) -> None:
+        self.names = tuple(sizes)
+        self.base = tuple(sizes.values())
+        self._count_at = count_at
+        self._measured: dict[tuple[int, ...], Measurement] = {}
+
+    def measure(self, at: tuple[int, ...]) -> Measurement:
+        if at not in self._measured:
+            self._measured[at] = self._count_at(**dict(zip(self.names, at, strict=True)))
+        return self._measured[at]
+
+    def line(self, dimension: str) -> Counts:
+        axis = self.names.index(dimension)
+
+        def count_at(size: int) -> Measurement:
+            return self.measure((*self.base[:axis], size, *self.base[axis + 1 :]))
+
+        return Counts(count_at, dimension)
+
+    def flops(self, at: tuple[int, ...], part: Part) -> int | None:
+        where = ", ".join(f"{name} = {size:,}" for name, size in zip(self.names, at, strict=True))
+        try:
+            measurement = self.measure(at)
+        except Exception as error:
+            raise ScalingError(f"{where} is rejected: {error}") from error
+        refuse_uncounted(measurement, where)
+        return flops_of(measurement, part)
+
+
+def _along(grid: _Grid, dimension: str) -> _Line:
+    base = grid.base[grid.names.index(dimension)]
+    counts = grid.line(dimension)
+    counts.require([base])
+    parts = parts_of(counts.measured.values())
+    line = _line(counts, parts)
+    for size in _sizes_near(base):
+        if len(line.fits) == len(parts) and line.held_out:
+            break
+        if len(counts.measured) == _MOST_SIZES:
+            break
+        counts.probe(size)
+        line = _line(counts, parts)
+    return line
+
+
+def _line(counts: Counts, parts: Sequence[Part]) -> _Line:
+    anchors = tuple(islice(counts.measured, 3))
+    tried = {part: fit(counts.dimension, counts.points(part), anchors) for part in parts}
+    fits = {part: found for part, found in tried.items() if found is not None}
+    start = max((found.start for found in fits.values()), default=0)
+    degree = max((found.polynomial.degree(counts.dimension) for found in fits.values()), default=0)
+    sizes = sorted(size for size in counts.measured if size >= start)
+    axis, others = sizes[: degree + 1], sizes[degree + 1 :]
+    return _Line(counts.dimension, fits, tuple(axis), tuple(others[-HELD_OUT:]))
+
+
+def _sizes_near(base: int) -> Iterator[int]:
+    """Sizes that share the divisors of `base`: multiples first, one of them far; then fractions."""
+    yield from (base * factor for factor in (2, 3, 8, 4, 5, 6, 7))
+    for pieces in (2, 4, 8):
+        if base % pieces == 0:
+            yield from (base * k // pieces for k in range(1, 2 * pieces) if k != pieces)
+
+
+def _cost(grid: _Grid, part: Part, lines: Mapping[str, _Line]) -> Cost:
+    component, quantity = part
+    stubborn = [name for name, line in lines.items() if part not in line.fits]
+    if stubborn:
+        return Cost(component, quantity, None, {}, f"no polynomial in {', '.join(stubborn)}")
+    polynomial = _through_grid(grid, part, list(lines.values()))
+    if polynomial is None:
+        return Cost(component, quantity, None, {}, f"no polynomial in {', '.join(lines)} together")
+    starts = {name: line.fits[part].start for name, line in lines.items()}
+    note = "; ".join(
+        f"exact from {name} = {start:,} on"
+        for (name, start), size in zip(starts.items(), grid.base, strict=True)
+        if start > size
+    )
+    return Cost(component, quantity, polynomial, _crossovers(grid, polynomial), note)
+
+
+def _through_grid(grid: _Grid, part: Part, lines: Sequence[_Line]) -> Polynomial | None:
+    axes = [line.axis for line in lines]
+    values = {at: grid.flops(at, part) for at in product(*axes)}
+    known = {at: flops for at, flops in values.items() if flops is not None}
+    if len(known) < len(values):
+        return None
+    polynomial = interpolate(grid.names, axes, known)
+    for at in zip(*(line.held_out for line in lines), strict=False):
+        if _value(polynomial, at) != grid.flops(at, part):
+            return None
+    return polynomial
+
+
+def _value(polynomial: Polynomial, at: tuple[int, ...]) -> int | None:
+    try:
+        return polynomial(**dict(zip(polynomial.dimensions, at, strict=True)))
+    except ValueError:
+        return None
+
+
+def _crossovers(grid: _Grid, polynomial: Polynomial) -> dict[str, int]:
+    base = dict(zip(grid.names, grid.base, strict=True))
+    found = {
+        name: crossover(
+            polynomial.at(**{other: size for other, size in base.items() if other != name})
+        )
+        for name in grid.names
+    }
+    return {name: size for name, size in found.items() if size is not None}

@@ -1,0 +1,215 @@
+"""`sweep`: how the cost of a workload and of its parts grows over one dimension."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pytest_flops.scaling.counts import Counts, flops_of, listed, parts_of
+from pytest_flops.scaling.errors import ScalingError
+from pytest_flops.scaling.exponents import fitted_exponent, local_exponents
+from pytest_flops.scaling.formula import find_formulas
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from pytest_flops.counting.count import Quantity
+    from pytest_flops.counting.measurement import Measurement
+    from pytest_flops.scaling.counts import Part
+    from pytest_flops.scaling.formula import Formula
+
+COUNTED_UP_TO = 4096
+"""Sizes up to here are always counted; a Python loop of so many steps takes seconds to trace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """How one quantity of one component grows.
+
+    Attributes:
+        component: The component's path; `None` is the whole workload.
+        quantity: `forward`, `backward`, `optimizer` or `total`.
+        counts: FLOPs at each size of the sweep; 0 where the component does not exist.
+        fitted: The log-log slope fitted to the counts.
+        fit_error: What the slope leaves unexplained: root mean square of the residuals in
+            logarithms of FLOPs, so that 0.01 is 1 %.
+        local: The log-log slope between each two neighbouring sizes.
+        asymptotic: The degree of the exact polynomial through the counts; `None` without one.
+        polynomial: That polynomial, readable; `None` without one.
+        note: What else there is to know: where the polynomial holds, what was evaluated from it
+            instead of counted, where its leading term overtakes the rest.
+    """
+
+    component: str | None
+    quantity: Quantity
+    counts: tuple[int, ...]
+    fitted: float
+    fit_error: float
+    local: tuple[float, ...]
+    asymptotic: int | None
+    polynomial: str | None
+    note: str = ""
+
+    @property
+    def exponent(self) -> float:
+        """What limits are held against: the asymptotic exponent, else the largest local one."""
+        return float(max(self.local) if self.asymptotic is None else self.asymptotic)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only, ready for JSON; `exponent` comes along for readers."""
+        return {
+            "component": self.component,
+            "quantity": self.quantity,
+            "counts": list(self.counts),
+            "fitted": self.fitted,
+            "fit_error": self.fit_error,
+            "local": list(self.local),
+            "asymptotic": self.asymptotic,
+            "polynomial": self.polynomial,
+            "note": self.note,
+            "exponent": self.exponent,
+        }
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Growth:
+        """The inverse of `to_dict`."""
+        fields = {name: value for name, value in record.items() if name != "exponent"}
+        return cls(**{**fields, "counts": tuple(record["counts"]), "local": tuple(record["local"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """One dimension, the sizes asked for (ascending), and the growth of the whole and its parts."""
+
+    dimension: str
+    sizes: tuple[int, ...]
+    growth: tuple[Growth, ...]
+
+    def of(self, quantity: Quantity = "total", component: str | None = None) -> Growth:
+        """The growth of one quantity of one component.
+
+        Raises:
+            KeyError: There is no such component.
+        """
+        for growth in self.growth:
+            if (growth.component, growth.quantity) == (component, quantity):
+                return growth
+        raise KeyError(component)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only, ready for JSON."""
+        return {
+            "dimension": self.dimension,
+            "sizes": list(self.sizes),
+            "growth": [growth.to_dict() for growth in self.growth],
+        }
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Sweep:
+        """The inverse of `to_dict`."""
+        growth = tuple(Growth.from_dict(entry) for entry in record["growth"])
+        return cls(record["dimension"], tuple(record["sizes"]), growth)
+
+
+def sweep(count_at: Callable[[int], Measurement], dimension: str, sizes: Iterable[int]) -> Sweep:
+    """Count a workload at several sizes and say how each part of it grows.
+
+    Every size is counted by the analytic counter. By the meter, sizes beyond `COUNTED_UP_TO` (but
+    for the two smallest) are evaluated from polynomials verified on the others, so that the cost
+    of a sweep does not depend on its largest size. A few more sizes close to the smallest are
+    counted while polynomials are not verified.
+
+    Args:
+        count_at: Counts the workload at one size of the dimension.
+        dimension: The dimension's name.
+        sizes: At least three different positive integers.
+
+    Raises:
+        ScalingError: The sizes are no such integers, the model rejects one of them, an operator
+            without a cost ran, or every count is the same at every size.
+    """
+    own = checked_sizes(dimension, sizes)
+    counts = Counts(count_at, dimension)
+    counts.require(own[:2])
+    analytic = counts.measured[own[0]].source == "analytic"
+    counts.require(size for size in own[2:] if analytic or size <= COUNTED_UP_TO)
+    formulas = find_formulas(counts, own)
+    measured = [counts.measured[size] for size in own if size in counts.measured]
+    _refuse_no_change(dimension, measured)
+    growth = tuple(_growth(counts, own, part, formulas.get(part)) for part in parts_of(measured))
+    return Sweep(dimension, own, growth)
+
+
+def checked_sizes(dimension: str, sizes: Iterable[int]) -> tuple[int, ...]:
+    """The sizes of a sweep, ascending.
+
+    Raises:
+        ScalingError: They are not at least three different integers of at least 1.
+    """
+    sizes = list(sizes)
+    for size in sizes:
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ScalingError(f"{dimension}: sizes are integers of at least 1, not {size!r}")
+    repeated = sorted({size for size in sizes if sizes.count(size) > 1})
+    if repeated:
+        raise ScalingError(f"{dimension}: sizes are repeated: {listed(repeated)}")
+    if len(sizes) < 3:
+        raise ScalingError(
+            f"{dimension}: a sweep needs at least three sizes, not {listed(sizes) or 'none'}"
+        )
+    return tuple(sorted(sizes))
+
+
+def _refuse_no_change(dimension: str, measured: Sequence[Measurement]) -> None:
+    first, *others = measured
+    if all((first.count, first.components) == (other.count, other.components) for other in others):
+        raise ScalingError(
+            f"{dimension}: the sweep changed nothing: every count is the same at every size "
+            f"(total {first.count.total:,}); does the model use {dimension}?"
+        )
+
+
+def _growth(counts: Counts, own: Sequence[int], part: Part, formula: Formula | None) -> Growth:
+    flops = [
+        flops_of(counts.measured[size], part)
+        if size in counts.measured
+        else formula.at(size)
+        if formula
+        else None
+        for size in own
+    ]
+    fitted, fit_error = fitted_exponent(own, flops)
+    component, quantity = part
+    return Growth(
+        component=component,
+        quantity=quantity,
+        counts=tuple(count or 0 for count in flops),
+        fitted=fitted,
+        fit_error=fit_error,
+        local=local_exponents(own, flops),
+        asymptotic=formula.degree if formula else None,
+        polynomial=str(formula) if formula else None,
+        note="; ".join(_remarks(counts, own, flops, formula)),
+    )
+
+
+def _remarks(
+    counts: Counts, own: Sequence[int], flops: Sequence[int | None], formula: Formula | None
+) -> Iterator[str]:
+    name = counts.dimension
+    present = [size for size, count in zip(own, flops, strict=True) if count is not None]
+    if len(present) < len(own):
+        yield f"exists only at {name} = {listed(present)}"
+    if formula is None:
+        if len({count for count in flops if count is not None}) > 1:
+            yield f"no polynomial in {name}: the largest local exponent counts"
+        return
+    if formula.period > 1:
+        yield f"exact within residue classes of {name} modulo {formula.period}"
+    if formula.start > present[0]:
+        yield f"exact from {name} = {formula.start:,} on"
+    evaluated = [size for size in own if size not in counts.measured]
+    if evaluated:
+        yield f"evaluated, not counted, at {name} = {listed(evaluated)}"
+    if formula.crossover is not None and formula.crossover > 1:
+        yield f"degree {formula.degree} overtakes the rest at {name} = {formula.crossover:,}"

@@ -1,0 +1,101 @@
+"""Sweeps and formulas of whole workloads and of builders: who counts is settled here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_flops.counting.measure import measure_built, measure_workload
+from pytest_flops.models.config import ResNetBKConfig
+from pytest_flops.scaling.errors import ScalingError
+from pytest_flops.scaling.explain import Explanation, explain
+from pytest_flops.scaling.sweep import Sweep, sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pytest_flops.counting.measure import Builder
+    from pytest_flops.counting.measurement import Measurement
+    from pytest_flops.counting.workload import Workload
+
+
+def sweep_workload(
+    workload: Workload,
+    dimension: str,
+    sizes: Iterable[int],
+    *,
+    builders: Mapping[str, Builder] | None = None,
+) -> Sweep:
+    """Sweep a workload over one dimension.
+
+    Args:
+        workload: The workload; all else stays as it is.
+        dimension: `batch_size`, `seq_len`, or any key of the configuration.
+        sizes: At least three different positive integers.
+        builders: Registered builders by name, besides `resnet_bk`.
+
+    Raises:
+        ScalingError: As `sweep` does.
+    """
+
+    def count_at(size: int) -> Measurement:
+        return measure_workload(workload.at(dimension, size), builders)
+
+    return sweep(count_at, dimension, sizes)
+
+
+def sweep_builder(
+    builder: Builder, dimension: str, sizes: Iterable[int], *, optimizer: str = "adamw"
+) -> Sweep:
+    """Sweep what a builder builds over one of its keywords.
+
+    Args:
+        builder: `builder(seq_len=n)`, say, returns `(model, inputs)` or a `ResNetBKConfig`.
+        dimension: The keyword. Of a configuration, `batch_size` may be swept as well although it
+            is no part of it.
+        sizes: At least three different positive integers.
+        optimizer: `"sgd"`, `"adam"`, `"adamw"` or `"none"`.
+
+    Raises:
+        ScalingError: As `sweep` does.
+    """
+
+    def count_at(size: int) -> Measurement:
+        built = builder(**{dimension: size})
+        if dimension == "batch_size" and isinstance(built, ResNetBKConfig):
+            return measure_built(built, batch_size=size, optimizer=optimizer)
+        return measure_built(built, optimizer=optimizer)
+
+    return sweep(count_at, dimension, sizes)
+
+
+def explain_workload(
+    workload: Workload,
+    dimensions: Iterable[str] = ("batch_size", "seq_len"),
+    builders: Mapping[str, Builder] | None = None,
+) -> Explanation:
+    """The exact cost formulas of a workload in several dimensions.
+
+    Args:
+        workload: The workload; it must give every dimension a size, where the search starts.
+        dimensions: `batch_size`, `seq_len`, or keys of the configuration.
+        builders: Registered builders by name, besides `resnet_bk`.
+
+    Raises:
+        ScalingError: A dimension has no size in the workload, or as `explain` does.
+    """
+
+    def count_at(**sizes: int) -> Measurement:
+        changed = workload
+        for dimension, size in sizes.items():
+            changed = changed.at(dimension, size)
+        return measure_workload(changed, builders)
+
+    return explain(count_at, {name: _size_of(workload, name) for name in dimensions})
+
+
+def _size_of(workload: Workload, dimension: str) -> int:
+    step = {"batch_size": workload.batch_size, "seq_len": workload.seq_len}
+    size = step.get(dimension, workload.config.get(dimension))
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise ScalingError(f"the workload gives {dimension} no size to start from, but {size!r}")
+    return size
