@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pytest_flops.counting.count import FLOPsCount
     from pytest_flops.counting.counter import FLOPsCounter, compare_models
     from pytest_flops.counting.meter import FLOPsMeter, count_flops
-    from pytest_flops.models.bk_core import bk_core
+    from pytest_flops.models.bk_operator import bk_core
     from pytest_flops.models.config import BASELINE_CONFIG, PRESETS, ResNetBKConfig
     from pytest_flops.models.resnet_bk import ConfigurableResNetBK
 
@@ -27,7 +27,7 @@ _HOMES = {
     "FLOPsMeter": "pytest_flops.counting.meter",
     "PRESETS": "pytest_flops.models.config",
     "ResNetBKConfig": "pytest_flops.models.config",
-    "bk_core": "pytest_flops.models.bk_core",
+    "bk_core": "pytest_flops.models.bk_operator",
     "compare_models": "pytest_flops.counting.counter",
     "count_flops": "pytest_flops.counting.meter",
 }

@@ -1,0 +1,31 @@
+"""The two approximate gradients of BK-Core, each element by itself; any device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+SQUARE_FLOOR = 1e-3
+"""`|G^2|` is held above this where hypothesis-7 divides by it."""
+
+
+def diagonal_gradient(incoming: Tensor, green: Tensor) -> Tensor:
+    """`-Re(conj(g) G^2)`: the exact gradient of a matrix without off-diagonals.
+
+    Args:
+        incoming: `g = dL/dRe G + i dL/dIm G`, complex `(B, N)`.
+        green: G, complex `(B, N)`.
+    """
+    return -(incoming.conj() * (green * green)).real
+
+
+def hybrid_gradient(incoming: Tensor, green: Tensor, blend: float) -> Tensor:
+    """`(1 - blend) * diagonal + blend * hypothesis7`, with hypothesis-7 `-Re(g / G^2)`.
+
+    `|G^2|` is held above `SQUARE_FLOOR`, its phase kept.
+    """
+    square = green * green
+    size = square.abs().clamp_min(torch.finfo(square.dtype).tiny)
+    held = square * (size.clamp_min(SQUARE_FLOOR) / size)
+    hypothesis7 = -(incoming / held).real
+    return (1 - blend) * diagonal_gradient(incoming, green) + blend * hypothesis7

@@ -1,0 +1,327 @@
+"""`bk_core`: the diagonal of `(T - zI)^-1` of tridiagonal matrices, as one PyTorch operator.
+
+`torch.ops.pytest_flops.bk_core` has a CPU and a CUDA path, a fake (meta) implementation, an
+autograd formula, a vmap rule and a FLOP formula, and so have the operators of its backward.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from torch.utils.flop_counter import register_flop_formula
+
+from pytest_flops.models import bk_cpu
+from pytest_flops.models.bk_flops import backward_flops, forward_flops
+from pytest_flops.models.bk_gradient import diagonal_gradient, hybrid_gradient
+from pytest_flops.models.config import Gradient
+
+
+def bk_core(
+    he_diag: Tensor,
+    h0_super: Tensor,
+    h0_sub: Tensor,
+    z: complex | Tensor,
+    *,
+    gradient: Gradient = "exact",
+    grad_blend: float = 0.5,
+    check_finite: bool = True,
+) -> Tensor:
+    """Real and imaginary part of `diag((T - zI)^-1)`, with T tridiagonal and real, in O(N).
+
+    Accurate at any N where `h0_super * h0_sub >= 0`: then no pivot is smaller than `|Im z|`.
+    Computed in complex128 on the CPU and in float32 or better on CUDA, whatever comes in; inside
+    autocast too.
+
+    Args:
+        he_diag: Diagonal of T, `(B, N)`, floating point.
+        h0_super: Superdiagonal `(N-1,)`, shared by the rows, or `(B, N-1)`.
+        h0_sub: Subdiagonal, likewise.
+        z: The shift, `Im z != 0`: a number, or a complex tensor without dimensions, which may
+            require a gradient (on CUDA, reading it synchronises: keep it on the CPU).
+        gradient: `exact`, or an approximation of the diagonal's gradient alone: `diagonal` or
+            `hybrid`.
+        grad_blend: Share of hypothesis-7 in `hybrid`, in [0, 1].
+        check_finite: Refuse NaN and infinity in `he_diag`. On CUDA the check waits for the
+            device; with False such an element spoils its own row only.
+
+    Returns:
+        `(B, N, 2)` in the dtype of `he_diag`; float32 for half and bfloat16.
+
+    Raises:
+        ValueError: An argument has a wrong shape, dtype, device or value; the message names it.
+            (Values are checked where there are any: not on meta or fake tensors.)
+    """
+    _check_diagonal(he_diag)
+    _check_rule(gradient, grad_blend, h0_super, h0_sub, z)
+    dtype = torch.float64 if he_diag.dtype == torch.float64 else torch.float32
+    arguments = (
+        he_diag.to(dtype),
+        _per_row("h0_super", h0_super, he_diag).to(dtype),
+        _per_row("h0_sub", h0_sub, he_diag).to(dtype),
+        _shift(z),
+    )
+    differentiable = torch.is_grad_enabled() and any(a.requires_grad for a in arguments)
+    keep_state = gradient == "exact" and differentiable
+    features: Tensor
+    features, _ = torch.ops.pytest_flops.bk_core(
+        *arguments, gradient, float(grad_blend), check_finite, keep_state
+    )
+    return features
+
+
+def _check_diagonal(he_diag: Tensor) -> None:
+    if not isinstance(he_diag, Tensor) or not he_diag.is_floating_point():
+        found = he_diag.dtype if isinstance(he_diag, Tensor) else type(he_diag).__name__
+        raise ValueError(f"he_diag must be a floating-point tensor, not {found}")
+    if he_diag.ndim != 2:
+        raise ValueError(f"he_diag must have shape (B, N), not {tuple(he_diag.shape)}")
+
+
+def _per_row(name: str, off_diagonal: Tensor, he_diag: Tensor) -> Tensor:
+    """The off-diagonal as `(B, N-1)`; a shared one is expanded, not copied."""
+    if not isinstance(off_diagonal, Tensor) or not off_diagonal.is_floating_point():
+        found = getattr(off_diagonal, "dtype", type(off_diagonal).__name__)
+        raise ValueError(f"{name} must be a floating-point tensor, not {found}")
+    if off_diagonal.device != he_diag.device:
+        raise ValueError(f"{name} is on {off_diagonal.device}, he_diag on {he_diag.device}")
+    batch, length = he_diag.shape
+    accepted = ((max(length - 1, 0),), (batch, max(length - 1, 0)))
+    if tuple(off_diagonal.shape) not in accepted:
+        raise ValueError(
+            f"{name} must have shape {accepted[0]} or {accepted[1]} beside a he_diag of "
+            f"{tuple(he_diag.shape)}, not {tuple(off_diagonal.shape)}"
+        )
+    return off_diagonal.expand(accepted[1])
+
+
+def _shift(z: complex | Tensor) -> Tensor:
+    """The shift as a float64 tensor (Re, Im); a number becomes a tensor on the CPU."""
+    if isinstance(z, Tensor):
+        if z.ndim != 0 or not z.is_complex():
+            raise ValueError(
+                f"z must be a complex number or a complex tensor without dimensions, not a "
+                f"{z.dtype} tensor of shape {tuple(z.shape)}"
+            )
+        return torch.view_as_real(z).to(torch.float64)
+    if isinstance(z, bool) or not isinstance(z, int | float | complex):
+        raise ValueError(f"z must be a complex number, not {type(z).__name__}")
+    return torch.tensor([z.real, z.imag], dtype=torch.float64)
+
+
+def _check_rule(
+    gradient: str, grad_blend: float, h0_super: Tensor, h0_sub: Tensor, z: complex | Tensor
+) -> None:
+    if gradient not in get_args(Gradient):
+        accepted = ", ".join(repr(rule) for rule in get_args(Gradient))
+        raise ValueError(f"gradient must be one of {accepted}, not {gradient!r}")
+    if not 0 <= grad_blend <= 1:
+        raise ValueError(f"grad_blend must be between 0 and 1, not {grad_blend!r}")
+    if gradient == "exact" or not torch.is_grad_enabled():
+        return
+    for name, argument in (("h0_super", h0_super), ("h0_sub", h0_sub), ("z", z)):
+        if isinstance(argument, Tensor) and argument.requires_grad:
+            raise ValueError(
+                f"{name} requires a gradient, which gradient={gradient!r} does not define; "
+                f"use gradient='exact'"
+            )
+
+
+def _checked_shift(he_diag: Tensor, shift: Tensor, check_finite: bool) -> complex:
+    """The shift as a number, once it and the diagonal are known to be usable."""
+    z = complex(*shift.tolist())
+    if not (math.isfinite(z.real) and math.isfinite(z.imag)) or z.imag == 0:
+        raise ValueError(f"z must be finite with Im z != 0, not {z}: T - zI may be singular")
+    if check_finite and not torch.isfinite(he_diag).all():
+        raise ValueError("he_diag holds NaN or infinity")
+    return z
+
+
+def _couplings(h0_super: Tensor, h0_sub: Tensor) -> Tensor:
+    """`k_i = b_i c_i`, float64 `(B, N)`, with a closing 0."""
+    return pad(h0_super.to(torch.float64) * h0_sub.to(torch.float64), (0, 1))
+
+
+@torch.library.custom_op("pytest_flops::bk_core", mutates_args=())
+def _forward(  # noqa: PLR0917 - an operator's schema
+    he_diag: Tensor,
+    h0_super: Tensor,
+    h0_sub: Tensor,
+    shift: Tensor,
+    gradient: str,  # noqa: ARG001 - for autograd
+    grad_blend: float,  # noqa: ARG001 - for autograd
+    check_finite: bool,
+    keep_state: bool,
+) -> tuple[Tensor, Tensor]:
+    """Features `(B, N, 2)` and, for the exact backward, G and X: float64 `(B, 2, N, 2)`.
+
+    The state is empty, `(B, 2, 0, 2)`, where it is not kept.
+    """
+    z = _checked_shift(he_diag, shift, check_finite)
+    if he_diag.numel() == 0:
+        return he_diag.new_empty(*he_diag.shape, 2), _empty_state(he_diag, keep_state)
+    green, factors = bk_cpu.green(he_diag, _couplings(h0_super, h0_sub), z)
+    features = torch.view_as_real(green).to(he_diag.dtype, copy=True)
+    if not keep_state:
+        return features, _empty_state(he_diag, keep_state)
+    return features, torch.view_as_real(torch.stack([green, factors], dim=1))
+
+
+def _empty_state(he_diag: Tensor, keep_state: bool) -> Tensor:
+    batch, length = he_diag.shape
+    kept = length if keep_state else 0
+    return he_diag.new_empty((batch, 2, kept, 2), dtype=torch.float64)
+
+
+@_forward.register_fake
+def _(he_diag: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
+    *_, keep_state = others
+    return he_diag.new_empty(*he_diag.shape, 2), _empty_state(he_diag, keep_state)
+
+
+@torch.library.custom_op("pytest_flops::bk_core_backward", mutates_args=())
+def _exact_backward(  # noqa: PLR0917 - an operator's schema
+    incoming: Tensor,
+    state: Tensor,
+    he_diag: Tensor,
+    h0_super: Tensor,
+    h0_sub: Tensor,
+    shift: Tensor,
+    off_diagonals: bool,
+    shift_too: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of the diagonal, both off-diagonals and, row by row, of (Re z, Im z).
+
+    Those of the off-diagonals and of z are empty unless they are asked for.
+    """
+    gradients = _empty_gradients(he_diag, off_diagonals, shift_too)
+    if he_diag.numel() == 0:
+        return gradients
+    k = _couplings(h0_super, h0_sub)
+    if state.shape[2]:
+        green, factors = torch.view_as_complex(state).unbind(1)
+    else:
+        green, factors = bk_cpu.green(he_diag, k, complex(*shift.tolist()))
+    h = torch.view_as_complex(incoming.to(torch.float64).contiguous()).conj()
+    to_diagonal, to_couplings = bk_cpu.exact_gradient(green, factors, k, h)
+    for_diagonal, for_super, for_sub, for_shift = gradients
+    for_diagonal.copy_(to_diagonal.real.neg())
+    if off_diagonals:
+        for_super.copy_(to_couplings.real * h0_sub)
+        for_sub.copy_(to_couplings.real * h0_super)
+    if shift_too:
+        for_shift.copy_(torch.view_as_real(to_diagonal.sum(1).conj_physical()))
+    return gradients
+
+
+def _empty_gradients(
+    he_diag: Tensor, off_diagonals: bool, shift_too: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    batch, length = he_diag.shape
+    couplings = (batch, max(length - 1, 0) if off_diagonals else 0)
+    return (
+        he_diag.new_empty(batch, length),
+        he_diag.new_empty(couplings),
+        he_diag.new_empty(couplings),
+        he_diag.new_zeros((batch, 2 if shift_too else 0), dtype=torch.float64),
+    )
+
+
+@_exact_backward.register_fake
+def _(
+    _incoming: Tensor, _state: Tensor, he_diag: Tensor, *others: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    *_, off_diagonals, shift_too = others
+    return _empty_gradients(he_diag, off_diagonals, shift_too)
+
+
+@torch.library.custom_op("pytest_flops::bk_core_approximate_backward", mutates_args=())
+def _approximate_backward(
+    incoming: Tensor, features: Tensor, gradient: str, grad_blend: float
+) -> Tensor:
+    """The gradient of the diagonal by the rule `diagonal` or `hybrid`."""
+    g = torch.view_as_complex(incoming.contiguous())
+    green = torch.view_as_complex(features.contiguous())
+    if gradient == "diagonal":
+        return diagonal_gradient(g, green)
+    return hybrid_gradient(g, green, grad_blend)
+
+
+@_approximate_backward.register_fake
+def _(_incoming: Tensor, features: Tensor, *_rule: Any) -> Tensor:
+    return features.new_empty(features.shape[:2])
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    he_diag, h0_super, h0_sub, shift, ctx.gradient, ctx.grad_blend, _, _ = inputs
+    features, state = output
+    ctx.mark_non_differentiable(state)
+    ctx.set_materialize_grads(False)
+    if ctx.gradient == "exact":
+        ctx.save_for_backward(state, he_diag, h0_super, h0_sub, shift)
+    else:
+        ctx.save_for_backward(features)
+
+
+def _differentiate(ctx: Any, incoming: Tensor | None, _state: None) -> tuple[Tensor | None, ...]:
+    switches = (None, None, None, None)
+    if incoming is None:
+        return None, None, None, None, *switches
+    if ctx.gradient != "exact":
+        (features,) = ctx.saved_tensors
+        rule = (ctx.gradient, ctx.grad_blend)
+        approximate = torch.ops.pytest_flops.bk_core_approximate_backward
+        return approximate(incoming, features, *rule), None, None, None, *switches
+    _, *off_diagonals, shift_too = ctx.needs_input_grad[:4]
+    for_diagonal, for_super, for_sub, for_shift = torch.ops.pytest_flops.bk_core_backward(
+        incoming, *ctx.saved_tensors, any(off_diagonals), shift_too
+    )
+    return (
+        for_diagonal,
+        for_super if off_diagonals[0] else None,
+        for_sub if off_diagonals[1] else None,
+        for_shift.sum(0) if shift_too else None,
+        *switches,
+    )
+
+
+def _refuse_double_backward(_ctx: Any, *_incoming: Tensor | None) -> None:
+    raise RuntimeError(
+        "double backward not supported: bk_core's gradient has no derivative of its own"
+    )
+
+
+_forward.register_autograd(_differentiate, setup_context=_save)
+_exact_backward.register_autograd(_refuse_double_backward)
+_approximate_backward.register_autograd(_refuse_double_backward)
+
+
+@register_flop_formula(torch.ops.pytest_flops.bk_core)
+def _forward_flop(he_diag: tuple[int, int], *_args: Any, **_kwargs: Any) -> int:
+    return forward_flops(*he_diag)
+
+
+@register_flop_formula(torch.ops.pytest_flops.bk_core_backward)
+def _exact_backward_flop(
+    _incoming: Any,
+    _state: Any,
+    he_diag: tuple[int, int],
+    _h0_super: Any,
+    _h0_sub: Any,
+    _shift: Any,
+    off_diagonals: bool,
+    shift_too: bool,
+    **_kwargs: Any,
+) -> int:
+    return backward_flops(*he_diag, off_diagonals=off_diagonals, shift=shift_too)
+
+
+@register_flop_formula(torch.ops.pytest_flops.bk_core_approximate_backward)
+def _approximate_backward_flop(
+    _incoming: Any, features: tuple[int, int, int], gradient: Gradient, *_args: Any, **_kwargs: Any
+) -> int:
+    batch, length, _ = features
+    return backward_flops(batch, length, gradient)
