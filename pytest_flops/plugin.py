@@ -1,1 +1,246 @@
-"""The pytest hooks."""
+"""The pytest hooks. Every pytest run imports this module, so it imports next to nothing itself.
+
+The session's `Gate`, and with it everything else, is made when a budget, a marker or a fixture
+first asks for it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_flops import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+    from pytest_flops.collection import BudgetFile
+    from pytest_flops.gate import Gate
+
+SESSION = pytest.StashKey["FlopsSession"]()
+BUDGET = pytest.StashKey["Budget"]()
+MISTAKE = pytest.StashKey[str]()
+RECORDER = pytest.StashKey["Recorder"]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options."""
+    settings.add_options(parser)
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Declare the hooks by which other packages extend this plugin."""
+    from pytest_flops import hookspecs
+
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marker and the fixtures, and listen to the session."""
+    from pytest_flops import fixtures
+
+    config.addinivalue_line("markers", settings.MARKER_HELP)
+    config.pluginmanager.register(fixtures, "flops-fixtures")
+    config.stash[SESSION] = FlopsSession(config)
+    config.pluginmanager.register(config.stash[SESSION], "flops-session")
+
+
+class FlopsSession:
+    """The hooks of one session."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._made: Gate | None = None
+        self._due: set[str] = set()
+        self._delivered: set[tuple[str, str]] = set()
+
+    @property
+    def gate(self) -> Gate:
+        """The session's gate, made on first use."""
+        if self._made is None:
+            from pytest_flops.gate import Gate
+
+            self._made = Gate(self._config)
+        return self._made
+
+    def pytest_sessionstart(self) -> None:
+        """Refuse wrong options, and wrong files of budgets that somebody named, at once."""
+        if settings.asks_for_gate(self._config) and not self._is_worker:
+            self._refuse(self.gate.mistakes())
+
+    def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> BudgetFile | None:
+        """Collect a YAML file of budgets as a test file."""
+        if file_path.suffix not in settings.SUFFIXES:
+            return None
+        if not self.gate.catalog.is_budget_file(file_path):
+            return None
+        from pytest_flops.collection import BudgetFile
+
+        return BudgetFile.of(parent, file_path, self.gate)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Bind marked tests to their budgets; with `--flops-only`, leave the others out."""
+        for item in items:
+            self._bind(item)
+        if self._made is not None and not self._is_worker:
+            mistakes = [item.stash[MISTAKE] for item in items if MISTAKE in item.stash]
+            self._refuse([*map(str, self.gate.catalog.problems), *mistakes])
+        if settings.only_budgets(self._config):
+            others = [item for item in items if not _concerns_budgets(item)]
+            items[:] = [item for item in items if _concerns_budgets(item)]
+            self._config.hook.pytest_deselected(items=others)
+
+    def pytest_deselected(self, items: list[pytest.Item]) -> None:
+        """Know which budgets were left out on purpose, so that they are not called stale."""
+        for item in items:
+            self._bind(item)
+            if BUDGET in item.stash:
+                self.gate.leave_out(item.stash[BUDGET])
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Give a test that holds a budget a fresh recorder, at every try."""
+        if MISTAKE in item.stash:
+            pytest.fail(item.stash[MISTAKE], pytrace=False)
+        if RECORDER in item.stash:
+            del item.stash[RECORDER]
+        if BUDGET in item.stash:
+            subject = getattr(item, "subject", item.nodeid)
+            item.stash[RECORDER] = self.gate.recorder(item.nodeid, item.stash[BUDGET], subject)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """Meter a marked test that does not count by itself; judge when its body has passed."""
+        recorder = item.stash.get(RECORDER, None)
+        if recorder is None:
+            return (yield)
+        if "flops" in getattr(item, "fixturenames", ["flops"]):
+            result = yield
+        else:
+            with recorder.measure():
+                result = yield
+        recorder.finish()
+        return result
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Let the report carry what the test found, and tell a red verdict in its own words."""
+        recorder = item.stash.get(RECORDER, None)
+        if recorder is None:
+            return (yield)
+        if call.when == "call":
+            item.user_properties.extend(recorder.properties())
+        report = yield
+        if call.when != "teardown":
+            report.flops = recorder.record()  # type: ignore[attr-defined]
+        if report.failed and call.excinfo and isinstance(item, pytest.Function):
+            report.longrepr = recorder.retold(call.excinfo.value, item.path) or report.longrepr
+        return report
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take in what a report carries, from this process or from a worker's."""
+        self._delivered.add((report.nodeid, report.when))
+        found = getattr(report, "flops", None)
+        if found is not None and report.outcome != "rerun":  # type: ignore[comparison-overlap]
+            self.gate.receive(found)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, Any, Any]:
+        """When every test has run, or the run was cut short, conclude: judge, update, write."""
+        ended = False
+        try:
+            result = yield
+            ended = True
+        finally:
+            if self._made is not None and not self._is_worker and not self._collects_only:
+                self._conclude(session, ended=ended)
+        return result
+
+    def pytest_sessionfinish(self) -> None:
+        """Tell the controller of pytest-xdist what this worker left out."""
+        if self._is_worker and self._made is not None:
+            self._config.workeroutput["flops_left_out"] = sorted(self.gate.left_out)  # type: ignore[attr-defined]
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Print what was found about budgets."""
+        if self._made is None or self.gate.report is None:
+            return
+        from pytest_flops.reports.terminal import terminal_lines
+
+        terminalreporter.section("FLOPs budgets")
+        for text, markup in terminal_lines(
+            self.gate.report,
+            verbosity=self._config.get_verbosity(),
+            width=terminalreporter._tw.fullwidth,  # noqa: SLF001 - the only place that knows
+            base=self.gate.base,
+        ):
+            terminalreporter.write_line(text, **markup)
+        for note in self.gate.notes:
+            terminalreporter.write_line(note)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
+        """Know what the workers of pytest-xdist are due to deliver."""
+        self._due.update(ids)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take in what a worker of pytest-xdist left out."""
+        left_out = getattr(node, "workeroutput", {}).get("flops_left_out", ())
+        if left_out:
+            self.gate.left_out.update(left_out)
+
+    @property
+    def _is_worker(self) -> bool:
+        return hasattr(self._config, "workerinput")
+
+    @property
+    def _collects_only(self) -> bool:
+        return bool(self._config.getoption("collectonly"))
+
+    def _bind(self, item: pytest.Item) -> None:
+        """Find the budget of a marked test, or what is wrong with its markers."""
+        if _concerns_budgets(item):
+            return
+        marks = list(item.iter_markers(settings.MARKER))
+        if marks:
+            found = self.gate.resolve(marks, item)
+            if isinstance(found, str):
+                item.stash[MISTAKE] = found
+            else:
+                item.stash[BUDGET] = found
+
+    def _refuse(self, mistakes: list[str]) -> None:
+        if mistakes:
+            raise pytest.UsageError(*mistakes)
+
+    def _conclude(self, session: pytest.Session, *, ended: bool) -> None:
+        from pytest_flops.conclusion import conclude
+
+        finished = {nodeid for nodeid, when in self._delivered if when == "teardown"}
+        conclude(
+            self.gate,
+            complete=ended,
+            whole_suite=ended and self._ran_whole_suite(session),
+            missing=self._due - finished if ended else (),
+        )
+        self._refuse([str(problem) for problem in self.gate.catalog.problems])
+        if self.gate.report is not None:
+            session.testsfailed += len(self.gate.report.errors) + len(self.gate.report.missing)
+
+    def _ran_whole_suite(self, session: pytest.Session) -> bool:
+        """Whether every test of the project was there, so that a budget nobody held is stale."""
+        option = session.config.option
+        narrowed = (option.keyword, option.markexpr, option.deselect, option.ignore)
+        last_failed = getattr(option, "lf", False) or getattr(option, "stepwise", False)
+        named = session.config.args_source is pytest.Config.ArgsSource.ARGS
+        return not (any(narrowed) or last_failed or named)
+
+
+def _concerns_budgets(item: pytest.Item) -> bool:
+    return BUDGET in item.stash or MISTAKE in item.stash

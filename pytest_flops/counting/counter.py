@@ -60,7 +60,10 @@ class FLOPsCounter:
         seq_len: int,
         rules: Rules = "published",
     ) -> None:
-        config = model if isinstance(model, ResNetBKConfig) else model.config
+        if isinstance(model, ResNetBKConfig):
+            config, parameters = model, parameter_counts(model)
+        else:
+            config, parameters = model.config, _trainable_parameters(model)
         _check_sizes(config, batch_size, seq_len)
         if rules not in _RULES:
             raise ValueError(f"unknown rules {rules!r}; known: {', '.join(_RULES)}")
@@ -69,9 +72,7 @@ class FLOPsCounter:
         self.seq_len = seq_len
         self.rules = rules
         self._formulas = _RULES[rules]
-        self._parameters = (
-            parameter_counts(config) if model is config else _trainable_parameters(model)
-        )
+        self._parameters = parameters
 
     @classmethod
     def from_config(

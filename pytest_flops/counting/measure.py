@@ -134,7 +134,7 @@ def build_resnet_bk(
 
 
 def _meter(model: Any, inputs: Any, optimizer: str) -> Measurement:
-    from pytest_flops.counting.meter import count_flops  # noqa: PLC0415 - it imports torch
+    from pytest_flops.counting.meter import count_flops
 
     try:
         if isinstance(inputs, Mapping):

@@ -33,6 +33,11 @@ class Workload:
     optimizer: str = "adamw"
     rules: Rules | None = None
 
+    @property
+    def counted_by(self) -> Rules:
+        """The rules its counts follow, stated or by default."""
+        return self.rules or ("published" if self.model == RESNET_BK else "executed")
+
     def at(self, dimension: str, size: int) -> Workload:
         """The same workload with one dimension set to `size`.
 

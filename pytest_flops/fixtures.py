@@ -1,0 +1,138 @@
+"""The fixtures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_flops.plugin import RECORDER, SESSION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+
+    from pytest_flops.budgets.budget import Budget
+    from pytest_flops.counting.counter import FLOPsCounter
+    from pytest_flops.counting.measurement import Rules
+    from pytest_flops.models.config import ResNetBKConfig
+    from pytest_flops.models.resnet_bk import ConfigurableResNetBK
+    from pytest_flops.recorder import Recorder
+
+
+@pytest.fixture
+def flops(request: pytest.FixtureRequest) -> Recorder:
+    """The recorder of this test: `check(x)`, `measure()`, `scaling(builder, ...)`."""
+    stash = request.node.stash
+    if RECORDER not in stash:
+        stash[RECORDER] = request.config.stash[SESSION].gate.recorder(request.node.nodeid)
+    recorder: Recorder = stash[RECORDER]
+    return recorder
+
+
+@pytest.fixture
+def flops_budget(flops: Recorder) -> Budget:
+    """The budget this test is held to, its markers merged."""
+    if flops.budget is None:
+        pytest.fail(
+            "flops_budget needs a test marked @pytest.mark.flops_budget(...)", pytrace=False
+        )
+    return flops.budget
+
+
+@pytest.fixture
+def flops_counter(flops: Recorder) -> Callable[..., FLOPsCounter]:
+    """A factory of `FLOPsCounter`; what is not given comes from the budget's workload."""
+    from pytest_flops.counting.counter import FLOPsCounter
+    from pytest_flops.models.config import ResNetBKConfig
+
+    def make(
+        model: ConfigurableResNetBK | ResNetBKConfig | None = None,
+        *,
+        batch_size: int | None = None,
+        seq_len: int | None = None,
+        rules: Rules | None = None,
+    ) -> FLOPsCounter:
+        workload = flops.budget.workload if flops.budget else None
+        counted = model or _config_of(flops, None, {})
+        config = counted if isinstance(counted, ResNetBKConfig) else counted.config
+        return FLOPsCounter(
+            counted,
+            batch_size or (workload and workload.batch_size) or 1,
+            seq_len or (workload and workload.seq_len) or config.n_seq,
+            rules or (workload and workload.rules) or "published",
+        )
+
+    return make
+
+
+@pytest.fixture
+def resnet_bk(flops: Recorder) -> Callable[..., ConfigurableResNetBK]:
+    """A factory of ResNet-BK models.
+
+    `resnet_bk()` follows the budget's workload (the baseline without one), `resnet_bk("d128-l8")`
+    a preset, `resnet_bk(config)` a configuration; keywords replace fields. Models are on the meta
+    device unless `device=` says otherwise: they have shapes and no weights.
+    """
+    import torch
+
+    from pytest_flops.models.resnet_bk import ConfigurableResNetBK
+
+    def make(
+        config: ResNetBKConfig | str | None = None, *, device: str = "meta", **fields: Any
+    ) -> ConfigurableResNetBK:
+        with torch.device(device):
+            return ConfigurableResNetBK(_config_of(flops, config, fields))
+
+    return make
+
+
+@dataclass(frozen=True)
+class DeviceOperator:
+    """BK-Core on one device; tensors given to it are moved there first."""
+
+    device: str
+
+    def __call__(
+        self,
+        he_diag: torch.Tensor,
+        h0_super: torch.Tensor,
+        h0_sub: torch.Tensor,
+        z: complex | torch.Tensor,
+        **options: Any,
+    ) -> torch.Tensor:
+        """As `pytest_flops.models.bk_core`."""
+        from pytest_flops.models.bk_operator import bk_core as operator
+
+        device = self.device
+        return operator(he_diag.to(device), h0_super.to(device), h0_sub.to(device), z, **options)
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def bk_core(request: pytest.FixtureRequest) -> DeviceOperator:
+    """The BK-Core operator on each device: the CPU always, CUDA where there is a GPU."""
+    import torch
+
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device: torch.cuda.is_available() is false")
+    return DeviceOperator(request.param)
+
+
+def _config_of(
+    flops: Recorder, config: ResNetBKConfig | str | None, fields: dict[str, Any]
+) -> ResNetBKConfig:
+    from pytest_flops.budgets.errors import BudgetError
+    from pytest_flops.counting.workload import RESNET_BK
+    from pytest_flops.models.config import PRESETS, ResNetBKConfig
+
+    if isinstance(config, str):
+        if config not in PRESETS:
+            raise BudgetError(f"no preset {config!r}; presets: {', '.join(PRESETS)}")
+        config = PRESETS[config]
+    if config is not None:
+        return ResNetBKConfig.from_dict({**config.to_dict(), **fields})
+    workload = flops.budget.workload if flops.budget else None
+    base = workload.config if workload and workload.model == RESNET_BK else {}
+    return ResNetBKConfig.from_dict({**base, **fields})

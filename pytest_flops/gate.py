@@ -1,0 +1,175 @@
+"""`Gate`: what one pytest session knows, finds, and concludes at its end."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pytest_flops.budgets.catalog import Catalog
+from pytest_flops.reports.outcome import Outcome
+from pytest_flops.settings import DEFAULT_BUDGETS, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from fractions import Fraction
+
+    from pytest import Config, Item, Mark
+
+    from pytest_flops.budgets.budget import Budget
+    from pytest_flops.counting.measurement import Measurement
+    from pytest_flops.recorder import Recorder
+    from pytest_flops.reports.report import Report
+
+
+class Gate:
+    """The state of one session; lives in the config's stash.
+
+    Args:
+        config: pytest's; its hooks are how other packages extend the gate.
+
+    Attributes:
+        catalog: The budgets of the files this run knows.
+        outcomes: What the tests found.
+        held: The locations of the budgets that some test held or named.
+        left_out: The locations of budgets whose tests were deselected.
+        notes: Lines for the terminal: what was written, what was not.
+        report: Everything together, once the run has ended.
+    """
+
+    def __init__(self, config: Config) -> None:
+        settings = Settings.from_config(config)
+        self.settings = settings
+        self.catalog = Catalog(
+            settings.rootdir, settings.budgets, settings.rootdir / DEFAULT_BUDGETS
+        )
+        self.outcomes: list[Outcome] = []
+        self.held: set[str] = set()
+        self.left_out: set[str] = set()
+        self.notes: list[str] = []
+        self.report: Report | None = None
+        self._config = config
+        self._hook = config.hook
+        self._measured: dict[tuple[str, str], Measurement] = {}
+
+    @cached_property
+    def tolerance(self) -> Fraction | None:
+        """The tolerance that replaces every budget's own, if the user gave one."""
+        if self.settings.tolerance is None:
+            return None
+        from pytest_flops.budgets.units import parse_percent
+
+        return parse_percent(self.settings.tolerance)
+
+    @cached_property
+    def base(self) -> Report | None:
+        """The report to compare with, if the user named one."""
+        if self.settings.compare is None:
+            return None
+        from pytest_flops.reports.report import load_report
+
+        return load_report(self.settings.compare)
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """Where this runs, and what other packages add to that."""
+        from pytest_flops.reports.environment import environment
+
+        return environment() | _joined(self._hook.pytest_flops_report(config=self._config))
+
+    @cached_property
+    def builders(self) -> dict[str, Callable[..., Any]]:
+        """Model builders that other packages registered, by name."""
+        return _joined(self._hook.pytest_flops_register_builders())
+
+    def register_costs(self) -> None:
+        """Tell the meter the costs that other packages registered."""
+        costs = _joined(self._hook.pytest_flops_register_costs())
+        if costs:
+            from pytest_flops.counting.costs import register_costs
+
+            register_costs(costs)
+
+    def measure(self, budget: Budget) -> Measurement:
+        """Count the workload of a budget, once per session.
+
+        Raises:
+            WorkloadError: It cannot be built or counted.
+        """
+        from pytest_flops.counting.measure import measure_workload
+
+        assert budget.workload is not None
+        key = (str(budget.location), budget.name)
+        if key not in self._measured:
+            with self.importable():
+                self._measured[key] = measure_workload(budget.workload, self.builders)
+        return self._measured[key]
+
+    @contextmanager
+    def importable(self) -> Iterator[None]:
+        """Let `package.module:callable` find modules in rootdir, after all other places."""
+        rootdir = str(self.settings.rootdir)
+        added = rootdir not in sys.path
+        if added:
+            sys.path.append(rootdir)
+        self.register_costs()
+        try:
+            yield
+        finally:
+            if added:
+                sys.path.remove(rootdir)
+
+    def resolve(self, marks: list[Mark], item: Item) -> Budget | str:
+        """The budget of a test's markers, or what is wrong with them."""
+        from pytest_flops.budgets.errors import BudgetError
+        from pytest_flops.markers import resolve
+
+        try:
+            return resolve(marks, item.nodeid, self.catalog)
+        except BudgetError as error:
+            file, line, _ = item.location
+            place = f"{file}:{(line or 0) + 1}"
+            return f"{place}: {item.name}: the marker flops_budget is wrong: {error}"
+
+    def recorder(
+        self, test: str, budget: Budget | None = None, subject: str | None = None
+    ) -> Recorder:
+        """A fresh recorder for one run of one test."""
+        from pytest_flops.recorder import Recorder
+
+        return Recorder(self, test, budget, subject)
+
+    def leave_out(self, budget: Budget) -> None:
+        """Know that a test of this budget was deselected."""
+        if budget.location is not None:
+            self.left_out.add(str(budget.location))
+
+    def receive(self, found: Mapping[str, Any]) -> None:
+        """Take in what one test report carries."""
+        if found["held"] is not None:
+            self.held.add(found["held"])
+        self.outcomes.extend(Outcome.from_dict(outcome) for outcome in found["outcomes"])
+
+    def mistakes(self) -> list[str]:
+        """What is wrong with the options and with the budget files that somebody named."""
+        return [*self._wrong_options(), *map(str, self.catalog.problems)]
+
+    def _wrong_options(self) -> Iterator[str]:
+        from pytest_flops.budgets.errors import BudgetError
+        from pytest_flops.reports.errors import ReportError
+
+        if self.settings.update_refused:
+            yield (
+                "--flops-update is refused under CI=true, where nobody would commit what it "
+                "writes; --flops-update=ci allows it"
+            )
+        try:
+            self.catalog.load_all()
+            _ = self.tolerance, self.base
+        except (BudgetError, ReportError) as error:
+            yield str(error)
+
+
+def _joined(answers: list[Mapping[str, Any] | None]) -> dict[str, Any]:
+    return {name: found for answer in answers if answer for name, found in answer.items()}

@@ -1,0 +1,394 @@
+"""`Recorder`: what one test counts and how it is judged; the object behind the `flops` fixture."""
+
+from __future__ import annotations
+
+import traceback
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from pytest_flops.budgets.budget import Budget
+from pytest_flops.budgets.errors import BudgetError
+from pytest_flops.budgets.verdict import Verdict
+from pytest_flops.counting.count import FLOPsCount
+from pytest_flops.counting.measurement import Measurement
+from pytest_flops.counting.workload import RESNET_BK, Workload
+from pytest_flops.markers import merge
+from pytest_flops.reports.outcome import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from pytest_flops.counting.meter import FLOPsMeter
+    from pytest_flops.gate import Gate
+    from pytest_flops.scaling.sweep import Sweep
+
+
+class BudgetExceeded(AssertionError):  # noqa: N818 - it reads as what happened
+    """A red verdict. The message is the whole story, for people."""
+
+
+class Recorder:
+    """Counts, judges and remembers for one test.
+
+    Args:
+        gate: The session this test belongs to.
+        test: The test's node id.
+        budget: What its markers or its budget file say; `None` without either.
+        subject: The report entry its findings belong to; the test itself unless given.
+    """
+
+    def __init__(
+        self, gate: Gate, test: str, budget: Budget | None, subject: str | None = None
+    ) -> None:
+        self.budget = budget
+        self.outcomes: list[Outcome] = []
+        self._gate = gate
+        self._test = test
+        self._subject = subject or test
+        self._swept: set[str] = set()
+
+    def check(
+        self,
+        counted: object,
+        *,
+        batch_size: int | None = None,
+        seq_len: int | None = None,
+        optimizer: str | None = None,
+        **limits: Any,
+    ) -> Measurement:
+        """Count `counted`, hold it against the test's budget, and fail the test if it is over.
+
+        Args:
+            counted: A ResNet-BK model or its configuration (counted analytically; the budget's
+                scaling limits are held too), a `FLOPsCounter`, a finished `FLOPsMeter`, a
+                `Measurement`, or a `FLOPsCount`.
+            batch_size: Sequences per step, the budget's workload's unless given.
+            seq_len: Tokens per sequence, likewise.
+            optimizer: The optimizer's name, likewise.
+            **limits: Limits for this call, as the marker takes them.
+
+        Returns:
+            What was counted.
+
+        Raises:
+            BudgetExceeded: A verdict is red.
+            BudgetError: There is no limit to hold, or `counted` is none of the above.
+        """
+        budget = self._budget_with(limits)
+        workload = self._workload_of(counted, batch_size, seq_len, optimizer)
+        measurement = self._measurement_of(counted, workload)
+        sweeps = self._sweeps(budget, workload)
+        self.judge(measurement, budget=budget, workload=workload, sweeps=sweeps)
+        return measurement
+
+    @contextmanager
+    def measure(self, **limits: Any) -> Iterator[FLOPsMeter]:
+        """Meter what runs inside; hold it against the budget, or the limits given, at the end.
+
+        Without either it only counts, for you to look at or to `check` later.
+        """
+        from pytest_flops.counting.meter import FLOPsMeter
+
+        self._gate.register_costs()
+        with FLOPsMeter() as meter:
+            yield meter
+        if limits or self.budget is not None:
+            self.judge(meter.measurement(), budget=self._budget_with(limits))
+
+    def scaling(
+        self,
+        builder: Callable[..., Any],
+        *,
+        max_exponent: float | None = None,
+        components: dict[str, float] | None = None,
+        optimizer: str = "adamw",
+        **dimension: Sequence[int],
+    ) -> Sweep:
+        """Sweep one dimension of any model and hold how its cost grows.
+
+        Args:
+            builder: `builder(seq_len=n)` returns `(model, inputs)` or a `ResNetBKConfig`.
+            max_exponent: Largest allowed exponent of the total and every phase; unless given, the
+                test's budget has a scaling limit over this dimension.
+            components: Largest allowed exponent by component pattern.
+            optimizer: The optimizer's name.
+            **dimension: The one swept dimension and its sizes, e.g. `seq_len=[64, 128, 256]`.
+
+        Returns:
+            The sweep: counts, exponents and exact polynomials.
+
+        Raises:
+            BudgetExceeded: It grows faster than allowed.
+            BudgetError: No limit is given, or not exactly one dimension.
+        """
+        from pytest_flops.scaling.workloads import sweep_builder
+
+        if len(dimension) != 1:
+            raise BudgetError(
+                "flops.scaling() sweeps exactly one dimension, e.g. seq_len=[64, 128, 256]"
+            )
+        ((name, sizes),) = dimension.items()
+        given: dict[str, Any] = {"sizes": list(sizes)}
+        if max_exponent is not None:
+            given["max_exponent"] = max_exponent
+        if components is not None:
+            given["components"] = components
+        own = max_exponent is not None or components is not None
+        budget = self._budget_with({"scaling": {name: given}} if own else {})
+        self._gate.register_costs()
+        sweep = sweep_builder(builder, name, sizes, optimizer=optimizer)
+        self.judge_sweeps(budget, [sweep])
+        return sweep
+
+    def judge(
+        self,
+        measurement: Measurement,
+        *,
+        budget: Budget | None = None,
+        workload: Workload | None = None,
+        sweeps: Sequence[Sweep] = (),
+    ) -> None:
+        """Hold a count against limits, recorded counts and scaling limits, and keep the outcome.
+
+        Raises:
+            BudgetExceeded: A verdict is red.
+        """
+        from pytest_flops.budgets.judge import judge_limits, judge_recorded
+
+        budget = budget or self._required_budget()
+        verdicts = [*self.judge_count(measurement), *judge_limits(budget, measurement)]
+        if budget.workload and budget.workload.counted_by != measurement.rules:
+            verdicts.append(_other_rules(budget.workload, measurement))
+        if budget.recorded is not None and not self._gate.settings.update:
+            verdicts += judge_recorded(budget, measurement, self._gate.tolerance)
+        verdicts += self._judge_scaling(budget, sweeps)
+        self.conclude(
+            verdicts, budget=budget, measurement=measurement, workload=workload, sweeps=sweeps
+        )
+
+    def judge_count(self, measurement: Measurement) -> tuple[Verdict, ...]:
+        """Errors that make a count no count: nothing counted, or operators without a cost."""
+        from pytest_flops.budgets.judge import judge_measurement
+
+        if self._gate.settings.allow_uncounted:
+            measurement = replace(measurement, uncounted={})
+        return judge_measurement(measurement)
+
+    def judge_sweeps(self, budget: Budget, sweeps: Sequence[Sweep]) -> None:
+        """Hold sweeps against the scaling limits over their dimensions, and keep the outcome.
+
+        Raises:
+            BudgetExceeded: A verdict is red.
+            BudgetError: No limit holds a sweep.
+        """
+        limited = {limit.dimension for limit in budget.scaling}
+        for sweep in sweeps:
+            if sweep.dimension not in limited:
+                raise BudgetError(
+                    f"no scaling limit over {sweep.dimension} to hold this sweep against; "
+                    "give max_exponent="
+                )
+        self.conclude(self._judge_scaling(budget, sweeps), budget=budget, sweeps=sweeps)
+
+    def conclude(
+        self,
+        verdicts: Sequence[Verdict],
+        *,
+        budget: Budget | None = None,
+        measurement: Measurement | None = None,
+        workload: Workload | None = None,
+        sweeps: Sequence[Sweep] = (),
+    ) -> None:
+        """Keep an outcome, and fail the test if it is red.
+
+        Raises:
+            BudgetExceeded: A verdict is red.
+        """
+        budget = budget or self._required_budget()
+        workload = workload or budget.workload
+        location = str(budget.location) if budget.location else None
+        outcome = Outcome(
+            subject=self._subject,
+            budget=budget.name,
+            test=self._test,
+            verdicts=tuple(verdicts),
+            measurement=measurement,
+            scaling=tuple(sweep.to_dict() for sweep in sweeps),
+            workload=asdict(workload) if workload else None,
+            location=location,
+            tolerance=budget.tolerance,
+        )
+        self.outcomes.append(outcome)
+        if not outcome.passed:
+            from pytest_flops.budgets.wording import explain
+
+            raise BudgetExceeded(explain(budget.name, outcome.verdicts, location=location))
+
+    def finish(self) -> None:
+        """After the test's body passed: a budget that was held against nothing is an error.
+
+        Raises:
+            BudgetExceeded: Nothing was counted, or a scaling limit was never swept.
+        """
+        if self.budget is None:
+            return
+        if not self.outcomes:
+            self._fail(
+                "the test counted nothing: it asks for the `flops` fixture but never calls "
+                "flops.check(), flops.measure() or flops.scaling()"
+            )
+        if self.budget.workload is None:
+            for limit in self.budget.scaling:
+                if limit.dimension not in self._swept:
+                    self._fail(
+                        f"the scaling limit over {limit.dimension} was held against nothing: call "
+                        f"flops.scaling(builder, {limit.dimension}={list(limit.sizes)})"
+                    )
+
+    def record(self) -> dict[str, Any]:
+        """What the test found, as plain types for a test report."""
+        location = self.budget.location if self.budget else None
+        return {
+            "held": str(location) if location else None,
+            "outcomes": [outcome.to_dict() for outcome in self.outcomes],
+        }
+
+    def properties(self) -> list[tuple[str, int]]:
+        """The counts, for JUnit."""
+        return [
+            (f"flops.{outcome.budget}.{quantity}", flops)
+            for outcome in self.outcomes
+            if outcome.measurement is not None
+            for quantity, flops in outcome.measurement.count.to_dict().items()
+        ]
+
+    def retold(self, error: BaseException, test_file: Path | None = None) -> str | None:
+        """What went wrong, for people; `None` if it is none of this plugin's errors.
+
+        Args:
+            error: What the test raised.
+            test_file: The file of the test's code, whose line is told.
+        """
+        from pytest_flops.counting.measure import WorkloadError
+        from pytest_flops.scaling.errors import ScalingError
+
+        if not isinstance(error, BudgetExceeded | BudgetError | WorkloadError | ScalingError):
+            return None
+        text = str(error)
+        if not isinstance(error, BudgetExceeded) and self.budget is not None:
+            place = f"{self.budget.location}: " if self.budget.location else ""
+            text = f"{place}budget {self.budget.name!r}: {text}"
+        lines = [
+            frame.lineno
+            for frame in traceback.extract_tb(error.__traceback__)
+            if test_file is not None and frame.filename == str(test_file)
+        ]
+        return f"{text}\n{test_file}:{lines[-1]}: raised here" if lines else text
+
+    def _fail(self, message: str) -> None:
+        self.conclude([Verdict(kind="error", passed=False, message=message)])
+
+    def _judge_scaling(self, budget: Budget, sweeps: Sequence[Sweep]) -> list[Verdict]:
+        from pytest_flops.budgets.judge_scaling import judge_scaling
+
+        limits = {limit.dimension: limit for limit in budget.scaling}
+        self._swept.update(sweep.dimension for sweep in sweeps)
+        return [
+            verdict for sweep in sweeps for verdict in judge_scaling(limits[sweep.dimension], sweep)
+        ]
+
+    def _sweeps(self, budget: Budget, workload: Workload | None) -> list[Sweep]:
+        if workload is None or not budget.scaling:
+            return []
+        from pytest_flops.scaling.workloads import sweep_workload
+
+        return [sweep_workload(workload, limit.dimension, limit.sizes) for limit in budget.scaling]
+
+    def _budget_with(self, limits: dict[str, Any]) -> Budget:
+        if self.budget is None and not limits:
+            raise BudgetError(
+                "there is nothing to hold the count against: mark the test with "
+                "@pytest.mark.flops_budget(...) or give limits in the call, e.g. "
+                'total="6.4 GFLOP"'
+            )
+        return merge(self.budget or Budget(name=self._test), limits)
+
+    def _required_budget(self) -> Budget:
+        return self._budget_with({})
+
+    def _workload_of(
+        self,
+        counted: object,
+        batch_size: int | None,
+        seq_len: int | None,
+        optimizer: str | None,
+    ) -> Workload | None:
+        config = _resnet_bk_config(counted)
+        if config is None:
+            return None
+        base = self.budget.workload if self.budget and self.budget.workload else Workload(RESNET_BK)
+        workload = Workload(
+            model=RESNET_BK,
+            config=config.to_dict(),
+            batch_size=batch_size or base.batch_size,
+            seq_len=seq_len or base.seq_len,
+            optimizer=optimizer or base.optimizer,
+            rules=base.rules,
+        )
+        if workload.batch_size is None or workload.seq_len is None:
+            raise BudgetError(
+                "flops.check() of a ResNet-BK model needs batch_size= and seq_len=, in the call or "
+                "in the budget's workload"
+            )
+        return workload
+
+    def _measurement_of(self, counted: object, workload: Workload | None) -> Measurement:
+        from pytest_flops.counting.counter import FLOPsCounter
+
+        if workload is not None:
+            counter = FLOPsCounter(
+                counted,  # type: ignore[arg-type]
+                workload.batch_size or 1,
+                workload.seq_len or 1,
+                workload.rules or "published",
+            )
+            return counter.measurement(workload.optimizer)
+        if isinstance(counted, Measurement):
+            return counted
+        if isinstance(counted, FLOPsCount):
+            return Measurement(counted, {}, source="meter", rules="executed")
+        measurement = getattr(counted, "measurement", None)
+        if callable(measurement):
+            found = measurement()
+            if isinstance(found, Measurement):
+                return found
+        raise BudgetError(
+            "flops.check() takes a ResNet-BK model or configuration, a FLOPsCounter, a FLOPsMeter, "
+            f"a Measurement or a FLOPsCount, not {type(counted).__name__}; to count another "
+            "model, run its step inside `with flops.measure():`"
+        )
+
+
+def _other_rules(workload: Workload, measurement: Measurement) -> Verdict:
+    return Verdict(
+        kind="error",
+        passed=False,
+        message=(
+            f"the budget is of {workload.counted_by} FLOPs and the test counted "
+            f"{measurement.rules} ones; the two are not comparable: set the workload's rules, or "
+            "check a ResNet-BK model with the `flops` fixture"
+        ),
+    )
+
+
+def _resnet_bk_config(counted: object) -> Any:
+    """The configuration of a ResNet-BK model or of a configuration itself; `None` of the rest."""
+    from pytest_flops.models.config import ResNetBKConfig
+
+    if isinstance(counted, ResNetBKConfig):
+        return counted
+    config = getattr(counted, "config", None)
+    is_model = isinstance(config, ResNetBKConfig) and hasattr(counted, "named_parameters")
+    return config if is_model else None
