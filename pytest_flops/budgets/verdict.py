@@ -24,7 +24,8 @@ class Verdict:
         component: The component's path; `None` for the whole workload.
         actual: What was counted: FLOPs, or an exponent for `scaling`.
         allowed: The largest value that passes, in the same unit.
-        written: The limit as its author wrote it.
+        written: The limit as its author wrote it; for `recorded`, the tolerance.
+        recorded: The recorded count of a `recorded` verdict, before tolerance.
         pattern: The component pattern that brought this component here.
         dimension: The swept dimension of a scaling verdict.
         location: `file:line:column` of the limit.
@@ -41,6 +42,7 @@ class Verdict:
     actual: float | None = None
     allowed: float | None = None
     written: str | None = None
+    recorded: int | None = None
     pattern: str | None = None
     dimension: str | None = None
     location: str | None = None

@@ -1,0 +1,70 @@
+"""Budget files: YAML in, `Budget` records out, or every mistake of the file at once.
+
+YAML and JSON Schema are imported with the first file, not with this module.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_flops.budgets.budget import Location
+from pytest_flops.budgets.errors import BudgetFileError, Problem
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from pytest_flops.budgets.budget import Budget
+
+BYTE_ORDER_MARK = "\ufeff"
+
+_TOP_LEVEL = re.compile(r"""^(["']?)budgets\1[ \t]*:""", re.MULTILINE)
+_ENTRY = re.compile(
+    r"""^[ \t]+(?:[^#\n]*[{,][ \t]*)?(["']?)(?:workload|limits|scaling|recorded)\1[ \t]*:""",
+    re.MULTILINE,
+)
+
+
+def looks_like_budgets(text: str) -> bool:
+    """Whether YAML met by chance is meant for us, judged by its text alone."""
+    text = text.removeprefix(BYTE_ORDER_MARK)
+    return bool(_TOP_LEVEL.search(text) and _ENTRY.search(text))
+
+
+def load_budgets(path: str | PathLike[str], *, name: str | None = None) -> dict[str, Budget]:
+    """The budgets of a file, by name, in the order of the file.
+
+    Args:
+        path: The file.
+        name: The file's name in messages and locations; by default the path as given.
+
+    Raises:
+        BudgetFileError: With every problem of the file, each at its line and column.
+    """
+    file = name or str(path)
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise BudgetFileError(
+            [Problem(Location(file, 1, 1), f"cannot be read: {reason}")]
+        ) from None
+    from pytest_flops.budgets.file_format import budgets_of
+
+    return budgets_of(decode(content, file).removeprefix(BYTE_ORDER_MARK), file)
+
+
+def decode(content: bytes, file: str) -> str:
+    """The text of a budget file, which is UTF-8; a byte order mark stays its first character.
+
+    Raises:
+        BudgetFileError: It is not UTF-8; the message says which byte.
+    """
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        line, column = before.count(b"\n") + 1, error.start - before.rfind(b"\n")
+        message = f"not UTF-8: the byte 0x{content[error.start]:02x}; save the file as UTF-8"
+        raise BudgetFileError([Problem(Location(file, line, column), message)]) from None

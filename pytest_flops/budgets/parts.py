@@ -1,0 +1,90 @@
+"""Which components make up most of a cost, or of its growth: the rows that explain a red verdict.
+
+Components are a tree by dotted path. A row is the deepest component that explains its share; what
+a component costs beyond its children is a row of its own, `layer_0 (itself)`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from pytest_flops.counting.count import FLOPsCount, Quantity
+
+Row = tuple[str, int, int | None]
+
+MOST_ROWS = 5
+_OUTSIDE = "(outside every component)"
+
+
+def parts_of_cost(
+    components: Mapping[str, FLOPsCount], quantity: Quantity, whole: int, under: str | None
+) -> tuple[Row, ...]:
+    """The dearest components of the whole or under one component, without a base to compare."""
+    costs = {path: count.of(quantity) for path, count in components.items()}
+    shares = dict(_shares(costs, whole, under))
+    largest = sorted(shares, key=lambda row: (-shares[row], row))
+    return tuple((row, shares[row], None) for row in largest if shares[row] > 0)[:MOST_ROWS]
+
+
+def parts_of_growth(
+    components: Mapping[str, FLOPsCount],
+    base: Mapping[str, FLOPsCount],
+    quantity: Quantity,
+    whole: tuple[int, int],
+    under: str | None,
+) -> tuple[Row, ...]:
+    """The components that grew most above the base, of the whole or under one component.
+
+    Args:
+        components: The cost by component path now.
+        base: The recorded cost by component path.
+        quantity: What is compared.
+        whole: The judged cost now and in the base.
+        under: The judged component, or `None` for the whole workload.
+    """
+    depth = max((path.count(".") for path in base), default=-1)
+    comparable = {path for path in components if path.count(".") <= depth} | set(base)
+    now = {path: components[path].of(quantity) if path in components else 0 for path in comparable}
+    then = {path: base[path].of(quantity) if path in base else 0 for path in comparable}
+    costs = dict(_shares(now, whole[0], under))
+    before = dict(_shares(then, whole[1], under))
+    grown = {row: cost - before[row] for row, cost in costs.items() if cost > before[row]}
+    largest = sorted(grown, key=lambda row: (-grown[row], row))
+    return tuple((row, costs[row], grown[row]) for row in largest)[:MOST_ROWS]
+
+
+def _shares(costs: Mapping[str, int], whole: int, under: str | None) -> Iterator[tuple[str, int]]:
+    """Every leaf below `under` with its cost, and every parent with what its children leave."""
+    below = [path for path in costs if under is None or path.startswith(f"{under}.")]
+    children = _children(below)
+    if under is None:
+        roots = children.get(None, [])
+        yield _OUTSIDE, whole - sum(costs[root] for root in roots)
+    elif below:
+        yield f"{under} (itself)", whole - sum(costs[path] for path in children[None])
+    for path in below:
+        if path in children:
+            rest = costs[path] - sum(costs[child] for child in children[path])
+            yield f"{path} (itself)", rest
+        else:
+            yield path, costs[path]
+
+
+def _children(paths: Iterable[str]) -> dict[str | None, list[str]]:
+    """Paths by their nearest ancestor among them; `None` for those that have none."""
+    known = set(paths)
+    children: dict[str | None, list[str]] = {}
+    for path in sorted(known):
+        children.setdefault(_parent(path, known), []).append(path)
+    return children
+
+
+def _parent(path: str, known: set[str]) -> str | None:
+    while "." in path:
+        path = path.rpartition(".")[0]
+        if path in known:
+            return path
+    return None

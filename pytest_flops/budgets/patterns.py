@@ -1,0 +1,72 @@
+"""Component patterns: as a shell matches file paths, with dots for slashes."""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from pytest_flops.budgets.errors import BudgetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_ANY_DEPTH = "**"
+_TOKEN = re.compile(r"\[[!^]?\]?[^\]]*\]|.", re.DOTALL)
+
+
+def matching(pattern: str, paths: Iterable[str]) -> list[str]:
+    """The component paths that `pattern` names, in their own order.
+
+    `*`, `?` and `[...]` (`[!...]` to exclude) stay within one dotted segment; `**` as a segment of
+    its own stands for any number of segments, also none. A literal path matches itself.
+
+    Raises:
+        BudgetError: The pattern is empty, or has an empty segment or an unclosed bracket.
+    """
+    segments = _segments(pattern)
+    return [path for path in paths if path == pattern or _matches(segments, path.split("."))]
+
+
+def check_pattern(pattern: str) -> None:
+    """Do nothing for a valid pattern.
+
+    Raises:
+        BudgetError: As `matching` does.
+    """
+    _segments(pattern)
+
+
+@lru_cache(maxsize=1024)
+def _segments(pattern: str) -> tuple[str, ...]:
+    if not isinstance(pattern, str) or not pattern:
+        raise BudgetError(f"{pattern!r} is no component pattern; e.g. 'layer_*.moe'")
+    return tuple(_checked(segment, pattern) for segment in pattern.split("."))
+
+
+def _checked(segment: str, pattern: str) -> str:
+    if not segment:
+        raise BudgetError(f"the component pattern {pattern!r} has an empty segment between dots")
+    tokens = _TOKEN.findall(segment)
+    if "[" in tokens:
+        raise BudgetError(f"the component pattern {pattern!r} has an unclosed bracket")
+    return "".join(re.sub(r"\A\[\^", "[!", token) for token in tokens)
+
+
+def _matches(segments: Sequence[str], path: Sequence[str]) -> bool:
+    """Greedy matching that goes back to the latest `**` only, so it stays polynomial."""
+    at = here = 0
+    resume_at, resume_here = -1, 0
+    while here < len(path):
+        if at < len(segments) and segments[at] == _ANY_DEPTH:
+            at += 1
+            resume_at, resume_here = at, here
+        elif at < len(segments) and fnmatchcase(path[here], segments[at]):
+            at, here = at + 1, here + 1
+        elif resume_at >= 0:
+            resume_here += 1
+            at, here = resume_at, resume_here
+        else:
+            return False
+    return all(segment == _ANY_DEPTH for segment in segments[at:])

@@ -1,0 +1,173 @@
+"""The budget format's JSON Schema, and its violations in people's words."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from difflib import get_close_matches
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from jsonschema import Draft202012Validator, FormatChecker, validators
+
+from pytest_flops.budgets.errors import BudgetError
+from pytest_flops.budgets.patterns import check_pattern
+from pytest_flops.budgets.units import parse_flops, parse_percent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pytest_flops.budgets.placed import Keys
+
+SCHEMA_FILE = Path(__file__).with_name("schema.json")
+
+
+class Violation(NamedTuple):
+    """What breaks the schema: where (keys and indices from the top), and why, in people's words.
+
+    `at_key` says whether the last key itself is at fault rather than its value.
+    """
+
+    keys: Keys
+    at_key: bool
+    message: str
+
+
+def violations(data: Any, definition: str | None = None) -> Iterator[Violation]:
+    """Every violation of the schema, or of one of its `$defs`, in no particular order."""
+    for error in _validator(definition).iter_errors(data):
+        yield from _translated(error)
+
+
+def suggestion(misspelt: str, known: list[str]) -> str:
+    """`; did you mean 'x'?` when something is near, else what is known."""
+    near = get_close_matches(misspelt, known, n=1)
+    accepted = ", ".join(known)
+    return f"; did you mean {near[0]!r}?" if near else f"; accepted here: {accepted}"
+
+
+@cache
+def _validator(definition: str | None) -> Any:
+    schema = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
+    if definition:
+        schema = {"$ref": f"#/$defs/{definition}", "$defs": schema["$defs"]}
+    types = Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer)
+    strict = validators.extend(Draft202012Validator, type_checker=types)  # type: ignore[no-untyped-call]
+    return strict(schema, format_checker=_formats())
+
+
+def _is_integer(_checker: Any, value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _formats() -> FormatChecker:
+    checker = FormatChecker(formats=())
+    for name, check in _CHECKS.items():
+        checker.checks(name, raises=BudgetError)(_passes(check))
+    return checker
+
+
+def _passes(check: Callable[[Any], object]) -> Callable[[Any], bool]:
+    def passes(value: Any) -> bool:
+        check(value)
+        return True
+
+    return passes
+
+
+def _check_name(name: Any) -> None:
+    if not isinstance(name, str):
+        return
+    if not name.strip():
+        raise BudgetError("a budget needs a name that is not empty")
+    if "::" in name:
+        raise BudgetError(f"the budget name {name!r} contains '::', which separates pytest's ids")
+    if not name.isprintable():
+        raise BudgetError(f"the budget name {name!r} contains a line break or control character")
+
+
+def _check_sizes(sizes: Any) -> None:
+    if not isinstance(sizes, list) or not all(_is_integer(None, size) for size in sizes):
+        return
+    for smaller, larger in pairwise(sizes):
+        if smaller >= larger:
+            raise BudgetError(f"sizes must increase strictly, but {larger} follows {smaller}")
+
+
+def _check_exponent(exponent: Any) -> None:
+    if isinstance(exponent, float) and (math.isnan(exponent) or exponent == math.inf):
+        raise BudgetError(f"{exponent} is not finite; accepted is a finite number of at least 0")
+
+
+_CHECKS: dict[str, Callable[[Any], object]] = {
+    "flops-name": _check_name,
+    "flops-pattern": check_pattern,
+    "flops-limit": parse_flops,
+    "flops-percentage": parse_percent,
+    "flops-sizes": _check_sizes,
+    "flops-exponent": _check_exponent,
+}
+
+
+def _translated(error: Any) -> Iterator[Violation]:
+    """What a `jsonschema.ValidationError` says; its types leave too much open to be of help."""
+    keys: Keys = tuple(error.absolute_path)
+    of_name = "propertyNames" in error.absolute_schema_path
+    if error.validator == "additionalProperties":
+        yield from _unknown_keys(error, keys)
+    elif of_name:
+        yield Violation((*keys, str(error.instance)), at_key=True, message=_in_words(error))
+    elif not _told_by_format(error):
+        yield Violation(keys, at_key=False, message=_in_words(error))
+
+
+def _told_by_format(error: Any) -> bool:
+    """A wrong type is told by the value's own parser where it has one."""
+    told = ("flops-limit", "flops-percentage")
+    return error.validator == "type" and error.schema.get("format") in told
+
+
+def _unknown_keys(error: Any, keys: Keys) -> Iterator[Violation]:
+    known = list(error.schema.get("properties", {}))
+    free = list(error.schema.get("patternProperties", {}))
+    for key in error.instance:
+        if key not in known and not any(re.search(pattern, key) for pattern in free):
+            message = f"unknown key {key!r}{suggestion(key, known)}"
+            yield Violation((*keys, key), at_key=True, message=message)
+
+
+def _in_words(error: Any) -> str:
+    if error.cause is not None:
+        return str(error.cause)
+    if error.validator == "required":
+        missing = error.message.partition(" is a required")[0]
+        return f"the key {missing} is missing; expected {_expected(error)}"
+    if error.validator == "anyOf":
+        keys = [option["required"][0] for option in error.validator_value]
+        return f"it holds nothing to check; it needs at least one of {', '.join(keys)}"
+    if error.validator == "enum":
+        accepted = ", ".join(error.validator_value)
+        near = get_close_matches(str(error.instance).lower(), error.validator_value, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return f"expected one of {accepted}, found {_found(error.instance)}{hint}"
+    return f"expected {_expected(error)}, found {_found(error.instance)}"
+
+
+def _expected(error: Any) -> str:
+    return str(error.schema.get("title", "another value"))
+
+
+def _found(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return f"the boolean {str(value).lower()}"
+    if isinstance(value, dict):
+        return "an empty mapping" if not value else "a mapping"
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:40]}…"

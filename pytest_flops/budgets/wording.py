@@ -1,0 +1,198 @@
+"""Verdicts in people's words: one line each, and the whole message of a red test."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from pytest_flops.budgets.units import format_exact, format_flops
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from pytest_flops.budgets.verdict import Verdict
+
+
+def headline(verdict: Verdict) -> str:
+    """One verdict on one line, e.g. `lm_head forward: 31.457 GFLOP, limit 15.8 GFLOP, over by ...`.
+
+    Where two figures would print alike, their exact digits are shown.
+    """
+    if verdict.actual is None or verdict.allowed is None:
+        return printable(_remark(verdict))
+    if verdict.kind == "scaling":
+        return printable(_scaling_line(verdict))
+    if verdict.kind == "parity":
+        return printable(_parity_line(verdict))
+    return printable(_flops_line(verdict))
+
+
+def explain(
+    budget_name: str,
+    verdicts: Sequence[Verdict],
+    *,
+    location: str | None = None,
+    how_to_accept: bool = True,
+) -> str:
+    """The whole message of a red test: what is over, by how much, why, and how to accept it.
+
+    Args:
+        budget_name: The budget's name.
+        verdicts: All verdicts; the red ones are told, the green ones counted.
+        location: `file:line:column` of the budget.
+        how_to_accept: Whether to end with what to do about a deliberate increase.
+    """
+    red = [verdict for verdict in verdicts if not verdict.passed]
+    place = f" ({location})" if location else ""
+    lines = [printable(f"budget {budget_name!r} does not hold{place}"), ""]
+    for verdict in red:
+        lines += [*_block(verdict), ""]
+    green = len(verdicts) - len(red)
+    if green:
+        lines += [f"{green} other comparison{'s hold' if green > 1 else ' holds'}.", ""]
+    if how_to_accept:
+        lines += _acceptance(red)
+    return "\n".join(lines).rstrip()
+
+
+def cheaper_than_recorded(actual: int, recorded: int) -> str:
+    """The remark on a count below its record."""
+    saved = recorded - actual
+    return f"cheaper than recorded by {format_flops(saved)} ({_percent(-saved, recorded)})"
+
+
+def printable(text: str) -> str:
+    """`text` on one line, with control and invisible characters written as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def subject(verdict: Verdict) -> str:
+    """What a verdict is about: `lm_head forward`, `total`, `layer_0.moe total over seq_len`."""
+    over = f"over {verdict.dimension}" if verdict.dimension else None
+    return " ".join(word for word in (verdict.component, verdict.quantity, over) if word)
+
+
+def _remark(verdict: Verdict) -> str:
+    about = subject(verdict)
+    return f"{about}: {verdict.message}" if about else verdict.message
+
+
+def _flops_line(verdict: Verdict) -> str:
+    actual, allowed = _whole(verdict.actual), _whole(verdict.allowed)
+    alike = actual != allowed and format_flops(actual) == format_flops(allowed)
+    show = _exact if alike else format_flops
+    line = f"{subject(verdict)}: {show(actual)}, {_bound(verdict, show)}"
+    if not verdict.passed:
+        line += f", over by {_over(actual, allowed)}"
+    return f"{line}; {verdict.message}" if verdict.message else line
+
+
+def _bound(verdict: Verdict, show: Callable[[int], str]) -> str:
+    if verdict.kind != "recorded" or verdict.recorded is None:
+        return f"limit {show(_whole(verdict.allowed))}"
+    tolerance = "" if verdict.written in {None, "0%"} else f" + {verdict.written} tolerance"
+    return f"recorded {show(verdict.recorded)}{tolerance}"
+
+
+def _over(actual: int, allowed: int) -> str:
+    over = actual - allowed
+    relative = f" ({_percent(over, allowed)})" if allowed else ""
+    return f"{format_flops(over)}{relative}"
+
+
+def _scaling_line(verdict: Verdict) -> str:
+    relation = "within" if verdict.passed else "above"
+    line = f"{subject(verdict)}: grows with exponent {_exponent(verdict.actual)}, {relation} "
+    line += f"the allowed {_exponent(verdict.allowed)}"
+    return f"{line}; {verdict.message}" if verdict.message else line
+
+
+def _parity_line(verdict: Verdict) -> str:
+    actual, expected = _whole(verdict.actual), _whole(verdict.allowed)
+    line = f"{subject(verdict)}: analytic {format_exact(actual)}, metered {format_exact(expected)}"
+    if actual != expected:
+        line += f", {format_exact(abs(actual - expected))} apart"
+    return f"{line}; {verdict.message}" if verdict.message else line
+
+
+def _exponent(value: float | None) -> str:
+    return f"{value or 0:.4f}".rstrip("0").rstrip(".")
+
+
+def _whole(value: float | None) -> int:
+    return int(value or 0)
+
+
+def _exact(flops: int) -> str:
+    return f"{format_exact(flops)} FLOP"
+
+
+def _percent(part: int, whole: int) -> str:
+    """With a sign and one decimal; what would round to nothing says so."""
+    share = Fraction(100 * part, whole)
+    if 0 < abs(share) < Fraction(1, 20):
+        return f"{'+' if part > 0 else '-'}<0.1 %"
+    tenths = round(share * 10)
+    return f"{'+' if part > 0 else '-'}{abs(tenths) // 10:,}.{abs(tenths) % 10} %"
+
+
+def _block(verdict: Verdict) -> Iterator[str]:
+    yield f"  {headline(verdict)}"
+    if verdict.kind in {"limit", "recorded"} and verdict.allowed is not None:
+        yield from _aligned(_figures(verdict))
+    elif verdict.location:
+        yield f"      at {printable(verdict.location)}"
+    if verdict.parts:
+        yield "      what grew most:" if verdict.parts[0][2] is not None else "      most of it:"
+        yield from _aligned(_part_rows(verdict))
+
+
+def _figures(verdict: Verdict) -> Iterator[tuple[str, str, str]]:
+    actual, allowed = _whole(verdict.actual), _whole(verdict.allowed)
+    yield "counted", format_exact(actual), ""
+    if verdict.kind == "recorded" and verdict.recorded is not None:
+        yield "recorded", format_exact(verdict.recorded), _standing_at(verdict)
+        yield "allowed", format_exact(allowed), f"tolerance {verdict.written}"
+    else:
+        yield "limit", format_exact(allowed), _standing_at(verdict)
+    yield "over by", format_exact(actual - allowed), _over(actual, allowed)
+
+
+def _standing_at(verdict: Verdict) -> str:
+    words = [f"written {verdict.written}"] if verdict.kind == "limit" and verdict.written else []
+    if verdict.pattern and verdict.pattern != verdict.component:
+        words.append(f"for {verdict.pattern!r}")
+    if verdict.location:
+        words.append(f"at {verdict.location}")
+    return " ".join(words)
+
+
+def _part_rows(verdict: Verdict) -> Iterator[tuple[str, str, str]]:
+    for path, flops, above in verdict.parts:
+        growth = "" if above is None else f"+{format_exact(above)} above the record"
+        yield f"  {path}", format_exact(flops), growth
+
+
+def _aligned(rows: Iterator[tuple[str, str, str]]) -> Iterator[str]:
+    table = [tuple(map(printable, row)) for row in rows]
+    label, figure = (max(len(row[column]) for row in table) for column in (0, 1))
+    for name, digits, remark in table:
+        yield f"      {name:<{label}}  {digits:>{figure}}  {remark}".rstrip()
+
+
+def _acceptance(red: Sequence[Verdict]) -> Iterator[str]:
+    limits = [verdict for verdict in red if verdict.kind == "limit"]
+    if not limits and not any(verdict.kind == "recorded" for verdict in red):
+        return
+    yield "If the increase is meant:"
+    for place in dict.fromkeys(_place_of_limit(verdict) for verdict in limits):
+        yield f"  raise the limit {printable(place)}"
+    if any(verdict.kind == "recorded" for verdict in red):
+        yield "  run `pytest --flops-update` and commit the budget file"
+
+
+def _place_of_limit(verdict: Verdict) -> str:
+    about = " ".join(word for word in (verdict.pattern, verdict.quantity) if word)
+    return f"of {about}, {verdict.location or 'where the test gives it'}"
