@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from pytest_flops.budgets.verdict import Verdict
@@ -26,6 +27,7 @@ class Outcome:
         scaling: One plain record per sweep, as `scaling.Sweep.to_dict` makes it.
         workload: The workload as a plain record, or `None`.
         location: `file:line:column` of the budget, or `None` for an inline one.
+        tolerance: The budget's tolerance, for comparing with another report.
     """
 
     subject: str
@@ -36,6 +38,7 @@ class Outcome:
     scaling: tuple[Mapping[str, Any], ...] = field(default=())
     workload: Mapping[str, Any] | None = None
     location: str | None = None
+    tolerance: Fraction = Fraction(0)
 
     @property
     def passed(self) -> bool:
@@ -53,6 +56,7 @@ class Outcome:
             "scaling": [dict(sweep) for sweep in self.scaling],
             "workload": dict(self.workload) if self.workload is not None else None,
             "location": self.location,
+            "tolerance": str(self.tolerance),
         }
 
     @classmethod
@@ -68,4 +72,5 @@ class Outcome:
             scaling=tuple(record["scaling"]),
             workload=record["workload"],
             location=record["location"],
+            tolerance=Fraction(record["tolerance"]),
         )

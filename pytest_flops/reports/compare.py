@@ -1,0 +1,214 @@
+"""What a run costs against another: per budget, phase and component."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from pytest_flops.counting.count import QUANTITIES, FLOPsCount, Quantity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from fractions import Fraction
+
+    from pytest_flops.reports.entry import Entry
+    from pytest_flops.reports.report import Report
+
+Status = Literal["added", "removed", "unmeasured", "dearer", "cheaper", "same"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One quantity of the workload or of a component, before and after.
+
+    Attributes:
+        component: The component's path; `None` for the whole workload.
+        quantity: `forward`, `backward`, `optimizer` or `total`.
+        base: FLOPs before; `None` where the component is new.
+        head: FLOPs now; `None` where the component is gone.
+        allowed: The most that is no regression; `None` without a base.
+    """
+
+    component: str | None
+    quantity: Quantity
+    base: int | None
+    head: int | None
+    allowed: int | None
+
+    @property
+    def difference(self) -> int:
+        """FLOPs more than before; negative when fewer."""
+        return (self.head or 0) - (self.base or 0)
+
+    @property
+    def status(self) -> Status:
+        """How it changed, whatever the tolerance."""
+        if self.base is None:
+            return "added"
+        if self.head is None:
+            return "removed"
+        if self.head == self.base:
+            return "same"
+        return "dearer" if self.head > self.base else "cheaper"
+
+    @property
+    def regressed(self) -> bool:
+        """Whether it costs more than its base and the tolerance allow."""
+        return self.head is not None and self.allowed is not None and self.head > self.allowed
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only, ready for JSON."""
+        return {
+            "component": self.component,
+            "quantity": self.quantity,
+            "status": self.status,
+            "regressed": self.regressed,
+            "base": self.base,
+            "head": self.head,
+            "difference": self.difference,
+            "allowed": self.allowed,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetChange:
+    """One budget before and after.
+
+    Attributes:
+        subject: The entry's subject.
+        budget: The budget's name.
+        status: `added`, `removed` (not in the new report), `unmeasured` (there, or lost by an
+            incomplete run, but no longer counted), `dearer`, `cheaper`, or `same`. A budget is
+            dearer when any of its quantities or components is.
+        changes: Every quantity of the workload, then of each component.
+        location: `file:line:column` of the budget.
+        workload: What changed in the workload, by key, as (before, after).
+    """
+
+    subject: str
+    budget: str
+    status: Status
+    changes: tuple[Change, ...] = ()
+    location: str | None = None
+    workload: Mapping[str, tuple[Any, Any]] | None = None
+
+    @property
+    def regressed(self) -> bool:
+        """Whether anything costs more than allowed, or is no longer measured."""
+        return self.status == "unmeasured" or any(change.regressed for change in self.changes)
+
+    @property
+    def total(self) -> Change | None:
+        """The change of the whole workload's total."""
+        return next((c for c in self.changes if (c.component, c.quantity) == (None, "total")), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only, ready for JSON."""
+        return {
+            "subject": self.subject,
+            "budget": self.budget,
+            "status": self.status,
+            "regressed": self.regressed,
+            "location": self.location,
+            "workload": {key: list(pair) for key, pair in (self.workload or {}).items()},
+            "changes": [change.to_dict() for change in self.changes],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two reports side by side, sorted by subject."""
+
+    budgets: tuple[BudgetChange, ...]
+
+    @property
+    def regressed(self) -> bool:
+        """Whether any budget is dearer than allowed, or is no longer measured."""
+        return any(budget.regressed for budget in self.budgets)
+
+    def having(self, status: Status) -> list[BudgetChange]:
+        """The budgets of one status."""
+        return [budget for budget in self.budgets if budget.status == status]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only, ready for JSON."""
+        return {
+            "regressed": self.regressed,
+            "budgets": [budget.to_dict() for budget in self.budgets],
+        }
+
+
+def compare(base: Report, head: Report, *, tolerance: Fraction | None = None) -> Comparison:
+    """Hold `head` against `base`.
+
+    Args:
+        base: The older report.
+        head: The newer report.
+        tolerance: How far a count may rise, as a fraction; `None` leaves it to each budget.
+    """
+    before = {entry.key: entry for entry in base.entries}
+    after = {entry.key: entry for entry in head.entries}
+    lost: Status = "removed" if head.complete and not head.missing else "unmeasured"
+    budgets = [
+        _budget_change(before.get(key), after.get(key), tolerance, lost)
+        for key in sorted({*before, *after})
+    ]
+    return Comparison(tuple(budgets))
+
+
+def _budget_change(
+    before: Entry | None, after: Entry | None, tolerance: Fraction | None, lost: Status
+) -> BudgetChange:
+    entry = after or before
+    assert entry is not None
+    subject, budget, location = entry.subject, entry.budget, entry.location
+    if after is None:
+        return BudgetChange(subject, budget, lost, location=location)
+    if before is None or before.measurement is None:
+        return BudgetChange(subject, budget, "added", location=location)
+    if after.measurement is None:
+        return BudgetChange(subject, budget, "unmeasured", location=location)
+    allowed = 1 + (after.tolerance if tolerance is None else tolerance)
+    changes = tuple(_changes(before, after, allowed))
+    workload = dict(_differences(before.workload or {}, after.workload or {}))
+    return BudgetChange(subject, budget, _overall(changes), changes, location, workload)
+
+
+def _overall(changes: Iterable[Change]) -> Status:
+    found = {change.status for change in changes}
+    if "dearer" in found:
+        return "dearer"
+    return "cheaper" if "cheaper" in found else "same"
+
+
+def _changes(before: Entry, after: Entry, allowed: Fraction) -> Iterable[Change]:
+    base, head = _counts(before), _counts(after)
+    for component in [*head, *(path for path in base if path not in head)]:
+        for quantity in QUANTITIES:
+            old, new = base.get(component), head.get(component)
+            yield Change(
+                component,
+                quantity,
+                old.of(quantity) if old else None,
+                new.of(quantity) if new else None,
+                int(old.of(quantity) * allowed) if old else None,
+            )
+
+
+def _counts(entry: Entry) -> dict[str | None, FLOPsCount]:
+    counts: dict[str | None, FLOPsCount] = {}
+    if entry.measurement is not None:
+        counts[None] = entry.measurement.count
+        counts.update(entry.measurement.components)
+    return counts
+
+
+def _differences(
+    before: Mapping[str, Any], after: Mapping[str, Any], path: str = ""
+) -> Iterable[tuple[str, tuple[Any, Any]]]:
+    for key in [*after, *(key for key in before if key not in after)]:
+        old, new = before.get(key), after.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _differences(old, new, f"{path}{key}.")
+        elif old != new:
+            yield f"{path}{key}", (old, new)

@@ -1,0 +1,7 @@
+"""What can go wrong with a report, told in one paragraph."""
+
+from __future__ import annotations
+
+
+class ReportError(ValueError):
+    """A report that cannot be read, written, merged or compared."""

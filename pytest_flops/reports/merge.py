@@ -1,0 +1,98 @@
+"""Join the reports of CI shards into the one that a single run would have written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from pytest_flops.reports.entry import Entry, join_entries
+from pytest_flops.reports.errors import ReportError
+from pytest_flops.reports.report import Report, best_fates, in_order, judge_stale
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+
+def merge(reports: Iterable[Report]) -> Report:
+    """Join reports; neither their order nor merging in steps changes the result.
+
+    Budgets that no shard measured are judged stale now; what single shards said of them counts
+    no more. A test that some shard missed is no longer missing if another delivered it.
+
+    Raises:
+        ReportError: No reports, reports of different commits, one test in two shards, or one
+            subject measured with different results.
+    """
+    shards = list(reports)
+    if not shards:
+        raise ReportError("nothing to merge: name at least one report.")
+    entries = [entry for shard in shards for entry in shard.entries]
+    _refuse_different_commits(shards)
+    _refuse_repeated_tests(shards)
+    _refuse_conflicts(entries)
+    delivered = {test for entry in entries for test in entry.tests}
+    missing = {test for shard in shards for test in shard.missing}
+    return judge_stale(
+        Report(
+            entries=join_entries(entries),
+            errors=in_order(error for shard in shards for error in shard.errors),
+            environment=_merged([shard.environment for shard in shards]),
+            complete=all(shard.complete for shard in shards),
+            missing=tuple(sorted(missing - delivered)),
+            budgets_known=best_fates(known for shard in shards for known in shard.budgets_known),
+        )
+    )
+
+
+def _refuse_different_commits(shards: Sequence[Report]) -> None:
+    commits = {shard.environment.get("commit") for shard in shards} - {None}
+    if len(commits) > 1:
+        found = ", ".join(sorted(str(commit) for commit in commits))
+        raise ReportError(
+            f"these reports are of different commits, not shards of one run: {found}."
+        )
+
+
+def _refuse_repeated_tests(shards: Sequence[Report]) -> None:
+    tests = Counter(
+        test
+        for shard in shards
+        for test in {test for entry in shard.entries for test in entry.tests}
+    )
+    repeated = sorted(test for test, number in tests.items() if number > 1)
+    if repeated:
+        more = f" and {len(repeated) - 3:,} more" if len(repeated) > 3 else ""
+        raise ReportError(
+            f"the same test is in more than one report: {', '.join(repeated[:3])}{more}. "
+            "Was one report given twice, or do the shards overlap?"
+        )
+
+
+def _refuse_conflicts(entries: Iterable[Entry]) -> None:
+    ordered = sorted(entries, key=lambda entry: entry.key)
+    for (subject, _), group in groupby(ordered, key=lambda entry: entry.key):
+        found = [entry.measurement for entry in group if entry.measurement is not None]
+        if any(measurement != found[0] for measurement in found):
+            totals = sorted(f"{m.count.total:,} FLOP ({m.source}, {m.rules})" for m in found)
+            raise ReportError(
+                f"{subject} was measured with different results: {'; '.join(totals)}. "
+                "Shards of one run must test the same code."
+            )
+
+
+def _merged(environments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Every key; where values differ, all of them as a sorted list, and the latest time."""
+    keys = sorted({key for environment in environments for key in environment})
+    values = {key: _values(environments, key) for key in keys}
+    if values.get("time"):
+        values["time"] = values["time"][-1:]
+    return {key: found[0] if len(found) == 1 else found or None for key, found in values.items()}
+
+
+def _values(environments: Sequence[Mapping[str, Any]], key: str) -> list[str]:
+    found: set[str] = set()
+    for environment in environments:
+        value = environment.get(key)
+        found.update([value] if isinstance(value, str) else value or ())
+    return sorted(found)

@@ -1,0 +1,158 @@
+"""Geometry of the line pictures: cost over a dimension, and cost over past reports."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pytest_flops.budgets.units import format_flops
+from pytest_flops.counting.count import QUANTITIES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+PLOT_WIDTH, PLOT_HEIGHT = 360, 240
+SPARK_WIDTH, SPARK_HEIGHT = 160, 36
+
+_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 14, 12, 28
+_MOST_TICKS = 6
+_MARGIN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A place in the picture, with the size and the count it stands for."""
+
+    x: float
+    y: float
+    size: int
+    flops: int
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One quantity over the sizes. `limit` is the line of the largest allowed slope, if any."""
+
+    quantity: str
+    points: tuple[Point, ...]
+
+    @property
+    def path(self) -> str:
+        """The points as an SVG `points` list."""
+        return " ".join(f"{point.x:.1f},{point.y:.1f}" for point in self.points)
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A mark on an axis."""
+
+    at: float
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """Cost over a dimension, both axes logarithmic: a power of the size is a straight line."""
+
+    series: tuple[Series, ...]
+    limit: str | None
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sparkline:
+    """Counts over past reports, oldest first, and the height of the limit, if any."""
+
+    path: str
+    last: tuple[float, float]
+    limit: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def at(self, value: float) -> float:
+        span = self.high - self.low
+        share = (value - self.low) / span if span else 0.5
+        return self.start + share * (self.end - self.start)
+
+
+def scaling_plot(sweep: Mapping[str, Any], exponent: float | None) -> Plot | None:
+    """The whole workload's total and phases over the swept sizes; `None` without two points.
+
+    `exponent` is the largest allowed; its line begins where the total does.
+    """
+    lines = {
+        growth["quantity"]: [
+            (s, c) for s, c in zip(sweep["sizes"], growth["counts"], strict=False) if c > 0
+        ]
+        for growth in sweep["growth"]
+        if growth["component"] is None
+    }
+    lines = {name: line for name, line in lines.items() if len(line) >= 2}
+    if not lines:
+        return None
+    sizes = [size for line in lines.values() for size, _ in line]
+    counts = [count for line in lines.values() for _, count in line]
+    guide = _guide(lines.get("total") or next(iter(lines.values())), exponent)
+    heights = [math.log10(count) for count in counts] + [height for _, height in guide]
+    x = _Axis(math.log10(min(sizes)), math.log10(max(sizes)), _LEFT + 8, PLOT_WIDTH - _RIGHT)
+    y = _Axis(min(heights), max(heights), PLOT_HEIGHT - _BOTTOM - 8, _TOP)
+    return Plot(
+        series=tuple(
+            _series(name, lines[name], x, y) for name in QUANTITIES[::-1] if name in lines
+        ),
+        limit=" ".join(f"{x.at(place):.1f},{y.at(height):.1f}" for place, height in guide) or None,
+        x_ticks=tuple(Tick(x.at(math.log10(s)), f"{s:,}") for s in _spread(sorted(set(sizes)))),
+        y_ticks=tuple(_decades(y)),
+    )
+
+
+def _guide(line: Sequence[tuple[int, int]], exponent: float | None) -> list[tuple[float, float]]:
+    if exponent is None:
+        return []
+    (first, count), (last, _) = line[0], line[-1]
+    start, end = math.log10(first), math.log10(last)
+    height = math.log10(count)
+    return [(start, height), (end, height + exponent * (end - start))]
+
+
+def _series(name: str, line: Sequence[tuple[int, int]], x: _Axis, y: _Axis) -> Series:
+    points = (Point(x.at(math.log10(s)), y.at(math.log10(c)), s, c) for s, c in line)
+    return Series(name, tuple(points))
+
+
+def _spread(values: Sequence[int]) -> Sequence[int]:
+    """At most six of the values: the first, the last and some between, evenly."""
+    if len(values) <= _MOST_TICKS:
+        return values
+    step = (len(values) - 1) / (_MOST_TICKS - 1)
+    return [values[round(i * step)] for i in range(_MOST_TICKS)]
+
+
+def _decades(axis: _Axis) -> list[Tick]:
+    first, last = math.ceil(axis.low - 1e-9), math.floor(axis.high + 1e-9)
+    if last <= first:
+        ends = sorted({axis.low, axis.high})
+        return [Tick(axis.at(end), format_flops(round(10**end))) for end in ends]
+    step = max((last - first) // 4, 1)
+    powers = range(first, last + 1, step)
+    return [Tick(axis.at(power), format_flops(10**power)) for power in powers]
+
+
+def sparkline(counts: Sequence[int], limit: int | None) -> Sparkline | None:
+    """Counts as a small line, the vertical axis from the least to the most of all, with limit."""
+    if len(counts) < 2:
+        return None
+    heights = [*counts, *([] if limit is None else [limit])]
+    x = _Axis(0, len(counts) - 1, _MARGIN, SPARK_WIDTH - _MARGIN)
+    y = _Axis(min(heights), max(heights), SPARK_HEIGHT - _MARGIN, _MARGIN)
+    points = [(x.at(place), y.at(count)) for place, count in enumerate(counts)]
+    path = " ".join(f"{left:.1f},{top:.1f}" for left, top in points)
+    return Sparkline(path, points[-1], None if limit is None else y.at(limit))

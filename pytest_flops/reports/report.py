@@ -1,0 +1,258 @@
+"""`Report`: everything one run found; JSON, HTML, Markdown and the terminal all read it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+from pytest_flops.reports.entry import Entry, entries_of, join_entries
+from pytest_flops.reports.errors import ReportError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from jsonschema.protocols import Validator
+
+    from pytest_flops.reports.outcome import Outcome
+
+FORMAT = "pytest-flops report"
+VERSION = 1
+SCHEMA = Path(__file__).with_name("schema.json")
+
+Fate = Literal["measured", "skipped", "deselected", "unnamed"]
+
+_BEST_FIRST: tuple[Fate, ...] = ("measured", "skipped", "deselected", "unnamed")
+_STALE = {
+    "unnamed": "the budget {name!r} is named by no test: give it a workload, mark a test with "
+    "@pytest.mark.flops_budget({name!r}), or delete it",
+    "deselected": "the budget {name!r} was not measured: every test that names it was deselected",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SessionError:
+    """Something wrong with the run as a whole; no single test could tell it.
+
+    Attributes:
+        message: The whole story.
+        location: `file:line:column`, where there is one.
+        kind: `stale` for a budget that no test measured, which a merge judges anew, or `error`.
+    """
+
+    message: str
+    location: str | None = None
+    kind: Literal["error", "stale"] = "error"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only, ready for JSON."""
+        return {"message": self.message, "location": self.location, "kind": self.kind}
+
+
+@dataclass(frozen=True, slots=True)
+class KnownBudget:
+    """A budget of the files this run read, and what became of it.
+
+    Attributes:
+        name: The entry's key.
+        location: `file:line:column` of the entry.
+        fate: `measured` by a test; named only by `skipped` or `deselected` tests; or `unnamed`.
+    """
+
+    name: str
+    location: str
+    fate: Fate
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only, ready for JSON."""
+        return {"name": self.name, "location": self.location, "fate": self.fate}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything one run found.
+
+    Attributes:
+        entries: What was found, sorted by subject.
+        errors: What was wrong with the run as a whole, sorted by location.
+        environment: Where and when it ran: plain strings, or lists of them after a merge.
+        complete: Whether the run came to its end: not interrupted, no worker lost.
+        missing: Node ids of tests that were due but never delivered their outcome.
+        budgets_known: The budgets of the files the run read, and what became of each.
+    """
+
+    entries: tuple[Entry, ...] = ()
+    errors: tuple[SessionError, ...] = ()
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    complete: bool = True
+    missing: tuple[str, ...] = ()
+    budgets_known: tuple[KnownBudget, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether something was measured, all of it is green, and nothing is missing."""
+        sound = self.complete and not self.missing and not self.errors
+        return sound and bool(self.entries) and not self.red
+
+    @property
+    def red(self) -> tuple[Entry, ...]:
+        """The entries that did not pass."""
+        return tuple(entry for entry in self.entries if not entry.passed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only, ready for JSON."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "passed": self.passed,
+            "complete": self.complete,
+            "missing": list(self.missing),
+            "errors": [error.to_dict() for error in self.errors],
+            "budgets_known": [known.to_dict() for known in self.budgets_known],
+            "entries": [entry.to_dict() for entry in self.entries],
+            "environment": dict(self.environment),
+        }
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Report:
+        """The inverse of `to_dict`."""
+        return cls(
+            entries=tuple(Entry.from_dict(entry) for entry in record["entries"]),
+            errors=tuple(SessionError(**error) for error in record["errors"]),
+            environment=record["environment"],
+            complete=record["complete"],
+            missing=tuple(record["missing"]),
+            budgets_known=tuple(KnownBudget(**known) for known in record["budgets_known"]),
+        )
+
+
+def build_report(
+    outcomes: Iterable[Outcome],
+    *,
+    errors: Iterable[Mapping[str, Any]] = (),
+    environment: Mapping[str, Any] | None = None,
+    complete: bool = True,
+    missing: Iterable[str] = (),
+    budgets_known: Iterable[KnownBudget] = (),
+    whole_suite: bool = False,
+) -> Report:
+    """Join the outcomes of a run into its report; the order of anything given does not matter.
+
+    Args:
+        outcomes: What the tests found.
+        errors: Errors of the session, as records of `message` and, where known, `location`.
+        environment: Where it ran, as `reports.environment.environment` tells it.
+        complete: Whether the run came to its end; the report of one that did not is red.
+        missing: Tests that never delivered their outcome.
+        budgets_known: The budgets of the files the run read.
+        whole_suite: Whether every test was there, so that a budget nobody measured is an error.
+    """
+    report = Report(
+        entries=join_entries(entries_of(outcomes)),
+        errors=in_order(SessionError(**error) for error in errors),
+        environment=dict(environment or {}),
+        complete=complete,
+        missing=tuple(sorted(set(missing))),
+        budgets_known=best_fates(budgets_known),
+    )
+    return judge_stale(report) if whole_suite else report
+
+
+def in_order(errors: Iterable[SessionError]) -> tuple[SessionError, ...]:
+    """Each error once, sorted by location."""
+    return tuple(sorted(set(errors), key=lambda e: (e.location or "", e.message, e.kind)))
+
+
+def best_fates(known: Iterable[KnownBudget]) -> tuple[KnownBudget, ...]:
+    """Each budget once, with the best that became of it in any run."""
+    best: dict[tuple[str, str], KnownBudget] = {}
+    for budget in known:
+        key = budget.location, budget.name
+        rivals = (best.get(key, budget), budget)
+        best[key] = min(rivals, key=lambda rival: _BEST_FIRST.index(rival.fate))
+    return tuple(best[key] for key in sorted(best))
+
+
+def judge_stale(report: Report) -> Report:
+    """The report with an error for each known budget that no test measured, and no older ones."""
+    others = [error for error in report.errors if error.kind != "stale"]
+    stale = [
+        SessionError(_STALE[known.fate].format(name=known.name), known.location, "stale")
+        for known in report.budgets_known
+        if known.fate in _STALE
+    ]
+    return replace(report, errors=in_order(others + stale))
+
+
+def to_json(report: Report) -> str:
+    """The report as JSON: the same text for the same report, keys in a fixed order."""
+    return json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n"
+
+
+def load_report(path: str | Path) -> Report:
+    """Read a report of this or another machine.
+
+    Raises:
+        ReportError: The file cannot be read, is no JSON, is no report of ours, is of a newer
+            version, or breaks the schema; the message is one paragraph and names the file.
+    """
+    record = _parse(path, _read(path))
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise ReportError(
+            f'{path} is not a report of pytest-flops: its "format" should be "{FORMAT}". '
+            "`pytest --flops-report DIR` writes one, as flops.json."
+        )
+    version = record.get("version")
+    if isinstance(version, int) and version > VERSION:
+        raise ReportError(
+            f"{path} was written by a newer pytest-flops: it has version {version}, and this "
+            f"pytest-flops reads versions up to {VERSION}. Upgrade with `pip install -U "
+            "pytest-flops`."
+        )
+    _hold_to_schema(path, record)
+    return Report.from_dict(record)
+
+
+def _read(path: str | Path) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ReportError(f"cannot read the report {path}: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise ReportError(f"{path} is not a report: it is not UTF-8 text ({error}).") from error
+
+
+def _parse(path: str | Path, text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        raise ReportError(
+            f"{path}:{error.lineno}:{error.colno}: not complete JSON ({error.msg}). "
+            "Was the file cut off while it was written or copied?"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise ReportError(f"{path} is not a report: {error}.") from error
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _hold_to_schema(path: str | Path, record: dict[str, Any]) -> None:
+    from jsonschema.exceptions import best_match
+
+    error = best_match(_validator().iter_errors(record))
+    if error is None:
+        return
+    where = error.json_path.removeprefix("$.") or "the top level"
+    message = error.message if len(error.message) < 300 else f"{error.message[:300]}..."
+    raise ReportError(f"{path} breaks the schema of reports at {where}: {message}.")
+
+
+@cache
+def _validator() -> Validator:
+    from jsonschema import Draft202012Validator
+
+    return Draft202012Validator(json.loads(SCHEMA.read_text(encoding="utf-8")))

@@ -1,0 +1,142 @@
+"""A report as lines of a terminal, in pytest's own plain style."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_flops.budgets.units import format_exact, format_flops
+from pytest_flops.budgets.wording import headline as verdict_headline
+from pytest_flops.budgets.wording import printable
+from pytest_flops.counting.count import PHASES, QUANTITIES
+from pytest_flops.reports.changes import leading, relative
+from pytest_flops.reports.compare import Change, compare
+from pytest_flops.reports.standing import fullest, headline, state, worst_first
+from pytest_flops.reports.text import shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_flops.counting.count import FLOPsCount
+    from pytest_flops.reports.entry import Entry
+    from pytest_flops.reports.report import Report
+
+Line = tuple[str, dict[str, bool]]
+
+_GREEN = {"green": True}
+_RED = {"red": True}
+_BOLD_RED = {"red": True, "bold": True}
+_PLAIN: dict[str, bool] = {}
+
+_NAME_WIDTH = 16
+_GAP = 2
+_CHANGES = 4
+_HEADER = ("budget", "verdict", "limit used", *QUANTITIES)
+
+
+def terminal_lines(
+    report: Report, *, verbosity: int = 0, width: int = 80, base: Report | None = None
+) -> list[Line]:
+    """The report as `(text, markup)` lines for `terminalreporter.write_line(text, **markup)`.
+
+    Args:
+        report: What to tell.
+        verbosity: pytest's: below 0 is the headline alone, above 0 adds the components.
+        width: Columns of the terminal; no line of the table is wider.
+        base: A report to show changes against.
+    """
+    last: Line = (headline(report), _GREEN if report.passed else _BOLD_RED)
+    if verbosity < 0:
+        return [last]
+    lines = [*_table(report, verbosity, width), *_run_errors(report)]
+    if base is not None:
+        lines += _changes(base, report, width)
+    return [*lines, last]
+
+
+def _table(report: Report, verbosity: int, width: int) -> list[Line]:
+    entries = worst_first(report.entries)
+    rows = [_row(entry) for entry in entries]
+    if not rows:
+        return []
+    keep = _columns_that_fit([_HEADER, *rows], width)
+    widths = _widths([_HEADER, *rows], keep, width)
+    lines: list[Line] = [(_aligned(_HEADER, widths), _PLAIN)]
+    for entry, row in zip(entries, rows, strict=True):
+        lines.append((_aligned(row, widths), _GREEN if entry.passed else _RED))
+        lines += [(f"  {verdict_headline(verdict)}", _RED) for verdict in entry.failures]
+        if verbosity > 0:
+            lines += _components(entry, width)
+    return lines
+
+
+def _row(entry: Entry) -> tuple[str, ...]:
+    use = fullest(entry)
+    counts = entry.measurement.count if entry.measurement else None
+    return (
+        printable(entry.budget),
+        state(entry),
+        f"{use.percent} of {use.about}" if use else "-",
+        *(format_flops(counts.of(quantity)) if counts else "-" for quantity in QUANTITIES),
+    )
+
+
+def _columns_that_fit(rows: Sequence[tuple[str, ...]], width: int) -> tuple[int, ...]:
+    """The columns to print: name and verdict always, then the total, the limit, the phases."""
+    keep: tuple[int, ...] = (0, 1)
+    for column in (6, 2, 3, 4, 5):
+        wider = tuple(sorted((*keep, column)))
+        others = sum(max(len(row[c]) for row in rows) + _GAP for c in wider if c)
+        if min(_NAME_WIDTH, max(len(row[0]) for row in rows)) + others <= width:
+            keep = wider
+    return keep
+
+
+def _widths(rows: Sequence[tuple[str, ...]], keep: tuple[int, ...], width: int) -> dict[int, int]:
+    widths = {column: max(len(row[column]) for row in rows) for column in keep}
+    others = sum(widths[column] + _GAP for column in keep if column)
+    widths[0] = max(min(widths[0], width - others), 1)
+    return widths
+
+
+def _aligned(row: tuple[str, ...], widths: dict[int, int]) -> str:
+    cells = [
+        row[column].rjust(size) if column > 2 else shorten(row[column], size).ljust(size)
+        for column, size in widths.items()
+    ]
+    return (" " * _GAP).join(cells).rstrip()
+
+
+def _components(entry: Entry, width: int) -> list[Line]:
+    if entry.measurement is None:
+        return []
+    components = entry.measurement.components
+    size = min(max((len(path) for path in components), default=0), max(width - 66, 12))
+    rows = [("total", entry.measurement.count), *components.items()]
+    return [(_component(path, cost, size), _PLAIN) for path, cost in rows]
+
+
+def _component(path: str, cost: FLOPsCount, size: int) -> str:
+    name = shorten(printable(path), size).ljust(size)
+    return f"  {name}" + "".join(f"  {format_exact(cost.of(phase)):>19}" for phase in PHASES)
+
+
+def _changes(base: Report, report: Report, width: int) -> list[Line]:
+    lines: list[Line] = []
+    for budget in compare(base, report).budgets:
+        if budget.status == "same":
+            continue
+        markup = _RED if budget.regressed else _PLAIN
+        lines.append((shorten(f"{printable(budget.budget)}: {budget.status}", width), markup))
+        lines += [(f"  {_change(change)}", markup) for change in leading(budget)[:_CHANGES]]
+    return lines and [("against the base:", _PLAIN), *lines]
+
+
+def _change(change: Change) -> str:
+    about = " ".join(word for word in (change.component, change.quantity) if word)
+    return f"{printable(about)}: {change.difference:+,} FLOP ({relative(change)})"
+
+
+def _run_errors(report: Report) -> list[Line]:
+    errors = [f"{e.location}: {e.message}" if e.location else e.message for e in report.errors]
+    missing = [f"{test} delivered nothing" for test in report.missing]
+    return [(f"error: {printable(text)}", _RED) for text in (*errors, *missing)]

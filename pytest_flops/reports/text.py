@@ -1,0 +1,39 @@
+"""Long strings cut to a width, and shares in percent."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+_MOST_DECIMALS = 6
+
+
+def shorten(text: str, width: int) -> str:
+    """`text` in at most `width` characters; what is cut is cut from the middle."""
+    if len(text) <= width:
+        return text
+    kept = max(width - 1, 1)
+    head = (kept + 1) // 2
+    return f"{text[:head]}…{text[len(text) - (kept - head) :]}" if kept > 1 else "…"
+
+
+def percent(part: float | Fraction, whole: float = 1) -> str:
+    """A share with two significant decimals; `100 %` and `0 %` are written only when exact.
+
+    Returns:
+        For instance `96.6 %`, `0.86 %`, `99.9994 %`; `-` where `whole` is 0.
+    """
+    if not whole:
+        return "-"
+    share = Fraction(part) / Fraction(whole) * 100
+    for decimals in range(_decimals(share), _MOST_DECIMALS + 1):
+        rounded = round(share, decimals)
+        if (rounded in (0, 100)) == (share in (0, 100)):
+            return f"{float(rounded):,.{decimals}f} %"
+    nearest = 0 if abs(share) < 50 else 100
+    return f"{'under' if share < nearest else 'over'} {nearest} %"
+
+
+def _decimals(share: Fraction) -> int:
+    if share in (0, 100):
+        return 0
+    return 2 if abs(share) < 10 else 1
