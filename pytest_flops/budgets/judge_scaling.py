@@ -21,9 +21,10 @@ _SLACK = 1e-9
 def judge_scaling(limit: ScalingLimit, sweep: Sweep) -> tuple[Verdict, ...]:
     """One verdict for the total and for each phase, and one for each component with a limit.
 
-    The asymptotic exponent is compared where the cost is a polynomial, exactly; else the largest
-    local exponent of the sweep. A component is judged by its fastest-growing phase. A pattern that
-    matches no component is an error.
+    The asymptotic exponent is compared where the cost is a polynomial, exactly. Where it is none,
+    the largest local exponent of the sweep is, or the asymptotic exponent of a part inside if that
+    is larger: what contains it grows at least as fast. A component is judged by its
+    fastest-growing phase. A pattern that matches no component is an error.
     """
     verdicts = []
     if limit.max_exponent is not None:
@@ -39,10 +40,9 @@ def _components(limit: ScalingLimit, sweep: Sweep, pattern: str, allowed: float)
     matched = matching(pattern, [path for path in paths if path is not None])
     if not matched:
         return [_no_match(limit, pattern)]
-    return [
-        _verdict(limit, sweep, _fastest(_phases_of(sweep, [path])), allowed, pattern)
-        for path in matched
-    ]
+    phases = [_phases_of(sweep, [path]) for path in matched]
+    fastest = [max(growth, key=lambda phase: _decisive(sweep, phase).exponent) for growth in phases]
+    return [_verdict(limit, sweep, growth, allowed, pattern) for growth in fastest]
 
 
 def _no_match(limit: ScalingLimit, pattern: str) -> Verdict:
@@ -59,14 +59,15 @@ def _no_match(limit: ScalingLimit, pattern: str) -> Verdict:
 def _verdict(
     limit: ScalingLimit, sweep: Sweep, growth: Growth, allowed: float, pattern: str | None = None
 ) -> Verdict:
-    slack = 0.0 if growth.asymptotic is not None else _SLACK
-    passed = growth.exponent <= allowed + slack
+    decisive = _decisive(sweep, growth)
+    slack = _SLACK if decisive.asymptotic is None else 0.0
+    passed = decisive.exponent <= allowed + slack
     return Verdict(
         kind="scaling",
         passed=passed,
         quantity=growth.quantity,
         component=growth.component,
-        actual=growth.exponent,
+        actual=decisive.exponent,
         allowed=allowed,
         written=f"{allowed:g}",
         pattern=pattern,
@@ -76,24 +77,34 @@ def _verdict(
     )
 
 
+def _decisive(sweep: Sweep, growth: Growth) -> Growth:
+    """The growth whose exponent is compared: this one's, or that of an exact part inside."""
+    if growth.asymptotic is not None:
+        return growth
+    exact = [part for part in _inside(sweep, growth) if part.asymptotic is not None]
+    return max([growth, *exact], key=lambda part: part.exponent)
+
+
 def _accusation(sweep: Sweep, growth: Growth) -> str:
     """Which component and phase grow fastest, as far inside as components are told apart."""
-    inside = {
-        other.component
-        for other in sweep.growth
-        if other.component is not None and _contains(growth.component, other.component)
-    }
-    suspects = [
-        suspect
-        for suspect in _phases_of(sweep, inside)
-        if growth.quantity in ("total", suspect.quantity)
-    ]
-    culprit = _fastest(suspects) if suspects else growth
+    inside = _inside(sweep, growth)
+    culprit = _fastest(inside) if inside else growth
     if culprit.exponent < growth.exponent:
         culprit = growth
     name = culprit.component or "the whole"
-    text = f"fastest: {name} {culprit.quantity}, exponent {_number(culprit.exponent)}: "
-    return text + _counts(sweep, culprit) + _remark(culprit)
+    exponent = f"{name} {culprit.quantity} grows fastest, exponent {culprit.exponent:.6g}"
+    formula = f" = {culprit.polynomial}" if culprit.polynomial else ""
+    note = f" ({culprit.note})" if culprit.note else ""
+    return f"{exponent}{formula}: {_counts(sweep, culprit)}{note}"
+
+
+def _inside(sweep: Sweep, growth: Growth) -> list[Growth]:
+    """The phases of every component inside this one that its quantity is a sum of."""
+    paths = {part.component for part in sweep.growth if part.component is not None}
+    contained = [path for path in paths if _contains(growth.component, path)]
+    return [
+        part for part in _phases_of(sweep, contained) if growth.quantity in ("total", part.quantity)
+    ]
 
 
 def _contains(component: str | None, path: str) -> bool:
@@ -134,16 +145,6 @@ def _containers(component: str | None) -> list[str]:
 def _counts(sweep: Sweep, growth: Growth) -> str:
     pairs = zip(sweep.sizes, growth.counts, strict=True)
     return ", ".join(f"{size:,}: {count:,}" for size, count in pairs)
-
-
-def _remark(growth: Growth) -> str:
-    formula = f" = {growth.polynomial}" if growth.polynomial else ""
-    note = f" ({growth.note})" if growth.note else ""
-    return formula + note
-
-
-def _number(exponent: float) -> str:
-    return f"{exponent:.6g}"
 
 
 def _location(limit: ScalingLimit) -> str | None:

@@ -42,11 +42,6 @@ class Formula:
         return max(found.polynomial.degree(self.dimension) for found in self.fits.values())
 
     @property
-    def start(self) -> int:
-        """The smallest size it holds at."""
-        return max(found.start for found in self.fits.values())
-
-    @property
     def crossover(self) -> int | None:
         """The size at which the highest-degree term overtakes the rest, if anything competes."""
         return crossover(self.fits[0].polynomial) if self.period == 1 else None
@@ -54,6 +49,10 @@ class Formula:
     def at(self, size: int) -> int:
         """FLOPs at a size of one of the classes."""
         return self.fits[size % self.period].polynomial(**{self.dimension: size})
+
+    def holds_at(self, size: int) -> bool:
+        """Whether the size is not too small for the polynomial of its class."""
+        return size >= self.fits[size % self.period].start
 
     def __str__(self) -> str:
         texts = {residue: str(found.polynomial) for residue, found in sorted(self.fits.items())}

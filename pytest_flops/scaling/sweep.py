@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from pytest_flops.scaling.exponents import fitted_exponent, local_exponents
 from pytest_flops.scaling.formula import find_formulas
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pytest_flops.counting.count import Quantity
     from pytest_flops.counting.measurement import Measurement
@@ -130,12 +131,12 @@ def sweep(count_at: Callable[[int], Measurement], dimension: str, sizes: Iterabl
     """
     own = checked_sizes(dimension, sizes)
     counts = Counts(count_at, dimension)
-    counts.require(own[:2])
-    analytic = counts.measured[own[0]].source == "analytic"
-    counts.require(size for size in own[2:] if analytic or size <= COUNTED_UP_TO)
+    counts.require(size for size in own if size <= COUNTED_UP_TO or size in own[:2])
+    if counts.measured[own[0]].source == "analytic":
+        counts.require(own)
+    _refuse_no_change(counts, own)
     formulas = find_formulas(counts, own)
     measured = [counts.measured[size] for size in own if size in counts.measured]
-    _refuse_no_change(dimension, measured)
     growth = tuple(_growth(counts, own, part, formulas.get(part)) for part in parts_of(measured))
     return Sweep(dimension, own, growth)
 
@@ -146,6 +147,8 @@ def checked_sizes(dimension: str, sizes: Iterable[int]) -> tuple[int, ...]:
     Raises:
         ScalingError: They are not at least three different integers of at least 1.
     """
+    if not isinstance(sizes, Iterable):
+        raise ScalingError(f"{dimension}: sizes are a list of integers, not {sizes!r}")
     sizes = list(sizes)
     for size in sizes:
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
@@ -160,24 +163,26 @@ def checked_sizes(dimension: str, sizes: Iterable[int]) -> tuple[int, ...]:
     return tuple(sorted(sizes))
 
 
-def _refuse_no_change(dimension: str, measured: Sequence[Measurement]) -> None:
-    first, *others = measured
-    if all((first.count, first.components) == (other.count, other.components) for other in others):
+def _refuse_no_change(counts: Counts, own: Sequence[int]) -> None:
+    if _all_alike(counts):
+        counts.require(own)
+    if _all_alike(counts):
+        total = counts.measured[own[0]].count.total
         raise ScalingError(
-            f"{dimension}: the sweep changed nothing: every count is the same at every size "
-            f"(total {first.count.total:,}); does the model use {dimension}?"
+            f"{counts.dimension}: the sweep changed nothing: every count is the same at every size "
+            f"(total {total:,}); does the model use {counts.dimension}?"
         )
 
 
+def _all_alike(counts: Counts) -> bool:
+    first, *others = counts.measured.values()
+    return all(
+        (other.count, other.components) == (first.count, first.components) for other in others
+    )
+
+
 def _growth(counts: Counts, own: Sequence[int], part: Part, formula: Formula | None) -> Growth:
-    flops = [
-        flops_of(counts.measured[size], part)
-        if size in counts.measured
-        else formula.at(size)
-        if formula
-        else None
-        for size in own
-    ]
+    flops = [_flops_at(counts, size, part, formula) for size in own]
     fitted, fit_error = fitted_exponent(own, flops)
     component, quantity = part
     return Growth(
@@ -193,6 +198,12 @@ def _growth(counts: Counts, own: Sequence[int], part: Part, formula: Formula | N
     )
 
 
+def _flops_at(counts: Counts, size: int, part: Part, formula: Formula | None) -> int | None:
+    if size in counts.measured:
+        return flops_of(counts.measured[size], part)
+    return formula.at(size) if formula else None
+
+
 def _remarks(
     counts: Counts, own: Sequence[int], flops: Sequence[int | None], formula: Formula | None
 ) -> Iterator[str]:
@@ -206,8 +217,9 @@ def _remarks(
         return
     if formula.period > 1:
         yield f"exact within residue classes of {name} modulo {formula.period}"
-    if formula.start > present[0]:
-        yield f"exact from {name} = {formula.start:,} on"
+    too_small = [size for size in present if not formula.holds_at(size)]
+    if too_small:
+        yield f"costs something else at {name} = {listed(too_small)}"
     evaluated = [size for size in own if size not in counts.measured]
     if evaluated:
         yield f"evaluated, not counted, at {name} = {listed(evaluated)}"
