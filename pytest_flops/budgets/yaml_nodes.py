@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from pytest_flops.budgets.budget import Location
 from pytest_flops.budgets.errors import BudgetFileError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MAX_DEPTH = 60
 MAX_REPEATED_NODES = 100_000
@@ -39,6 +42,14 @@ def compose(text: str, file: str) -> yaml.Node | None:
     if node is not None:
         _refuse_runaway_aliases(node, file)
     return node
+
+
+def scan(text: str) -> Iterator[yaml.Token]:
+    """The tokens of a text that `compose` accepted."""
+    try:
+        return iter(list(yaml.scan(text, Loader=_FAST)))
+    except yaml.YAMLError:
+        return yaml.scan(text, Loader=yaml.SafeLoader)
 
 
 def location(mark: Any, file: str) -> Location:
