@@ -10,9 +10,9 @@ from pytest_flops.budgets.units import format_exact
 from pytest_flops.reports.text import percent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-    from pytest_flops.reports.compare import BudgetChange, Change, Comparison
+    from pytest_flops.reports.compare import BudgetChange, Change, Comparison, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +67,12 @@ def changed(budget: BudgetChange) -> list[Change]:
 
 
 def leading(budget: BudgetChange) -> list[Change]:
-    """One change per component, its total, or the largest phase if the total did not move."""
-    by_component = sorted(changed(budget), key=lambda change: change.component or "")
+    """One change per component, most often its total; not what came or went with its parent."""
+    here = {change.component: change.status for change in budget.changes}
+    by_component = sorted(
+        (change for change in changed(budget) if not _told_by_parent(change, here)),
+        key=lambda change: change.component or "",
+    )
     groups = groupby(by_component, key=lambda change: change.component)
     return sorted((_total_or_largest(group) for _, group in groups), key=_place)
 
@@ -78,6 +82,13 @@ def rows(changes: Iterable[Change]) -> list[ChangeRow]:
     listed = list(changes)
     longest = max((abs(change.difference) for change in listed), default=0)
     return [ChangeRow(c, 100 * abs(c.difference) / longest if longest else 0.0) for c in listed]
+
+
+def _told_by_parent(change: Change, statuses: Mapping[str | None, Status]) -> bool:
+    """Whether all of the parent came or went too, so that its line says enough."""
+    if change.status not in ("added", "removed") or not change.component:
+        return False
+    return statuses.get(change.component.rpartition(".")[0]) == change.status
 
 
 def _total_or_largest(group: Iterable[Change]) -> Change:

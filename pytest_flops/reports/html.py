@@ -33,6 +33,7 @@ from pytest_flops.reports.standing import (
     gravest,
     headline,
     state,
+    story,
     uses,
     worst_first,
 )
@@ -208,6 +209,7 @@ def _environment() -> Environment:
         signed=lambda flops: f"{flops:+,}",
         words=verdict_headline,
         about=about,
+        story=story,
         line=printable,
         name=lambda text: shorten(printable(text), _NAME),
         relative=changes.relative,

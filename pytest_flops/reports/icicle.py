@@ -15,7 +15,7 @@ from pytest_flops.counting.count import PHASES, FLOPsCount
 from pytest_flops.reports.text import percent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pytest_flops.counting.count import Phase
 
@@ -118,6 +118,12 @@ class Tree:
         if found and any(own.of(phase) > 0 for phase in PHASES):
             found.append(Part(OWN, OWN, own, HUES - 1))
         return found
+
+    def walk(self, parent: str | None = None) -> Iterator[str]:
+        """Every path, each after its parent and before its parent's next sibling."""
+        for path in self.children.get(parent, ()):
+            yield path
+            yield from self.walk(path)
 
     def signature(self, path: str) -> tuple[object, ...]:
         """Equal for siblings whose names differ by numbers alone and which cost the same inside."""

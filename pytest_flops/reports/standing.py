@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from pytest_flops.budgets.wording import subject
-from pytest_flops.reports.text import percent
+from pytest_flops.budgets.wording import headline as verdict_headline
+from pytest_flops.budgets.wording import printable, subject
+from pytest_flops.reports.text import percent, shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from pytest_flops.budgets.verdict import Verdict
     from pytest_flops.reports.entry import Entry
     from pytest_flops.reports.report import Report
 
+_NAME = 60
 _GRAVEST = ("error", "limit", "recorded", "scaling", "parity")
 _STATES = {
     "error": ("could not be judged", "could not be judged", "could not be judged"),
@@ -118,6 +121,31 @@ def headline(report: Report) -> str:
     return f"Red: {', and '.join(reasons)}."
 
 
+def story(entry: Entry) -> str:
+    """Why an entry is red, in one sentence: its gravest verdict, and what grew most."""
+    grave = gravest(entry)
+    if grave is None:
+        return state(entry)
+    grown = culprit(grave)
+    return f"{verdict_headline(grave)}; {grown} grew most" if grown else verdict_headline(grave)
+
+
+def culprit(verdict: Verdict) -> str | None:
+    """The component that holds all that grew, or else the one that grew most, if it is known."""
+    grown = [path for path, _, above in verdict.parts if above]
+    if not grown:
+        return None
+    common = _common_ancestor(grown)
+    found = common if len(common) > len(verdict.component or "") else grown[0]
+    return None if found == verdict.component else shorten(printable(found), _NAME)
+
+
+def _common_ancestor(paths: Sequence[str]) -> str:
+    split = [path.split(".") for path in paths]
+    shared = zip(*split, strict=False)
+    return ".".join(names[0] for names in takewhile(lambda names: len(set(names)) == 1, shared))
+
+
 def _all(number: int) -> str:
     return "the one budget holds" if number == 1 else f"all {number:,} budgets hold"
 
@@ -129,7 +157,17 @@ def _red_budgets(report: Report) -> list[str]:
         return []
     one, many = _STATES[kinds.pop()][1:] if len(kinds) == 1 else ("is red", "are red")
     who = "the one budget" if of == 1 else f"{number:,} of {of:,} budgets"
-    return [f"{who} {one if number == 1 else many}"]
+    return [f"{who} {one}{_because(report.red[0])}" if number == 1 else f"{who} {many}"]
+
+
+def _because(entry: Entry) -> str:
+    """What exactly, and why, of the only red entry."""
+    grave = gravest(entry)
+    if grave is None or grave.kind in ("error", "parity"):
+        return ""
+    about = shorten(printable(subject(grave)), _NAME)
+    grown = culprit(grave)
+    return f": {about}, because {grown} grew" if grown else f": {about}"
 
 
 def _red_run(report: Report) -> list[str]:

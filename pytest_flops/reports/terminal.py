@@ -10,7 +10,8 @@ from pytest_flops.budgets.wording import printable
 from pytest_flops.counting.count import PHASES, QUANTITIES
 from pytest_flops.reports.changes import leading, relative
 from pytest_flops.reports.compare import Change, compare
-from pytest_flops.reports.standing import fullest, headline, state, worst_first
+from pytest_flops.reports.icicle import Tree
+from pytest_flops.reports.standing import fullest, headline, state, story, worst_first
 from pytest_flops.reports.text import shorten
 
 if TYPE_CHECKING:
@@ -63,10 +64,20 @@ def _table(report: Report, verbosity: int, width: int) -> list[Line]:
     lines: list[Line] = [(_aligned(_HEADER, widths), _PLAIN)]
     for entry, row in zip(entries, rows, strict=True):
         lines.append((_aligned(row, widths), _GREEN if entry.passed else _RED))
-        lines += [(f"  {verdict_headline(verdict)}", _RED) for verdict in entry.failures]
+        lines += [(f"  {text}", _RED) for text in _why(entry, verbosity)]
         if verbosity > 0:
             lines += _components(entry, width)
     return lines
+
+
+def _why(entry: Entry, verbosity: int) -> list[str]:
+    """The gravest verdict of a red entry; all of its red verdicts if more is asked for."""
+    if verbosity > 0:
+        return [verdict_headline(verdict) for verdict in entry.failures]
+    if entry.passed:
+        return []
+    more = len(entry.failures) - 1
+    return [story(entry), *([f"and {more} more; -v shows them"] if more > 0 else [])]
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
@@ -110,8 +121,9 @@ def _components(entry: Entry, width: int) -> list[Line]:
     if entry.measurement is None:
         return []
     components = entry.measurement.components
+    order = Tree.of(components).walk()
     size = min(max((len(path) for path in components), default=0), max(width - 66, 12))
-    rows = [("total", entry.measurement.count), *components.items()]
+    rows = [("total", entry.measurement.count), *((path, components[path]) for path in order)]
     return [(_component(path, cost, size), _PLAIN) for path, cost in rows]
 
 
