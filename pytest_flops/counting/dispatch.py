@@ -1,0 +1,205 @@
+"""`CountingMode`: sees every operator PyTorch dispatches, and writes its cost into a ledger."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from pytest_flops.counting.attribution import Attribution, MeteredPhase
+from pytest_flops.counting.costs import FREE, Cost, CostEach, Rule, rule_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+LedgerKey: TypeAlias = "tuple[MeteredPhase, int, str]"
+
+
+class Ledger(threading.local):
+    """FLOPs by phase, module and operator, and the calls without a cost; one book per thread.
+
+    A thread writes only into its own book, so no increment can be lost; `books` holds them all.
+    """
+
+    def __init__(self, books: list[Book]) -> None:
+        self.flops: defaultdict[LedgerKey, int] = defaultdict(int)
+        self.uncounted: defaultdict[str, int] = defaultdict(int)
+        books.append(Book(self.flops, self.uncounted))
+
+
+class Book(NamedTuple):
+    """One thread's part of the ledger."""
+
+    flops: dict[LedgerKey, int]
+    uncounted: dict[str, int]
+
+
+class _Entry(NamedTuple):
+    """An operator, resolved once: its name in the ledger and what to do with a call."""
+
+    operator: object  # kept alive, so that its id stays its own
+    name: str
+    cost: Cost | None
+    side_cost: Cost | None
+    side_name: str
+    each: CostEach | None
+    known: bool = True
+    decomposes: bool = False
+
+
+class CountingMode(TorchDispatchMode):
+    """Counts each operator of the thread it is active in, and runs it.
+
+    Composite operators, which reach it whole under `torch.inference_mode`, are taken apart.
+    """
+
+    supports_higher_order_operators = True
+
+    def __init__(self, attribution: Attribution, ledger: Ledger) -> None:
+        super().__init__()
+        self.attribution = attribution
+        self.ledger = ledger
+        self._entries: dict[int, _Entry] = {}
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,  # noqa: ARG002 - the protocol's
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        entry = self._entries.get(id(func)) or self._resolve(func)
+        if entry.decomposes:
+            return self._run_parts(func, args, kwargs)
+        out = func(*args, **kwargs)
+        if not self.attribution.active:
+            return out
+        updates = self.attribution.updates
+        if entry.cost is not None:
+            self._count(entry, args, kwargs, out)
+        elif not entry.known:
+            self._report(entry, args, kwargs, out)
+        if updates is not None:
+            _derive(updates, args, out)
+        return out
+
+    def _resolve(self, func: Any) -> _Entry:
+        if isinstance(func, torch._ops.HigherOrderOperator):
+            entry = _higher_order_entry(func)
+        else:
+            entry = _operator_entry(func)
+        self._entries[id(func)] = entry
+        return entry
+
+    def _run_parts(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        with self:
+            if isinstance(func, torch._ops.HigherOrderOperator):
+                return _eager_kernel(func)(*args, **kwargs)
+            return func.decompose(*args, **kwargs)
+
+    def _count(
+        self, entry: _Entry, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any
+    ) -> None:
+        phase, module = self.attribution.locate()
+        if phase == "optimizer":
+            self._count_update(entry, args, kwargs, out)
+            return
+        flops = entry.cost(args, kwargs, out)  # type: ignore[misc]
+        if flops is None:
+            self.ledger.uncounted[entry.name] += 1
+        elif flops:
+            self.ledger.flops[phase, module, entry.name] += _whole(flops, entry.name)
+        if entry.side_cost is not None:
+            side = entry.side_cost(args, kwargs, out)
+            if side:
+                self.ledger.flops[phase, module, entry.side_name] += side
+
+    def _count_update(
+        self, entry: _Entry, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any
+    ) -> None:
+        """An operator inside an optimizer's step: each tensor's part goes to its module."""
+        updates = self.attribution.updates
+        if updates is None:
+            return
+        if entry.each is not None:
+            lists = [arg for arg in args if isinstance(arg, list | tuple)]
+            costs = entry.each(args, kwargs)
+            for position, flops in enumerate(costs):
+                tensors = [each[position] for each in lists if position < len(each)]
+                self._write_update(entry.name, updates.module_of(tensors), flops)
+            return
+        module = updates.module_of([*args, *kwargs.values()])
+        self._write_update(entry.name, module, entry.cost(args, kwargs, out))  # type: ignore[misc]
+        if entry.side_cost is not None:
+            self._write_update(entry.side_name, module, entry.side_cost(args, kwargs, out))
+
+    def _write_update(self, name: str, module: int, flops: int | None) -> None:
+        if flops is None:
+            self.ledger.uncounted[name] += 1
+        elif flops:
+            self.ledger.flops["optimizer", module, name] += flops
+
+    def _report(
+        self, entry: _Entry, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any
+    ) -> None:
+        """An operator that no rule claims; work on integers and booleans alone is free."""
+        for leaf in tree_leaves((args, kwargs, out)):
+            if isinstance(leaf, Tensor) and (leaf.is_floating_point() or leaf.is_complex()):
+                self.ledger.uncounted[entry.name] += 1
+                return
+
+
+def _whole(flops: Any, name: str) -> int:
+    """Counts are integers; a cost that is none is its author's mistake."""
+    if isinstance(flops, int) and flops >= 0:
+        return flops
+    raise TypeError(f"the cost of {name} must be a whole number of FLOPs, not {flops!r}")
+
+
+def _operator_entry(func: torch._ops.OpOverload) -> _Entry:
+    name = str(func._overloadpacket)  # noqa: SLF001 - the name that FlopCounterMode uses
+    rule = rule_of(func)
+    if rule is not None:
+        return _entry(func, name, rule)
+    if func._can_decompose():  # noqa: SLF001 - as PyTorch's own counter asks
+        return _entry(func, name, FREE)._replace(decomposes=True)
+    return _entry(func, name, FREE)._replace(known=False)
+
+
+def _entry(func: object, name: str, rule: Rule) -> _Entry:
+    side_name = f"{name}:{rule.side_line}"
+    return _Entry(func, name, rule.cost, rule.side_cost, side_name, rule.each)
+
+
+def _higher_order_entry(func: torch._ops.HigherOrderOperator) -> _Entry:
+    """Counted by PyTorch's formula where there is one, else by what its eager form runs."""
+    name = f"higher_order.{func.name()}"
+    if func in flop_registry:
+        formula = flop_registry[func]
+        cost = lambda args, kwargs, out: int(formula(*args, **kwargs, out_val=out))  # noqa: E731
+        return _entry(func, name, Rule(cost))
+    if _eager_kernel(func) is not None:
+        return _entry(func, name, FREE)._replace(decomposes=True)
+    return _entry(func, name, FREE)._replace(known=False)
+
+
+def _eager_kernel(func: torch._ops.HigherOrderOperator) -> Any:
+    return func.py_kernels.get(torch._C.DispatchKey.CompositeExplicitAutograd)
+
+
+def _derive(updates: Any, args: Sequence[Any], out: Any) -> None:
+    """Results of an optimizer's operators belong where their operands belong."""
+    if isinstance(out, Tensor):
+        updates.derive((out,), args)
+    elif isinstance(out, tuple | list) and args and isinstance(args[0], tuple | list):
+        for result, source in zip(out, args[0]):
+            updates.derive((result,), (source,))
+    elif isinstance(out, tuple | list):
+        updates.derive(out, args)

@@ -1,0 +1,96 @@
+"""`ModulePaths`: which module is which, found from the calls alone.
+
+The outermost module of a call is a root; the modules under it have the paths that its
+`named_modules()` gives. Nobody has to tell the meter what the model is:
+
+* With one root, paths are relative to it (`layer_0.moe`), and the root itself is the whole.
+* A root that turns out to be inside another one is no root: it has its path there.
+* A root without parameters and submodules, such as a loss, is named after its class
+  (`CrossEntropyLoss`).
+* With several roots that hold something, such as a generator and a discriminator, the paths of
+  each begin with its class name; a second root of one class is `Linear_2`.
+* A shared module has the first of its paths. A module that no root holds counts as a part of the
+  module that calls it. `torch.compile`'s wrapper adds nothing to a path.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+    from torch.nn import Module
+
+OUTSIDE = 0  # what runs outside any module
+OUTSIDE_PATH = "(outside modules)"
+WHOLE = ""
+
+
+class ModulePaths:
+    """Numbers modules as they are called, and names the numbers afterwards."""
+
+    def __init__(self) -> None:
+        self._modules: list[Module | None] = [None]
+        self._numbers: dict[int, int] = {}
+        self._roots: list[Module] = []
+        self._owners: dict[int, int] = {}
+        self._strays: list[Module] = []
+
+    def number(self, module: Module, caller: int) -> int:
+        """The number of a module that is being called by the module numbered `caller`."""
+        known = self._numbers.get(id(module))
+        return self._first_call(module, caller) if known is None else known
+
+    def _first_call(self, module: Module, caller: int) -> int:
+        caller_module = self._modules[caller]
+        if caller_module is None:
+            self._roots.append(module)
+            self._add_tree(module)
+        elif any(module is member for member in caller_module.modules()):
+            self._add_tree(module)
+        else:
+            self._strays.append(module)
+            self._numbers[id(module)] = caller
+        return self._numbers[id(module)]
+
+    def _add_tree(self, root: Module) -> None:
+        for module in root.modules():
+            if id(module) not in self._numbers:
+                self._numbers[id(module)] = len(self._modules)
+                self._modules.append(module)
+            for parameter in module.parameters(recurse=False):
+                self._owners.setdefault(id(parameter), self._numbers[id(module)])
+
+    def owner(self, parameter: Tensor) -> int:
+        """The number of the module that holds a parameter; a shared one, of the first."""
+        return self._owners.get(id(parameter), OUTSIDE)
+
+    def names(self) -> dict[int, str]:
+        """The path of every number, in the order of the model; `WHOLE` is the only root."""
+        paths: dict[int, str] = {}
+        for prefix, root in self._prefixed_roots():
+            for name, module in root.named_modules():
+                parts = [*prefix, *(part for part in name.split(".") if part != "_orig_mod")]
+                number = self._numbers.get(id(module))
+                if number is not None:
+                    paths.setdefault(number, ".".join(filter(None, parts)))
+        return {**paths, OUTSIDE: OUTSIDE_PATH}
+
+    def _prefixed_roots(self) -> Iterator[tuple[list[str], Module]]:
+        inner = {id(m) for root in self._roots for m in root.modules() if m is not root}
+        roots = [root for root in self._roots if id(root) not in inner]
+        bodies = [root for root in roots if _holds_something(root)] or roots
+        seen: dict[str, int] = {}
+        for root in roots:
+            if len(bodies) == 1 and root is bodies[0]:
+                yield [], root
+                continue
+            name = type(root).__name__
+            seen[name] = seen.get(name, 0) + 1
+            yield [name if seen[name] == 1 else f"{name}_{seen[name]}"], root
+
+
+def _holds_something(module: Module) -> bool:
+    return next(module.parameters(), None) is not None or next(module.children(), None) is not None

@@ -1,0 +1,100 @@
+"""`Tally`: the ledger of a meter, added up by phase, component and operator."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_flops.counting.count import FLOPsCount
+from pytest_flops.counting.module_paths import OUTSIDE_PATH, WHOLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from pytest_flops.counting.attribution import MeteredPhase
+    from pytest_flops.counting.dispatch import Book
+
+_COLUMNS = ("component", "forward", "backward", "optimizer", "total")
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What a meter found; the fields are those of `Measurement`."""
+
+    count: FLOPsCount
+    components: Mapping[str, FLOPsCount]
+    operations: Mapping[str, FLOPsCount]
+    uncounted: Mapping[str, int]
+    recomputed: int
+
+    def table(self) -> str:
+        """One line per component that cost something, indented as the model is nested."""
+        rows = [_COLUMNS, _row("total", self.count)]
+        for path, cost in self.components.items():
+            if cost.total:
+                rows.append(_row("  " * (path.count(".") + 1) + path, cost))
+        return "\n".join((*_aligned(rows), *self._remarks()))
+
+    def _remarks(self) -> Iterator[str]:
+        if self.recomputed:
+            yield f"recomputed in backward (activation checkpointing): {self.recomputed:,}"
+        for operator, calls in self.uncounted.items():
+            yield f"uncounted: {operator}, {calls} call{'s' if calls > 1 else ''}"
+
+
+def _row(name: str, cost: FLOPsCount) -> tuple[str, ...]:
+    figures = (cost.forward, cost.backward, cost.optimizer, cost.total)
+    return (name, *(f"{figure:,}" for figure in figures))
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> Iterator[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
+    for name, *figures in rows:
+        cells = (figure.rjust(width) for figure, width in zip(figures, widths[1:], strict=True))
+        yield "  ".join((name.ljust(widths[0]), *cells))
+
+
+def tally(books: Iterable[Book], names: Mapping[int, str]) -> Tally:
+    """Add up the books of all threads; `names` gives the path of every module's number."""
+    by_path = {path: _Phases() for path in names.values() if path != WHOLE}
+    by_operator: defaultdict[str, _Phases] = defaultdict(_Phases)
+    whole = _Phases()
+    uncounted: defaultdict[str, int] = defaultdict(int)
+    for flops, unknown in books:
+        for (phase, module, operator), cost in flops.copy().items():
+            whole.add(phase, cost)
+            by_operator[operator].add(phase, cost)
+            for path in _with_ancestors(names[module]):
+                by_path.setdefault(path, _Phases()).add(phase, cost)
+        for operator, calls in unknown.copy().items():
+            uncounted[operator] += calls
+    return Tally(
+        count=whole.count(),
+        components={path: phases.count() for path, phases in by_path.items()},
+        operations={name: phases.count() for name, phases in sorted(by_operator.items())},
+        uncounted=dict(sorted(uncounted.items())),
+        recomputed=whole.recomputed,
+    )
+
+
+class _Phases:
+    """A sum in the making."""
+
+    def __init__(self) -> None:
+        self.forward = self.backward = self.recomputed = self.optimizer = 0
+
+    def add(self, phase: MeteredPhase, flops: int) -> None:
+        setattr(self, phase, getattr(self, phase) + flops)
+
+    def count(self) -> FLOPsCount:
+        return FLOPsCount(self.forward, self.backward + self.recomputed, self.optimizer)
+
+
+def _with_ancestors(path: str) -> Iterator[str]:
+    if path == OUTSIDE_PATH:
+        yield path
+        return
+    while path:
+        yield path
+        path = path.rpartition(".")[0]

@@ -1,0 +1,85 @@
+"""Counting in every thread: PyTorch's dispatch modes are active in one thread only.
+
+A thread that starts while a meter is active joins it, and is counted whole. In a thread that is
+older than the meter, such as a pool's worker, the modules it calls are counted; what it does outside
+modules cannot be seen and is reported as uncounted.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
+from pytest_flops.counting.dispatch import CountingMode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pytest_flops.counting.attribution import Attribution
+    from pytest_flops.counting.dispatch import Ledger
+
+
+class Threads:
+    """Brings the counting into threads other than the one that entered the meter."""
+
+    def __init__(self, attribution: Attribution, ledger: Ledger) -> None:
+        self._attribution = attribution
+        self._ledger = ledger
+        self._visits: dict[int, CountingMode] = {}
+        attribution.on_outermost_call = self._enter_older_thread
+        attribution.on_outermost_return = self._leave_older_thread
+        attribution.on_step = self._report_step
+
+    @contextmanager
+    def joining(self) -> Iterator[None]:
+        """While active, threads that start are counted from their first operator on."""
+        original = threading.Thread.start
+
+        def start(thread: threading.Thread) -> None:
+            thread.run = self._counted(thread.run)  # type: ignore[method-assign]
+            original(thread)
+
+        threading.Thread.start = start  # type: ignore[method-assign]
+        try:
+            yield
+        finally:
+            threading.Thread.start = original  # type: ignore[method-assign]
+
+    def _counted(self, run: Callable[[], None]) -> Callable[[], None]:
+        starter = self._attribution.caller
+
+        def counted_run() -> None:
+            self._attribution.adopt(starter)
+            with CountingMode(self._attribution, self._ledger):
+                run()
+
+        return counted_run
+
+    def _enter_older_thread(self) -> None:
+        if not self._is_counted():
+            mode = CountingMode(self._attribution, self._ledger)
+            self._visits[threading.get_ident()] = mode
+            mode.__enter__()
+
+    def _leave_older_thread(self) -> None:
+        mode = self._visits.pop(threading.get_ident(), None)
+        if mode is not None:
+            mode.__exit__(None, None, None)
+            self._report("outside modules")
+
+    def _report_step(self) -> None:
+        if not self._is_counted():
+            self._report("an optimizer step")
+
+    def _is_counted(self) -> bool:
+        return any(
+            isinstance(mode, CountingMode) and mode.attribution is self._attribution
+            for mode in _get_current_dispatch_mode_stack()
+        )
+
+    def _report(self, what: str) -> None:
+        name = threading.current_thread().name
+        self._ledger.uncounted[f"({what}, in thread {name}, older than the meter)"] += 1

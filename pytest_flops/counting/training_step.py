@@ -1,0 +1,153 @@
+"""A training step on fake tensors: shapes without values, memory or a device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias, cast
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
+from torch.utils._pytree import tree_map_only
+
+OptimizerFactory: TypeAlias = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+Loss: TypeAlias = Callable[[Any], Tensor]
+
+OPTIMIZERS: dict[str, OptimizerFactory | None] = {
+    "sgd": lambda parameters: torch.optim.SGD(parameters, lr=1e-3),
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "none": None,
+}
+
+
+class DataDependentError(RuntimeError):
+    """The model asks for the value of a tensor, and a fake tensor has none."""
+
+
+def fake_training_step(
+    model: nn.Module,
+    inputs: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    optimizer: str | OptimizerFactory,
+    loss: Loss | None,
+    *,
+    training: bool,
+) -> None:
+    """Forward, and when `training` backward and the optimizer's step, on fakes of everything."""
+    make_optimizer = _optimizer_factory(optimizer)
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    inputs, kwargs = _fakes(mode, (tuple(inputs), dict(kwargs)))
+    with _fake_model(model, mode, training=training), _naming_the_operator():
+        with mode, torch.set_grad_enabled(training):
+            output = model(*inputs, **kwargs)
+            if training:
+                (loss or default_loss)(output).backward()
+        # Outside the mode, so that the step counters of the optimizer are real numbers.
+        if training and make_optimizer is not None:
+            parameters = [p for p in model.parameters() if p.requires_grad]
+            make_optimizer(parameters).step()
+
+
+def _optimizer_factory(optimizer: str | OptimizerFactory) -> OptimizerFactory | None:
+    if callable(optimizer):
+        return optimizer
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(
+            f"optimizer must be one of {', '.join(map(repr, OPTIMIZERS))} or a function from "
+            f"parameters to an optimizer, not {optimizer!r}"
+        )
+    return OPTIMIZERS[optimizer]
+
+
+def default_loss(output: Any) -> Tensor:
+    """The output's own `loss`, or the sum of its first floating-point tensor.
+
+    Raises:
+        ValueError: The output holds no floating-point tensor that needs a gradient.
+    """
+    named = output if isinstance(output, Mapping) else getattr(output, "__dict__", {})
+    if isinstance(named.get("loss"), Tensor):
+        return cast("Tensor", named["loss"])
+    for tensor in (named.get("logits"), *_tensors(output)):
+        if isinstance(tensor, Tensor) and tensor.requires_grad:
+            return tensor.sum()
+    raise ValueError(
+        "the model's output holds no floating-point tensor that needs a gradient; give "
+        "count_flops(..., loss=) a function from the output to a scalar, or training=False"
+    )
+
+
+def _tensors(output: Any) -> Iterator[Tensor]:
+    """The tensors of nested containers, and of objects that hold them as attributes."""
+    if isinstance(output, Tensor):
+        yield output
+        return
+    parts = output.values() if isinstance(output, Mapping) else output
+    if not isinstance(output, Mapping | list | tuple):
+        parts = getattr(output, "__dict__", {}).values()
+    for part in parts:
+        yield from _tensors(part)
+
+
+def _fakes(mode: FakeTensorMode, tree: Any) -> Any:
+    return tree_map_only(Tensor, lambda tensor: _fake(mode, tensor), tree)
+
+
+def _fake(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
+    """A fake of a tensor; one on `meta` counts as if it were on the CPU, like all others."""
+    if tensor.device.type != "meta":
+        return mode.from_tensor(tensor, static_shapes=True)
+    with mode:
+        fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
+    return fake.requires_grad_(tensor.requires_grad)
+
+
+@contextmanager
+def _fake_model(model: nn.Module, mode: FakeTensorMode, *, training: bool) -> Iterator[None]:
+    """The model with fakes in place of its parameters and buffers; afterwards it is as it was."""
+    fakes: dict[Tensor, Tensor] = {}
+    tables = [
+        (table, dict(table))
+        for module in model.modules()
+        for table in (module._parameters, module._buffers)  # noqa: SLF001 - where they live
+    ]
+    modes = {module: module.training for module in model.modules()}
+    try:
+        for table, originals in tables:
+            for name, tensor in originals.items():
+                if tensor is not None:
+                    table[name] = fakes.setdefault(tensor, _fake_member(mode, tensor))
+        model.train(training)
+        yield
+    finally:
+        for table, originals in tables:
+            table.clear()
+            table.update(originals)
+        for module, was_training in modes.items():
+            module.training = was_training
+
+
+def _fake_member(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
+    fake = _fake(mode, tensor.detach())
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(fake, requires_grad=tensor.requires_grad)
+    return fake
+
+
+@contextmanager
+def _naming_the_operator() -> Iterator[None]:
+    try:
+        yield
+    except (DataDependentOutputException, DynamicOutputShapeException) as error:
+        raise DataDependentError(
+            f"the model's code depends on the values of a tensor through {error.func}, and "
+            f"count_flops runs it on fake tensors, which have shapes but no values. Either write "
+            f"that part so that shapes decide, or count a real step: "
+            f"with FLOPsMeter() as meter: ..."
+        ) from error
