@@ -54,6 +54,9 @@ TEMPLATES = Path(__file__).with_name("templates")
 WITH_PICTURES = 30
 """Entries drawn in full, worst first; of the others the page holds the numbers alone."""
 
+UNFOLDED = 3
+"""Entries whose first component is already stepped into."""
+
 _BRANCHES = 24
 _NAME = 120
 
@@ -74,6 +77,7 @@ class Card:
     past: list[tuple[str, int]]
     spark: Sparkline | None
     drawn: bool
+    unfolded: bool
 
     @property
     def tree(self) -> Tree:
@@ -125,7 +129,7 @@ def render_html(
     comparison = compare(base, report) if base is not None else None
     changed = {(b.subject, b.budget): b for b in comparison.budgets} if comparison else {}
     cards = [
-        _card(entry, place < WITH_PICTURES, changed.get(entry.key), history)
+        _card(entry, place, changed.get(entry.key), history)
         for place, entry in enumerate(worst_first(report.entries))
     ]
     page = _environment().get_template("page.html")
@@ -139,9 +143,7 @@ def render_html(
     )
 
 
-def _card(
-    entry: Entry, drawn: bool, change: BudgetChange | None, history: Sequence[Report]
-) -> Card:
+def _card(entry: Entry, place: int, change: BudgetChange | None, history: Sequence[Report]) -> Card:
     grave = gravest(entry)
     limits = uses(entry)
     past = _past(entry, history)
@@ -157,7 +159,8 @@ def _card(
         change=change,
         past=past,
         spark=sparkline([count for _, count in past], _total_limit(limits)),
-        drawn=drawn,
+        drawn=place < WITH_PICTURES,
+        unfolded=place < UNFOLDED,
     )
 
 

@@ -1,6 +1,6 @@
 """Geometry of the component pictures: strips of segments, the small ones magnified below.
 
-One strip shows parts in proportion. Where a tail of parts is too thin to be seen, the next strip
+One strip shows parts in proportion. Where a tail of parts is too thin for a label, the next strip
 shows that tail alone at full width, and so on: a component of 0.1% beside one of 96% is found by
 going down the strips.
 """
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 OWN = "(its own operations)"
 HUES = 8
 
-_THIN = 0.04
 _WORTH_MAGNIFYING = 1 / 3
 _MOST_STRIPS = 4
 _LABELLED = 0.07
@@ -174,7 +173,7 @@ def _strips(parts: Sequence[Part], phase: Phase, whole: int) -> Iterable[Strip]:
         segments = tuple(_segment(part, phase, flops, whole) for part in left)
         drawn = tuple(segment for segment in segments if segment.width >= 100 * _DRAWN)
         yield Strip(drawn, flops, percent(flops, whole), whole / flops, begins)
-        left = [s.part for s in segments if s.width < 100 * _THIN]
+        left = [s.part for s in segments if not s.labelled]
         tail = sum(part.cost.of(phase) for part in left) / flops
         if tail > _WORTH_MAGNIFYING:
             return

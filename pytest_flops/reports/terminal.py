@@ -8,8 +8,8 @@ from pytest_flops.budgets.units import format_exact, format_flops
 from pytest_flops.budgets.wording import headline as verdict_headline
 from pytest_flops.budgets.wording import printable
 from pytest_flops.counting.count import PHASES, QUANTITIES
-from pytest_flops.reports.changes import leading, relative
-from pytest_flops.reports.compare import Change, compare
+from pytest_flops.reports.compare import compare
+from pytest_flops.reports.compare_formats import text_lines, worst_changes_first
 from pytest_flops.reports.icicle import Tree
 from pytest_flops.reports.standing import fullest, headline, state, story, worst_first
 from pytest_flops.reports.text import shorten
@@ -30,7 +30,6 @@ _PLAIN: dict[str, bool] = {}
 
 _NAME_WIDTH = 16
 _GAP = 2
-_CHANGES = 4
 _HEADER = ("budget", "verdict", "limit used", *QUANTITIES)
 
 
@@ -50,7 +49,7 @@ def terminal_lines(
         return [last]
     lines = [*_table(report, verbosity, width), *_run_errors(report)]
     if base is not None:
-        lines += _changes(base, report, width)
+        lines += _changes(base, report)
     return [*lines, last]
 
 
@@ -132,20 +131,12 @@ def _component(path: str, cost: FLOPsCount, size: int) -> str:
     return f"  {name}" + "".join(f"  {format_exact(cost.of(phase)):>19}" for phase in PHASES)
 
 
-def _changes(base: Report, report: Report, width: int) -> list[Line]:
+def _changes(base: Report, report: Report) -> list[Line]:
     lines: list[Line] = []
-    for budget in compare(base, report).budgets:
-        if budget.status == "same":
-            continue
+    for budget in worst_changes_first(compare(base, report)):
         markup = _RED if budget.regressed else _PLAIN
-        lines.append((shorten(f"{printable(budget.budget)}: {budget.status}", width), markup))
-        lines += [(f"  {_change(change)}", markup) for change in leading(budget)[:_CHANGES]]
+        lines += [(text, markup) for text in text_lines(budget)]
     return lines and [("against the base:", _PLAIN), *lines]
-
-
-def _change(change: Change) -> str:
-    about = " ".join(word for word in (change.component, change.quantity) if word)
-    return f"{printable(about)}: {change.difference:+,} FLOP ({relative(change)})"
 
 
 def _run_errors(report: Report) -> list[Line]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+_CUT = "..."
 _MOST_DECIMALS = 6
 
 
@@ -11,9 +12,9 @@ def shorten(text: str, width: int) -> str:
     """`text` in at most `width` characters; what is cut is cut from the middle."""
     if len(text) <= width:
         return text
-    kept = max(width - 1, 1)
-    head = (kept + 1) // 2
-    return f"{text[:head]}…{text[len(text) - (kept - head) :]}" if kept > 1 else "…"
+    kept = max(width - len(_CUT), 0)
+    tail = kept // 2
+    return (text[: kept - tail] + _CUT + text[len(text) - tail :])[: max(width, 0)]
 
 
 def percent(part: float | Fraction, whole: float = 1) -> str:
