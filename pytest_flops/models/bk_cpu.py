@@ -4,56 +4,63 @@ Notation: a row is the matrix `T - zI` with diagonal `alpha_i = a_i - z` and cou
 `k_i = b_i c_i` (only the products of the off-diagonals matter). `G_i` is the diagonal of its
 inverse, and `X_i = G_{i,i+1} / -b_i = G_{i+1,i} / -c_i`, which both directions share.
 
-Cyclic reduction (R. W. Hockney, 1965), as selected inversion: eliminating every odd unknown o
-between its even neighbours l and r leaves a system of half the size,
-
-    alpha_l -= k_l / alpha_o,  alpha_r -= k_r / alpha_o,  k' = k_l k_r / alpha_o^2,
-
-and from that system's G and X come the eliminated ones, with `L = k_l/alpha_o`, `R = k_r/alpha_o`:
-
-    X_l = (G_l + R X') / alpha_o,  X_o = (G_r + L X') / alpha_o,  G_o = 1/alpha_o + L X_l + R X_o.
-
-A row is cut into chunks, and chunks are laid side by side as lanes, so that each step is one
-vectorised operation over contiguous lanes. Eliminating a chunk down to its first unknown leaves
-a row of one unknown per chunk: the same problem, shorter.
+A row is cut into chunks of S elements and the chunks of all rows are laid side by side, as lanes:
+`(S, lanes)`, `lanes = B * ceil(N / S)`. Each step is then one vectorised operation over
+contiguous lanes. The last chunk of a row is filled up with decoupled elements.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-_CHUNK = 64
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_LONGEST_CHUNK = 64
 _BLOCK = 1 << 16
-"""Elements worked on at once; three complex128 arrays of this size stay in cache."""
+"""Elements worked on at once: few enough for the cache, many enough to hide call overhead."""
 
 
-def green(he_diag: Tensor, couplings: Tensor, z: complex) -> tuple[Tensor, Tensor]:
-    """The diagonal G of `(T - zI)^-1` and the couplings' factors X.
+def state_shape(batch: int, length: int) -> tuple[int, int, int]:
+    """The shape of G and X as they are kept for the gradient: `(2, S, lanes)`."""
+    chunk = _chunk_length(length)
+    return 2, chunk, batch * -(-length // chunk)
+
+
+def green(he_diag: Tensor, couplings: Tensor, z: complex, state: Tensor | None) -> Tensor:
+    """The diagonal G of `(T - zI)^-1`.
 
     Args:
-        he_diag: Diagonal `(B, N)`, N at least 1.
+        he_diag: Diagonal `(B, N)`, both at least 1.
         couplings: `k (B, N)`, float64; the last column is 0.
         z: The shift; its imaginary part is not 0.
+        state: Where G and X are to be kept, complex128 `state_shape(B, N)`; None keeps nothing.
 
     Returns:
-        G and X, complex128 `(B, N)`; the last column of X means nothing.
+        `(B, N)`, complex64 for a float32 diagonal, complex128 for float64.
     """
-    rows, length = he_diag.shape
-    step = max(1, _BLOCK // length)
-    if rows <= step:
-        return _solve(he_diag, couplings, z)
-    parts = [
-        _solve(he_diag[row : row + step], couplings[row : row + step], z)
-        for row in range(0, rows, step)
-    ]
-    diagonals, factors = zip(*parts, strict=True)
-    return torch.cat(diagonals), torch.cat(factors)
+    batch, length = he_diag.shape
+    chunk = _chunk_length(length)
+    dtype = torch.complex64 if he_diag.dtype == torch.float32 else torch.complex128
+    result = torch.empty(state_shape(batch, length)[2], chunk, dtype=dtype)
+    for rows, lanes in _row_blocks(batch, length):
+
+        def keep(block: slice, chunks: _Chunks, first: int = lanes.start) -> None:
+            here = slice(first + block.start, first + block.stop)
+            result[here] = chunks.inverse[:-1].t()
+            if state is not None:
+                state[0, :, here], state[1, :, here] = chunks.inverse[:-1], chunks.right
+
+        _solve(he_diag[rows], couplings[rows], z, keep)
+    return _rows(result, batch, length)
 
 
 def exact_gradient(
-    diagonal: Tensor, factors: Tensor, couplings: Tensor, incoming: Tensor
+    state: Tensor, couplings: Tensor, incoming: Tensor, factors_too: bool
 ) -> tuple[Tensor, Tensor]:
     """`S_j = sum_i h_i G_ij G_ji` and `dL/dk_j`, the two sums every gradient is made of.
 
@@ -62,35 +69,85 @@ def exact_gradient(
     `S = G (u + v - w)`, `dL/dk_i = X_i (u_i + v_{i+1})`.
 
     Args:
-        diagonal: G, complex128 `(B, N)`.
-        factors: X, complex128 `(B, N)`.
+        state: G and X as `green` kept them.
         couplings: `k (B, N)`, float64; the last column is 0.
-        incoming: `h = conj(dL/dRe G + i dL/dIm G)`, complex128 `(B, N)`.
+        incoming: `h = conj(dL/dRe G + i dL/dIm G)`, complex `(B, N)`.
+        factors_too: Whether `dL/dk` is wanted; it is empty if not.
+
+    Returns:
+        Both `(B, N)` in the dtype of `incoming`; the last column of the second means nothing.
     """
-    rows = diagonal.shape[0]
-    source = diagonal * incoming
-    link = (factors * factors * couplings)[:, :-1] / (diagonal[:, :-1] * diagonal[:, 1:])
-    forward, backward = pad(link, (1, 0)), pad(link.flip(1), (1, 0))
-    sums = _recur(torch.cat([forward, backward]), torch.cat([source, source.flip(1)]))
-    u, v = sums[:rows], sums[rows:].flip(1)
-    return diagonal * (u + v - source), factors[:, :-1] * (u[:, :-1] + v[:, 1:])
+    batch, length = couplings.shape
+    chunk, lanes = state.shape[1:]
+    sums = incoming.new_empty(lanes, chunk)
+    slopes = incoming.new_empty(lanes if factors_too else 0, chunk)
+    for rows, here in _row_blocks(batch, length):
+        diagonal, factors = state[:, :, here]
+        source, u, to_u, v, to_v = _recurrences(
+            diagonal,
+            factors,
+            _lanes(couplings[rows], chunk, 0.0),
+            _lanes(incoming[rows], chunk, 0.0),
+        )
+        number = rows.stop - rows.start
+        _accumulate(u, to_u, number, _Downwards(chunk))
+        _accumulate(v, to_v, number, _Upwards(chunk))
+        if factors_too:
+            slopes[here] = torch.add(u[1:], v[1:], out=to_u[1:]).mul_(factors).t()
+        sums[here] = u[1:].add_(v[:-1]).sub_(source[:-1]).mul_(diagonal).t()
+    return _rows(sums, batch, length), _rows(slopes, batch if factors_too else 0, length)
+
+
+def _recurrences(diagonal: Tensor, factors: Tensor, k: Tensor, h: Tensor) -> Tensor:
+    """`w`, and for u and for v the sources w and the coefficients t: `(5, S + 1, lanes)`.
+
+    Elements are rows 0 to S-1 of w and of v's pair, rows 1 to S of u's pair.
+    """
+    chunk, lanes = diagonal.shape
+    source, u, to_u, v, to_v = work = diagonal.new_empty(5, chunk + 1, lanes)
+    source[:-1].copy_(h).mul_(diagonal)
+    u[1:], v[:-1] = source[:-1], source[:-1]
+    link, squares = to_v[:-1], to_u[1:]
+    torch.mul(diagonal[:-1], diagonal[1:], out=link[:-1])
+    torch.mul(diagonal[-1], diagonal[0].roll(-1), out=link[-1])
+    torch.mul(factors, factors, out=squares).mul_(k)
+    torch.div(squares, link, out=link)
+    to_u[2:], to_u[1] = link[:-1], link[-1].roll(1)
+    return work
 
 
 def _chunk_length(length: int) -> int:
-    return min(_CHUNK, 1 << (length - 1).bit_length())
+    return min(_LONGEST_CHUNK, 1 << max(length - 1, 0).bit_length())
 
 
 def _lanes(x: Tensor, chunk: int, filler: float) -> Tensor:
-    """`(R, n)` to `(chunk, R * chunks)`: element s of each chunk in row s."""
+    """`(R, n)` to `(S, lanes)`."""
     return pad(x, (0, -x.shape[1] % chunk), value=filler).reshape(-1, chunk).t()
 
 
-def _solve(diagonal: Tensor, couplings: Tensor, z: complex) -> tuple[Tensor, Tensor]:
-    """`green` for rows that are worked on together."""
+def _rows(lanes: Tensor, rows: int, length: int) -> Tensor:
+    """`(lanes, S)` to `(R, n)`."""
+    return lanes.view(rows, lanes.numel() // rows if rows else length)[:, :length]
+
+
+def _row_blocks(batch: int, length: int) -> Iterator[tuple[slice, slice]]:
+    """Rows to be worked on together, and their lanes."""
+    chunks = -(-length // _chunk_length(length))
+    step = max(1, _BLOCK // length)
+    for start in range(0, batch, step):
+        stop = min(start + step, batch)
+        yield slice(start, stop), slice(start * chunks, stop * chunks)
+
+
+def _solve(
+    diagonal: Tensor, couplings: Tensor, z: complex, keep: Callable[[slice, _Chunks], None]
+) -> None:
+    """Hands G and X of every chunk to `keep`, block by block of lanes.
+
+    Eliminating each chunk down to its first element leaves a row with one element per chunk: the
+    same problem, shorter.
+    """
     rows, length = diagonal.shape
-    if length == 1:
-        inverse = (diagonal.to(torch.complex128) - z).reciprocal()
-        return inverse, torch.zeros_like(inverse)
     chunk = _chunk_length(length)
     alpha, k = _lanes(diagonal, chunk, 1.0), _lanes(couplings, chunk, 0.0)
     lanes = alpha.shape[1]
@@ -98,54 +155,83 @@ def _solve(diagonal: Tensor, couplings: Tensor, z: complex) -> tuple[Tensor, Ten
     blocks = [slice(start, min(start + width, lanes)) for start in range(0, lanes, width)]
     reduced = torch.empty(3, lanes, dtype=torch.complex128)
     for block in blocks:
-        eliminated = _Chunks(alpha[:, block], k[:, block], z)
-        reduced[:, block] = eliminated.reduced
-    firsts, links, spills = reduced.view(3, rows, -1)
-    firsts[:, 1:] -= spills[:, :-1]
-    outer_diagonal, outer_factors = _solve(firsts, links, 0.0)
-    following = pad(outer_diagonal[:, 1:], (0, 1)).flatten()
-    first, factor = outer_diagonal.flatten(), outer_factors.flatten()
-    result = torch.empty(2, lanes, chunk, dtype=torch.complex128)
+        chunks = _Chunks(alpha[:, block], k[:, block], z)
+        reduced[:, block] = chunks.eliminate()
+    first, following, factors = _solve_reduced(*reduced.view(3, rows, -1))
     for block in blocks:
         if len(blocks) > 1:  # eliminating again costs less than keeping it in memory
-            eliminated = _Chunks(alpha[:, block], k[:, block], z)
-        eliminated.substitute(first[block], following[block], factor[block])
-        result[0, block] = eliminated.inverse[:-1].t()
-        result[1, block] = eliminated.right.t()
-    inverse, factors = result.view(2, rows, -1)[:, :, :length]
-    return inverse, factors
+            chunks = _Chunks(alpha[:, block], k[:, block], z)
+            chunks.eliminate()
+        chunks.substitute(first[block], following[block], factors[block])
+        keep(block, chunks)
+
+
+def _solve_reduced(alpha: Tensor, links: Tensor, spills: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """G of each chunk's first element, of the next chunk's, and the X between them, by lane."""
+    rows, chunks = alpha.shape
+    alpha[:, 1:] -= spills[:, :-1]
+    if chunks == 1:
+        inverse, factors = alpha.reciprocal(), torch.zeros_like(alpha)
+    else:
+        inverse, factors = torch.empty(2, *alpha.shape, dtype=torch.complex128)
+        chunk = _chunk_length(chunks)
+        result = torch.empty(2, rows * -(-chunks // chunk), chunk, dtype=torch.complex128)
+
+        def keep(block: slice, solved: _Chunks) -> None:
+            result[0, block], result[1, block] = solved.inverse[:-1].t(), solved.right.t()
+
+        _solve(alpha, links, 0.0, keep)
+        inverse, factors = (_rows(half, rows, chunks) for half in result)
+    return inverse.flatten(), pad(inverse[:, 1:], (0, 1)).flatten(), factors.flatten()
 
 
 class _Chunks:
-    """Chunks side by side, `(chunk, lanes)`, eliminated down to their first unknowns.
+    """Chunks side by side, eliminated down to their first elements and back.
+
+    Cyclic reduction (R. W. Hockney, 1965) as selected inversion: eliminating every odd element o
+    between its even neighbours l and r leaves a system of half the size,
+
+        alpha_l -= k_l / alpha_o,  alpha_r -= k_r / alpha_o,  k' = k_l k_r / alpha_o^2,
+
+    and from that system's G and X' come, with `L = k_l / alpha_o` and `R = k_r / alpha_o`,
+
+        X_l = (G_l + R X') / alpha_o,   X_o = (G_r + L X') / alpha_o,
+        G_o = 1 / alpha_o + L X_l + R X_o.
 
     Attributes:
-        reduced: `(3, lanes)`: the first unknown's alpha, its coupling to the next chunk's first,
-            and what the elimination takes from that next alpha.
-        inverse: `(chunk + 1, lanes)`: `1/alpha_o` of the eliminated; G once substituted.
-        right: `(chunk, lanes)`: R of the eliminated; X once substituted.
-        left: `(chunk, lanes)`: L of the eliminated.
+        inverse: `(S + 1, lanes)`, the last row for the next chunk's first element: alpha, then
+            `1 / alpha_o` of the eliminated, then G.
+        right: `(S, lanes)`: k, then R of the eliminated, then X.
+        left: `(S, lanes)`: L of the eliminated.
     """
 
     def __init__(self, alpha: Tensor, couplings: Tensor, z: complex) -> None:
         self.chunk, lanes = alpha.shape
-        self.inverse = torch.empty(self.chunk + 1, lanes, dtype=torch.complex128)
+        buffers = torch.empty(3, self.chunk + 1, lanes, dtype=torch.complex128)
+        self.inverse, self.right, self.left = buffers[0], buffers[1, :-1], buffers[2, :-1]
         self.inverse[:-1].copy_(alpha).sub_(z)
-        self.right = torch.empty(self.chunk, lanes, dtype=torch.complex128).copy_(couplings)
-        self.left = torch.empty_like(self.right)
+        self.right.copy_(couplings)
+
+    def eliminate(self) -> Tensor:
+        """`(3, lanes)`: the first element's alpha, its coupling to the next chunk's first.
+
+        And what the elimination takes from that next alpha.
+        """
         spill = torch.zeros_like(self.right[0])
         gap = 1
         while gap < self.chunk:
             even, odd = self._level(gap)
-            torch.div(1.0, self.inverse[odd], out=self.inverse[odd])
-            torch.mul(self.right[even], self.inverse[odd], out=self.left[odd])
-            self.right[odd] *= self.inverse[odd]
-            self.inverse[even] -= self.left[odd]
-            self.inverse[even][1:] -= self.right[odd][:-1]
-            spill += self.right[odd][-1]
-            torch.mul(self.left[odd], self.right[odd], out=self.right[even])
+            alpha, inverse = self.inverse[even], self.inverse[odd]
+            k, right, left = self.right[even], self.right[odd], self.left[odd]
+            torch.div(1.0, inverse, out=inverse)
+            torch.mul(k, inverse, out=left)
+            right.mul_(inverse)
+            alpha.sub_(left)
+            alpha[1:].sub_(right[:-1])
+            spill.add_(right[-1])
+            torch.mul(left, right, out=k)
             gap *= 2
-        self.reduced = torch.stack([self.inverse[0], self.right[0], spill])
+        return torch.stack([self.inverse[0], self.right[0], spill])
 
     def substitute(self, first: Tensor, following: Tensor, factor: Tensor) -> None:
         """From each chunk's first G, the following chunk's, and the X between, all G and X."""
@@ -153,43 +239,93 @@ class _Chunks:
         gap = self.chunk // 2
         while gap:
             even, odd = self._level(gap)
-            ends = self.inverse[:: 2 * gap]
-            x, left, right = self.right[even], self.left[odd], self.right[odd]
-            x_right = torch.addcmul(ends[1:], left, x).mul_(self.inverse[odd])
-            torch.addcmul(ends[:-1], right, x, out=x).mul_(self.inverse[odd])
-            self.inverse[odd].addcmul_(left, x).addcmul_(right, x_right)
-            right.copy_(x_right)
+            ends, inverse = self.inverse[:: 2 * gap], self.inverse[odd]
+            x, right, left = self.right[even], self.right[odd], self.left[odd]
+            x_odd = torch.addcmul(ends[1:], left, x).mul_(inverse)
+            torch.addcmul(ends[:-1], right, x, out=x).mul_(inverse)
+            inverse.addcmul_(left, x).addcmul_(right, x_odd)
+            right.copy_(x_odd)
             gap //= 2
 
     def _level(self, gap: int) -> tuple[slice, slice]:
         return slice(0, self.chunk, 2 * gap), slice(gap, self.chunk, 2 * gap)
 
 
-def _recur(coefficients: Tensor, source: Tensor) -> Tensor:
-    """`p_j = source_j + coefficients_j p_{j-1}` along each row `(R, n)`, complex128.
+class _Downwards:
+    """Where a recurrence towards higher indices finds its operands in `(S + 1, lanes)`."""
 
-    Each chunk is summed up to its last element, the chunks' ends are the same recurrence over a
-    shorter row, and from a chunk's entry value its inner elements follow (G. E. Blelloch, Prefix
-    sums and their applications, 1990).
+    def __init__(self, chunk: int) -> None:
+        self.entry, self.end, self.elements = 0, chunk, slice(1, None)
+
+    def combine(self, gap: int) -> tuple[slice, slice]:
+        return slice(2 * gap, None, 2 * gap), slice(gap, None, 2 * gap)
+
+    def expand(self, gap: int) -> tuple[slice, slice]:
+        return slice(gap, None, 2 * gap), slice(0, -1, 2 * gap)
+
+    def entries(self, ends: Tensor) -> Tensor:
+        return pad(ends[:, :-1], (1, 0))
+
+
+class _Upwards:
+    """Where a recurrence towards lower indices finds its operands in `(S + 1, lanes)`."""
+
+    def __init__(self, chunk: int) -> None:
+        self.entry, self.end, self.elements = chunk, 0, slice(0, -1)
+        self._chunk = chunk
+
+    def combine(self, gap: int) -> tuple[slice, slice]:
+        return slice(0, self._chunk, 2 * gap), slice(gap, self._chunk, 2 * gap)
+
+    def expand(self, gap: int) -> tuple[slice, slice]:
+        return slice(gap, self._chunk, 2 * gap), slice(2 * gap, None, 2 * gap)
+
+    def entries(self, ends: Tensor) -> Tensor:
+        return pad(ends[:, 1:], (0, 1))
+
+
+def _accumulate(p: Tensor, c: Tensor, rows: int, direction: _Downwards | _Upwards) -> None:
+    """`p_j += c_j p_{j-1}` (upwards: `p_{j+1}`) along each row, in place; spoils c.
+
+    Each chunk is summed up to its end, the chunks' ends are the same recurrence over a shorter
+    row, and from a chunk's entry value its inner elements follow (G. E. Blelloch, Prefix sums and
+    their applications, 1990).
+
+    Args:
+        p: `(S + 1, lanes)`: S elements and a row for the entry value. The entry values are
+            always those of the neighbouring chunk, or 0.
+        c: Coefficients, likewise.
+        rows: Rows that the lanes make up.
+        direction: Towards higher or lower indices.
     """
-    rows, length = source.shape
-    if length == 1:
-        return source
-    chunk = _chunk_length(length)
-    lanes = rows * -(-length // chunk)
-    p = source.new_empty(chunk + 1, lanes)
-    p[1:] = _lanes(source, chunk, 0.0)
-    c = source.new_empty(chunk + 1, lanes)
-    c[1:] = _lanes(coefficients, chunk, 0.0)
+    chunk = p.shape[0] - 1
     gap = 1
     while gap < chunk:
-        p[2 * gap :: 2 * gap].addcmul_(c[2 * gap :: 2 * gap], p[gap :: 2 * gap])
-        c[2 * gap :: 2 * gap] *= c[gap :: 2 * gap]
+        onto, of = direction.combine(gap)
+        p[onto].addcmul_(c[onto], p[of])
+        c[onto].mul_(c[of])
         gap *= 2
-    ends = _recur(c[-1].view(rows, -1), p[-1].view(rows, -1))
-    p[0] = pad(ends[:, :-1], (1, 0)).flatten()
-    p[-1] = ends.flatten()
+    ends = _accumulate_ends(
+        p[direction.end].view(rows, -1), c[direction.end].view(rows, -1), direction
+    )
+    p[direction.entry], p[direction.end] = direction.entries(ends).flatten(), ends.flatten()
     while gap > 1:
         gap //= 2
-        p[gap :: 2 * gap].addcmul_(c[gap :: 2 * gap], p[0 : -1 : 2 * gap])
-    return p[1:].t().reshape(rows, -1)[:, :length]
+        onto, of = direction.expand(gap)
+        p[onto].addcmul_(c[onto], p[of])
+
+
+def _accumulate_ends(
+    source: Tensor, coefficients: Tensor, direction: _Downwards | _Upwards
+) -> Tensor:
+    """The recurrence over the chunks of each row, `(R, chunks)`."""
+    rows, chunks = source.shape
+    if chunks == 1:
+        return source
+    chunk = _chunk_length(chunks)
+    inner = type(direction)(chunk)
+    p, c = source.new_empty(2, chunk + 1, rows * -(-chunks // chunk))
+    p[inner.elements] = _lanes(source, chunk, 0.0)
+    c[inner.elements] = _lanes(coefficients, chunk, 0.0)
+    _accumulate(p, c, rows, inner)
+    return _rows(p[inner.elements].t().contiguous(), rows, chunks)

@@ -11,7 +11,6 @@ from typing import Any, get_args
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 from torch.utils.flop_counter import register_flop_formula
 
 from pytest_flops.models import bk_cpu
@@ -135,14 +134,18 @@ def _checked_shift(he_diag: Tensor, shift: Tensor, check_finite: bool) -> comple
     z = complex(*shift.tolist())
     if not (math.isfinite(z.real) and math.isfinite(z.imag)) or z.imag == 0:
         raise ValueError(f"z must be finite with Im z != 0, not {z}: T - zI may be singular")
-    if check_finite and not torch.isfinite(he_diag).all():
+    finite = not check_finite or he_diag.sum().isfinite() or he_diag.isfinite().all()
+    if not finite:
         raise ValueError("he_diag holds NaN or infinity")
     return z
 
 
 def _couplings(h0_super: Tensor, h0_sub: Tensor) -> Tensor:
     """`k_i = b_i c_i`, float64 `(B, N)`, with a closing 0."""
-    return pad(h0_super.to(torch.float64) * h0_sub.to(torch.float64), (0, 1))
+    batch, count = h0_super.shape
+    couplings = h0_super.new_zeros(batch, count + 1, dtype=torch.float64)
+    torch.mul(h0_super.to(torch.float64), h0_sub.to(torch.float64), out=couplings[:, :-1])
+    return couplings
 
 
 @torch.library.custom_op("pytest_flops::bk_core", mutates_args=())
@@ -156,24 +159,24 @@ def _forward(  # noqa: PLR0917 - an operator's schema
     check_finite: bool,
     keep_state: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Features `(B, N, 2)` and, for the exact backward, G and X: float64 `(B, 2, N, 2)`.
+    """Features `(B, N, 2)` and, for the exact backward, a state of its own layout.
 
-    The state is empty, `(B, 2, 0, 2)`, where it is not kept.
+    The state is empty where it is not kept.
     """
     z = _checked_shift(he_diag, shift, check_finite)
+    state = _empty_state(he_diag, keep_state)
     if he_diag.numel() == 0:
-        return he_diag.new_empty(*he_diag.shape, 2), _empty_state(he_diag, keep_state)
-    green, factors = bk_cpu.green(he_diag, _couplings(h0_super, h0_sub), z)
-    features = torch.view_as_real(green).to(he_diag.dtype, copy=True)
-    if not keep_state:
-        return features, _empty_state(he_diag, keep_state)
-    return features, torch.view_as_real(torch.stack([green, factors], dim=1))
+        return he_diag.new_empty(*he_diag.shape, 2), state
+    kept = torch.view_as_complex(state) if keep_state else None
+    green = bk_cpu.green(he_diag, _couplings(h0_super, h0_sub), z, kept)
+    return torch.view_as_real(green.contiguous()), state
 
 
 def _empty_state(he_diag: Tensor, keep_state: bool) -> Tensor:
     batch, length = he_diag.shape
-    kept = length if keep_state else 0
-    return he_diag.new_empty((batch, 2, kept, 2), dtype=torch.float64)
+    kept, chunk, lanes = bk_cpu.state_shape(batch, length)
+    shape = (kept, chunk, lanes if keep_state else 0, 2)
+    return he_diag.new_empty(shape, dtype=torch.float64)
 
 
 @_forward.register_fake
@@ -195,25 +198,28 @@ def _exact_backward(  # noqa: PLR0917 - an operator's schema
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of the diagonal, both off-diagonals and, row by row, of (Re z, Im z).
 
-    Those of the off-diagonals and of z are empty unless they are asked for.
+    A state that was not kept is computed again. The gradients the off-diagonals and of z are
+    empty unless they are asked for.
     """
     gradients = _empty_gradients(he_diag, off_diagonals, shift_too)
     if he_diag.numel() == 0:
         return gradients
+    h = torch.view_as_complex(incoming.contiguous()).conj()
     k = _couplings(h0_super, h0_sub)
-    if state.shape[2]:
-        green, factors = torch.view_as_complex(state).unbind(1)
-    else:
-        green, factors = bk_cpu.green(he_diag, k, complex(*shift.tolist()))
-    h = torch.view_as_complex(incoming.to(torch.float64).contiguous()).conj()
-    to_diagonal, to_couplings = bk_cpu.exact_gradient(green, factors, k, h)
+    kept = torch.view_as_complex(state)
+    if not state.numel():
+        kept = kept.new_empty(bk_cpu.state_shape(*he_diag.shape))
+        bk_cpu.green(he_diag, k, complex(*shift.tolist()), kept)
+    to_diagonal, to_couplings = bk_cpu.exact_gradient(kept, k, h, off_diagonals)
     for_diagonal, for_super, for_sub, for_shift = gradients
     for_diagonal.copy_(to_diagonal.real.neg())
     if off_diagonals:
-        for_super.copy_(to_couplings.real * h0_sub)
-        for_sub.copy_(to_couplings.real * h0_super)
+        slope = to_couplings[:, :-1].real
+        for_super.copy_(slope * h0_sub)
+        for_sub.copy_(slope * h0_super)
     if shift_too:
-        for_shift.copy_(torch.view_as_real(to_diagonal.sum(1).conj_physical()))
+        total = to_diagonal.sum(1, dtype=torch.complex128)
+        for_shift.copy_(torch.view_as_real(total.conj_physical()))
     return gradients
 
 
@@ -297,6 +303,60 @@ def _refuse_double_backward(_ctx: Any, *_incoming: Tensor | None) -> None:
 _forward.register_autograd(_differentiate, setup_context=_save)
 _exact_backward.register_autograd(_refuse_double_backward)
 _approximate_backward.register_autograd(_refuse_double_backward)
+
+
+_STATE_LANES = 2
+"""The dimension of the state that grows with the rows."""
+
+
+def _merge(x: Tensor, mapped: int | None, dim: int, size: int) -> Tensor:
+    """The mapped dimension of x (or `size` copies) merged into dimension `dim`, in front."""
+    moved = x.movedim(mapped, dim) if mapped is not None else x.unsqueeze(dim)
+    shape = [*moved.shape]
+    shape[dim] = size
+    return moved.expand(shape).flatten(dim, dim + 1)
+
+
+def _one_by_one(operator: Any, size: int, in_dims: Any, args: Any) -> tuple[Any, Any]:
+    """The operator sample by sample, for a mapped z."""
+    results = [
+        operator(*(x if d is None else x.select(d, i) for x, d in zip(args, in_dims, strict=True)))
+        for i in range(size)
+    ]
+    stacked = tuple(torch.stack(outputs) for outputs in zip(*results, strict=True))
+    return stacked, (0,) * len(stacked)
+
+
+@_forward.register_vmap
+def _(info: Any, in_dims: Any, *args: Any) -> tuple[Any, Any]:
+    tensors, shift, rest = args[:3], args[3], args[4:]
+    if in_dims[3] is not None:
+        return _one_by_one(_forward, info.batch_size, in_dims, args)
+    rows = [_merge(x, d, 0, info.batch_size) for x, d in zip(tensors, in_dims[:3], strict=True)]
+    features, state = _forward(*rows, shift, *rest)
+    lanes = (info.batch_size, state.shape[_STATE_LANES] // info.batch_size)
+    batch = (info.batch_size, features.shape[0] // info.batch_size)
+    mapped = features.unflatten(0, batch), state.unflatten(_STATE_LANES, lanes)
+    return mapped, (0, _STATE_LANES)
+
+
+@_exact_backward.register_vmap
+def _(info: Any, in_dims: Any, *args: Any) -> tuple[Any, Any]:
+    size = info.batch_size
+    if in_dims[5] is not None:
+        return _one_by_one(_exact_backward, size, in_dims, args)
+    merged = (0, _STATE_LANES, 0, 0, 0)
+    rows = [_merge(x, d, m, size) for x, d, m in zip(args[:5], in_dims[:5], merged, strict=True)]
+    gradients = _exact_backward(*rows, *args[5:])
+    return tuple(x.unflatten(0, (size, x.shape[0] // size)) for x in gradients), (0,) * 4
+
+
+@_approximate_backward.register_vmap
+def _(info: Any, in_dims: Any, *args: Any) -> tuple[Any, Any]:
+    size = info.batch_size
+    rows = [_merge(x, d, 0, size) for x, d in zip(args[:2], in_dims[:2], strict=True)]
+    result = _approximate_backward(*rows, *args[2:])
+    return result.unflatten(0, (size, result.shape[0] // size)), 0
 
 
 @register_flop_formula(torch.ops.pytest_flops.bk_core)
