@@ -29,7 +29,7 @@ def read_document(text: str, file: str) -> tuple[Any, list[Problem]]:
 
     Problems are those that lie in the YAML itself: repeated keys, keys that are no text, custom
     tags, dates, and numbers that YAML 1.1 reads otherwise than people do. A value with a problem
-    is `UNREADABLE`, a key with a problem is left out.
+    is `UNREADABLE`, an entry whose key is repeated or no scalar is left out.
 
     Raises:
         BudgetFileError: No tree can be made of it at all, see `yaml_nodes.compose`.
@@ -116,6 +116,7 @@ class _Reader:
         elif (kind := node.tag.removeprefix(_TAG)) not in {"str", "value"}:
             what = _KINDS.get(kind, f"tagged {kind}")
             self._report(node, f'the key {node.value} is {what} in YAML; quote it: "{node.value}"')
+            return str(node.value)
         elif node.value in mapping:
             line = mapping.keys_at[node.value].line
             self._report(node, f"the key {node.value!r} is there twice, first on line {line}")

@@ -54,13 +54,19 @@ def valid_document(text: str, file: str) -> PlacedMapping:
 def _problems(data: PlacedMapping) -> list[Problem]:
     """One problem per mistake, also where aliases make a mistake count many times."""
     found: dict[tuple[Location, str], Problem] = {}
-    for violation in (*violations(data), *_resnet_bk_violations(data)):
+    every = [*violations(data), *_resnet_bk_violations(data)]
+    for violation in sorted(every, key=lambda violation: _way_down(data, violation.keys)):
         if _value(data, violation.keys) is not UNREADABLE:
-            where = _location(data, violation)
+            where = _location(data, violation.keys, at_key=violation.at_key)
             path = dotted(violation.keys)
             message = f"{path}: {violation.message}" if path else violation.message
             found.setdefault((where, violation.message), Problem(where, message))
     return list(found.values())
+
+
+def _way_down(data: PlacedMapping, keys: Keys) -> list[Location]:
+    """Sorts by the place in the file, for an aliased value by the place of its first use."""
+    return [_location(data, keys[:depth], at_key=True) for depth in range(1, len(keys) + 1)]
 
 
 def _value(data: Any, keys: Keys) -> Any:
@@ -69,15 +75,14 @@ def _value(data: Any, keys: Keys) -> Any:
     return data
 
 
-def _location(data: PlacedMapping, violation: Violation) -> Location:
-    if not violation.keys:
+def _location(data: PlacedMapping, keys: Keys, *, at_key: bool) -> Location:
+    if not keys:
         return data.location
-    *above, last = violation.keys
-    parent = _value(data, tuple(above))
+    parent = _value(data, keys[:-1])
     if isinstance(parent, PlacedMapping):
-        places = parent.keys_at if violation.at_key else parent.values_at
-        return places[str(last)]
-    location: Location = parent.items_at[last]
+        places = parent.keys_at if at_key else parent.values_at
+        return places[str(keys[-1])]
+    location: Location = parent.items_at[keys[-1]]
     return location
 
 

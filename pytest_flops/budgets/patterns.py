@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _ANY_DEPTH = "**"
-_TOKEN = re.compile(r"\[[!^]?\]?[^\]]*\]|.", re.DOTALL)
+_TOKEN = re.compile(r"\[(?:[!^].|[^!^])[^\]]*\]|.", re.DOTALL)
 
 
 def matching(pattern: str, paths: Iterable[str]) -> list[str]:

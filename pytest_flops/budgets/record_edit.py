@@ -55,15 +55,15 @@ class _RecordEditor:
 
     def record(self, name: str, recorded: Recorded) -> None:
         budget = self._own(self._budgets, name, "the file")
-        step = _column(budget) - _column(self._budgets)
+        step = max(_column(budget) - _column(self._budgets), 1)
         old = _value(budget, "recorded")
         if old is None:
             entry = {"recorded": record_of(recorded)}
-            self._editor.insert(budget, _last_key(budget), entry, step if step > 0 else 2)
+            self._editor.insert(budget, _last_key(budget), entry, step)
         else:
-            self._change(self._unshared(old, name), recorded, name)
+            self._change(self._unshared(old, name), recorded, name, step)
 
-    def _change(self, old: yaml.MappingNode, recorded: Recorded, name: str) -> None:
+    def _change(self, old: yaml.MappingNode, recorded: Recorded, name: str, step: int) -> None:
         self._set_phases(old, recorded.count, name)
         components = _value(old, "components")
         if components is not None and not recorded.components:
@@ -72,7 +72,7 @@ class _RecordEditor:
             self._change_components(self._unshared(components, name), recorded.components, name)
         elif recorded.components:
             entry = {"components": record_of(recorded)["components"]}
-            self._editor.insert(old, _last_key(old), entry, step=2)
+            self._editor.insert(old, _last_key(old), entry, step)
 
     def _change_components(
         self, old: yaml.MappingNode, components: Mapping[str, FLOPsCount], name: str
@@ -87,7 +87,7 @@ class _RecordEditor:
         self._editor.remove(old, [key.value for key, _ in old.value if key.value not in kept])
         for after, paths in _runs(components, set(kept)).items():
             entries = {path: _phases(components[path]) for path in paths}
-            self._editor.insert(old, after, entries, step=2)
+            self._editor.insert(old, after, entries)
 
     def _set_phases(self, old: yaml.MappingNode, count: FLOPsCount, name: str) -> None:
         for phase in PHASES:

@@ -52,11 +52,22 @@ def suggestion(misspelt: str, known: list[str]) -> str:
 @cache
 def _validator(definition: str | None) -> Any:
     schema = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
-    if definition:
-        schema = {"$ref": f"#/$defs/{definition}", "$defs": schema["$defs"]}
+    definitions = schema.pop("$defs")
+    schema = _inlined(definitions[definition] if definition else schema, definitions)
     types = Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer)
     strict = validators.extend(Draft202012Validator, type_checker=types)  # type: ignore[no-untyped-call]
     return strict(schema, format_checker=_formats())
+
+
+def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
+    """The schema without references; resolving them anew for every entry makes loading slow."""
+    if isinstance(schema, list):
+        return [_inlined(item, definitions) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _inlined(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    return {key: _inlined(value, definitions) for key, value in schema.items()}
 
 
 def _is_integer(_checker: Any, value: object) -> bool:

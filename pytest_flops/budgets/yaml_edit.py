@@ -48,7 +48,11 @@ class YamlEditor:
             self._edits.append((node.start_mark.index, node.end_mark.index, str(value)))
 
     def insert(
-        self, mapping: yaml.MappingNode, after: str | None, entries: Mapping[str, Any], step: int
+        self,
+        mapping: yaml.MappingNode,
+        after: str | None,
+        entries: Mapping[str, Any],
+        step: int = 2,
     ) -> None:
         """Insert entries behind the entry `after`, or before all others.
 
@@ -65,15 +69,11 @@ class YamlEditor:
 
     def remove(self, mapping: yaml.MappingNode, keys: Sequence[str]) -> None:
         """Remove entries; of a flow mapping not all of them, see `replace_flow`."""
-        names = [key.value for key, _ in mapping.value]
-        for index, name in enumerate(names):
-            if name in keys:
-                if mapping.flow_style:
-                    self._remove_from_flow(
-                        mapping, index, gone_before=set(names[:index]) <= set(keys)
-                    )
-                else:
-                    self._remove_lines(mapping, index)
+        leading = True
+        for index, (key, _) in enumerate(mapping.value):
+            leading = leading and key.value in keys
+            if key.value in keys:
+                self._edits.append((*self._span_to_remove(mapping, index, leading=leading), ""))
 
     def replace_flow(self, mapping: yaml.MappingNode, entries: Mapping[str, Any]) -> None:
         """Replace everything between the braces of a flow mapping."""
@@ -110,20 +110,16 @@ class YamlEditor:
             text = "".join(line + self._newline for line in lines)
         self._edits.append((place, place, text))
 
-    def _remove_from_flow(
-        self, mapping: yaml.MappingNode, index: int, *, gone_before: bool
-    ) -> None:
-        if gone_before:
-            start = mapping.value[index][0].start_mark.index
-            end = mapping.value[index + 1][0].start_mark.index
-        else:
-            start = self._content_end(mapping, index - 1)
-            end = self._content_end(mapping, index)
-        self._edits.append((start, end, ""))
-
-    def _remove_lines(self, mapping: yaml.MappingNode, index: int) -> None:
-        start = self._line_start(mapping.value[index][0].start_mark.index)
-        self._edits.append((start, self._line_end(self._content_end(mapping, index)), ""))
+    def _span_to_remove(
+        self, mapping: yaml.MappingNode, index: int, *, leading: bool
+    ) -> tuple[int, int]:
+        """The lines of an entry; in a flow mapping with its comma, before it unless `leading`."""
+        start, end = mapping.value[index][0].start_mark.index, self._content_end(mapping, index)
+        if not mapping.flow_style:
+            return self._line_start(start), self._line_end(end)
+        if leading:
+            return start, mapping.value[index + 1][0].start_mark.index
+        return self._content_end(mapping, index - 1), end
 
     def _content_end(self, mapping: yaml.MappingNode, index: int) -> int:
         """Where the last token of an entry ends, its trailing comment and comma not included."""

@@ -1,0 +1,84 @@
+"""1,000 budgets loaded, counted and judged: the seconds it takes, once everything is imported.
+
+Run `python benchmarks/budgets.py [number of budgets]`.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from pytest_flops.budgets.judge import judge_limits, judge_measurement, judge_recorded
+from pytest_flops.budgets.loader import load_budgets
+from pytest_flops.counting.counter import FLOPsCounter
+from pytest_flops.models.config import ResNetBKConfig
+
+BUDGET = """\
+  resnet-bk-{number}:
+    workload:
+      model: resnet_bk
+      config: {{d_model: {width}, n_layers: 4, n_seq: 128, vocab_size: 30000}}
+      batch_size: 32
+      seq_len: 128
+      optimizer: adamw
+      rules: published
+    limits:
+      forward: 100 TFLOP   # far above: this measures the judge, not the model
+      total: 300 TFLOP
+      components:
+        lm_head: {{forward: 100 TFLOP}}
+        "layer_*": {{forward: 10 TFLOP, backward: 20 TFLOP}}
+    tolerance: 0%
+    scaling:
+      seq_len: {{sizes: [128, 256, 512], max_exponent: 1.0}}
+    recorded:
+      forward: 100000000000000
+      backward: 100000000000000
+      optimizer: 100000000000000
+"""
+
+
+def write_budgets(folder: Path, number: int) -> Path:
+    path = folder / "budgets.yaml"
+    entries = (BUDGET.format(number=i, width=64 + i) for i in range(number))
+    path.write_text("version: 1\nbudgets:\n" + "".join(entries), encoding="utf-8")
+    return path
+
+
+def load_count_and_judge(path: Path) -> tuple[int, int]:
+    verdicts = []
+    budgets = load_budgets(path)
+    for budget in budgets.values():
+        workload = budget.workload
+        assert workload is not None
+        counter = FLOPsCounter.from_config(
+            ResNetBKConfig.from_dict(workload.config),
+            batch_size=workload.batch_size,
+            seq_len=workload.seq_len,
+            rules=workload.rules,
+        )
+        measurement = counter.measurement(workload.optimizer)
+        verdicts += judge_measurement(measurement)
+        verdicts += judge_limits(budget, measurement)
+        verdicts += judge_recorded(budget, measurement)
+    assert all(verdict.passed for verdict in verdicts)
+    return len(budgets), len(verdicts)
+
+
+def main() -> None:
+    number = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    with tempfile.TemporaryDirectory() as folder:
+        load_count_and_judge(write_budgets(Path(folder), 1))  # imports yaml and jsonschema
+        path = write_budgets(Path(folder), number)
+        start = time.perf_counter()
+        budgets, verdicts = load_count_and_judge(path)
+        seconds = time.perf_counter() - start
+    print(
+        f"{budgets:,} budgets loaded, counted and judged ({verdicts:,} verdicts): {seconds:.2f} s"
+    )
+
+
+if __name__ == "__main__":
+    main()
