@@ -43,7 +43,7 @@ MeteredPhase: TypeAlias = Literal["forward", "backward", "recomputed", "optimize
 # The two readings PyTorch's own profiler and FLOP counter use too; there is no public face.
 _graph_task = torch._C._current_graph_task_id  # noqa: SLF001
 _running_node = torch._C._current_autograd_node  # noqa: SLF001
-_next_node_number = torch.autograd._get_sequence_nr  # noqa: SLF001
+_next_node_number: Callable[[], int] = vars(torch.autograd)["_get_sequence_nr"]
 _keeps_graph = torch._C._autograd._get_current_graph_task_keep_graph  # noqa: SLF001
 _NO_TASK = -1
 
@@ -135,7 +135,7 @@ def _storage(tensor: Any) -> int | None:
     if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
         return None
     try:
-        return tensor.untyped_storage()._cdata  # noqa: SLF001 - data_ptr() is 0 on meta
+        return int(tensor.untyped_storage()._cdata)  # noqa: SLF001 - data_ptr() is 0 on meta
     except (NotImplementedError, RuntimeError):
         return None
 

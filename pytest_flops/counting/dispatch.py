@@ -6,17 +6,20 @@ import threading
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-import torch
 from torch import Tensor
+from torch._C import DispatchKey
+from torch._ops import HigherOrderOperator, OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from pytest_flops.counting.attribution import Attribution, MeteredPhase
-from pytest_flops.counting.costs import FREE, Cost, CostEach, Rule, rule_of
+from pytest_flops.counting.costs import FREE, Rule, rule_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from pytest_flops.counting.attribution import Attribution, MeteredPhase
+    from pytest_flops.counting.formulas import Cost, CostEach
 
 LedgerKey: TypeAlias = "tuple[MeteredPhase, int, str]"
 
@@ -53,7 +56,7 @@ class _Entry(NamedTuple):
     decomposes: bool = False
 
 
-class CountingMode(TorchDispatchMode):
+class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts each operator of the thread it is active in, and runs it.
 
     Composite operators, which reach it whole under `torch.inference_mode`, are taken apart.
@@ -62,7 +65,7 @@ class CountingMode(TorchDispatchMode):
     supports_higher_order_operators = True
 
     def __init__(self, attribution: Attribution, ledger: Ledger) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.attribution = attribution
         self.ledger = ledger
         self._entries: dict[int, _Entry] = {}
@@ -70,7 +73,7 @@ class CountingMode(TorchDispatchMode):
     def __torch_dispatch__(
         self,
         func: Any,
-        types: Any,  # noqa: ARG002 - the protocol's
+        types: Any,
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
@@ -91,7 +94,7 @@ class CountingMode(TorchDispatchMode):
         return out
 
     def _resolve(self, func: Any) -> _Entry:
-        if isinstance(func, torch._ops.HigherOrderOperator):
+        if isinstance(func, HigherOrderOperator):
             entry = _higher_order_entry(func)
         else:
             entry = _operator_entry(func)
@@ -100,7 +103,7 @@ class CountingMode(TorchDispatchMode):
 
     def _run_parts(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         with self:
-            if isinstance(func, torch._ops.HigherOrderOperator):
+            if isinstance(func, HigherOrderOperator):
                 return _eager_kernel(func)(*args, **kwargs)
             return func.decompose(*args, **kwargs)
 
@@ -163,7 +166,7 @@ def _whole(flops: Any, name: str) -> int:
     raise TypeError(f"the cost of {name} must be a whole number of FLOPs, not {flops!r}")
 
 
-def _operator_entry(func: torch._ops.OpOverload) -> _Entry:
+def _operator_entry(func: OpOverload) -> _Entry:
     name = str(func._overloadpacket)  # noqa: SLF001 - the name that FlopCounterMode uses
     rule = rule_of(func)
     if rule is not None:
@@ -178,9 +181,9 @@ def _entry(func: object, name: str, rule: Rule) -> _Entry:
     return _Entry(func, name, rule.cost, rule.side_cost, side_name, rule.each)
 
 
-def _higher_order_entry(func: torch._ops.HigherOrderOperator) -> _Entry:
+def _higher_order_entry(func: HigherOrderOperator) -> _Entry:
     """Counted by PyTorch's formula where there is one, else by what its eager form runs."""
-    name = f"higher_order.{func.name()}"
+    name = f"higher_order.{func.__name__}"
     if func in flop_registry:
         formula = flop_registry[func]
         cost = lambda args, kwargs, out: int(formula(*args, **kwargs, out_val=out))  # noqa: E731
@@ -190,8 +193,8 @@ def _higher_order_entry(func: torch._ops.HigherOrderOperator) -> _Entry:
     return _entry(func, name, FREE)._replace(known=False)
 
 
-def _eager_kernel(func: torch._ops.HigherOrderOperator) -> Any:
-    return func.py_kernels.get(torch._C.DispatchKey.CompositeExplicitAutograd)
+def _eager_kernel(func: HigherOrderOperator) -> Any:
+    return func.py_kernels.get(DispatchKey.CompositeExplicitAutograd)
 
 
 def _derive(updates: Any, args: Sequence[Any], out: Any) -> None:
@@ -199,7 +202,7 @@ def _derive(updates: Any, args: Sequence[Any], out: Any) -> None:
     if isinstance(out, Tensor):
         updates.derive((out,), args)
     elif isinstance(out, tuple | list) and args and isinstance(args[0], tuple | list):
-        for result, source in zip(out, args[0]):
+        for result, source in zip(out, args[0], strict=True):
             updates.derive((result,), (source,))
     elif isinstance(out, tuple | list):
         updates.derive(out, args)

@@ -1,4 +1,4 @@
-"""`FLOPsMeter`: counts what PyTorch executes; `count_flops`: a training step, without running it."""
+"""`FLOPsMeter` counts what PyTorch executes; `count_flops` a training step, without running it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pytest_flops.counting.attribution import Attribution
-from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.dispatch import Book, CountingMode, Ledger
 from pytest_flops.counting.measurement import Measurement
-from pytest_flops.counting.threads import Threads
 from pytest_flops.counting.tally import Tally, tally
+from pytest_flops.counting.threads import Threads
 from pytest_flops.counting.training_step import fake_training_step
 
 if TYPE_CHECKING:
@@ -21,6 +20,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
+
+    from pytest_flops.counting.count import FLOPsCount
 
 
 class FLOPsMeter:
@@ -111,7 +112,7 @@ class FLOPsMeter:
 
     @property
     def recomputed(self) -> int:
-        """The part of `count.backward` that repeats forward work, under activation checkpointing."""
+        """The part of `count.backward` that repeats forward work (activation checkpointing)."""
         return self._tally.recomputed
 
     def measurement(self) -> Measurement:

@@ -1,8 +1,8 @@
 """Counting in every thread: PyTorch's dispatch modes are active in one thread only.
 
 A thread that starts while a meter is active joins it, and is counted whole. In a thread that is
-older than the meter, such as a pool's worker, the modules it calls are counted; what it does outside
-modules cannot be seen and is reported as uncounted.
+older than the meter, such as a pool's worker, the modules it calls are counted; what it does
+outside modules cannot be seen and is reported as uncounted.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Threads:
             thread.run = self._counted(thread.run)  # type: ignore[method-assign]
             original(thread)
 
-        threading.Thread.start = start  # type: ignore[method-assign]
+        threading.Thread.start = start  # type: ignore[method-assign, assignment]
         try:
             yield
         finally:
@@ -62,12 +62,12 @@ class Threads:
         if not self._is_counted():
             mode = CountingMode(self._attribution, self._ledger)
             self._visits[threading.get_ident()] = mode
-            mode.__enter__()
+            mode.__enter__()  # type: ignore[no-untyped-call]
 
     def _leave_older_thread(self) -> None:
         mode = self._visits.pop(threading.get_ident(), None)
         if mode is not None:
-            mode.__exit__(None, None, None)
+            mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             self._report("outside modules")
 
     def _report_step(self) -> None:

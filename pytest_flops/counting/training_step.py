@@ -47,7 +47,7 @@ def fake_training_step(
         with mode, torch.set_grad_enabled(training):
             output = model(*inputs, **kwargs)
             if training:
-                (loss or default_loss)(output).backward()
+                torch.autograd.backward((loss or default_loss)(output))
         # Outside the mode, so that the step counters of the optimizer are real numbers.
         if training and make_optimizer is not None:
             parameters = [p for p in model.parameters() if p.requires_grad]
@@ -112,7 +112,7 @@ def _fake(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
 def _fake_model(model: nn.Module, mode: FakeTensorMode, *, training: bool) -> Iterator[None]:
     """The model with fakes in place of its parameters and buffers; afterwards it is as it was."""
     fakes: dict[Tensor, Tensor] = {}
-    tables = [
+    tables: list[tuple[dict[str, Any], dict[str, Any]]] = [
         (table, dict(table))
         for module in model.modules()
         for table in (module._parameters, module._buffers)  # noqa: SLF001 - where they live
