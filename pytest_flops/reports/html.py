@@ -51,6 +51,9 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).with_name("templates")
 
+OVERVIEW = 12
+"""Rows of the first table that are not folded away."""
+
 WITH_PICTURES = 30
 """Entries drawn in full, worst first; of the others the page holds the numbers alone."""
 
@@ -218,6 +221,7 @@ def _environment() -> Environment:
         relative=changes.relative,
     )
     environment.globals.update(
+        OVERVIEW=OVERVIEW,
         PHASES=PHASES,
         QUANTITIES=QUANTITIES,
         PLOT=(PLOT_WIDTH, PLOT_HEIGHT),
