@@ -136,9 +136,14 @@ class FlopsSession:
         if call.when == "call":
             item.user_properties.extend(recorder.properties())
         report = yield
-        if call.when != "teardown":
-            report.flops = recorder.record()  # type: ignore[attr-defined]
-        if report.failed and call.excinfo and isinstance(item, pytest.Function):
+        if call.when == "teardown":
+            return report
+        if report.failed:
+            recorder.note_failure(call.excinfo.value if call.excinfo else None)
+        elif hasattr(report, "wasxfail"):
+            recorder.excuse(report.wasxfail)
+        report.flops = recorder.record()  # type: ignore[attr-defined]
+        if report.failed and call.excinfo and not hasattr(item, "subject"):
             report.longrepr = recorder.retold(call.excinfo.value, item.path) or report.longrepr
         return report
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -247,6 +247,25 @@ class Recorder:
                         f"flops.scaling(builder, {limit.dimension}={list(limit.sizes)})"
                     )
 
+    def note_failure(self, error: BaseException | None) -> None:
+        """A test that failed for a reason of its own has judged nothing, and that is no pass."""
+        if self.budget is None or any(not outcome.passed for outcome in self.outcomes):
+            return
+        reason = f": {type(error).__name__}: {error}" if error else ""
+        message = f"the test failed before its budget was judged whole{reason}"
+        with suppress(BudgetExceeded):
+            self._fail(message)
+
+    def excuse(self, reason: str) -> None:
+        """Red verdicts of a test that is expected to fail turn into remarks."""
+        self.outcomes = [
+            replace(
+                outcome,
+                verdicts=tuple(_excused(verdict, reason) for verdict in outcome.verdicts),
+            )
+            for outcome in self.outcomes
+        ]
+
     def record(self) -> dict[str, Any]:
         """What the test found, as plain types for a test report."""
         location = self.budget.location if self.budget else None
@@ -369,6 +388,14 @@ class Recorder:
             f"a Measurement or a FLOPsCount, not {type(counted).__name__}; to count another "
             "model, run its step inside `with flops.measure():`"
         )
+
+
+def _excused(verdict: Verdict, reason: str) -> Verdict:
+    if verdict.passed:
+        return verdict
+    remark = f"over, as expected (xfail{f': {reason}' if reason else ''})"
+    message = f"{remark}; {verdict.message}" if verdict.message else remark
+    return replace(verdict, passed=True, message=message)
 
 
 def _other_rules(workload: Workload, measurement: Measurement) -> Verdict:

@@ -1,3 +1,125 @@
-"""What every test may use."""
+"""What every test may use: a temporary project with budgets, and a real pytest to run in it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar
+
+import pytest
 
 pytest_plugins = ["pytester"]
+
+# The figures of the reference page: B=32, N=128, AdamW.
+BASELINE_BUDGET = """\
+version: 1
+budgets:
+  baseline:
+    workload:
+      model: resnet_bk
+      config: {d_model: 64, n_layers: 4, n_seq: 128, vocab_size: 30000, num_experts: 4, top_k: 1}
+      batch_size: 32
+      seq_len: 128
+      optimizer: adamw
+      rules: published
+    limits:
+      forward: 16.3 GFLOP
+      total: 49 GFLOP
+      components:
+        lm_head: {forward: 15.8 GFLOP}
+        "layer_*": {forward: 140 MFLOP, backward: 280 MFLOP}
+    recorded:
+      forward: 16287760384
+      backward: 32568016896
+      optimizer: 62191800
+"""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Generator[None]:
+    """Keep libraries imported when `pytester` forgets what its test imported."""
+    imported = dict(sys.modules)
+    yield
+    keep_libraries(imported)
+
+
+class LibraryKeeper:
+    """A plugin of an in-process run, which keeps libraries imported when the run is over."""
+
+    def __init__(self) -> None:
+        self.imported: dict[str, ModuleType] = {}
+
+    def pytest_unconfigure(self) -> None:
+        self.imported = dict(sys.modules)
+
+
+def keep_libraries(imported: dict[str, ModuleType]) -> None:
+    """Put back what was forgotten: torch and its operators can be imported once in a process."""
+    for name, module in imported.items():
+        of_a_test = "pytest-of-" in str(getattr(module, "__file__", None))
+        if not of_a_test:
+            sys.modules.setdefault(name, module)
+
+
+@dataclass
+class Project:
+    """A project of somebody who uses the plugin."""
+
+    pytester: pytest.Pytester
+
+    baseline: ClassVar[str] = BASELINE_BUDGET
+
+    @property
+    def root(self) -> Path:
+        return self.pytester.path
+
+    def write(self, path: str, text: str) -> Path:
+        file = self.root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        return file
+
+    def budgets(self, text: str = BASELINE_BUDGET, path: str = "budgets/model.yaml") -> Path:
+        return self.write(path, text)
+
+    def test(self, source: str, path: str = "test_model.py") -> Path:
+        return self.write(path, source)
+
+    def run(self, *arguments: str) -> pytest.RunResult:
+        """Run pytest in this process, as a user would from the project's root."""
+        keeper = LibraryKeeper()
+        result = self.pytester.runpytest_inprocess(*arguments, plugins=[keeper])
+        keep_libraries(keeper.imported)
+        return result
+
+    def run_apart(self, *arguments: str) -> pytest.RunResult:
+        """Run pytest in a process of its own, for what one process can do only once."""
+        return self.pytester.runpytest_subprocess(*arguments)
+
+    def report(self, path: str = "reports/flops.json") -> dict[str, Any]:
+        """The JSON report of the last run."""
+        report: dict[str, Any] = json.loads((self.root / path).read_text(encoding="utf-8"))
+        return report
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester) -> Project:
+    return Project(pytester)
+
+
+@pytest.fixture(params=[(), ("-n", "2"), ("-p", "no:xdist")], ids=["plain", "xdist", "no-xdist"])
+def mode(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """The ways in which every option must do the same."""
+    arguments: tuple[str, ...] = request.param
+    return arguments
+
+
+@pytest.fixture(autouse=True)
+def _no_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run inside a test is a developer's own, wherever the tests themselves run."""
+    for name in ("CI", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT", "GITHUB_SHA"):
+        monkeypatch.delenv(name, raising=False)

@@ -96,7 +96,7 @@ def product(position: int = 0) -> Rule:
 
 def product_with_bias() -> Rule:
     """`bias + a @ b`: the product, and 1 per output element for the bias."""
-    return Rule(product(1).cost, per_output(1, 2).cost, "bias")
+    return Rule(product(1).cost, formulas.bias, "bias")
 
 
 _CONVOLUTION = Rule(formulas.convolution, formulas.convolution_bias, "bias")

@@ -94,6 +94,11 @@ def _nonzeros(sparse: Tensor) -> int:
     return sparse._nnz()  # noqa: SLF001 - the public way needs a coalesced tensor
 
 
+def bias(_args: Args, kwargs: Kwargs, out: Any) -> int | None:
+    """One addition per output element; a bias times 0 is not added."""
+    return 0 if kwargs.get("beta", 1) == 0 else weighted(out, 1, 2)
+
+
 def quantised_product(args: Args, _kwargs: Kwargs, _out: Any) -> int:
     """An integer product that stands for a floating-point one: `(m, k) @ (k, n)`, 2 each."""
     a, b = args[0], args[1]
@@ -426,14 +431,14 @@ def _cell_products(kind: str, features: int, hidden: int) -> int:
 
 def _cell(kind: str, features: int, hidden: int, *, biases: bool) -> int:
     """One time step of one sequence: `W x + b + U h + c`, and the gates."""
-    bias = 2 * CELL_GATES[kind] * hidden * biases
-    return _cell_products(kind, features, hidden) + bias + CELL_POINTWISE[kind] * hidden
+    added = 2 * CELL_GATES[kind] * hidden * biases
+    return _cell_products(kind, features, hidden) + added + CELL_POINTWISE[kind] * hidden
 
 
 def _cell_backward(kind: str, features: int, hidden: int, *, biases: bool) -> int:
     """Two gradients per product, one sum per bias, and the gates."""
-    bias = 2 * CELL_GATES[kind] * hidden * biases
-    return 2 * _cell_products(kind, features, hidden) + bias + CELL_BACKWARD[kind] * hidden
+    summed = 2 * CELL_GATES[kind] * hidden * biases
+    return 2 * _cell_products(kind, features, hidden) + summed + CELL_BACKWARD[kind] * hidden
 
 
 def mkldnn_rnn(args: Args, _kwargs: Kwargs, _out: Any) -> int:

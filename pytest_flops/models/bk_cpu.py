@@ -47,16 +47,25 @@ def green(he_diag: Tensor, couplings: Tensor, z: complex, state: Tensor | None) 
     chunk = _chunk_length(length)
     dtype = torch.complex64 if he_diag.dtype == torch.float32 else torch.complex128
     result = torch.empty(state_shape(batch, length)[2], chunk, dtype=dtype)
+    refine = bool((couplings.abs().amax() > z.imag * z.imag).item())
     for rows, lanes in _row_blocks(batch, length):
-
-        def keep(block: slice, chunks: _Chunks, first: int = lanes.start) -> None:
-            here = slice(first + block.start, first + block.stop)
-            result[here] = chunks.inverse[:-1].t()
-            if state is not None:
-                state[0, :, here], state[1, :, here] = chunks.inverse[:-1], chunks.right
-
-        _solve(he_diag[rows], couplings[rows], z, keep)
+        kept = None if state is None else state[:, :, lanes]
+        if refine and kept is None:
+            kept = torch.empty(2, chunk, lanes.stop - lanes.start, dtype=torch.complex128)
+        _solve(he_diag[rows], couplings[rows], z, _keeper(result[lanes], kept))
+        if refine and kept is not None:
+            _refine(kept, he_diag[rows], couplings[rows], z)
+            result[lanes] = kept[0].t()
     return _rows(result, batch, length)
+
+
+def _keeper(result: Tensor, kept: Tensor | None) -> Callable[[slice, _Chunks], None]:
+    def keep(block: slice, chunks: _Chunks) -> None:
+        result[block] = chunks.inverse[:-1].t()
+        if kept is not None:
+            kept[0, :, block], kept[1, :, block] = chunks.inverse[:-1], chunks.right
+
+    return keep
 
 
 def exact_gradient(
@@ -83,13 +92,14 @@ def exact_gradient(
     slopes = incoming.new_empty(lanes if factors_too else 0, chunk)
     for rows, here in _row_blocks(batch, length):
         diagonal, factors = state[:, :, here]
+        number = rows.stop - rows.start
         source, u, to_u, v, to_v = _recurrences(
             diagonal,
             factors,
             _lanes(couplings[rows], chunk, 0.0),
             _lanes(incoming[rows], chunk, 0.0),
+            number,
         )
-        number = rows.stop - rows.start
         _accumulate(u, to_u, number, _Downwards(chunk))
         _accumulate(v, to_v, number, _Upwards(chunk))
         if factors_too:
@@ -98,7 +108,7 @@ def exact_gradient(
     return _rows(sums, batch, length), _rows(slopes, batch if factors_too else 0, length)
 
 
-def _recurrences(diagonal: Tensor, factors: Tensor, k: Tensor, h: Tensor) -> Tensor:
+def _recurrences(diagonal: Tensor, factors: Tensor, k: Tensor, h: Tensor, rows: int) -> Tensor:
     """`w`, and for u and for v the sources w and the coefficients t: `(5, S + 1, lanes)`.
 
     Elements are rows 0 to S-1 of w and of v's pair, rows 1 to S of u's pair.
@@ -109,10 +119,10 @@ def _recurrences(diagonal: Tensor, factors: Tensor, k: Tensor, h: Tensor) -> Ten
     u[1:], v[:-1] = source[:-1], source[:-1]
     link, squares = to_v[:-1], to_u[1:]
     torch.mul(diagonal[:-1], diagonal[1:], out=link[:-1])
-    torch.mul(diagonal[-1], diagonal[0].roll(-1), out=link[-1])
+    torch.mul(diagonal[-1], _following(diagonal[0], rows, 1.0), out=link[-1])
     torch.mul(factors, factors, out=squares).mul_(k)
     torch.div(squares, link, out=link)
-    to_u[2:], to_u[1] = link[:-1], link[-1].roll(1)
+    to_u[2:], to_u[1] = link[:-1], _preceding(link[-1], rows)
     return work
 
 
@@ -249,6 +259,63 @@ class _Chunks:
 
     def _level(self, gap: int) -> tuple[slice, slice]:
         return slice(0, self.chunk, 2 * gap), slice(gap, self.chunk, 2 * gap)
+
+
+def _following(firsts: Tensor, rows: int, filler: float) -> Tensor:
+    """By lane, what the next chunk of the same row holds; the filler behind the last."""
+    return pad(firsts.view(rows, -1)[:, 1:], (0, 1), value=filler).flatten()
+
+
+def _preceding(lasts: Tensor, rows: int) -> Tensor:
+    """By lane, what the chunk before it in the same row holds; 0 before the first."""
+    return pad(lasts.view(rows, -1)[:, :-1], (1, 0)).flatten()
+
+
+def _refine(state: Tensor, he_diag: Tensor, couplings: Tensor, z: complex) -> None:
+    """One Newton step on the pivots, in place: undoes what cyclic reduction loses at small Im z.
+
+    Every `alpha_o` may be as small as Im z, and level by level the rounding errors of `1/alpha_o`
+    multiply. The pivots `d_j = alpha_j - k_{j-1} / d_{j-1}` forget their errors. With `f = 1/d`
+    the step is `f_j += delta_j`, where `delta_j = f_j r_j + f_j^2 k_{j-1} delta_{j-1}` and
+    `r_j = 1 - f_j (alpha_j - k_{j-1} f_{j-1})`; likewise `g = 1/e` from the right. Then
+    `G_j = 1 / (alpha_j - k_{j-1} f_{j-1} - k_j g_{j+1})` and `X_j = G_j g_{j+1}`.
+    """
+    diagonal, factors = state
+    rows, chunk = he_diag.shape[0], diagonal.shape[0]
+    alpha = _lanes(he_diag, chunk, 1.0).to(torch.complex128).sub_(z)
+    after = _lanes(couplings, chunk, 0.0).contiguous()
+    before = torch.cat([_preceding(after[-1], rows).unsqueeze(0), after[:-1]])
+    f, g = diagonal.new_empty(2, chunk + 1, diagonal.shape[1])
+    torch.div(factors[:-1], diagonal[1:], out=f[1:-1])
+    torch.div(factors[-1], _following(diagonal[0], rows, 1.0), out=f[-1])
+    f[0] = _preceding(f[-1], rows)
+    torch.div(factors, diagonal, out=g[1:])
+    g[0] = _preceding(g[-1], rows)
+    _newton(f, f[1:], f[:-1], alpha, before, rows, _Downwards(chunk))
+    _newton(g, g[:-1], g[1:], alpha, after, rows, _Upwards(chunk))
+    alpha -= before * f[:-1]
+    alpha -= after * g[1:]
+    torch.div(1.0, alpha, out=diagonal)
+    torch.mul(diagonal, g[1:], out=factors)
+
+
+def _newton(  # noqa: PLR0917
+    pivots: Tensor,
+    own: Tensor,
+    neighbours: Tensor,
+    alpha: Tensor,
+    k: Tensor,
+    rows: int,
+    direction: _Downwards | _Upwards,
+) -> None:
+    """A Newton step on inverse pivots `(S + 1, lanes)`, seen as each element's and the one before."""
+    delta, c = torch.empty(2, *pivots.shape, dtype=torch.complex128)
+    slope = torch.mul(own, k, out=c[direction.elements])
+    residual = torch.addcmul(own * alpha, slope, neighbours, value=-1).neg_().add_(1.0)
+    torch.mul(residual, own, out=delta[direction.elements])
+    slope.mul_(own)
+    _accumulate(delta, c, rows, direction)
+    pivots += delta
 
 
 class _Downwards:

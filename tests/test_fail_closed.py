@@ -1,0 +1,151 @@
+"""A gate that held nothing is red, never green."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+NAMED_BY_A_TEST = """\
+version: 1
+budgets:
+  step:
+    limits: {total: 1 TFLOP}
+"""
+
+
+def test_a_marked_test_that_counts_nothing_fails(project: Any) -> None:
+    project.test(
+        "import pytest\n@pytest.mark.flops_budget(total='1 GFLOP')\ndef test_it(flops): pass\n"
+    )
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*counted nothing*never calls flops.check()*"])
+    assert project.report()["passed"] is False
+
+
+def test_a_metered_body_without_arithmetic_fails(project: Any) -> None:
+    project.test("import pytest\n@pytest.mark.flops_budget(total='1 GFLOP')\ndef test_it(): pass\n")
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*nothing*"])
+
+
+def test_a_count_of_zero_fails(project: Any) -> None:
+    project.test(
+        "from pytest_flops import FLOPsCount\n"
+        "def test_it(flops): flops.check(FLOPsCount(), total='1 GFLOP')\n"
+    )
+    project.run().assert_outcomes(failed=1)
+
+
+def test_a_pattern_that_matches_no_component_fails_and_names_near_ones(project: Any) -> None:
+    project.budgets(project.baseline.replace("lm_head:", "lm_haed:"))
+    result = project.run("budgets/model.yaml::baseline::limits")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*lm_haed*matches no component*lm_head*"])
+
+
+def test_a_budget_named_by_no_test_fails_a_whole_run(project: Any, mode: tuple[str, ...]) -> None:
+    project.budgets(NAMED_BY_A_TEST)
+    project.test("def test_nothing(): pass\n")
+    result = project.run(*mode)
+    result.assert_outcomes(passed=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*'step'*named by no test*"])
+
+
+@pytest.mark.parametrize("narrowed", [("test_model.py",), ("-k", "nothing")])
+def test_a_part_of_the_suite_says_nothing_about_stale_budgets(
+    project: Any, narrowed: tuple[str, ...]
+) -> None:
+    project.budgets(NAMED_BY_A_TEST)
+    project.test("def test_nothing(): pass\n")
+    assert project.run(*narrowed).ret == 0
+
+
+def test_a_budget_whose_only_test_is_skipped_is_not_stale(
+    project: Any, mode: tuple[str, ...]
+) -> None:
+    project.budgets(NAMED_BY_A_TEST)
+    project.test(
+        "import pytest\n"
+        "@pytest.mark.flops_budget('step')\n"
+        "def test_gpu(flops): pytest.skip('no GPU here')\n"
+        "def test_other(flops): flops.check(__import__('pytest_flops').FLOPsCount(1), total=1)\n"
+    )
+    result = project.run(*mode)
+    result.assert_outcomes(passed=1, skipped=1)
+    assert result.ret == 0
+    assert project.report()["budgets_known"][0]["fate"] == "skipped"
+
+
+def test_an_operator_without_a_cost_fails_and_is_named(project: Any) -> None:
+    source = (
+        "import pytest, torch\n"
+        "@torch.library.custom_op('mylib::mystery', mutates_args=())\n"
+        "def mystery(x: torch.Tensor) -> torch.Tensor: return x * 2\n"
+        "@pytest.mark.flops_budget(total='1 GFLOP')\n"
+        "def test_it(): mystery(torch.ones(3) + 1)\n"
+    )
+    project.test(source)
+    result = project.run_apart()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*mylib*mystery*pytest_flops_register_costs*"])
+    project.run_apart("--flops-allow-uncounted").assert_outcomes(passed=1)
+
+
+def test_a_test_that_breaks_before_it_counts_leaves_no_green_budget(project: Any) -> None:
+    project.budgets(NAMED_BY_A_TEST)
+    project.test(
+        "import pytest\n@pytest.mark.flops_budget('step')\ndef test_it(flops): raise OSError('x')\n"
+    )
+    result = project.run("test_model.py")
+    result.assert_outcomes(failed=1)
+    assert project.report()["passed"] is False
+    result.stdout.fnmatch_lines(["*OSError: x*"])
+
+
+def test_nothing_collected_is_no_pass(project: Any) -> None:
+    project.budgets()
+    assert project.run("budgets", "-k", "no_such_item").ret == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+def test_two_files_with_one_budget_name_are_an_error(project: Any) -> None:
+    project.budgets(NAMED_BY_A_TEST, path="budgets/one.yaml")
+    project.budgets(NAMED_BY_A_TEST, path="budgets/two.yaml")
+    project.test("import pytest\n@pytest.mark.flops_budget('step')\ndef test_it(flops): pass\n")
+    result = project.run("test_model.py")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*several files have a budget named 'step'*one.yaml*two.yaml*"])
+
+
+def test_published_limits_do_not_hold_metered_counts(project: Any) -> None:
+    project.budgets()
+    project.test(
+        "import pytest, torch\n"
+        "@pytest.mark.flops_budget('baseline')\n"
+        "def test_it(): torch.ones(2) + 1\n"
+    )
+    result = project.run("test_model.py")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*budget is of published FLOPs*executed ones*"])
+
+
+def test_a_scaling_limit_that_nothing_sweeps_fails(project: Any) -> None:
+    project.test(
+        "import pytest\n"
+        "from pytest_flops import FLOPsCount\n"
+        "@pytest.mark.flops_budget(scaling={'n': {'sizes': [1, 2, 3], 'max_exponent': 1}})\n"
+        "def test_it(flops): flops.check(FLOPsCount(1))\n"
+    )
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*scaling limit over n was held against nothing*"])
+
+
+def test_no_gate_speaks_under_collect_only(project: Any) -> None:
+    project.budgets(NAMED_BY_A_TEST)
+    project.test("def test_nothing(): pass\n")
+    assert project.run("--collect-only").ret == 0
+    assert not (project.root / "reports").exists()
