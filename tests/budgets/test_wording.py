@@ -1,0 +1,148 @@
+"""What people read when a gate goes red."""
+
+from __future__ import annotations
+
+import json
+
+from pytest_flops.budgets.budget import Budget, Limit, Location, Recorded
+from pytest_flops.budgets.judge import judge_limits, judge_recorded
+from pytest_flops.budgets.verdict import Verdict
+from pytest_flops.budgets.wording import explain, headline
+from pytest_flops.counting.count import FLOPsCount
+from pytest_flops.counting.measurement import Measurement
+
+HERE = Location("budgets/b.yaml", 7, 16)
+
+
+def limit_verdict(actual, allowed, **rest):
+    passed = actual <= allowed
+    return Verdict("limit", passed, "forward", "lm_head", actual, allowed, **rest)
+
+
+def test_a_red_limit_on_one_line():
+    assert headline(limit_verdict(31_457_280_000, 15_800_000_000)) == (
+        "lm_head forward: 31.457 GFLOP, limit 15.8 GFLOP, over by 15.657 GFLOP (+99.1 %)"
+    )
+
+
+def test_a_green_limit_on_one_line():
+    assert headline(limit_verdict(15_728_640_000, 15_800_000_000)) == (
+        "lm_head forward: 15.729 GFLOP, limit 15.8 GFLOP"
+    )
+
+
+def test_exact_digits_are_shown_where_both_print_alike():
+    assert headline(limit_verdict(15_800_000_001, 15_800_000_000)) == (
+        "lm_head forward: 15,800,000,001 FLOP, limit 15,800,000,000 FLOP, over by 1 FLOP (+<0.1 %)"
+    )
+
+
+def test_a_limit_of_zero_has_no_percentage():
+    assert headline(limit_verdict(5, 0)).endswith("5 FLOP, limit 0 FLOP, over by 5 FLOP")
+
+
+def test_a_recorded_count_tells_its_tolerance():
+    verdict = Verdict(
+        "recorded", False, "total", actual=1100, allowed=1050, recorded=1000, written="5%"
+    )
+    assert headline(verdict) == (
+        "total: 1.1 kFLOP, recorded 1 kFLOP + 5% tolerance, over by 50 FLOP (+4.8 %)"
+    )
+
+
+def test_a_cheaper_count_says_so():
+    budget = Budget("b", recorded=Recorded(FLOPsCount(1000, 0, 0)))
+    measurement = Measurement(FLOPsCount(900, 0, 0), {}, "meter", "executed")
+    assert headline(judge_recorded(budget, measurement)[0]) == (
+        "forward: 900 FLOP, recorded 1 kFLOP; cheaper than recorded by 100 FLOP (-10.0 %)"
+    )
+
+
+def test_a_scaling_verdict_tells_exponents():
+    verdict = Verdict(
+        "scaling", False, "total", "layer_0.attn", actual=1.9942, allowed=1.0, dimension="seq_len"
+    )
+    assert headline(verdict) == (
+        "layer_0.attn total over seq_len: grows with exponent 1.9942, above the allowed 1"
+    )
+
+
+def test_a_parity_verdict_tells_both_counts_to_the_digit():
+    verdict = Verdict("parity", False, "backward", "layer_0.moe", actual=12345, allowed=12340)
+    assert headline(verdict) == ("layer_0.moe backward: analytic 12,345, metered 12,340, 5 apart")
+
+
+def test_an_error_is_its_message():
+    assert headline(Verdict("error", False, message="nothing was counted")) == "nothing was counted"
+
+
+def test_control_characters_in_names_are_escaped():
+    verdict = Verdict("limit", False, "forward", "a\x1b[31m\nb", actual=2, allowed=1)
+    text = explain("evil\x1b]0;title\x07", [verdict])
+    assert "\x1b" not in text
+    assert "\x07" not in text
+    assert "a\\x1b[31m\\nb forward" in text
+
+
+def whole_explanation():
+    model = {
+        "layer_0": FLOPsCount(100_000, 200_000, 0),
+        "layer_0.moe": FLOPsCount(80_000, 160_000, 0),
+        "lm_head": FLOPsCount(1_000_000, 2_000_000, 0),
+    }
+    grown = {**model, "layer_0": FLOPsCount(130_000, 200_000, 0)}
+    grown["layer_0.moe"] = FLOPsCount(110_000, 160_000, 0)
+    budget = Budget(
+        "baseline",
+        limits=(
+            Limit("forward", 1_120_000, "1.12 MFLOP", None, HERE),
+            Limit("forward", 10**6, "1 MFLOP", "lm_*", HERE),
+        ),
+        recorded=Recorded(
+            FLOPsCount(1_100_000, 2_200_000, 0), model, Location("budgets/b.yaml", 20, 5)
+        ),
+    )
+    measurement = Measurement(FLOPsCount(1_130_000, 2_200_000, 0), grown, "analytic", "published")
+    verdicts = (*judge_limits(budget, measurement), *judge_recorded(budget, measurement))
+    return explain(budget.name, verdicts, location="budgets/b.yaml:3:3")
+
+
+def test_the_whole_message_says_what_is_over_by_how_much_why_and_what_to_do():
+    text = whole_explanation()
+    for words in (
+        "budget 'baseline' does not hold (budgets/b.yaml:3:3)",
+        "forward: 1.13 MFLOP, limit 1.12 MFLOP, over by 10 kFLOP (+0.9 %)",
+        "1,130,000",
+        "1,120,000  written 1.12 MFLOP at budgets/b.yaml:7:16",
+        "forward: 1.13 MFLOP, recorded 1.1 MFLOP, over by 30 kFLOP (+2.7 %)",
+        "1,100,000  at budgets/b.yaml:20:5",
+        "tolerance 0%",
+        "layer_0.moe  110,000  +30,000 above the record",
+        "raise the limit of forward, budgets/b.yaml:7:16",
+        "pytest --flops-update",
+    ):
+        assert words in text
+    assert "lm_head" not in text  # green comparisons are counted, not listed
+
+
+def test_green_comparisons_are_counted():
+    # 1 limit, 3 of 4 recorded in whole: none but backward and optimizer are green, so 1 + 2;
+    # lm_head forward and backward, layer_0 backward, layer_0.moe backward: 4.
+    assert "7 other comparisons hold." in whole_explanation()
+
+
+def test_how_to_accept_can_be_left_out():
+    verdict = limit_verdict(2, 1, location="b.yaml:1:1")
+    assert "raise the limit" in explain("b", [verdict])
+    assert "raise the limit" not in explain("b", [verdict], how_to_accept=False)
+
+
+def test_an_error_offers_no_way_to_accept_it():
+    text = explain("b", [Verdict("error", False, message="nothing was counted")])
+    assert "nothing was counted" in text
+    assert "If the increase is meant" not in text
+
+
+def test_a_verdict_survives_json():
+    verdict = limit_verdict(2, 1, parts=(("a", 2, None), ("b", 1, 1)))
+    assert Verdict.from_dict(json.loads(json.dumps(verdict.to_dict()))) == verdict
