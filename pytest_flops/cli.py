@@ -1,6 +1,155 @@
-"""`pytest-flops`, also `python -m pytest_flops`: reports without pytest."""
+"""`pytest-flops`, also `python -m pytest_flops`: budgets and reports without pytest.
+
+Exit codes: 0 all is well, 1 something costs more than allowed, 2 a file or an argument is unusable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_flops import __version__
+from pytest_flops.budgets.errors import BudgetError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_flops.counting.workload import Workload
+
+OK, REGRESSED, UNUSABLE = 0, 1, 2
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    return 0
+    from pytest_flops.counting.measure import WorkloadError
+    from pytest_flops.reports.errors import ReportError
+    from pytest_flops.scaling.errors import ScalingError
+
+    given = _parser().parse_args(arguments)
+    try:
+        code: int = given.run(given)
+    except (BudgetError, ReportError, ScalingError, WorkloadError) as error:
+        print(f"pytest-flops: error: {error}", file=sys.stderr)
+        return UNUSABLE
+    except BrokenPipeError:
+        sys.stderr.close()
+        return UNUSABLE
+    return code
+
+
+def compare(given: argparse.Namespace) -> int:
+    """Hold one report against another."""
+    from pytest_flops.budgets.units import parse_percent
+    from pytest_flops.reports import compare_formats
+    from pytest_flops.reports.compare import compare as hold
+    from pytest_flops.reports.report import load_report
+
+    tolerance = parse_percent(given.tolerance) if given.tolerance else None
+    comparison = hold(load_report(given.base), load_report(given.head), tolerance=tolerance)
+    print(compare_formats.FORMATS[given.format](comparison), end="")
+    return REGRESSED if comparison.regressed else OK
+
+
+def merge(given: argparse.Namespace) -> int:
+    """Join the reports of shards and write the result."""
+    from pytest_flops.reports.merge import merge as join
+    from pytest_flops.reports.report import load_report
+    from pytest_flops.reports.write import write_reports
+
+    report = join(load_report(path) for path in given.reports)
+    _list_written(write_reports(report, given.output))
+    return OK if report.passed else REGRESSED
+
+
+def html(given: argparse.Namespace) -> int:
+    """Render a report again, with a base or a history beside it."""
+    from pytest_flops.reports.history import load_history
+    from pytest_flops.reports.html import render_html
+    from pytest_flops.reports.report import load_report
+    from pytest_flops.reports.write import write_text
+
+    report = load_report(given.report)
+    base = load_report(given.base) if given.base else None
+    history = load_history(given.history) if given.history else ()
+    output = Path(given.output or Path(given.report).with_suffix(".html"))
+    _list_written([write_text(output, render_html(report, base=base, history=history))])
+    return OK
+
+
+def explain(given: argparse.Namespace) -> int:
+    """Print the exact cost of a budget's workload as polynomials."""
+    from pytest_flops.scaling.workloads import explain_workload
+
+    explanation = explain_workload(_workload_of(given.budget), given.over.split(","))
+    if given.json:
+        print(json.dumps(explanation.to_dict(), indent=2))
+    else:
+        print(explanation.to_text())
+    return OK
+
+
+def schema(given: argparse.Namespace) -> int:
+    """Print a JSON Schema."""
+    folder = {"report": "reports", "budgets": "budgets"}[given.of]
+    path = Path(__file__).parent / folder / "schema.json"
+    print(path.read_text(encoding="utf-8"), end="")
+    return OK
+
+
+def _workload_of(budget: str) -> Workload:
+    from pytest_flops.budgets.loader import load_budgets
+
+    file, separator, name = budget.partition("::")
+    budgets = load_budgets(file)
+    if not separator and len(budgets) == 1:
+        (name,) = budgets
+    if name not in budgets:
+        raise BudgetError(f"name one budget as {file}::NAME; it has {', '.join(budgets)}")
+    workload = budgets[name].workload
+    if workload is None:
+        raise BudgetError(f"the budget {name!r} has no workload to explain")
+    return workload
+
+
+def _list_written(paths: Sequence[Path]) -> None:
+    for path in paths:
+        print(path)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="pytest-flops", description=__doc__.partition("\n")[0])
+    parser.add_argument("--version", action="version", version=f"pytest-flops {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("compare", help="hold a report against the base's")
+    command.add_argument("base", help="flops.json of the base")
+    command.add_argument("head", help="flops.json to judge")
+    command.add_argument("--tolerance", metavar="PCT", help="replaces every budget's own")
+    command.add_argument("--format", choices=("text", "markdown", "json", "github"), default="text")
+    command.set_defaults(run=compare)
+
+    command = commands.add_parser("merge", help="join the reports of CI shards")
+    command.add_argument("reports", nargs="+", metavar="REPORT", help="flops.json of a shard")
+    command.add_argument("-o", "--output", metavar="DIR", default="reports")
+    command.set_defaults(run=merge)
+
+    command = commands.add_parser("html", help="render a report as one HTML page")
+    command.add_argument("report", help="flops.json")
+    command.add_argument("-o", "--output", metavar="FILE", help="beside the report unless given")
+    command.add_argument("--base", metavar="FILE", help="a report to show changes against")
+    command.add_argument("--history", metavar="DIR", help="a folder of past reports")
+    command.set_defaults(run=html)
+
+    command = commands.add_parser("explain", help="print a workload's cost as a formula")
+    command.add_argument("budget", metavar="FILE::BUDGET")
+    command.add_argument("--over", default="batch_size,seq_len", metavar="DIMENSIONS")
+    command.add_argument("--json", action="store_true", help="as data")
+    command.set_defaults(run=explain)
+
+    command = commands.add_parser("schema", help="print a JSON Schema")
+    command.add_argument("of", choices=("report", "budgets"))
+    command.set_defaults(run=schema)
+    return parser

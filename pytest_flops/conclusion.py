@@ -123,5 +123,5 @@ def _write(gate: Gate, report: Report) -> None:
         return
     from pytest_flops.reports.write import write_reports
 
-    paths = write_reports(report, gate.settings.report, base=gate.base)
+    paths = write_reports(report, gate.settings.report, base=gate.base, history=gate.history)
     gate.notes.append(f"report: {', '.join(gate.catalog.shown(path) for path in paths)}")

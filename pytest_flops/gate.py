@@ -72,6 +72,15 @@ class Gate:
         return load_report(self.settings.compare)
 
     @cached_property
+    def history(self) -> tuple[Report, ...]:
+        """Past reports, oldest first, if the user named a folder of them."""
+        if self.settings.history is None:
+            return ()
+        from pytest_flops.reports.history import load_history
+
+        return load_history(self.settings.history)
+
+    @cached_property
     def environment(self) -> dict[str, Any]:
         """Where this runs, and what other packages add to that."""
         from pytest_flops.reports.environment import environment
@@ -166,7 +175,7 @@ class Gate:
             )
         try:
             self.catalog.load_all()
-            _ = self.tolerance, self.base
+            _ = self.tolerance, self.base, self.history
         except (BudgetError, ReportError) as error:
             yield str(error)
 

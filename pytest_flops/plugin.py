@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
+    from pytest_flops.budgets.budget import Budget
     from pytest_flops.collection import BudgetFile
     from pytest_flops.gate import Gate
+    from pytest_flops.recorder import Recorder
 
-SESSION = pytest.StashKey["FlopsSession"]()
-BUDGET = pytest.StashKey["Budget"]()
-MISTAKE = pytest.StashKey[str]()
-RECORDER = pytest.StashKey["Recorder"]()
+SESSION: pytest.StashKey[FlopsSession] = pytest.StashKey()
+BUDGET: pytest.StashKey[Budget] = pytest.StashKey()
+MISTAKE: pytest.StashKey[str] = pytest.StashKey()
+RECORDER: pytest.StashKey[Recorder] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -32,6 +32,7 @@ class Settings:
         update: Whether to write the `recorded` counts.
         update_in_ci: Whether that is allowed under `CI=true`.
         compare: The report of the base to compare with.
+        history: A folder of past reports, for the page's small lines of history.
         tolerance: As written, e.g. `"1%"`; `None` leaves it to each budget.
         only: Whether to run nothing but budget tests.
         allow_uncounted: Whether an operator without a known cost is a remark and not an error.
@@ -43,6 +44,7 @@ class Settings:
     update: bool
     update_in_ci: bool
     compare: Path | None
+    history: Path | None
     tolerance: str | None
     only: bool
     allow_uncounted: bool
@@ -67,6 +69,7 @@ class Settings:
             update=update not in (None, "", "no"),
             update_in_ci=update == "ci",
             compare=path("flops_compare"),
+            history=path("flops_history"),
             tolerance=chosen("flops_tolerance") or None,
             only=only_budgets(config),
             allow_uncounted=bool(chosen("flops_allow_uncounted")),
@@ -119,6 +122,12 @@ def add_options(parser: Parser) -> None:
         metavar="FILE",
     )
     option(
+        "flops_history",
+        "folder of past reports, drawn into the HTML page as small lines",
+        default="",
+        metavar="DIR",
+    )
+    option(
         "flops_tolerance",
         "how far above the base a count may go, e.g. 0.5%%; replaces every budget's own",
         default="",
@@ -150,7 +159,13 @@ def only_budgets(config: Config) -> bool:
 
 def asks_for_gate(config: Config) -> bool:
     """Whether somebody named budgets, or gave an option that is wrong or right for all tests."""
-    options = ("flops_budgets", "flops_tolerance", "flops_compare", "flops_update")
+    options = (
+        "flops_budgets",
+        "flops_tolerance",
+        "flops_compare",
+        "flops_history",
+        "flops_update",
+    )
     given = any(config.getoption(name) is not None for name in options)
     in_ini = bool(config.getini("flops_budgets"))
     return given or in_ini or (config.rootpath / DEFAULT_BUDGETS).is_dir()
