@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Part = tuple[str | None, Quantity]
 
+COUNTED_UP_TO = 4096
+"""Sizes up to here are always counted; a Python loop of so many steps takes seconds to trace."""
+
 _STEPS_PER_LATTICE = 8
 
 

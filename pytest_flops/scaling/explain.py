@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice, product
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pytest_flops.scaling.counts import Counts, flops_of, parts_of, refuse_uncounted
 from pytest_flops.scaling.crossover import crossover
 from pytest_flops.scaling.errors import ScalingError
+from pytest_flops.scaling.explanation import Cost, Explanation
 from pytest_flops.scaling.fit import HELD_OUT, MAX_DEGREE, Fit, fit
 from pytest_flops.scaling.polynomial import Polynomial, interpolate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from pytest_flops.counting.count import Quantity
     from pytest_flops.counting.measurement import Measurement
     from pytest_flops.scaling.counts import Part
 
 _MOST_SIZES = MAX_DEGREE + 1 + HELD_OUT
-_MULTIPLES = 8
 
 
 class CountAtSizes(Protocol):
@@ -28,95 +27,6 @@ class CountAtSizes(Protocol):
 
     def __call__(self, **sizes: int) -> Measurement:
         """One training step at these sizes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What one quantity of one component costs.
-
-    Attributes:
-        component: The component's path; `None` is the whole workload.
-        quantity: `forward`, `backward`, `optimizer` or `total`.
-        polynomial: The exact cost; `None` where it is no polynomial.
-        crossovers: By dimension: the size from which on the highest power of it costs more than
-            all the rest, the other dimensions staying at the workload's sizes.
-        note: Where the polynomial holds, or why there is none.
-    """
-
-    component: str | None
-    quantity: Quantity
-    polynomial: Polynomial | None
-    crossovers: Mapping[str, int]
-    note: str = ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain types only, ready for JSON; rational coefficients are strings."""
-        terms = self.polynomial.terms if self.polynomial else None
-        return {
-            "component": self.component,
-            "quantity": self.quantity,
-            "polynomial": None if self.polynomial is None else str(self.polynomial),
-            "terms": None
-            if terms is None
-            else [{"powers": list(powers), "coefficient": str(factor)} for powers, factor in terms],
-            "crossovers": dict(self.crossovers),
-            "note": self.note,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """Exact cost formulas of a workload.
-
-    Attributes:
-        sizes: The dimensions, each with the size the workload gives it.
-        costs: A formula for each quantity of the whole and of each component.
-    """
-
-    sizes: Mapping[str, int]
-    costs: tuple[Cost, ...]
-
-    def of(self, quantity: Quantity = "total", component: str | None = None) -> Polynomial:
-        """The polynomial of one quantity of one component.
-
-        Raises:
-            KeyError: There is no such component.
-            ScalingError: Its cost is no polynomial.
-        """
-        for cost in self.costs:
-            if (cost.component, cost.quantity) == (component, quantity):
-                if cost.polynomial is None:
-                    raise ScalingError(f"{component or 'the whole'}, {quantity}: {cost.note}")
-                return cost.polynomial
-        raise KeyError(component)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain types only, ready for JSON."""
-        return {"sizes": dict(self.sizes), "costs": [cost.to_dict() for cost in self.costs]}
-
-    def to_text(self) -> str:
-        """One formula per line, the whole first, then each component; zeros are left out."""
-        lines = []
-        component = None
-        for cost in self.costs:
-            if cost.polynomial is not None and not cost.polynomial.terms:
-                continue
-            if cost.component != component:
-                component = cost.component
-                lines += ["", str(component)]
-            lines.append(("" if component is None else "  ") + self._line(cost))
-        return "\n".join(lines)
-
-    def _line(self, cost: Cost) -> str:
-        remarks = [cost.note] if cost.note else []
-        if cost.polynomial is None:
-            return f"{cost.quantity}: {cost.note}"
-        for dimension, size in cost.crossovers.items():
-            degree = cost.polynomial.degree(dimension)
-            if degree > 1:
-                remarks.append(f"{dimension}^{degree} overtakes the rest at {size:,}")
-        text = f"{cost.quantity} = {cost.polynomial}"
-        return f"{text}    ({'; '.join(remarks)})" if remarks else text
 
 
 def explain(count_at: CountAtSizes, sizes: Mapping[str, int]) -> Explanation:

@@ -8,7 +8,7 @@ from itertools import islice
 from math import lcm
 from typing import TYPE_CHECKING
 
-from pytest_flops.scaling.counts import lattice_step, parts_of, probing_sizes
+from pytest_flops.scaling.counts import COUNTED_UP_TO, lattice_step, parts_of, probing_sizes
 from pytest_flops.scaling.crossover import crossover
 from pytest_flops.scaling.fit import HELD_OUT, MAX_DEGREE, Fit, fit
 
@@ -79,9 +79,10 @@ def find_formulas(counts: Counts, own: Sequence[int]) -> dict[Part, Formula]:
     parts = [part for part in parts_of(counts.measured.values()) if _recurs(counts, own, part)]
     candidates = islice(probing_sizes(own[0], step), _MOST_ATTEMPTS)
     found = _search(counts, own, parts, candidates, modulus=1)
-    formulas = {part: Formula(counts.dimension, 1, {0: fits}) for part, fits in found.items()}
     if len(found) < len(parts):
         counts.require(own)
+        found = _fits(counts, own, parts, modulus=1)
+    formulas = {part: Formula(counts.dimension, 1, {0: fits}) for part, fits in found.items()}
     for period in _PERIODS:
         rest = [part for part in parts if part not in formulas and _varies(counts, own, part)]
         modulus = lcm(step, period)
@@ -128,11 +129,12 @@ def _search(
 ) -> dict[Part, Fit]:
     """Verified polynomials over one residue class, counting at candidates until all have one."""
     found = _fits(counts, own, parts, modulus)
+    reach = max(2 * own[-1], COUNTED_UP_TO)
     probes = 0
     for size in candidates:
         if len(found) == len(parts) or probes == _MOST_PROBES:
             break
-        if size not in own and counts.probe(size):
+        if size not in own and size <= reach and counts.probe(size):
             probes += 1
             found = _fits(counts, own, parts, modulus)
     return found

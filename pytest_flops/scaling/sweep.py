@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_flops.scaling.counts import Counts, flops_of, listed, parts_of
+from pytest_flops.scaling.counts import COUNTED_UP_TO, Counts, flops_of, listed, parts_of
 from pytest_flops.scaling.errors import ScalingError
 from pytest_flops.scaling.exponents import fitted_exponent, local_exponents
 from pytest_flops.scaling.formula import find_formulas
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from pytest_flops.counting.measurement import Measurement
     from pytest_flops.scaling.counts import Part
     from pytest_flops.scaling.formula import Formula
-
-COUNTED_UP_TO = 4096
-"""Sizes up to here are always counted; a Python loop of so many steps takes seconds to trace."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from pytest_flops.counting.measure import measure_built, measure_workload
 from pytest_flops.models.config import ResNetBKConfig
 from pytest_flops.scaling.errors import ScalingError
-from pytest_flops.scaling.explain import Explanation, explain
-from pytest_flops.scaling.sweep import Sweep, sweep
+from pytest_flops.scaling.explain import explain
+from pytest_flops.scaling.sweep import sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pytest_flops.counting.measure import Builder
     from pytest_flops.counting.measurement import Measurement
     from pytest_flops.counting.workload import Workload
+    from pytest_flops.scaling.explanation import Explanation
+    from pytest_flops.scaling.sweep import Sweep
 
 
 def sweep_workload(

@@ -82,6 +82,38 @@ def test_the_size_at_which_the_quadratic_term_takes_over_is_part_of_the_formula(
     assert "(seq_len^2 overtakes the rest at 198)" in found.to_text()
 
 
+def attention_and_rest(seq_len):
+    """Two attentions of 4 n^2 + 8 n, in each a product of 4 n^2, and 800 n + 64 elsewhere."""
+    attention, product = 4 * seq_len**2 + 8 * seq_len, 4 * seq_len**2
+    rest = 800 * seq_len + 64
+    parts = {"embedding": rest}
+    for layer in ("h.0", "h.1"):
+        parts |= {layer: attention, f"{layer}.attn": attention, f"{layer}.attn.qk": product}
+    return Measurement(
+        FLOPsCount(2 * attention + rest),
+        {path: FLOPsCount(cost) for path, cost in parts.items()},
+        "meter",
+        "executed",
+    )
+
+
+def test_where_attention_passes_the_rest_of_the_model_is_told():
+    found = explain(attention_and_rest, {"seq_len": 16})
+    overtaking = found.overtaking("seq_len")
+    # 8 n^2 > 16 n + 800 n + 64 from n > 102.08 on
+    assert (overtaking.components, overtaking.size) == (("h.0.attn.qk", "h.1.attn.qk"), 103)
+    line = "h.0.attn.qk and 1 more cost more than the rest from seq_len = 103 on"
+    assert line in found.to_text().splitlines()
+    assert found.to_dict()["overtaking"] == [
+        {"dimension": "seq_len", "components": ["h.0.attn.qk", "h.1.attn.qk"], "size": 103}
+    ]
+
+
+def test_in_a_linear_model_nothing_overtakes():
+    assert explain_workload(BASELINE).overtaking("seq_len") is None
+    assert explain_workload(BASELINE).to_dict()["overtaking"] == []
+
+
 def test_it_is_plain_json_with_exact_coefficients():
     found = explain(
         counting(lambda seq_len: seq_len * (seq_len - 1) // 2), {"seq_len": 64}

@@ -8,10 +8,11 @@ from torch import nn
 
 from pytest_flops.budgets.budget import ScalingLimit
 from pytest_flops.budgets.judge_scaling import judge_scaling
+from pytest_flops.counting.workload import Workload
 from pytest_flops.models.config import ResNetBKConfig
 from pytest_flops.models.resnet_bk import ConfigurableResNetBK
 from pytest_flops.scaling.errors import ScalingError
-from pytest_flops.scaling.workloads import sweep_builder
+from pytest_flops.scaling.workloads import explain_workload, sweep_builder
 
 VOCABULARY = 30000
 WIDTH = 64
@@ -160,3 +161,39 @@ def test_a_size_the_model_rejects_is_named():
 
     with pytest.raises(ScalingError, match=r"seq_len = 256 is rejected: .*256"):
         sweep_builder(short, "seq_len", [64, 128, 256])
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.qkv = nn.Linear(WIDTH, 3 * WIDTH, bias=False)
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).chunk(3, dim=-1)
+        return q @ k.transpose(1, 2) @ v
+
+
+class Transformer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attn = Attention()
+        self.up = nn.Linear(WIDTH, 4 * WIDTH, bias=False)
+        self.down = nn.Linear(4 * WIDTH, WIDTH, bias=False)
+
+    def forward(self, x):
+        return self.down(self.up(self.attn(x)))
+
+
+def transformer(batch_size, seq_len):
+    return build(Transformer), torch.zeros(batch_size, seq_len, WIDTH, device="meta")
+
+
+def test_the_sequence_length_at_which_attention_passes_the_rest_of_a_transformer():
+    workload = Workload("transformer", batch_size=2, seq_len=32)
+    found = explain_workload(workload, builders={"transformer": transformer})
+    # q, k and v: 6 N D^2; scores and their product with v: 4 N^2 D; D = 64
+    attention = "256 * batch_size * seq_len^2 + 24,576 * batch_size * seq_len"
+    assert str(found.of("forward", "attn")) == attention
+    # up and down: 16 N D^2 = 65,536 N; 256 N^2 + 24,576 N is more from N > 160 on
+    overtaking = found.overtaking("seq_len", "forward")
+    assert (overtaking.components, overtaking.size) == (("attn",), 161)

@@ -9,8 +9,9 @@ import pytest
 
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.measurement import Measurement
+from pytest_flops.scaling.counts import COUNTED_UP_TO
 from pytest_flops.scaling.errors import ScalingError
-from pytest_flops.scaling.sweep import COUNTED_UP_TO, Sweep, sweep
+from pytest_flops.scaling.sweep import Sweep, sweep
 
 
 class Model:
@@ -201,6 +202,22 @@ def test_a_metered_cost_without_a_polynomial_is_counted_at_every_size():
     model = Model(lambda n: n * int(log2(n)), source="meter")
     forward_of(model, [64, 128, 10**6])
     assert 10**6 in model.asked
+
+
+def test_a_size_counted_for_one_part_is_held_against_the_formulas_of_all():
+    model = Model(
+        lambda n: n if n < 10**6 else n * n, source="meter", scan=lambda n: n * int(log2(n))
+    )
+    growth = forward_of(model, [64, 128, 10**6])
+    assert growth.counts[-1] == 10**12
+    assert growth.asymptotic is None
+
+
+def test_probing_stays_near_the_sizes_asked_for():
+    model = Model(lambda n: n * int(log2(n)), source="meter")
+    forward_of(model, [100, 201, 403])
+    assert max(model.asked) <= COUNTED_UP_TO
+    assert len(model.asked) <= 40
 
 
 def test_no_size_is_counted_twice():

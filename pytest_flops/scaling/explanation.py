@@ -1,0 +1,170 @@
+"""`Explanation`: the exact cost formulas of a workload, as plain data and as text."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from pytest_flops.scaling.crossover import component_crossover
+from pytest_flops.scaling.errors import ScalingError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_flops.counting.count import Quantity
+    from pytest_flops.scaling.polynomial import Polynomial
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one quantity of one component costs.
+
+    Attributes:
+        component: The component's path; `None` is the whole workload.
+        quantity: `forward`, `backward`, `optimizer` or `total`.
+        polynomial: The exact cost; `None` where it is no polynomial.
+        crossovers: By dimension: the size from which on the highest power of it costs more than
+            all the rest, the other dimensions staying at the workload's sizes.
+        note: Where the polynomial holds, or why there is none.
+    """
+
+    component: str | None
+    quantity: Quantity
+    polynomial: Polynomial | None
+    crossovers: Mapping[str, int]
+    note: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only, ready for JSON; rational coefficients are strings."""
+        terms = self.polynomial.terms if self.polynomial else None
+        return {
+            "component": self.component,
+            "quantity": self.quantity,
+            "polynomial": None if self.polynomial is None else str(self.polynomial),
+            "terms": None
+            if terms is None
+            else [{"powers": list(powers), "coefficient": str(factor)} for powers, factor in terms],
+            "crossovers": dict(self.crossovers),
+            "note": self.note,
+        }
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether this costs nothing at any size."""
+        return self.polynomial is not None and not self.polynomial.terms
+
+    def to_text(self) -> str:
+        """`forward = 128 * seq_len^2    (remarks)`."""
+        if self.polynomial is None:
+            return f"{self.quantity}: {self.note}"
+        remarks = [self.note] if self.note else []
+        for dimension, size in self.crossovers.items():
+            degree = self.polynomial.degree(dimension)
+            if degree > 1:
+                remarks.append(f"{dimension}^{degree} overtakes the rest at {size:,}")
+        text = f"{self.quantity} = {self.polynomial}"
+        return f"{text}    ({'; '.join(remarks)})" if remarks else text
+
+
+@dataclass(frozen=True, slots=True)
+class Overtaking:
+    """Components that grow faster than the rest of the model, e.g. every attention.
+
+    Attributes:
+        dimension: The dimension they grow in, the others staying at the workload's sizes.
+        components: Their paths; none of them contains another.
+        size: From this size on, they together cost more than all the rest.
+    """
+
+    dimension: str
+    components: tuple[str, ...]
+    size: int
+
+    def __str__(self) -> str:
+        first, *others = self.components
+        names = f"{first} and {len(others)} more" if others else first
+        verb = "cost" if others else "costs"
+        return f"{names} {verb} more than the rest from {self.dimension} = {self.size:,} on"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Exact cost formulas of a workload.
+
+    Attributes:
+        sizes: The dimensions, each with the size the workload gives it.
+        costs: A formula for each quantity of the whole and of each component.
+    """
+
+    sizes: Mapping[str, int]
+    costs: tuple[Cost, ...]
+
+    def of(self, quantity: Quantity = "total", component: str | None = None) -> Polynomial:
+        """The polynomial of one quantity of one component.
+
+        Raises:
+            KeyError: There is no such component.
+            ScalingError: Its cost is no polynomial.
+        """
+        for cost in self.costs:
+            if (cost.component, cost.quantity) == (component, quantity):
+                if cost.polynomial is None:
+                    raise ScalingError(f"{component or 'the whole'}, {quantity}: {cost.note}")
+                return cost.polynomial
+        raise KeyError(component)
+
+    def overtaking(self, dimension: str, quantity: Quantity = "total") -> Overtaking | None:
+        """Which components pass the rest of the model, and where; for a transformer, attention.
+
+        They are the innermost ones whose cost has the degree that the whole has. `None` where the
+        whole is at most linear, is no polynomial, or its fastest growth is in no component.
+        """
+        others = {name: size for name, size in self.sizes.items() if name != dimension}
+        exact = {
+            cost.component: cost.polynomial.at(**others)
+            for cost in self.costs
+            if cost.quantity == quantity and cost.polynomial is not None
+        }
+        whole = exact.pop(None, None)
+        degree = whole.degree(dimension) if whole is not None else 0
+        fastest = [
+            path for path, cost in exact.items() if path and cost.degree(dimension) == degree
+        ]
+        leaders = [path for path in fastest if not _contains_any(path, fastest)]
+        if whole is None or degree < 2 or not leaders:
+            return None
+        size = component_crossover([(path, exact[path]) for path in leaders], whole)
+        return None if size is None else Overtaking(dimension, tuple(leaders), size)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only, ready for JSON."""
+        return {
+            "sizes": dict(self.sizes),
+            "costs": [cost.to_dict() for cost in self.costs],
+            "overtaking": [
+                {**asdict(found), "components": list(found.components)}
+                for found in self._overtakings()
+            ],
+        }
+
+    def _overtakings(self) -> list[Overtaking]:
+        found = [self.overtaking(dimension) for dimension in self.sizes]
+        return [overtaking for overtaking in found if overtaking is not None]
+
+    def to_text(self) -> str:
+        """One formula per line, the whole first, then each component; zeros are left out."""
+        whole = [cost.to_text() for cost in self.costs if cost.component is None]
+        lines = whole + [str(overtaking) for overtaking in self._overtakings()]
+        component = None
+        for cost in self.costs:
+            if cost.component is None or cost.is_zero:
+                continue
+            if cost.component != component:
+                component = cost.component
+                lines += ["", component]
+            lines.append(f"  {cost.to_text()}")
+        return "\n".join(lines)
+
+
+def _contains_any(path: str, others: list[str]) -> bool:
+    return any(other.startswith(f"{path}.") for other in others)
