@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from pytest_flops.scaling.polynomial import Polynomial
 
-MAX_DEGREE = 3
+MAX_DEGREE = 4
 HELD_OUT = 2
 
 Point = tuple[int, int]
@@ -47,7 +47,7 @@ def fit(dimension: str, points: tuple[Point, ...], own: tuple[int, ...]) -> Fit 
         own: The sizes that the caller asked about, as far as they are among the points.
 
     Returns:
-        `None` when there are too few points, or when no polynomial up to degree 3 verifies.
+        `None` when there are too few points, or when no polynomial up to degree 4 verifies.
     """
     for first in range(len(points)):
         remaining = points[first:]

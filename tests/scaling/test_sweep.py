@@ -6,6 +6,8 @@ import json
 from math import ceil, log2
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.measurement import Measurement
@@ -61,13 +63,27 @@ def test_a_quadratic_term_too_small_for_any_slope_is_seen():
     assert growth.polynomial == "3 * seq_len^2 + 1,000,000 * seq_len"
 
 
+@given(
+    st.lists(st.integers(0, 10**6), min_size=2, max_size=5),
+    st.sets(st.integers(1, 2000), min_size=3, max_size=6),
+    st.sampled_from(["analytic", "meter"]),
+)
+def test_the_exponent_of_any_polynomial_is_its_degree(coefficients, sizes, source):
+    def cost(n):
+        return sum(factor * n**power for power, factor in enumerate(coefficients))
+
+    degree = max((power for power, factor in enumerate(coefficients) if factor), default=0)
+    model = Model(cost, source=source, head=lambda n: n)
+    assert forward_of(model, sorted(sizes)).asymptotic == degree
+
+
 def test_the_size_at_which_the_quadratic_term_takes_over_is_told():
     growth = forward_of(Model(lambda n: 288 * n * n + 56768 * n), [64, 128, 256])
     assert "degree 2 overtakes the rest at seq_len = 198" in growth.note
 
 
-@pytest.mark.parametrize("degree", [0, 1, 2, 3])
-def test_three_sizes_suffice_for_every_degree_up_to_three(degree):
+@pytest.mark.parametrize("degree", [0, 1, 2, 3, 4])
+def test_three_sizes_suffice_for_every_degree_up_to_four(degree):
     model = Model(lambda n: n**degree + 5, other=lambda n: n)
     assert forward_of(model, [4, 8, 16]).asymptotic == degree
 
