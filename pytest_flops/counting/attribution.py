@@ -44,7 +44,6 @@ MeteredPhase: TypeAlias = Literal["forward", "backward", "recomputed", "optimize
 _graph_task = torch._C._current_graph_task_id  # noqa: SLF001
 _running_node = torch._C._current_autograd_node  # noqa: SLF001
 _next_node_number: Callable[[], int] = vars(torch.autograd)["_get_sequence_nr"]
-_keeps_graph = torch._C._autograd._get_current_graph_task_keep_graph  # noqa: SLF001
 _NO_TASK = -1
 
 
@@ -153,6 +152,7 @@ class _ThreadState(threading.local):
         self.node: object = None
         self.node_module = OUTSIDE
         self.last_node_number = 0
+        self.task_without_graph = _NO_TASK
         timelines.append(self.timeline)
 
 
@@ -196,19 +196,29 @@ class Attribution:
         task = _graph_task()
         if task == frame.task:
             return frame.phase, frame.module
-        return self._locate_backward(thread)
+        return self._locate_backward(thread, task)
 
-    def _locate_backward(self, thread: _ThreadState) -> tuple[MeteredPhase, int]:
+    def _locate_backward(self, thread: _ThreadState, task: int) -> tuple[MeteredPhase, int]:
+        """A backward records no graph, or (`create_graph`) records one all along.
+
+        So where one backward does both, the graph is recorded by a forward that repeats.
+        """
         node = _running_node()
-        entered = node is not thread.node
-        if entered:
+        if node is not thread.node:
             thread.node, thread.node_module = node, self._module_of_node(thread, node)
-        grad_enabled = torch.is_grad_enabled()
-        if grad_enabled:
+        recomputes = False
+        if torch.is_grad_enabled():
             thread.timeline.mark(thread.last_node_number, thread.node_module)
+            recomputes = task == thread.task_without_graph
+        else:
+            thread.task_without_graph = task
         thread.last_node_number = _next_node_number()
-        recomputes = grad_enabled and not _keeps_graph()
         return "recomputed" if recomputes else "backward", thread.node_module
+
+    def see(self) -> None:
+        """Take note of an operator that is free."""
+        if not torch.is_grad_enabled():
+            self._thread.task_without_graph = _graph_task()
 
     def _module_of_node(self, thread: _ThreadState, node: Any) -> int:
         if node is None:
@@ -264,9 +274,12 @@ class Attribution:
         if len(frames) == 1:
             self.on_outermost_call()
         task = _graph_task()
-        caller = frames[-1].module if frames[-1].task == task else self._recorder(self._thread)
+        caller = self._recorder(self._thread)
         number = self.paths.number(module, caller)
-        self._push(Frame("forward" if task == _NO_TASK else "recomputed", number, task, module))
+        phase: MeteredPhase = "forward" if task == _NO_TASK else "recomputed"
+        if self.paths.is_stray(module) and task != _NO_TASK:
+            phase = frames[-1].phase if frames[-1].task == task else "backward"
+        self._push(Frame(phase, number, task, module))
 
     def _leave_module(self, module: Module, _inputs: Any, _output: Any) -> None:
         self._pop(module)

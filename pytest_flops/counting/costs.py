@@ -456,6 +456,7 @@ FUSED_OPTIMIZERS: dict[str, Rule] = {
 
 FREE_OPERATORS = frozenset(
     """
+    broadcast_in_dim convert_element_type device_put iota copy_strided copy_to collapse
     __and__ __or__ __xor__ _assert_async _assert_scalar _assert_tensor_metadata _chunk_cat
     _coalesced _conj_copy _convert_indices_from_coo_to_csr _convert_indices_from_csr_to_coo
     _copy_from _copy_from_and_resize _cudnn_init_dropout_state _cudnn_rnn_flatten_weight _dimI _dimV
@@ -594,7 +595,7 @@ def rule_of(operator: torch._ops.OpOverload) -> Rule | None:
     registered = _registered.get(f"{operator.namespace}::{name}")
     if registered is not None:
         return registered
-    if operator.namespace == "aten":
+    if operator.namespace in ("aten", "prims"):
         return _aten_rule(operator, _plain(name))
     if operator.namespace == "prim":
         return FREE

@@ -7,13 +7,12 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from torch import Tensor
-from torch._C import DispatchKey
 from torch._ops import HigherOrderOperator, OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
 
 from pytest_flops.counting.costs import FREE, Rule, rule_of
+from pytest_flops.counting.higher_order import has_eager_form, run_parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -89,6 +88,8 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._count(entry, args, kwargs, out)
         elif not entry.known:
             self._report(entry, args, kwargs, out)
+        else:
+            self.attribution.see()
         if updates is not None:
             _derive(updates, args, out)
         return out
@@ -104,7 +105,7 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _run_parts(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         with self:
             if isinstance(func, HigherOrderOperator):
-                return _eager_kernel(func)(*args, **kwargs)
+                return run_parts(func, args, kwargs)
             return func.decompose(*args, **kwargs)
 
     def _count(
@@ -182,19 +183,9 @@ def _entry(func: object, name: str, rule: Rule) -> _Entry:
 
 
 def _higher_order_entry(func: HigherOrderOperator) -> _Entry:
-    """Counted by PyTorch's formula where there is one, else by what its eager form runs."""
     name = f"higher_order.{func.__name__}"
-    if func in flop_registry:
-        formula = flop_registry[func]
-        cost = lambda args, kwargs, out: int(formula(*args, **kwargs, out_val=out))  # noqa: E731
-        return _entry(func, name, Rule(cost))
-    if _eager_kernel(func) is not None:
-        return _entry(func, name, FREE)._replace(decomposes=True)
-    return _entry(func, name, FREE)._replace(known=False)
-
-
-def _eager_kernel(func: HigherOrderOperator) -> Any:
-    return func.py_kernels.get(DispatchKey.CompositeExplicitAutograd)
+    runs = has_eager_form(func)
+    return _entry(func, name, FREE)._replace(known=runs, decomposes=runs)
 
 
 def _derive(updates: Any, args: Sequence[Any], out: Any) -> None:

@@ -480,38 +480,40 @@ def cudnn_rnn_backward(args: Args, _kwargs: Kwargs, _out: Any) -> int | None:
     return _cudnn_steps(args, _RNN_MODES[args[10]], int(args[11]), _cell_backward)
 
 
-def _self_attention(batch: int, length: int, width: int, heads: int, *, masked: bool) -> int:
+def _lengths(x: Tensor) -> list[int]:
+    """Tokens of every sequence of a `(batch, length, width)` or of a nested tensor."""
+    if x.is_nested:
+        return [int(length) for length, _ in x._nested_tensor_size().tolist()]  # noqa: SLF001
+    return [int(x.shape[1])] * int(x.shape[0])
+
+
+def _self_attention(lengths: list[int], width: int, heads: int, *, masked: bool) -> int:
     """Query, key and value; scaled scores; softmax; the weighted sum; the output projection."""
-    tokens = batch * length
-    projections = 2 * tokens * width * 4 * width + tokens * 4 * width
-    scores = batch * heads * length * length
-    return (
-        projections + tokens * width + 4 * scores * (width // heads) + scores * (SOFTMAX + masked)
-    )
+    tokens = sum(lengths)
+    scores = heads * sum(length**2 for length in lengths)
+    projections = tokens * (2 * width * 4 * width + 4 * width)
+    products = 2 * 2 * scores * (width // heads)
+    return projections + 2 * tokens * width + products + scores * (SOFTMAX + masked)
 
 
 def native_attention(args: Args, kwargs: Kwargs, _out: Any) -> int | None:
     """`_native_multi_head_attention(query, key, value, embed_dim, num_head, ...)` of one input."""
     query = args[0]
-    if query.is_nested or query is not args[1] or query is not args[2]:
+    if query is not args[1] or query is not args[2]:
         return None
-    batch, length, width = query.shape
     masked = _argument(args, kwargs, 9, "mask") is not None
-    return _self_attention(batch, length, width, args[4], masked=masked)
+    return _self_attention(_lengths(query), args[3], args[4], masked=masked)
 
 
-def transformer_layer(args: Args, kwargs: Kwargs, _out: Any) -> int | None:
+def transformer_layer(args: Args, kwargs: Kwargs, _out: Any) -> int:
     """`_transformer_encoder_layer_fwd`: attention, two sums, two layer norms, the feed-forward."""
     x, width, heads, inner = args[0], args[1], args[2], int(args[15].shape[0])
-    if x.is_nested:
-        return None
-    batch, length, _ = x.shape
-    tokens = batch * length
+    lengths = _lengths(x)
+    tokens = sum(lengths)
     masked = _argument(args, kwargs, 19, "mask") is not None
-    attention = _self_attention(batch, length, width, heads, masked=masked)
+    attention = _self_attention(lengths, width, heads, masked=masked)
     residuals, norms = 2 * tokens * width, 2 * tokens * width * (NORMALISE + 2)
-    products = 2 * tokens * width * inner * 2
-    feed_forward = products + tokens * (inner + width) + tokens * inner
+    feed_forward = tokens * (2 * 2 * width * inner + inner + width + inner)
     return int(attention + residuals + norms + feed_forward)
 
 

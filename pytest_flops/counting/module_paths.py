@@ -36,7 +36,7 @@ class ModulePaths:
         self._numbers: dict[int, int] = {}
         self._roots: list[Module] = []
         self._owners: dict[int, int] = {}
-        self._strays: list[Module] = []
+        self._strays: dict[int, Module] = {}
 
     def number(self, module: Module, caller: int) -> int:
         """The number of a module that is being called by the module numbered `caller`."""
@@ -51,7 +51,7 @@ class ModulePaths:
         elif any(module is member for member in caller_module.modules()):
             self._add_tree(module)
         else:
-            self._strays.append(module)
+            self._strays[id(module)] = module
             self._numbers[id(module)] = caller
         return self._numbers[id(module)]
 
@@ -62,6 +62,10 @@ class ModulePaths:
                 self._modules.append(module)
             for parameter in module.parameters(recurse=False):
                 self._owners.setdefault(id(parameter), self._numbers[id(module)])
+
+    def is_stray(self, module: Module) -> bool:
+        """Whether no root holds a module, such as a graph that PyTorch made for itself."""
+        return id(module) in self._strays
 
     def owner(self, parameter: Tensor) -> int:
         """The number of the module that holds a parameter; a shared one, of the first."""

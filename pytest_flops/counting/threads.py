@@ -28,6 +28,7 @@ class Threads:
     def __init__(self, attribution: Attribution, ledger: Ledger) -> None:
         self._attribution = attribution
         self._ledger = ledger
+        self._joined = {threading.get_ident()}
         self._visits: dict[int, CountingMode] = {}
         attribution.on_outermost_call = self._enter_older_thread
         attribution.on_outermost_return = self._leave_older_thread
@@ -52,6 +53,7 @@ class Threads:
         starter = self._attribution.caller
 
         def counted_run() -> None:
+            self._joined.add(threading.get_ident())
             self._attribution.adopt(starter)
             with CountingMode(self._attribution, self._ledger):
                 run()
@@ -75,7 +77,9 @@ class Threads:
             self._report("an optimizer step")
 
     def _is_counted(self) -> bool:
-        return any(
+        if threading.get_ident() in self._joined:
+            return True
+        return any(  # autograd's own threads inherit the modes of the thread they work for
             isinstance(mode, CountingMode) and mode.attribution is self._attribution
             for mode in _get_current_dispatch_mode_stack()
         )
