@@ -48,14 +48,14 @@ class _RecordEditor:
         self._editor = YamlEditor(text)
         self._file = file
         self._uses = _uses(root)
-        self._budgets = self._own(root, "budgets", "the file")
+        self._budgets = self._own(root, "budgets")
 
     def result(self) -> str:
         return self._editor.result()
 
     def record(self, name: str, recorded: Recorded) -> None:
-        budget = self._own(self._budgets, name, "the file")
-        step = max(_column(budget) - _column(self._budgets), 1)
+        budget = self._own(self._budgets, name)
+        step = _column(budget) - _column(self._budgets) or 2
         old = _value(budget, "recorded")
         if old is None:
             entry = {"recorded": record_of(recorded)}
@@ -96,10 +96,10 @@ class _RecordEditor:
                 raise self._shared(old, name)
             self._editor.set_integer(node, count.of(phase))
 
-    def _own(self, node: yaml.Node | None, key: str, where: str) -> yaml.MappingNode:
+    def _own(self, node: yaml.Node | None, key: str) -> yaml.MappingNode:
         value = _value(node, key) if isinstance(node, yaml.MappingNode) else None
         if not isinstance(value, yaml.MappingNode):
-            raise BudgetError(f"{self._file} was not updated: {where} itself has no {key!r}")
+            raise BudgetError(f"{self._file} was not updated: it has no {key!r} of its own")
         return value
 
     def _unshared(self, node: yaml.Node | None, name: str) -> yaml.MappingNode:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_flops.budgets.budget import Recorded
 from pytest_flops.budgets.errors import BudgetError, BudgetFileError
 from pytest_flops.budgets.loader import BYTE_ORDER_MARK, decode
+from pytest_flops.budgets.placed import plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,26 +87,25 @@ def update_recorded(
 
 
 def _updated(content: bytes, changes: Mapping[str, Recorded], file: str) -> bytes:
-    from pytest_flops.budgets.record_edit import with_recorded
+    from pytest_flops.budgets.file_format import valid_document
+    from pytest_flops.budgets.record_edit import record_of, with_recorded
 
     text = decode(content, file)
     body = text.removeprefix(BYTE_ORDER_MARK)
+    wanted = plain(valid_document(body, file))
     new_body = with_recorded(body, changes, file)
-    _verify(body, new_body, changes, file)
+    for name, recorded in changes.items():
+        wanted["budgets"][name]["recorded"] = record_of(recorded)
+    _verify(new_body, wanted, file)
     return (text[: len(text) - len(body)] + new_body).encode("utf-8")
 
 
-def _verify(old: str, new: str, changes: Mapping[str, Recorded], file: str) -> None:
+def _verify(text: str, wanted: Any, file: str) -> None:
     """Whatever the editing did, only the `recorded` of the changed budgets may differ."""
     from pytest_flops.budgets.file_format import valid_document
-    from pytest_flops.budgets.placed import plain
-    from pytest_flops.budgets.record_edit import record_of
 
-    wanted = plain(valid_document(old, file))
-    for name, recorded in changes.items():
-        wanted["budgets"][name]["recorded"] = record_of(recorded)
     try:
-        found = plain(valid_document(new, file))
+        found = plain(valid_document(text, file))
     except BudgetFileError:
         found = None
     if _comparable(found) != _comparable(wanted):
