@@ -1,25 +1,24 @@
-"""Past reports of a project, read from a folder, oldest first."""
+"""Past reports of a folder, for the small lines of history."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pytest_flops.reports.errors import ReportError
-from pytest_flops.reports.report import load_report
-
-if TYPE_CHECKING:
-    from pytest_flops.reports.report import Report
+from pytest_flops.reports.report import Report, load_report
 
 
-def load_history(directory: str | Path) -> tuple[Report, ...]:
-    """The reports of a folder and the folders in it, by the time they were made.
+def load_history(directory: str | Path) -> list[Report]:
+    """Every `*.json` of the folder and below, oldest first by the time in its environment.
 
     Raises:
-        ReportError: There is no such folder, or a JSON file in it is no report of ours.
+        ReportError: There is no such folder, or one of the files is no report.
     """
     folder = Path(directory)
     if not folder.is_dir():
-        raise ReportError(f"there is no folder of past reports at {directory}.")
-    reports = [load_report(path) for path in sorted(folder.rglob("*.json"))]
-    return tuple(sorted(reports, key=lambda report: str(report.environment.get("time"))))
+        raise ReportError(f"cannot read the history: {folder} is no folder.")
+    return sorted((load_report(file) for file in sorted(folder.rglob("*.json"))), key=_time)
+
+
+def _time(report: Report) -> str:
+    return str(report.environment.get("time") or "")

@@ -1,0 +1,110 @@
+"""Findings of made-up tests; the figures are those of the published ResNet-BK baseline."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_flops.budgets.verdict import Verdict
+from pytest_flops.counting.count import FLOPsCount
+from pytest_flops.counting.measurement import Measurement
+from pytest_flops.reports.outcome import Outcome
+from pytest_flops.reports.report import Report, build_report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+BASELINE = FLOPsCount(16_287_760_384, 32_568_016_896, 62_191_800)
+LAYER = FLOPsCount(139_386_880, 277_291_008, 1_004_250)
+COMPONENTS = {
+    "embedding": FLOPsCount(262_144, 262_144, 28_922_880),
+    **{f"layer_{i}": LAYER for i in range(4)},
+    **{
+        f"layer_{i}.{part}": cost
+        for i in range(4)
+        for part, cost in {
+            "layernorm": FLOPsCount(1_310_720, 1_310_720, 1_920),
+            "moe": FLOPsCount(136_888_320, 273_776_640, 998_460),
+            "v_proj": FLOPsCount(0, 0, 975),
+            "bk_core": FLOPsCount(139_264, 106_496, 0),
+            "output_proj": FLOPsCount(1_048_576, 2_097_152, 2_880),
+        }.items()
+    },
+    "final_layernorm": FLOPsCount(1_310_720, 1_310_720, 1_920),
+    "lm_head": FLOPsCount(15_728_640_000, 31_457_280_000, 29_250_000),
+}
+FILE = "budgets/resnet_bk.yaml"
+
+
+def measurement(
+    count: FLOPsCount = BASELINE, components: Mapping[str, FLOPsCount] = COMPONENTS, **changes: Any
+) -> Measurement:
+    return replace(Measurement(count, components, "analytic", "published"), **changes)
+
+
+def limit(
+    allowed: int, actual: int = BASELINE.forward, quantity: str = "forward", **changes: Any
+) -> Verdict:
+    verdict = Verdict(
+        "limit",
+        passed=actual <= allowed,
+        quantity=quantity,
+        actual=actual,
+        allowed=allowed,
+        location=f"{FILE}:14:16",
+    )
+    return replace(verdict, **changes)
+
+
+def outcome(name: str = "baseline", item: str = "limits", **changes: Any) -> Outcome:
+    """What one item of a budget file found: green, with a limit of 16.3 GFLOP on forward."""
+    subject = f"{FILE}::{name}"
+    found = Outcome(
+        subject=subject,
+        budget=name,
+        test=f"{subject}::{item}",
+        verdicts=(limit(16_300_000_000),),
+        measurement=measurement(),
+        workload={
+            "model": "resnet_bk",
+            "batch_size": 32,
+            "seq_len": 128,
+            "config": {"d_model": 64},
+        },
+        location=f"{FILE}:5:3",
+    )
+    return replace(found, **changes)
+
+
+def red_outcome(name: str = "baseline", **changes: Any) -> Outcome:
+    """The regression of a fifth layer: forward is 127,147,264 FLOP over 16.3 GFLOP."""
+    count = BASELINE + LAYER
+    grown = limit(
+        16_300_000_000,
+        count.forward,
+        parts=(("layer_4.moe", 136_888_320, 136_888_320), ("layer_4.layernorm", 1310720, 1310720)),
+    )
+    components = {**COMPONENTS, "layer_4": LAYER}
+    return outcome(name, verdicts=(grown,), measurement=measurement(count, components), **changes)
+
+
+def report(*outcomes: Outcome, **changes: Any) -> Report:
+    return build_report(outcomes or [outcome()], **changes)
+
+
+@pytest.fixture
+def make() -> Make:
+    return Make()
+
+
+class Make:
+    """The functions above, for tests."""
+
+    BASELINE, LAYER, COMPONENTS = BASELINE, LAYER, COMPONENTS
+    measurement: Callable[..., Measurement] = staticmethod(measurement)
+    limit: Callable[..., Verdict] = staticmethod(limit)
+    outcome: Callable[..., Outcome] = staticmethod(outcome)
+    red_outcome: Callable[..., Outcome] = staticmethod(red_outcome)
+    report: Callable[..., Report] = staticmethod(report)

@@ -1,0 +1,197 @@
+"""A report held against an older one."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+
+import pytest
+
+from pytest_flops.counting.count import FLOPsCount
+from pytest_flops.reports.changes import leading, regressions
+from pytest_flops.reports.compare import compare
+from pytest_flops.reports.compare_formats import FORMATS
+
+
+def counted(make, components=None, name="baseline", **changes):
+    """A report of one budget whose count is the sum of its top components."""
+    components = components or {"a": FLOPsCount(100, 200, 10), "b": FLOPsCount(50, 100, 5)}
+    tops = [cost for path, cost in components.items() if "." not in path]
+    measured = make.measurement(sum(tops, FLOPsCount()), components)
+    return make.report(make.outcome(name, measurement=measured, **changes))
+
+
+def the_budget(comparison):
+    (budget,) = comparison.budgets
+    return budget
+
+
+def test_the_same_counts_are_no_change(make):
+    comparison = compare(make.report(), make.report())
+    assert the_budget(comparison).status == "same"
+    assert not comparison.regressed
+
+
+def test_one_flop_more_is_a_regression(make):
+    head = counted(make, {"a": FLOPsCount(101, 200, 10), "b": FLOPsCount(50, 100, 5)})
+    comparison = compare(counted(make), head)
+    assert comparison.regressed
+    assert the_budget(comparison).status == "dearer"
+    total = the_budget(comparison).total
+    assert (total.base, total.head, total.difference) == (465, 466, 1)
+
+
+def test_one_flop_less_is_cheaper(make):
+    head = counted(make, {"a": FLOPsCount(99, 200, 10), "b": FLOPsCount(50, 100, 5)})
+    comparison = compare(counted(make), head)
+    assert the_budget(comparison).status == "cheaper"
+    assert not comparison.regressed
+
+
+def test_a_component_that_grows_behind_an_equal_total_is_a_regression(make):
+    head = counted(make, {"a": FLOPsCount(90, 200, 10), "b": FLOPsCount(60, 100, 5)})
+    comparison = compare(counted(make), head)
+    assert comparison.regressed
+    grown = [c for c in the_budget(comparison).changes if c.regressed]
+    assert [(c.component, c.quantity, c.difference) for c in grown] == [
+        ("b", "forward", 10),
+        ("b", "total", 10),
+    ]
+
+
+@pytest.mark.parametrize(("percent", "regressed"), [(1, False), (0, True)])
+def test_growth_within_the_tolerance_of_the_run_is_no_regression(make, percent, regressed):
+    head = counted(make, {"a": FLOPsCount(101, 200, 10), "b": FLOPsCount(50, 100, 5)})
+    comparison = compare(counted(make), head, tolerance=Fraction(percent, 100))
+    assert comparison.regressed == regressed
+    assert the_budget(comparison).status == "dearer"
+
+
+def test_each_budget_has_its_own_tolerance_unless_the_run_has_one(make):
+    grown = {"a": FLOPsCount(101, 200, 10), "b": FLOPsCount(50, 100, 5)}
+    head = counted(make, grown, tolerance=Fraction(1, 100))
+    assert not compare(counted(make), head).regressed
+    assert compare(counted(make), head, tolerance=Fraction(0)).regressed
+
+
+def test_a_new_component_is_added_and_grows_the_total(make):
+    added = FLOPsCount(7, 0, 0)
+    head = counted(make, {"a": FLOPsCount(100, 200, 10), "b": FLOPsCount(50, 100, 5), "c": added})
+    comparison = compare(counted(make), head)
+    assert comparison.regressed
+    statuses = {c.component: c.status for c in the_budget(comparison).changes}
+    assert statuses["c"] == "added"
+
+
+def test_a_component_that_is_gone_is_removed(make):
+    comparison = compare(counted(make), counted(make, {"a": FLOPsCount(100, 200, 10)}))
+    statuses = {c.component: c.status for c in the_budget(comparison).changes}
+    assert statuses == {None: "cheaper", "a": "same", "b": "removed"}
+    assert not comparison.regressed
+
+
+def test_new_and_removed_budgets_are_told_and_are_no_regression(make):
+    comparison = compare(counted(make, name="old"), counted(make, name="new"))
+    assert {b.budget: b.status for b in comparison.budgets} == {"new": "added", "old": "removed"}
+    assert not comparison.regressed
+
+
+def test_a_budget_that_an_incomplete_run_lost_is_a_regression(make):
+    base = make.report(make.outcome("a"), make.outcome("b"))
+    head = make.report(make.outcome("a"), missing=["budgets/resnet_bk.yaml::b::limits"])
+    comparison = compare(base, head)
+    assert comparison.regressed
+    assert [b.budget for b in comparison.having("unmeasured")] == ["b"]
+
+
+def test_a_budget_that_counts_nothing_any_more_is_a_regression(make):
+    comparison = compare(make.report(), make.report(make.outcome(measurement=None)))
+    assert comparison.regressed
+    assert the_budget(comparison).status == "unmeasured"
+
+
+def test_a_changed_workload_is_told(make):
+    base = counted(make, workload={"model": "m", "batch_size": 32, "config": {"d_model": 64}})
+    head = counted(make, workload={"model": "m", "batch_size": 64, "config": {"d_model": 96}})
+    assert the_budget(compare(base, head)).workload == {
+        "batch_size": (32, 64),
+        "config.d_model": (64, 96),
+    }
+
+
+def test_what_comes_with_its_parent_is_told_once(make):
+    layer = {"new": FLOPsCount(5, 0, 0), "new.x": FLOPsCount(3, 0, 0), "new.y": FLOPsCount(2, 0, 0)}
+    head = counted(make, {"a": FLOPsCount(100, 200, 10), "b": FLOPsCount(50, 100, 5), **layer})
+    told = [change.component for change in leading(the_budget(compare(counted(make), head)))]
+    assert told == [None, "new"]
+
+
+def test_a_regression_names_what_grew_and_by_how_much(make):
+    head = make.report(make.red_outcome())
+    ((message, location),) = regressions(compare(make.report(), head))
+    assert "'baseline' costs more than its base" in message
+    # forward + backward + optimizer of one layer: 139,386,880 + 277,291,008 + 1,004,250
+    assert "total from 48,917,969,080 to 49,335,651,218 FLOP (+0.85 %)" in message
+    assert location == "budgets/resnet_bk.yaml:5:3"
+
+
+@pytest.fixture
+def regression(make):
+    return compare(make.report(), make.report(make.red_outcome()))
+
+
+def test_text_tells_the_regression_and_the_added_component(regression):
+    text = FORMATS["text"](regression)
+    assert text.splitlines()[0].endswith("costs more than its base allows (1 dearer)")
+    assert "total: 48,917,969,080 -> 49,335,651,218 FLOP (+417,682,138, +0.85 %)" in text
+    assert "layer_4 total: - -> 417,682,138 FLOP (+417,682,138, new)" in text
+
+
+def test_text_of_no_change_is_one_line(make):
+    text = FORMATS["text"](compare(make.report(), make.report()))
+    assert text == "FLOPs against the base: no regression (1 same)\n"
+
+
+def test_json_holds_every_change(regression):
+    record = json.loads(FORMATS["json"](regression))
+    assert record["regressed"] is True
+    forward = record["budgets"][0]["changes"][0]
+    assert forward == {
+        "component": None,
+        "quantity": "forward",
+        "status": "dearer",
+        "regressed": True,
+        "base": 16_287_760_384,
+        "head": 16_427_147_264,
+        "difference": 139_386_880,
+        "allowed": 16_287_760_384,
+    }
+
+
+def test_github_annotates_the_line_of_the_budget(regression):
+    (line,) = FORMATS["github"](regression).splitlines()
+    assert line.startswith(
+        "::error file=budgets/resnet_bk.yaml,line=5,col=3,title=FLOPs budget::the budget 'baseline'"
+    )
+    assert "+0.85 %25" in line
+
+
+def test_github_annotations_cannot_be_forged_by_a_name(make):
+    name = "x\n::error::forged, 100%"
+    place = "budgets/a:b,c.yaml:5:3"
+    base = make.report(make.outcome(name, location=place))
+    head = make.report(make.red_outcome(name, location=place))
+    (line,) = FORMATS["github"](compare(base, head)).splitlines()
+    assert line.startswith("::error file=budgets/a%3Ab%2Cc.yaml,line=5,col=3,")
+    assert "100%25" in line
+
+
+def test_markdown_fits_and_begins_with_regressions(make):
+    names = [f"budget-{number:04}" for number in range(2_000)]
+    base = make.report(*map(make.outcome, names))
+    head = make.report(*map(make.red_outcome, names[:-1]), make.outcome("z"))
+    text = FORMATS["markdown"](compare(base, head))
+    assert len(text.encode()) <= 60_000
+    assert text.startswith("## ❌ FLOPs against the base: costs more than its base allows")
+    assert "- ❌ `budget-0000` dearer" in text
+    assert "more budgets" in text

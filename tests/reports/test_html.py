@@ -1,0 +1,242 @@
+"""What the page says, and that it says it by itself."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+import pytest
+
+from pytest_flops.budgets.verdict import Verdict
+from pytest_flops.counting.count import FLOPsCount
+from pytest_flops.reports.html import anchor, render_html
+from pytest_flops.reports.report import build_report
+
+
+class Page(HTMLParser):
+    """The tags with their attributes, and the text of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self._in_style = False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self._in_style = tag == "style"
+
+    def handle_endtag(self, _):
+        self._in_style = False
+
+    def handle_data(self, data):
+        if not self._in_style:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def ids(self):
+        return [attributes["id"] for _, attributes in self.tags if "id" in attributes]
+
+
+SWEEP = {
+    "dimension": "seq_len",
+    "sizes": [128, 256, 512],
+    "growth": [
+        {
+            "component": None,
+            "quantity": "forward",
+            "counts": [16_287_760_384, 32_575_520_768, 65_151_041_536],
+            "fitted": 1.0,
+            "fit_error": 0.0,
+            "local": [1.0, 1.0],
+            "asymptotic": 1,
+            "polynomial": "127,248,128 * seq_len",
+            "note": "",
+            "exponent": 1.0,
+        }
+    ],
+}
+
+
+@pytest.fixture
+def everything(make):
+    """A page with every section: red and green, scaling, parity, base, history, meter."""
+    scaling = Verdict(
+        "scaling", passed=True, quantity="total", dimension="seq_len", actual=1.0, allowed=1.0
+    )
+    parity = Verdict("parity", passed=True, quantity="total", actual=7, allowed=7)
+    metered = make.measurement(
+        source="meter",
+        rules="executed",
+        uncounted={"aten.fft_fft": 3},
+        operations={"aten.addmm": FLOPsCount(5, 6, 7)},
+        recomputed=12_000,
+    )
+    report = make.report(
+        make.red_outcome("wide"),
+        make.outcome("baseline"),
+        make.outcome("baseline", "scaling", verdicts=(scaling,), scaling=(SWEEP,)),
+        make.outcome("baseline", "parity", verdicts=(parity,), measurement=None),
+        make.outcome("metered", measurement=metered),
+        environment={"commit": "abc", "ci_run": "https://ci.example.org/1", "torch": "2.13.0"},
+    )
+    base = make.report(make.outcome("wide"), make.outcome("baseline"), make.outcome("gone"))
+    past = [
+        make.report(make.outcome("baseline"), environment={"time": f"2026-11-0{i}"}) for i in (1, 2)
+    ]
+    return Page(render_html(report, base=base, history=past))
+
+
+def test_the_verdict_is_the_first_heading_and_the_title(make):
+    page = Page(render_html(make.report(make.red_outcome(), make.outcome("b"))))
+    verdict = "Red: 1 of 2 budgets is over its limit: forward, because layer_4 grew."
+    assert page.text.startswith(verdict)
+    assert page.text.index(f"✕ {verdict}") < page.text.index("Budgets")
+    assert next(tag for tag, _ in page.tags if tag in ("h1", "h2")) == "h1"
+
+
+def test_the_red_budget_comes_first(make):
+    page = Page(render_html(make.report(make.outcome("aaa"), make.red_outcome("zzz"))))
+    articles = [attributes["id"] for tag, attributes in page.tags if tag == "article"]
+    assert [name.split("-")[1] for name in articles] == ["zzz", "aaa"]
+
+
+def test_nothing_is_fetched_and_nothing_runs(everything):
+    for tag, attributes in everything.tags:
+        assert tag not in ("script", "img", "iframe", "object", "embed", "base", "form")
+        assert not [name for name in attributes if name.startswith("on") or name == "src"]
+        if tag == "link":
+            assert attributes["href"] == "data:,"
+    assert "@import" not in everything.rawdata
+    assert "url(" not in everything.rawdata
+
+
+def test_every_id_is_unique_and_every_link_leads_somewhere(everything):
+    ids = everything.ids()
+    assert len(ids) == len(set(ids))
+    fragments = [a["href"][1:] for t, a in everything.tags if t == "a" and a["href"][0] == "#"]
+    assert set(fragments) <= set(ids)
+
+
+def test_counts_are_there_in_every_digit_and_in_units(everything):
+    for words in ("16,427,147,264", "16.427 GFLOP", "15,728,640,000", "139,264", "-127,147,264"):
+        assert words in everything.text
+
+
+def test_bk_core_is_found_in_the_pictures(everything):
+    titles = [a.get("title") or "" for tag, a in everything.tags if tag == "span"]
+    assert "layer_0.bk_core: 139,264 FLOP, 0.10 %" in titles
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "127,248,128 * seq_len",
+        "agree to the last FLOP",
+        "✕ aten.fft_fft (3 calls): the count is a lower bound",
+        "12 kFLOP of backward repeats forward work",
+        "aten.addmm",
+        "over seq_len: exponent 1, at most 1 allowed",
+        "Removed since the base 1 budget is no longer held: gone",
+        "total over 3 reports",
+        "pytest --flops-update budgets/resnet_bk.yaml::wide",
+        "published rules, counted from the configuration",
+        "executed rules, metered while running",
+        "What grew most since the record",
+        "PyTorch 2.13.0",
+        "layer_4 total - 417.682 MFLOP +417,682,138 new",
+    ],
+)
+def test_it_tells(everything, words):
+    assert words in everything.text
+
+
+def test_every_picture_is_described_and_every_table_has_headers(everything):
+    pictures = [a for _, a in everything.tags if a.get("role") == "img"]
+    assert pictures
+    assert all(attributes["aria-label"] for attributes in pictures)
+    tables = sum(tag == "table" for tag, _ in everything.tags)
+    assert sum(tag == "thead" for tag, _ in everything.tags) == tables
+
+
+def test_a_budget_without_a_record_is_told_how_to_get_one(make):
+    page = Page(render_html(make.report()))
+    assert "Not recorded: growth below the limits goes unseen." in page.text
+
+
+def test_missing_tests_and_errors_are_on_top(make):
+    page = Page(
+        render_html(
+            make.report(missing=["t.py::lost"], errors=[{"message": "stale", "location": "b:1:1"}])
+        )
+    )
+    assert page.text.index("t.py::lost") < page.text.index("Budgets")
+    assert page.text.index("b:1:1 : stale") < page.text.index("Budgets")
+
+
+def test_a_report_of_nothing_is_a_page_too():
+    assert "Red: nothing was measured." in Page(render_html(build_report([]))).text
+
+
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)> {{ 7*7 }} \x00\u202e"
+
+
+def test_hostile_names_are_text_everywhere(make):
+    parts = {HOSTILE: FLOPsCount(3, 2, 1), f"{HOSTILE}.x": FLOPsCount(1, 0, 0)}
+    metered = make.measurement(
+        FLOPsCount(3, 2, 1),
+        parts,
+        source="meter",
+        uncounted={HOSTILE: 1},
+        operations={HOSTILE: FLOPsCount(1)},
+    )
+    red = make.limit(
+        1, actual=3, component=HOSTILE, location=HOSTILE, parts=((HOSTILE, 3, 2),), pattern=HOSTILE
+    )
+    outcome = make.outcome(
+        HOSTILE,
+        HOSTILE,
+        verdicts=(red, Verdict("error", passed=False, message=HOSTILE)),
+        measurement=metered,
+        workload={"model": HOSTILE, "config": {HOSTILE: HOSTILE}},
+        location=HOSTILE,
+        scaling=({**SWEEP, "dimension": HOSTILE},),
+    )
+    report = make.report(
+        outcome,
+        environment={HOSTILE: HOSTILE, "ci_run": "javascript:alert(1)"},
+        errors=[{"message": HOSTILE, "location": HOSTILE}],
+        missing=[HOSTILE],
+    )
+    page = Page(render_html(report, base=report, history=[report]))
+    assert not [tag for tag, _ in page.tags if tag in ("script", "img")]
+    assert not [a for _, a in page.tags if any(name.startswith("on") for name in a)]
+    assert not [a for t, a in page.tags if t == "a" and a["href"].startswith("javascript")]
+    assert "{{ 7*7 }}" in page.text
+    assert "\x00" not in page.text
+
+
+def test_a_very_long_name_is_cut_in_the_page_but_not_in_the_anchor(make):
+    report = make.report(make.outcome("n" * 4_000))
+    assert "n" * 200 not in Page(render_html(report)).text
+    assert len(anchor(report.entries[0])) < 70
+
+
+def test_an_anchor_depends_on_its_budget_alone(make):
+    alone = make.report(make.outcome("baseline"))
+    among = make.report(make.outcome("aaa"), make.red_outcome("baseline"), make.outcome("zzz"))
+    anchors = {entry.budget: anchor(entry) for entry in among.entries}
+    assert anchor(alone.entries[0]) == anchors["baseline"]
+    assert len(set(anchors.values())) == 3
+
+
+def test_of_many_budgets_all_are_there_and_only_the_worst_are_drawn(make):
+    names = [f"budget-{number:03}" for number in range(100)]
+    page = Page(render_html(make.report(*map(make.outcome, names), make.red_outcome("red"))))
+    assert sum(tag == "article" for tag, _ in page.tags) == 101
+    assert all(name in page.text for name in names)
+    assert "Pictures are drawn for the 30 budgets that need them most." in page.text
+    assert "89 more budgets" in page.text

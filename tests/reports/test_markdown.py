@@ -1,0 +1,67 @@
+"""The report for a job's summary and a pull request's comment."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_flops.reports.markdown import render_markdown
+
+
+def test_a_green_report_is_a_heading_and_a_table(make):
+    lines = render_markdown(make.report()).splitlines()
+    assert lines[0] == "## ✅ Green: the one budget holds."
+    assert lines[-1] == (
+        "| ✅ | `baseline` | 99.9 % of forward | 16.288 GFLOP | 32.568 GFLOP | 62.192 MFLOP "
+        "| 48.918 GFLOP |"
+    )
+
+
+def test_a_red_report_says_what_grew_and_how_to_accept_it(make):
+    text = render_markdown(make.report(make.red_outcome("wide"), make.outcome("a")))
+    assert "- ❌ `wide` over its limit at `budgets/resnet_bk.yaml:5:3`" in text
+    assert "over by 127.147 MFLOP (+0.8 %); layer\\_4 grew most" in text
+    assert "`pytest --flops-update`" in text
+    assert text.index("| ❌ | `wide`") < text.index("| ✅ | `a`")
+
+
+@pytest.mark.parametrize("max_bytes", [4_000, 60_000, 1_000_000])
+def test_it_fits_whatever_the_number_of_budgets(make, max_bytes):
+    red = [make.red_outcome(f"red-{number}-{'é' * 60}") for number in range(300)]
+    green = [make.outcome(f"green-{number}") for number in range(1_000)]
+    report = make.report(*red, *green, missing=[f"test_{number}" for number in range(500)])
+    text = render_markdown(report, base=make.report(), max_bytes=max_bytes)
+    assert len(text.encode()) <= max_bytes
+    assert text.startswith("## ❌ Red: 300 of 1,300 budgets are over their limits, and 500 tests")
+    assert "red-0-" in text
+    assert text.count("<details>") == text.count("</details>")
+
+
+def test_what_has_no_room_is_counted(make):
+    report = make.report(*(make.outcome(f"budget-{number}") for number in range(1_000)))
+    text = render_markdown(report, max_bytes=5_000)
+    shown = text.count("| ✅ |")
+    assert 0 < shown < 1_000
+    assert f"{1_000 - shown} more are in `flops.html` and `flops.json`." in text
+
+
+def test_all_but_the_first_twenty_budgets_are_folded(make):
+    report = make.report(*(make.outcome(f"budget-{number}") for number in range(50)))
+    unfolded, folded = render_markdown(report).split("<details><summary>30 more budgets</summary>")
+    assert unfolded.count("| ✅ |") == 20
+    assert folded.count("| ✅ |") == 30
+
+
+def test_hostile_names_stay_inside_code(make):
+    name = "`|x|\n<script>alert(1)</script> @everyone"
+    row = render_markdown(make.report(make.outcome(name))).splitlines()[-1]
+    assert "`` `\\|x\\|\\n<script>alert(1)</script> @everyone ``" in row
+
+
+def test_hostile_messages_are_no_markup_mention_or_reference(make):
+    errors = [{"message": "<img src=x> @everyone #1 [link](http://x) **bold**"}]
+    line = render_markdown(make.report(errors=errors)).splitlines()[2]
+    assert "<img" not in line
+    assert "@everyone" not in line
+    assert "#1" not in line
+    assert "\\[link\\]" in line
+    assert "\\*\\*bold" in line

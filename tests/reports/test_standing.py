@@ -1,0 +1,109 @@
+"""The one sentence on top, the order of reading, and the use of limits."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_flops.budgets.verdict import Verdict
+from pytest_flops.reports.report import build_report
+from pytest_flops.reports.standing import fullest, headline, story, uses, worst_first
+
+FORWARD = 16_287_760_384
+
+
+def test_green_reports_say_how_many_hold(make):
+    assert headline(make.report()) == "Green: the one budget holds."
+    two = make.report(make.outcome("a"), make.outcome("b"))
+    assert headline(two) == "Green: all 2 budgets hold."
+
+
+def test_the_only_red_budget_is_told_with_what_grew(make):
+    report = make.report(make.red_outcome(), make.outcome("b"), make.outcome("c"))
+    assert headline(report) == (
+        "Red: 1 of 3 budgets is over its limit: forward, because layer_4 grew."
+    )
+
+
+def test_several_red_budgets_are_counted(make):
+    report = make.report(make.red_outcome("a"), make.red_outcome("b"), make.outcome("c"))
+    assert headline(report) == "Red: 2 of 3 budgets are over their limits."
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words"),
+    [
+        (
+            Verdict("recorded", passed=False, quantity="total", actual=2, allowed=1, recorded=1),
+            "Red: the one budget costs more than recorded: total.",
+        ),
+        (
+            Verdict(
+                "scaling",
+                passed=False,
+                quantity="forward",
+                dimension="seq_len",
+                actual=2.0,
+                allowed=1.0,
+            ),
+            "Red: the one budget grows too fast: forward over seq_len.",
+        ),
+        (
+            Verdict("parity", passed=False, quantity="total", actual=1, allowed=2),
+            "Red: the one budget fails its parity check.",
+        ),
+        (
+            Verdict("error", passed=False, message="nothing was counted"),
+            "Red: the one budget could not be judged.",
+        ),
+    ],
+)
+def test_each_kind_of_failure_has_its_words(make, verdict, words):
+    assert headline(make.report(make.outcome(verdicts=(verdict,)))) == words
+
+
+def test_faults_of_the_run_are_told(make):
+    faults = {"errors": [{"message": "x"}, {"message": "y"}], "missing": ["t"]}
+    assert headline(make.report(**faults)) == (
+        "Red: 2 errors of the run itself, and 1 test delivered nothing."
+    )
+    assert headline(make.report(complete=False)) == "Red: the run did not come to its end."
+
+
+def test_a_report_of_nothing_says_so():
+    assert headline(build_report([])) == "Red: nothing was measured."
+    assert headline(build_report([], complete=False)).startswith("Red: nothing was measured")
+
+
+def test_entries_are_read_red_first_then_by_the_fullest_limit(make):
+    roomy = make.outcome("roomy", verdicts=(make.limit(2 * FORWARD),))
+    tight = make.outcome("tight", verdicts=(make.limit(FORWARD),))
+    report = make.report(roomy, tight, make.red_outcome("red"))
+    assert [entry.budget for entry in worst_first(report.entries)] == ["red", "tight", "roomy"]
+
+
+def test_the_fullest_limit_is_found_and_its_slack_is_exact(make):
+    verdicts = (make.limit(2 * FORWARD), make.limit(16_300_000_000, component="lm_head"))
+    (entry,) = make.report(make.outcome(verdicts=verdicts)).entries
+    use = fullest(entry)
+    assert use.about == "lm_head forward"
+    assert use.slack == 12_239_616
+    assert use.percent == "99.9 %"
+
+
+def test_a_limit_of_nothing_is_over_as_soon_as_something_is_counted(make):
+    (entry,) = make.report(make.outcome(verdicts=(make.limit(0, actual=3),))).entries
+    (use,) = uses(entry)
+    assert use.share == float("inf")
+    assert use.percent == "3 of 0"
+
+
+def test_the_story_names_the_component_that_grew_most(make):
+    (entry,) = make.report(make.red_outcome()).entries
+    assert story(entry).endswith("over by 127.147 MFLOP (+0.8 %); layer_4 grew most")
+
+
+def test_what_grew_is_not_told_twice_where_the_limit_is_on_it(make):
+    parts = (("lm_head", 17, 5),)
+    verdict = make.limit(12, actual=17, component="lm_head", parts=parts)
+    (entry,) = make.report(make.outcome(verdicts=(verdict,))).entries
+    assert "grew" not in story(entry)

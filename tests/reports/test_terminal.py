@@ -1,0 +1,85 @@
+"""The terminal section."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_flops.reports.terminal import terminal_lines
+
+
+def texts(*arguments, **options):
+    return [text for text, _ in terminal_lines(*arguments, **options)]
+
+
+@pytest.fixture
+def red(make):
+    return make.report(make.red_outcome("wide"), make.outcome("baseline"))
+
+
+def test_the_table_holds_verdict_limit_and_every_quantity(make):
+    header, row, last = texts(make.report(), width=120)
+    assert header.split()[0] == "budget"
+    assert row.split("  ")[:2] == ["baseline", "within budget"]
+    for cell in ("99.9 % of forward", "16.288 GFLOP", "32.568 GFLOP", "62.192 MFLOP"):
+        assert cell in row
+    assert last == "Green: the one budget holds."
+
+
+def test_red_comes_first_with_its_reason(red):
+    lines = texts(red, width=120)
+    assert lines[1].startswith("wide")
+    assert "over by 127.147 MFLOP (+0.8 %); layer_4 grew most" in lines[2]
+    assert lines[3].startswith("baseline")
+    assert lines[-1].startswith("Red: 1 of 2 budgets is over its limit")
+
+
+def test_red_and_green_are_marked_and_also_said_in_words(red):
+    markup = {text.split("  ")[0]: mark for text, mark in terminal_lines(red, width=120)}
+    assert markup["wide"] == {"red": True}
+    assert markup["baseline"] == {"green": True}
+    assert "over its limit" in texts(red)[1]
+
+
+def test_quiet_is_one_line(red):
+    (line,) = texts(red, verbosity=-1)
+    assert line.startswith("Red: 1 of 2")
+
+
+def test_verbose_adds_exact_counts_of_every_component(make):
+    lines = texts(make.report(), verbosity=1, width=120)
+    (head,) = [line for line in lines if line.strip().startswith("lm_head")]
+    assert head.split() == ["lm_head", "15,728,640,000", "31,457,280,000", "29,250,000"]
+    names = [line.split()[0] for line in lines]
+    assert names.index("layer_0.moe") == names.index("layer_0") + 2
+
+
+@pytest.mark.parametrize("width", [40, 50, 60, 72, 80, 100, 200])
+def test_no_row_of_the_table_is_wider_than_the_terminal(make, width):
+    report = make.report(make.outcome("n" * 300), make.outcome("short"))
+    assert max(map(len, texts(report, width=width))) <= width
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_the_total_is_kept_longest_when_room_is_scarce(make, width):
+    assert "48.918 GFLOP" in texts(make.report(), width=width)[1]
+
+
+def test_errors_and_missing_tests_are_told(make):
+    report = make.report(
+        errors=[{"message": "stale", "location": "budgets/a.yaml:3:1"}], missing=["t.py::test_x"]
+    )
+    lines = texts(report)
+    assert "error: budgets/a.yaml:3:1: stale" in lines
+    assert "error: t.py::test_x delivered nothing" in lines
+
+
+def test_changes_against_a_base_are_told(make):
+    lines = texts(make.report(make.red_outcome()), width=120, base=make.report())
+    assert "against the base:" in lines
+    assert "    layer_4 total: - -> 417,682,138 FLOP (+417,682,138, new)" in lines
+
+
+def test_control_characters_of_names_do_not_reach_the_terminal(make):
+    report = make.report(make.outcome("\x1b[31mred\x07\n"), missing=["\x1b[2J"])
+    for verbosity in (-1, 0, 1):
+        assert all(text.isprintable() for text in texts(report, verbosity=verbosity))
