@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,12 +11,11 @@ from pytest_flops.plugin import RECORDER, SESSION
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import torch
-
     from pytest_flops.budgets.budget import Budget
     from pytest_flops.counting.counter import FLOPsCounter
     from pytest_flops.counting.measurement import Rules
     from pytest_flops.models.config import ResNetBKConfig
+    from pytest_flops.models.on_device import BKCoreOnDevice
     from pytest_flops.models.resnet_bk import ConfigurableResNetBK
     from pytest_flops.recorder import Recorder
 
@@ -89,35 +87,16 @@ def resnet_bk(flops: Recorder) -> Callable[..., ConfigurableResNetBK]:
     return make
 
 
-@dataclass(frozen=True)
-class DeviceOperator:
-    """BK-Core on one device; tensors given to it are moved there first."""
-
-    device: str
-
-    def __call__(
-        self,
-        he_diag: torch.Tensor,
-        h0_super: torch.Tensor,
-        h0_sub: torch.Tensor,
-        z: complex | torch.Tensor,
-        **options: Any,
-    ) -> torch.Tensor:
-        """As `pytest_flops.models.bk_core`."""
-        from pytest_flops.models.bk_operator import bk_core as operator
-
-        device = self.device
-        return operator(he_diag.to(device), h0_super.to(device), h0_sub.to(device), z, **options)
-
-
 @pytest.fixture(params=["cpu", "cuda"])
-def bk_core(request: pytest.FixtureRequest) -> DeviceOperator:
+def bk_core(request: pytest.FixtureRequest) -> BKCoreOnDevice:
     """The BK-Core operator on each device: the CPU always, CUDA where there is a GPU."""
     import torch
 
+    from pytest_flops.models.on_device import BKCoreOnDevice
+
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device: torch.cuda.is_available() is false")
-    return DeviceOperator(request.param)
+    return BKCoreOnDevice(request.param)
 
 
 def _config_of(

@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pytest_flops.budgets.catalog import Catalog
+from pytest_flops.options import DEFAULT_BUDGETS
 from pytest_flops.reports.outcome import Outcome
-from pytest_flops.settings import DEFAULT_BUDGETS, Settings
+from pytest_flops.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_flops import settings
+from pytest_flops import options
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -29,7 +29,7 @@ RECORDER: pytest.StashKey[Recorder] = pytest.StashKey()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options."""
-    settings.add_options(parser)
+    options.add_options(parser)
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -43,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare the marker and the fixtures, and listen to the session."""
     from pytest_flops import fixtures
 
-    config.addinivalue_line("markers", settings.MARKER_HELP)
+    config.addinivalue_line("markers", options.MARKER_HELP)
     config.pluginmanager.register(fixtures, "flops-fixtures")
     config.stash[SESSION] = FlopsSession(config)
     config.pluginmanager.register(config.stash[SESSION], "flops-session")
@@ -69,12 +69,12 @@ class FlopsSession:
 
     def pytest_sessionstart(self) -> None:
         """Refuse wrong options, and wrong files of budgets that somebody named, at once."""
-        if settings.asks_for_gate(self._config) and not self._is_worker:
+        if options.asks_for_gate(self._config) and not self._is_worker:
             self._refuse(self.gate.mistakes())
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> BudgetFile | None:
         """Collect a YAML file of budgets as a test file."""
-        if file_path.suffix not in settings.SUFFIXES:
+        if file_path.suffix not in options.SUFFIXES:
             return None
         if not self.gate.catalog.is_budget_file(file_path):
             return None
@@ -90,7 +90,7 @@ class FlopsSession:
         if self._made is not None and not self._is_worker:
             mistakes = [item.stash[MISTAKE] for item in items if MISTAKE in item.stash]
             self._refuse([*map(str, self.gate.catalog.problems), *mistakes])
-        if settings.only_budgets(self._config):
+        if options.only_budgets(self._config):
             others = [item for item in items if not _concerns_budgets(item)]
             items[:] = [item for item in items if _concerns_budgets(item)]
             self._config.hook.pytest_deselected(items=others)
@@ -214,7 +214,7 @@ class FlopsSession:
         """Find the budget of a marked test, or what is wrong with its markers."""
         if _concerns_budgets(item):
             return
-        marks = list(item.iter_markers(settings.MARKER))
+        marks = list(item.iter_markers(options.MARKER))
         if marks:
             found = self.gate.resolve(marks, item)
             if isinstance(found, str):

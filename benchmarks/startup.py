@@ -1,0 +1,80 @@
+"""What a plugin adds to the start of every pytest run, in instructions.
+
+    python benchmarks/startup.py
+
+Needs valgrind. Counts the instructions of `pytest --collect-only -q` in a project without budgets,
+with one plugin at a time, and prints the difference to no plugin at all. Instructions, unlike
+seconds, do not depend on what else the machine is doing. pytest-benchmark is measured where it is
+installed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+PLUGINS = {
+    "pytest-flops": "pytest_flops.plugin",
+    "pytest-xdist": "xdist.plugin",
+    "pytest-benchmark": "pytest_benchmark.plugin",
+}
+LIMIT = 45_000_000
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        project = Path(folder)
+        (project / "test_nothing.py").write_text("def test_nothing(): pass\n")
+        bare = instructions(project)
+        print(f"{'plugin':<18} {'instructions added':>20}")
+        added = {}
+        for name, module in PLUGINS.items():
+            if find_spec(module.partition(".")[0]) is None:
+                print(f"{name:<18} {'not installed':>20}")
+                continue
+            added[name] = instructions(project, "-p", module) - bare
+            print(f"{name:<18} {added[name]:>20,}")
+    ours = added["pytest-flops"]
+    print(f"\nOurs: {ours / 1e6:.1f} million, at most {LIMIT / 1e6:.0f} million allowed.")
+    if "pytest-xdist" in added:
+        print(f"Ratio to pytest-xdist: {ours / added['pytest-xdist']:.2f}")
+    return 0 if ours <= LIMIT else 1
+
+
+def instructions(project: Path, *arguments: str) -> int:
+    """Instructions of one collection, its bytecode compiled by a run before."""
+    pytest = [sys.executable, "-m", "pytest", "--collect-only", "-q", *arguments]
+    environment = {
+        **os.environ,
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYTHONDONTWRITEBYTECODE": "",
+        "PYTHONHASHSEED": "0",
+        "PYTHONPYCACHEPREFIX": str(project / "bytecode"),
+    }
+    subprocess.run(pytest, cwd=project, env=environment, check=True, capture_output=True)
+    valgrind = [
+        "valgrind",
+        "--tool=cachegrind",
+        "--cache-sim=no",
+        "--cachegrind-out-file=/dev/null",
+    ]
+    counted = subprocess.run(
+        [*valgrind, *pytest],
+        cwd=project,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    total = re.search(r"I\s+refs:\s+([\d,]+)", counted.stderr)
+    assert total is not None, counted.stderr
+    return int(total.group(1).replace(",", ""))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
