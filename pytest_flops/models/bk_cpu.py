@@ -308,7 +308,7 @@ def _newton(  # noqa: PLR0917
     rows: int,
     direction: _Downwards | _Upwards,
 ) -> None:
-    """A Newton step on inverse pivots `(S + 1, lanes)`, seen as each element's and the one before."""
+    """A Newton step on inverse pivots `(S + 1, lanes)`, `own` and `neighbours` views of them."""
     delta, c = torch.empty(2, *pivots.shape, dtype=torch.complex128)
     slope = torch.mul(own, k, out=c[direction.elements])
     residual = torch.addcmul(own * alpha, slope, neighbours, value=-1).neg_().add_(1.0)

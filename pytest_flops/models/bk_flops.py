@@ -58,8 +58,9 @@ def backward_flops(
     """FLOPs of the gradient of the diagonal by one of the three rules.
 
     `diagonal` is `-Re(conj(g) G^2)`: a square 6, a product 6, a sign 1 per element. `hybrid` adds
-    hypothesis-7, `-Re(g / held)` with `held = G^2 max(|G^2|, floor) / |G^2|` (modulus 1, maximum
-    1, quotient 1, scaling 2, division 11, sign 1), and the blend (two products, one sum).
+    hypothesis-7, `-Re(g / held)` with `held = G^2 max(|G^2|, floor) / |G^2|` (modulus 1,
+    the floor and one that keeps the quotient defined 2, quotient 1, scaling 2, division 11,
+    sign 1), and the blend (two products, one sum).
 
     Args:
         batch: Rows B.
@@ -71,7 +72,7 @@ def backward_flops(
     if gradient == "diagonal":
         return batch * 13 * length
     if gradient == "hybrid":
-        return batch * 33 * length
+        return batch * 34 * length
     couplings = max(length - 1, 0)
     per_row = 17 * length + 33 * couplings
     return batch * (per_row + 21 * couplings * off_diagonals + 2 * length * shift)

@@ -16,7 +16,7 @@ def diagonal_gradient(incoming: Tensor, green: Tensor) -> Tensor:
         incoming: `g = dL/dRe G + i dL/dIm G`, complex `(B, N)`.
         green: G, complex `(B, N)`.
     """
-    return -(incoming.conj() * (green * green)).real
+    return _diagonal(incoming, green * green)
 
 
 def hybrid_gradient(incoming: Tensor, green: Tensor, blend: float) -> Tensor:
@@ -28,4 +28,8 @@ def hybrid_gradient(incoming: Tensor, green: Tensor, blend: float) -> Tensor:
     size = square.abs().clamp_min(torch.finfo(square.dtype).tiny)
     held = square * (size.clamp_min(SQUARE_FLOOR) / size)
     hypothesis7 = -(incoming / held).real
-    return (1 - blend) * diagonal_gradient(incoming, green) + blend * hypothesis7
+    return (1 - blend) * _diagonal(incoming, square) + blend * hypothesis7
+
+
+def _diagonal(incoming: Tensor, square: Tensor) -> Tensor:
+    return -(incoming.conj() * square).real

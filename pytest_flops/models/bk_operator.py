@@ -44,8 +44,8 @@ def bk_core(
         gradient: `exact`, or an approximation of the diagonal's gradient alone: `diagonal` or
             `hybrid`.
         grad_blend: Share of hypothesis-7 in `hybrid`, in [0, 1].
-        check_finite: Refuse NaN and infinity in `he_diag`. On CUDA the check waits for the
-            device; with False such an element spoils its own row only.
+        check_finite: Refuse NaN and infinity in the matrix. On CUDA the check waits for the device;
+            with False such an element spoils its own row only.
 
     Returns:
         `(B, N, 2)` in the dtype of `he_diag`; float32 for half and bfloat16.
@@ -129,15 +129,17 @@ def _check_rule(
             )
 
 
-def _checked_shift(he_diag: Tensor, shift: Tensor, check_finite: bool) -> complex:
-    """The shift as a number, once it and the diagonal are known to be usable."""
+def _checked_shift(shift: Tensor) -> complex:
     z = complex(*shift.tolist())
     if not (math.isfinite(z.real) and math.isfinite(z.imag)) or z.imag == 0:
         raise ValueError(f"z must be finite with Im z != 0, not {z}: T - zI may be singular")
-    finite = not check_finite or he_diag.sum().isfinite() or he_diag.isfinite().all()
-    if not finite:
-        raise ValueError("he_diag holds NaN or infinity")
     return z
+
+
+def _refuse_nonfinite(**arguments: Tensor) -> None:
+    for name, argument in arguments.items():
+        if not (argument.sum().isfinite() or argument.isfinite().all()):
+            raise ValueError(f"{name} holds NaN or infinity")
 
 
 def _couplings(h0_super: Tensor, h0_sub: Tensor) -> Tensor:
@@ -163,7 +165,9 @@ def _forward(  # noqa: PLR0917 - an operator's schema
 
     The state is empty where it is not kept.
     """
-    z = _checked_shift(he_diag, shift, check_finite)
+    z = _checked_shift(shift)
+    if check_finite:
+        _refuse_nonfinite(he_diag=he_diag, h0_super=h0_super, h0_sub=h0_sub)
     state = _empty_state(he_diag, keep_state)
     if he_diag.numel() == 0:
         return he_diag.new_empty(*he_diag.shape, 2), state

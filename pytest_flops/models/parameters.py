@@ -1,4 +1,4 @@
-"""How many parameters each component of a ResNet-BK owns, from its configuration alone."""
+"""What parameters each component of a ResNet-BK owns, from its configuration alone."""
 
 from __future__ import annotations
 
@@ -28,3 +28,19 @@ def parameter_counts(config: ResNetBKConfig) -> dict[str, int]:
     counts["final_layernorm"] = 2 * d
     counts["lm_head"] = d * config.vocab_size + config.vocab_size
     return counts
+
+
+def tensor_counts(config: ResNetBKConfig) -> dict[str, int]:
+    """Parameter tensors by component path, as `parameter_counts`: weights, biases, tables."""
+    layer = {
+        "": 1,
+        ".layernorm": 2,
+        ".moe.gate": 2,
+        ".moe.experts": 4 * config.num_experts,
+        ".v_proj": 2,
+        ".output_proj": 2,
+    }
+    counts = {"embedding": 2}
+    for index in range(config.n_layers):
+        counts.update({f"layer_{index}{path}": count for path, count in layer.items()})
+    return counts | {"final_layernorm": 2, "lm_head": 2}
