@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_flops.counting.count import QUANTITIES, FLOPsCount, Quantity
+from pytest_flops.reports.new_records import NewRecords
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -27,6 +28,7 @@ class Change:
         base: FLOPs before; `None` where the component is new.
         head: FLOPs now; `None` where the component is gone.
         allowed: The most that is no regression; `None` without a base.
+        accepted: Whether it is allowed only because its author recorded it anew.
     """
 
     component: str | None
@@ -34,6 +36,7 @@ class Change:
     base: int | None
     head: int | None
     allowed: int | None
+    accepted: bool = False
 
     @property
     def difference(self) -> int:
@@ -98,6 +101,11 @@ class BudgetChange:
         return self.status == "unmeasured" or any(change.regressed for change in self.changes)
 
     @property
+    def accepted(self) -> bool:
+        """Whether something is allowed only because its author recorded it anew."""
+        return any(change.accepted for change in self.changes)
+
+    @property
     def total(self) -> Change | None:
         """The change of the whole workload's total."""
         return next((c for c in self.changes if (c.component, c.quantity) == (None, "total")), None)
@@ -141,6 +149,9 @@ class Comparison:
 def compare(base: Report, head: Report, *, tolerance: Fraction | None = None) -> Comparison:
     """Hold `head` against `base`.
 
+    An increase is accepted where the budget's recorded counts changed between the two and the new
+    ones allow it: it stands in the diff of the budget file, for the reviewer to see.
+
     Args:
         base: The older report.
         head: The newer report.
@@ -183,16 +194,20 @@ def _overall(changes: Iterable[Change]) -> Status:
 
 def _changes(before: Entry, after: Entry, allowed: Fraction) -> Iterable[Change]:
     base, head = _counts(before), _counts(after)
+    records = NewRecords.between(before, after)
     for component in [*head, *(path for path in base if path not in head)]:
         for quantity in QUANTITIES:
             old, new = base.get(component), head.get(component)
-            yield Change(
+            change = Change(
                 component,
                 quantity,
                 old.of(quantity) if old else None,
                 new.of(quantity) if new else None,
                 int(old.of(quantity) * allowed) if old else None,
             )
+            if change.regressed and records.allow(component, quantity, head, allowed):
+                change = replace(change, allowed=change.head, accepted=True)
+            yield change
 
 
 def _counts(entry: Entry) -> dict[str | None, FLOPsCount]:

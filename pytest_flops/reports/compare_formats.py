@@ -79,7 +79,7 @@ def worst_changes_first(comparison: Comparison) -> list[BudgetChange]:
 
 def _state(budget: BudgetChange) -> str:
     if budget.status == "dearer" and not budget.regressed:
-        return "dearer, within its tolerance"
+        return f"dearer, {'as newly recorded' if budget.accepted else 'within its tolerance'}"
     total = budget.total
     if budget.status == "cheaper" and total is not None:
         return f"cheaper by {format_flops(-total.difference)} ({relative(total)})"
@@ -102,9 +102,15 @@ def text_lines(budget: BudgetChange) -> Iterator[str]:
 def _growth(change: Change) -> str:
     about = " ".join(word for word in (change.component, change.quantity) if word)
     base, head = ("-" if n is None else f"{n:,}" for n in (change.base, change.head))
-    remark = "" if change.regressed or change.difference <= 0 else ", within tolerance"
-    remark = remark if change.base is not None else ""
-    return f"{about}: {base} -> {head} FLOP ({change.difference:+,}, {relative(change)}{remark})"
+    notes = [f"{change.difference:+,}", relative(change), *_excuse(change)]
+    return f"{about}: {base} -> {head} FLOP ({', '.join(notes)})"
+
+
+def _excuse(change: Change) -> list[str]:
+    """Why an increase is no regression."""
+    if change.regressed or change.difference <= 0 or change.base is None:
+        return []
+    return ["as newly recorded" if change.accepted else "within tolerance"]
 
 
 def markdown_lines(budget: BudgetChange) -> Iterator[str]:
