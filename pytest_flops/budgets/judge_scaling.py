@@ -69,7 +69,7 @@ def _verdict(
         component=growth.component,
         actual=decisive.exponent,
         allowed=allowed,
-        written=f"{allowed:g}",
+        written=f"{allowed:.12g}",
         pattern=pattern,
         dimension=sweep.dimension,
         location=_location(limit),
@@ -87,15 +87,19 @@ def _decisive(sweep: Sweep, growth: Growth) -> Growth:
 
 def _accusation(sweep: Sweep, growth: Growth) -> str:
     """Which component and phase grow fastest, as far inside as components are told apart."""
-    inside = _inside(sweep, growth)
-    culprit = _fastest(inside) if inside else growth
-    if culprit.exponent < growth.exponent:
-        culprit = growth
+    fastest = _fastest(_inside(sweep, growth))
+    if not fastest or fastest[0].exponent < growth.exponent:
+        fastest = [growth]
+    culprit = max(fastest, key=lambda part: part.counts[-1])
+    alike = len({part.component for part in fastest}) - 1
     name = culprit.component or "the whole"
-    exponent = f"{name} {culprit.quantity} grows fastest, exponent {culprit.exponent:.6g}"
+    others = f" ({alike} more like it)" if alike else ""
     formula = f" = {culprit.polynomial}" if culprit.polynomial else ""
     note = f" ({culprit.note})" if culprit.note else ""
-    return f"{exponent}{formula}: {_counts(sweep, culprit)}{note}"
+    return (
+        f"{name} {culprit.quantity} grows fastest{others}, exponent {culprit.exponent:.6g}"
+        f"{formula}: {_counts(sweep, culprit)}{note}"
+    )
 
 
 def _inside(sweep: Sweep, growth: Growth) -> list[Growth]:
@@ -120,21 +124,14 @@ def _phases_of(sweep: Sweep, paths: Iterable[str]) -> list[Growth]:
     ]
 
 
-def _fastest(growth: Sequence[Growth]) -> Growth:
-    """The largest exponent; of equals those that contain no other one, of these the costliest."""
-    top = max(candidate.exponent for candidate in growth)
-    fastest = [candidate for candidate in growth if candidate.exponent == top]
+def _fastest(growth: Sequence[Growth]) -> list[Growth]:
+    """Those with the largest exponent that contain no other one of them."""
+    top = max((part.exponent for part in growth), default=0.0)
+    fastest = [part for part in growth if part.exponent == top]
     containers = {
-        (container, candidate.quantity)
-        for candidate in fastest
-        for container in _containers(candidate.component)
+        (container, part.quantity) for part in fastest for container in _containers(part.component)
     }
-    innermost = [
-        candidate
-        for candidate in fastest
-        if (candidate.component, candidate.quantity) not in containers
-    ]
-    return max(innermost, key=lambda candidate: candidate.counts[-1])
+    return [part for part in fastest if (part.component, part.quantity) not in containers]
 
 
 def _containers(component: str | None) -> list[str]:
