@@ -10,6 +10,7 @@ import pytest
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.measurement import Measurement
+from pytest_flops.reports.html import render_html
 from pytest_flops.reports.outcome import Outcome
 from pytest_flops.reports.report import Report, build_report
 
@@ -36,6 +37,25 @@ COMPONENTS = {
     "lm_head": FLOPsCount(15_728_640_000, 31_457_280_000, 29_250_000),
 }
 FILE = "budgets/resnet_bk.yaml"
+SWEEP = {
+    "dimension": "seq_len",
+    "sizes": [128, 256, 512],
+    "growth": [
+        {
+            "component": None,
+            "quantity": "forward",
+            "counts": [16_287_760_384, 32_575_520_768, 65_151_041_536],
+            "fitted": 1.0,
+            "fit_error": 0.0,
+            "local": [1.0, 1.0],
+            "asymptotic": 1,
+            "polynomial": "127,248,128 * seq_len",
+            "note": "",
+            "exponent": 1.0,
+        }
+    ],
+}
+HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)> {{ 7*7 }} \x00\u202e"
 
 
 def measurement(
@@ -108,3 +128,60 @@ class Make:
     outcome: Callable[..., Outcome] = staticmethod(outcome)
     red_outcome: Callable[..., Outcome] = staticmethod(red_outcome)
     report: Callable[..., Report] = staticmethod(report)
+
+
+@pytest.fixture
+def full_page() -> str:
+    """A page with every section: red and green, scaling, parity, base, history, meter."""
+    scaling = Verdict(
+        "scaling", passed=True, quantity="total", dimension="seq_len", actual=1.0, allowed=1.0
+    )
+    parity = Verdict("parity", passed=True, quantity="total", actual=7, allowed=7)
+    metered = measurement(
+        source="meter",
+        rules="executed",
+        uncounted={"aten.fft_fft": 3},
+        operations={"aten.addmm": FLOPsCount(5, 6, 7)},
+        recomputed=12_000,
+    )
+    found = report(
+        red_outcome("wide"),
+        outcome("baseline"),
+        outcome("baseline", "scaling", verdicts=(scaling,), scaling=(SWEEP,)),
+        outcome("baseline", "parity", verdicts=(parity,), measurement=None),
+        outcome("metered", measurement=metered),
+        environment={"commit": "abc", "ci_run": "https://ci.example.org/1", "torch": "2.13.0"},
+    )
+    base = report(outcome("wide"), outcome("baseline"), outcome("gone"))
+    past = [report(environment={"time": f"2026-11-0{day}"}) for day in (1, 2)]
+    return render_html(found, base=base, history=past)
+
+
+@pytest.fixture
+def hostile_page() -> str:
+    """A page whose every name wants to run a script, and is long besides."""
+    name = HOSTILE + "n" * 4_000
+    metered = measurement(
+        FLOPsCount(3, 2, 1),
+        {name: FLOPsCount(3, 2, 1), f"{name}.x": FLOPsCount(1, 0, 0)},
+        source="meter",
+        uncounted={name: 1},
+        operations={name: FLOPsCount(1)},
+    )
+    red = limit(1, 3, component=name, location=name, parts=((name, 3, 2),), pattern=name)
+    found = outcome(
+        name,
+        name,
+        verdicts=(red, Verdict("error", passed=False, message=name)),
+        measurement=metered,
+        workload={"model": name, "config": {name: name}},
+        location=name,
+        scaling=({**SWEEP, "dimension": name},),
+    )
+    everywhere = report(
+        found,
+        environment={name: name, "ci_run": "javascript:alert(1)"},
+        errors=[{"message": name, "location": name}],
+        missing=[name],
+    )
+    return render_html(everywhere, base=everywhere, history=[everywhere])

@@ -6,8 +6,6 @@ from html.parser import HTMLParser
 
 import pytest
 
-from pytest_flops.budgets.verdict import Verdict
-from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.reports.html import anchor, render_html
 from pytest_flops.reports.report import build_report
 
@@ -41,53 +39,9 @@ class Page(HTMLParser):
         return [attributes["id"] for _, attributes in self.tags if "id" in attributes]
 
 
-SWEEP = {
-    "dimension": "seq_len",
-    "sizes": [128, 256, 512],
-    "growth": [
-        {
-            "component": None,
-            "quantity": "forward",
-            "counts": [16_287_760_384, 32_575_520_768, 65_151_041_536],
-            "fitted": 1.0,
-            "fit_error": 0.0,
-            "local": [1.0, 1.0],
-            "asymptotic": 1,
-            "polynomial": "127,248,128 * seq_len",
-            "note": "",
-            "exponent": 1.0,
-        }
-    ],
-}
-
-
 @pytest.fixture
-def everything(make):
-    """A page with every section: red and green, scaling, parity, base, history, meter."""
-    scaling = Verdict(
-        "scaling", passed=True, quantity="total", dimension="seq_len", actual=1.0, allowed=1.0
-    )
-    parity = Verdict("parity", passed=True, quantity="total", actual=7, allowed=7)
-    metered = make.measurement(
-        source="meter",
-        rules="executed",
-        uncounted={"aten.fft_fft": 3},
-        operations={"aten.addmm": FLOPsCount(5, 6, 7)},
-        recomputed=12_000,
-    )
-    report = make.report(
-        make.red_outcome("wide"),
-        make.outcome("baseline"),
-        make.outcome("baseline", "scaling", verdicts=(scaling,), scaling=(SWEEP,)),
-        make.outcome("baseline", "parity", verdicts=(parity,), measurement=None),
-        make.outcome("metered", measurement=metered),
-        environment={"commit": "abc", "ci_run": "https://ci.example.org/1", "torch": "2.13.0"},
-    )
-    base = make.report(make.outcome("wide"), make.outcome("baseline"), make.outcome("gone"))
-    past = [
-        make.report(make.outcome("baseline"), environment={"time": f"2026-11-0{i}"}) for i in (1, 2)
-    ]
-    return Page(render_html(report, base=base, history=past))
+def everything(full_page):
+    return Page(full_page)
 
 
 def test_the_verdict_is_the_first_heading_and_the_title(make):
@@ -181,37 +135,8 @@ def test_a_report_of_nothing_is_a_page_too():
     assert "Red: nothing was measured." in Page(render_html(build_report([]))).text
 
 
-HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)> {{ 7*7 }} \x00\u202e"
-
-
-def test_hostile_names_are_text_everywhere(make):
-    parts = {HOSTILE: FLOPsCount(3, 2, 1), f"{HOSTILE}.x": FLOPsCount(1, 0, 0)}
-    metered = make.measurement(
-        FLOPsCount(3, 2, 1),
-        parts,
-        source="meter",
-        uncounted={HOSTILE: 1},
-        operations={HOSTILE: FLOPsCount(1)},
-    )
-    red = make.limit(
-        1, actual=3, component=HOSTILE, location=HOSTILE, parts=((HOSTILE, 3, 2),), pattern=HOSTILE
-    )
-    outcome = make.outcome(
-        HOSTILE,
-        HOSTILE,
-        verdicts=(red, Verdict("error", passed=False, message=HOSTILE)),
-        measurement=metered,
-        workload={"model": HOSTILE, "config": {HOSTILE: HOSTILE}},
-        location=HOSTILE,
-        scaling=({**SWEEP, "dimension": HOSTILE},),
-    )
-    report = make.report(
-        outcome,
-        environment={HOSTILE: HOSTILE, "ci_run": "javascript:alert(1)"},
-        errors=[{"message": HOSTILE, "location": HOSTILE}],
-        missing=[HOSTILE],
-    )
-    page = Page(render_html(report, base=report, history=[report]))
+def test_hostile_names_are_text_everywhere(hostile_page):
+    page = Page(hostile_page)
     assert not [tag for tag, _ in page.tags if tag in ("script", "img")]
     assert not [a for _, a in page.tags if any(name.startswith("on") for name in a)]
     assert not [a for t, a in page.tags if t == "a" and a["href"].startswith("javascript")]

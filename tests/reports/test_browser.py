@@ -1,0 +1,188 @@
+"""The page in a real browser: Chromium, headless, with what CI hosts forbid forbidden."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+import tarfile
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+STRICT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-logging=stderr",
+    "--virtual-time-budget=20000",
+)
+DARK, LIGHT = 0, 1
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+]
+
+
+@pytest.fixture
+def browse(tmp_path):
+    """Load a page; return what was asked to be printed and what the console said."""
+
+    def load(url, *flags):
+        command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", *flags, url]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+    return load
+
+
+@pytest.fixture
+def probe(browse, tmp_path):
+    """Run a script in a page and return the JSON that its last expression resolves to."""
+
+    def run(page, script, *flags):
+        file = tmp_path / "probed.html"
+        tail = (
+            "<script>(async () => { const found = await (async () => {" + script + "})();"
+            "const out = document.createElement('pre'); out.id = 'probe';"
+            "out.textContent = JSON.stringify(found); document.body.append(out); })()</script>"
+        )
+        file.write_text(page.replace("</body>", f"{tail}</body>"), encoding="utf-8")
+        dom, _ = browse(file.as_uri(), "--dump-dom", *flags)
+        return json.loads(html.unescape(re.search(r'<pre id="probe">(.*?)</pre>', dom, re.S)[1]))
+
+    return run
+
+
+@pytest.fixture
+def server():
+    """Serve one page, under a policy if one is set; note every request."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            requests.append(self.path)
+            self.send_response(200)
+            if httpd.policy:
+                self.send_header("Content-Security-Policy", httpd.policy)
+            self.send_header("Cache-Control", "no-store")
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.end_headers()
+            self.wfile.write(httpd.page.encode())
+
+        def log_message(self, *_):
+            pass
+
+    requests = []
+    httpd = HTTPServer(("127.0.0.1", 0), Handler)
+    httpd.requests, httpd.policy = requests, None
+    thread = threading.Thread(target=httpd.serve_forever)
+    thread.start()
+    yield httpd
+    httpd.shutdown()
+    thread.join()
+    httpd.server_close()
+
+
+@pytest.fixture(scope="session")
+def axe(tmp_path_factory):
+    """The source of axe-core, from npm."""
+    if not shutil.which("npm"):
+        pytest.skip("axe-core comes from npm, and there is no npm on this machine")
+    folder = tmp_path_factory.mktemp("axe")
+    command = ["npm", "pack", "axe-core@4", "--silent"]
+    try:
+        subprocess.run(command, cwd=folder, capture_output=True, timeout=60, check=True)
+    except subprocess.SubprocessError:
+        pytest.skip("npm cannot fetch axe-core here")
+    (archive,) = folder.glob("*.tgz")
+    with tarfile.open(archive) as files:
+        return files.extractfile("package/axe.min.js").read().decode()
+
+
+@pytest.fixture
+def screenshot(browse, server, tmp_path):
+    """The picture of the served page, and what the console said meanwhile."""
+
+    def take(*flags):
+        picture = tmp_path / "page.png"
+        url = f"http://127.0.0.1:{server.server_port}/"
+        _, console = browse(url, f"--screenshot={picture}", "--window-size=1024,6000", *flags)
+        return picture.read_bytes(), console
+
+    return take
+
+
+@pytest.mark.parametrize("page", ["full_page", "hostile_page"])
+def test_it_looks_the_same_without_scripts_and_under_a_strict_policy(
+    screenshot, server, request, page
+):
+    server.page = request.getfixturevalue(page)
+    free, _ = screenshot()
+    server.requests.clear()
+    server.policy = STRICT_POLICY
+    strict, console = screenshot("--blink-settings=scriptEnabled=false")
+    assert strict == free
+    assert console == []
+    assert server.requests == ["/"]
+
+
+def test_a_page_that_breaks_the_policy_is_noticed(screenshot, server):
+    server.page = "<style>body { background: url(/image) }</style><script>1</script>"
+    screenshot()
+    assert "/image" in server.requests
+    server.policy = STRICT_POLICY
+    _, console = screenshot()
+    assert console
+
+
+@pytest.mark.parametrize("page", ["full_page", "hostile_page"])
+def test_nothing_overflows_from_phone_to_wide_screen(probe, request, page):
+    text = json.dumps(request.getfixturevalue(page)).replace("</", "<\\/")
+    script = f"""
+        const page = {text};
+        const widths = [360, 1024, 1920];
+        const loaded = widths.map(width => new Promise(resolve => {{
+            const frame = document.createElement('iframe');
+            frame.style.cssText = `width: ${{width}}px; height: 900px; border: 0`;
+            frame.onload = () => resolve(frame);
+            frame.srcdoc = page;
+            document.body.append(frame);
+        }}));
+        const found = [];
+        for (const frame of await Promise.all(loaded)) {{
+            const inside = frame.contentDocument;
+            inside.querySelectorAll('details').forEach(each => each.open = true);
+            const root = inside.documentElement;
+            found.push([root.clientWidth, root.scrollWidth]);
+        }}
+        return found;
+    """
+    sizes = probe("<!doctype html><body></body>", script)
+    assert [width > 340 for width, _ in sizes] == [True] * 3
+    assert [wide for wide, scrolled in sizes if scrolled > wide] == []
+
+
+@pytest.mark.parametrize("scheme", [DARK, LIGHT], ids=["dark", "light"])
+@pytest.mark.parametrize("page", ["full_page", "hostile_page"])
+def test_axe_finds_no_violation(probe, axe, request, page, scheme):
+    script = (
+        "document.querySelectorAll('details').forEach(each => each.open = true);"
+        "const dark = matchMedia('(prefers-color-scheme: dark)').matches;"
+        "const found = await axe.run(document, {resultTypes: ['violations']});"
+        "return [dark, found.violations.map(v => [v.id, v.nodes.map(n => n.html.slice(0, 200))])];"
+    )
+    text = request.getfixturevalue(page).replace("</body>", f"<script>{axe}</script></body>")
+    dark, violations = probe(text, script, f"--blink-settings=preferredColorScheme={scheme}")
+    assert dark == (scheme == DARK)
+    assert violations == []
