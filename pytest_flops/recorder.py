@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterable
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -130,7 +131,7 @@ class Recorder:
                 "flops.scaling() sweeps exactly one dimension, e.g. seq_len=[64, 128, 256]"
             )
         ((name, sizes),) = dimension.items()
-        given: dict[str, Any] = {"sizes": list(sizes)}
+        given: dict[str, Any] = {"sizes": list(sizes) if isinstance(sizes, Iterable) else sizes}
         if max_exponent is not None:
             given["max_exponent"] = max_exponent
         if components is not None:
