@@ -39,8 +39,14 @@ pytestmark = [
 def browse(tmp_path):
     """Load a page; return what was asked to be printed and what the console said."""
 
-    def load(url, *flags):
-        command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", *flags, url]
+    def load(url, *flags, scripts=True):
+        profile = tmp_path / f"profile-{scripts}"
+        settings = {
+            "profile": {"default_content_setting_values": {"javascript": 1 + (not scripts)}}
+        }
+        (profile / "Default").mkdir(parents=True, exist_ok=True)
+        (profile / "Default" / "Preferences").write_text(json.dumps(settings))
+        command = [CHROMIUM, *FLAGS, f"--user-data-dir={profile}", *flags, url]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
         return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
@@ -114,10 +120,11 @@ def axe(tmp_path_factory):
 def screenshot(browse, server, tmp_path):
     """The picture of the served page, and what the console said meanwhile."""
 
-    def take(*flags):
-        picture = tmp_path / "page.png"
+    def take(*, scripts):
+        picture = tmp_path / f"page-{scripts}.png"
+        flags = (f"--screenshot={picture}", "--window-size=1024,6000")
         url = f"http://127.0.0.1:{server.server_port}/"
-        _, console = browse(url, f"--screenshot={picture}", "--window-size=1024,6000", *flags)
+        _, console = browse(url, *flags, scripts=scripts)
         return picture.read_bytes(), console
 
     return take
@@ -128,22 +135,27 @@ def test_it_looks_the_same_without_scripts_and_under_a_strict_policy(
     screenshot, server, request, page
 ):
     server.page = request.getfixturevalue(page)
-    free, _ = screenshot()
+    free, _ = screenshot(scripts=True)
     server.requests.clear()
     server.policy = STRICT_POLICY
-    strict, console = screenshot("--blink-settings=scriptEnabled=false")
+    strict, console = screenshot(scripts=False)
     assert strict == free
     assert console == []
     assert server.requests == ["/"]
 
 
 def test_a_page_that_breaks_the_policy_is_noticed(screenshot, server):
-    server.page = "<style>body { background: url(/image) }</style><script>1</script>"
-    screenshot()
+    server.page = "<style>body { background: url(/image) }</style>"
+    screenshot(scripts=True)
     assert "/image" in server.requests
     server.policy = STRICT_POLICY
-    _, console = screenshot()
+    _, console = screenshot(scripts=True)
     assert console
+
+
+def test_a_page_that_needs_scripts_is_noticed(screenshot, server):
+    server.page = "<body><script>document.body.append('content')</script></body>"
+    assert screenshot(scripts=True)[0] != screenshot(scripts=False)[0]
 
 
 @pytest.mark.parametrize("page", ["full_page", "hostile_page"])
