@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.units import format_exact, format_flops
 
 if TYPE_CHECKING:
@@ -61,13 +62,6 @@ def cheaper_than_recorded(actual: int, recorded: int) -> str:
     return f"cheaper than recorded by {format_flops(saved)} ({_percent(-saved, recorded)})"
 
 
-def printable(text: str) -> str:
-    """`text` on one line, with control and invisible characters written as escapes."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def subject(verdict: Verdict) -> str:
     """What a verdict is about: `lm_head forward`, `total`, `layer_0.moe total over seq_len`."""
     over = f"over {verdict.dimension}" if verdict.dimension else None
@@ -103,9 +97,12 @@ def _over(actual: int, allowed: int) -> str:
 
 
 def _scaling_line(verdict: Verdict) -> str:
+    actual, allowed = verdict.actual or 0, verdict.allowed or 0
+    alike = actual != allowed and _exponent(actual) == _exponent(allowed)
+    show = str if alike else _exponent
     relation = "within" if verdict.passed else "above"
-    line = f"{subject(verdict)}: grows with exponent {_exponent(verdict.actual)}, {relation} "
-    line += f"the allowed {_exponent(verdict.allowed)}"
+    line = f"{subject(verdict)}: grows with exponent {show(actual)}, {relation} "
+    line += f"the allowed {show(allowed)}"
     return f"{line}; {verdict.message}" if verdict.message else line
 
 
@@ -117,8 +114,8 @@ def _parity_line(verdict: Verdict) -> str:
     return f"{line}; {verdict.message}" if verdict.message else line
 
 
-def _exponent(value: float | None) -> str:
-    return f"{value or 0:.4f}".rstrip("0").rstrip(".")
+def _exponent(value: float) -> str:
+    return f"{value:.4f}".rstrip("0").rstrip(".")
 
 
 def _whole(value: float | None) -> int:
@@ -161,7 +158,9 @@ def _figures(verdict: Verdict) -> Iterator[tuple[str, str, str]]:
 
 
 def _standing_at(verdict: Verdict) -> str:
-    words = [f"written {verdict.written}"] if verdict.kind == "limit" and verdict.written else []
+    words = []
+    if verdict.kind == "limit" and verdict.written not in {None, str(verdict.allowed)}:
+        words.append(f"written {verdict.written}")
     if verdict.pattern and verdict.pattern != verdict.component:
         words.append(f"for {verdict.pattern!r}")
     if verdict.location:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -15,14 +16,16 @@ if TYPE_CHECKING:
 MAX_DEPTH = 60
 MAX_REPEATED_NODES = 100_000
 
+# Tabs, `?` outside comments, byte order marks, and a comment right behind `|` or `>`.
+_READ_DIFFERENTLY = re.compile(r"[\t\ufeff]|^(?:[^#\n]|(?<=\S)#)*\?|[|>][-+0-9]*#", re.MULTILINE)
 _FAST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def compose(text: str, file: str) -> yaml.Node | None:
     """The one document of `text` as a tree, aliases being shared nodes; `None` when it is empty.
 
-    The C parser does the work where PyYAML has it. What it refuses, the Python parser judges, so
-    messages and positions are the same on every machine.
+    The C parser does the work where PyYAML has it. What it refuses, and what the two parsers read
+    differently, the Python parser judges, so results are the same on every machine.
 
     Args:
         text: The document without a byte order mark.
@@ -33,7 +36,7 @@ def compose(text: str, file: str) -> yaml.Node | None:
             themselves or expand to more than `MAX_REPEATED_NODES` repeated nodes.
     """
     try:
-        node = _compose_with(_FAST, text, file)
+        node = _compose_with(_fast_loader(text), text, file)
     except yaml.YAMLError:
         try:
             node = _compose_with(yaml.SafeLoader, text, file)
@@ -47,7 +50,7 @@ def compose(text: str, file: str) -> yaml.Node | None:
 def scan(text: str) -> Iterator[yaml.Token]:
     """The tokens of a text that `compose` accepted."""
     try:
-        return iter(list(yaml.scan(text, Loader=_FAST)))
+        return iter(list(yaml.scan(text, Loader=_fast_loader(text))))
     except yaml.YAMLError:
         return yaml.scan(text, Loader=yaml.SafeLoader)
 
@@ -55,6 +58,10 @@ def scan(text: str) -> Iterator[yaml.Token]:
 def location(mark: Any, file: str) -> Location:
     """A parser's mark as a location, counted from 1."""
     return Location(file, mark.line + 1, mark.column + 1)
+
+
+def _fast_loader(text: str) -> Any:
+    return yaml.SafeLoader if _READ_DIFFERENTLY.search(text) else _FAST
 
 
 def _compose_with(loader_class: Any, text: str, file: str) -> yaml.Node | None:
@@ -119,10 +126,12 @@ def _syntax_problem(error: yaml.YAMLError, text: str, file: str) -> Problem:
         return Problem(Location(file, line, column), message)
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     where = location(mark, file) if mark else Location(file, 1, 1)
-    return Problem(where, _in_words(error, text.splitlines()[where.line - 1 : where.line]))
+    if mark and text[mark.index : mark.index + 1] == "\t":
+        return Problem(where, "not valid YAML: a tab stands here; YAML accepts only spaces")
+    return Problem(where, _in_words(error))
 
 
-def _in_words(error: yaml.YAMLError, lines: list[str]) -> str:
+def _in_words(error: yaml.YAMLError) -> str:
     problem = getattr(error, "problem", None) or str(error)
     context = getattr(error, "context", None)
     if "another document" in problem:
@@ -132,6 +141,4 @@ def _in_words(error: yaml.YAMLError, lines: list[str]) -> str:
         return f"the alias {name} has no anchor above it"
     if "duplicate anchor" in str(context):
         return f"{context}; anchors need names of their own"
-    if lines and lines[0][: len(lines[0]) - len(lines[0].lstrip())].count("\t"):
-        return "not valid YAML: the line is indented with a tab; YAML accepts only spaces"
     return f"not valid YAML: {context + ', ' if context else ''}{problem}"

@@ -202,3 +202,9 @@ def test_a_mistake_in_a_shared_anchor_is_told_once(problems):
 def test_a_merge_of_something_else_is_refused(problems):
     told = problems(HEAD + "  a: {workload: {model: m, <<: 5}}\n")
     assert "<< merges a mapping" in only(told)
+
+
+def test_control_characters_of_a_file_do_not_reach_the_terminal(problems):
+    told = problems(HEAD + '  "a\\e[31m": {"\\e]0;x\\a": 1, limits: {total: !!int "\\e[2J"}}\n')
+    assert len(told) == 3
+    assert all(message.isprintable() for message in told)

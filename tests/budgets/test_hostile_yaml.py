@@ -30,7 +30,9 @@ LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: 1\n---\nb: 1\n", "b.yaml:2:1: a second document begins here"),
         ("a: *nowhere\n", "b.yaml:1:4: the alias 'nowhere' has no anchor above it"),
         ("a: &x 1\nb: &x 2\n", "duplicate anchor"),
-        ("version: 1\nbudgets:\n\ta: 1\n", "b.yaml:3:1: not valid YAML: the line is indented"),
+        ("version: 1\nbudgets:\n\ta: 1\n", "b.yaml:3:1: not valid YAML: a tab stands here"),
+        ("a: 1\t# one\n", "b.yaml:1:5: not valid YAML: a tab stands here"),
+        ("{layer_?: 1}", "b.yaml:1:8: not valid YAML"),
         ("a: [1, 2\n", "not valid YAML"),
         ("a: 'open\n", "not valid YAML"),
         ("a: b: c\n", "b.yaml:1:5: not valid YAML: mapping values are not allowed here"),
@@ -84,7 +86,21 @@ def with_parser(parser, action):
 
 
 WORDS = st.sampled_from(
-    ["a", "é😀", "1", "1e9", "010", "yes", "~", "'q: #'", '"\\u00e9 x"', "2020-01-01", "a#b", "x y"]
+    [
+        "a",
+        "é😀",
+        "b?",
+        "1",
+        "1e9",
+        "010",
+        "yes",
+        "~",
+        "'q: #'",
+        '"\\u00e9 x"',
+        "2020-01-01",
+        "a#b",
+        "x y",
+    ]
 )
 FLOWS = st.recursive(
     WORDS,
@@ -101,7 +117,7 @@ LINES = st.lists(
         st.sampled_from(["", "  ", "    ", "\t", "- "]),
         st.sampled_from(["k: ", "'k': ", "l: &l ", "m: *l #", "# ", "", "<<: ", "| ", "? "]),
         FLOWS,
-        st.sampled_from(["", " # comment", "  "]),
+        st.sampled_from(["", " # comment", "  ", "\t", "\t# comment"]),
     ).map("".join),
     max_size=6,
 )

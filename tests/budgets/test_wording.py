@@ -67,6 +67,11 @@ def test_a_scaling_verdict_tells_exponents():
     )
 
 
+def test_exponents_that_would_print_alike_are_printed_whole():
+    verdict = Verdict("scaling", False, "total", actual=1.00001, allowed=1.0, dimension="seq_len")
+    assert "exponent 1.00001, above the allowed 1.0" in headline(verdict)
+
+
 def test_a_parity_verdict_tells_both_counts_to_the_digit():
     verdict = Verdict("parity", False, "backward", "layer_0.moe", actual=12345, allowed=12340)
     assert headline(verdict) == ("layer_0.moe backward: analytic 12,345, metered 12,340, 5 apart")
