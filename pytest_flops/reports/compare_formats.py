@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.units import format_flops
-from pytest_flops.budgets.wording import printable
 from pytest_flops.reports.changes import leading, regressions, relative
 from pytest_flops.reports.markdown_page import MAX_BYTES, Page, code
 

@@ -8,7 +8,7 @@ from pytest_flops.reports.errors import ReportError
 from pytest_flops.reports.report import Report, load_report
 
 
-def load_history(directory: str | Path) -> list[Report]:
+def load_history(directory: str | Path) -> tuple[Report, ...]:
     """Every `*.json` of the folder and below, oldest first by the time in its environment.
 
     Raises:
@@ -17,7 +17,8 @@ def load_history(directory: str | Path) -> list[Report]:
     folder = Path(directory)
     if not folder.is_dir():
         raise ReportError(f"cannot read the history: {folder} is no folder.")
-    return sorted((load_report(file) for file in sorted(folder.rglob("*.json"))), key=_time)
+    reports = (load_report(file) for file in sorted(folder.rglob("*.json")))
+    return tuple(sorted(reports, key=_time))
 
 
 def _time(report: Report) -> str:

@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.units import format_exact, format_flops, format_percent
 from pytest_flops.budgets.wording import headline as verdict_headline
-from pytest_flops.budgets.wording import printable
 from pytest_flops.budgets.wording import subject as about
 from pytest_flops.counting.count import PHASES, QUANTITIES
 from pytest_flops.reports import changes

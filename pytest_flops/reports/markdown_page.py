@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from pytest_flops.budgets.wording import printable
+from pytest_flops.budgets.errors import printable
 from pytest_flops.reports.text import shorten
 
 if TYPE_CHECKING:

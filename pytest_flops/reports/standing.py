@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
+from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.wording import headline as verdict_headline
-from pytest_flops.budgets.wording import printable, subject
+from pytest_flops.budgets.wording import subject
 from pytest_flops.reports.text import percent, shorten
 
 if TYPE_CHECKING:
@@ -108,7 +109,10 @@ def state(entry: Entry) -> str:
     grave = gravest(entry)
     if grave is not None:
         return _STATES[grave.kind][0]
-    return "within budget" if entry.verdicts else "nothing was compared"
+    if not entry.verdicts:
+        return "nothing was compared"
+    remarks = [v.message for v in entry.verdicts if v.kind == "recorded" and v.allowed is None]
+    return remarks[0] if len(remarks) == len(entry.verdicts) else "within budget"
 
 
 def headline(report: Report) -> str:

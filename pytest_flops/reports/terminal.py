@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.units import format_exact, format_flops
 from pytest_flops.budgets.wording import headline as verdict_headline
-from pytest_flops.budgets.wording import printable
 from pytest_flops.counting.count import PHASES, QUANTITIES
 from pytest_flops.reports.compare import compare
 from pytest_flops.reports.compare_formats import text_lines, worst_changes_first

@@ -19,7 +19,7 @@ def test_reports_of_a_folder_come_oldest_first(make, tmp_path):
 
 
 def test_an_empty_folder_is_an_empty_history(tmp_path):
-    assert load_history(tmp_path) == []
+    assert load_history(tmp_path) == ()
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path):
