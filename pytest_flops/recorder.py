@@ -209,6 +209,8 @@ class Recorder:
         """
         budget = budget or self._required_budget()
         workload = workload or budget.workload
+        if measurement is not None and not verdicts:
+            verdicts = [self._not_held(measurement)]
         location = str(budget.location) if budget.location else None
         outcome = Outcome(
             subject=self._subject,
@@ -250,7 +252,8 @@ class Recorder:
 
     def note_failure(self, error: BaseException | None) -> None:
         """A test that failed for a reason of its own has judged nothing, and that is no pass."""
-        if self.budget is None or any(not outcome.passed for outcome in self.outcomes):
+        judged = any(not outcome.passed for outcome in self.outcomes)
+        if judged or (self.budget is None and not _is_our_own(error)):
             return
         reason = f": {type(error).__name__}: {error}" if error else ""
         message = f"the test failed before its budget was judged whole{reason}"
@@ -291,10 +294,7 @@ class Recorder:
             error: What the test raised.
             test_file: The file of the test's code, whose line is told.
         """
-        from pytest_flops.counting.measure import WorkloadError
-        from pytest_flops.scaling.errors import ScalingError
-
-        if not isinstance(error, BudgetExceeded | BudgetError | WorkloadError | ScalingError):
+        if not _is_our_own(error):
             return None
         text = str(error)
         if not isinstance(error, BudgetExceeded) and self.budget is not None:
@@ -308,7 +308,19 @@ class Recorder:
         return f"{text}\n{test_file}:{lines[-1]}: raised here" if lines else text
 
     def _fail(self, message: str) -> None:
-        self.conclude([Verdict(kind="error", passed=False, message=message)])
+        budget = self.budget or Budget(name=self._test)
+        self.conclude([Verdict(kind="error", passed=False, message=message)], budget=budget)
+
+    def _not_held(self, measurement: Measurement) -> Verdict:
+        """A remark for a budget that had nothing to hold this count against."""
+        message = "recorded by this run" if self._gate.settings.update else "not recorded yet"
+        return Verdict(
+            kind="recorded",
+            passed=True,
+            quantity="total",
+            actual=measurement.count.total,
+            message=message,
+        )
 
     def _judge_scaling(self, budget: Budget, sweeps: Sequence[Sweep]) -> list[Verdict]:
         from pytest_flops.budgets.judge_scaling import judge_scaling
@@ -389,6 +401,13 @@ class Recorder:
             f"a Measurement or a FLOPsCount, not {type(counted).__name__}; to count another "
             "model, run its step inside `with flops.measure():`"
         )
+
+
+def _is_our_own(error: BaseException | None) -> bool:
+    from pytest_flops.counting.measure import WorkloadError
+    from pytest_flops.scaling.errors import ScalingError
+
+    return isinstance(error, BudgetExceeded | BudgetError | WorkloadError | ScalingError)
 
 
 def _excused(verdict: Verdict, reason: str) -> Verdict:

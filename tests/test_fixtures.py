@@ -43,6 +43,7 @@ def test_check_without_any_limit_says_how_to_give_one(project: Any) -> None:
 def test_check_of_a_model_without_sizes_asks_for_them(project: Any) -> None:
     project.test("def test_it(flops, resnet_bk): flops.check(resnet_bk(), total='1 TFLOP')\n")
     project.run().stdout.fnmatch_lines(["*needs batch_size= and seq_len=*"])
+    assert project.report()["passed"] is False
 
 
 def test_measure_holds_what_runs_inside_and_nothing_else(project: Any) -> None:

@@ -49,8 +49,8 @@ def fake_training_step(
             if training:
                 torch.autograd.backward((loss or default_loss)(output))
         # Outside the mode, so that the step counters of the optimizer are real numbers.
-        if training and make_optimizer is not None:
-            parameters = [p for p in model.parameters() if p.requires_grad]
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        if training and make_optimizer is not None and parameters:
             make_optimizer(parameters).step()
 
 
