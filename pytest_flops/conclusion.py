@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from pytest_flops.budgets.errors import BudgetError
+from pytest_flops.record_keeping import keep_records
 from pytest_flops.reports.errors import ReportError
 from pytest_flops.reports.report import KnownBudget, build_report
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
+    from collections.abc import Collection, Iterator
 
-    from pytest_flops.counting.measurement import Measurement
     from pytest_flops.gate import Gate
-    from pytest_flops.reports.outcome import Outcome
     from pytest_flops.reports.report import Fate, Report
 
 SessionErrors = list[dict[str, Any]]
 
 
-def conclude(gate: Gate, *, complete: bool, whole_suite: bool, missing: Iterable[str] = ()) -> None:
+def conclude(
+    gate: Gate, *, complete: bool, whole_suite: bool, missing: Collection[str] = ()
+) -> None:
     """Judge the session as a whole, write what it leaves behind, and set `gate.report`.
 
     Args:
@@ -46,7 +44,8 @@ def conclude(gate: Gate, *, complete: bool, whole_suite: bool, missing: Iterable
             whole_suite=whole_suite,
         )
 
-    errors = [*_update(gate)] if gate.settings.update else []
+    ended = complete and not missing
+    errors = [*(keep_records(gate, ended=ended) if gate.settings.writes else _not_recorded(gate))]
     errors += _regressions(gate, report_with(errors))
     gate.report = report_with(errors)
     try:
@@ -72,42 +71,29 @@ def _known_budgets(gate: Gate) -> list[KnownBudget]:
     ]
 
 
-def _update(gate: Gate) -> Iterator[dict[str, Any]]:
-    """Write the recorded counts into the budget files; yield what could not be written."""
-    from pytest_flops.budgets.update import recorded_from, update_recorded
-
-    counted: dict[Path, dict[str, Measurement]] = defaultdict(dict)
-    for outcome in gate.outcomes:
-        if outcome.location is None or outcome.measurement is None or _is_no_count(outcome):
-            continue
-        file = gate.catalog.file_of(outcome.location)
-        first = counted[file].setdefault(outcome.budget, outcome.measurement)
-        if first.count != outcome.measurement.count:
-            del counted[file][outcome.budget]
+def _not_recorded(gate: Gate) -> Iterator[dict[str, Any]]:
+    """Budgets without recorded counts: errors if a record is required, else a note."""
+    missing = [
+        budget
+        for budgets in gate.catalog.load_all().values()
+        for budget in budgets.values()
+        if budget.recorded is None
+    ]
+    if gate.settings.require_recorded:
+        for budget in missing:
             yield {
-                "message": f"the budget {outcome.budget!r} was counted with different results by "
-                "several tests; nothing was recorded for it",
-                "location": outcome.location,
+                "message": f"the budget {budget.name!r} has no recorded counts: run pytest "
+                "--flops-update and commit the file",
+                "location": str(budget.location),
             }
-    for file, measurements in counted.items():
-        changes = {name: recorded_from(found) for name, found in measurements.items()}
-        try:
-            changed = update_recorded(file, changes)
-        except BudgetError as error:
-            yield {"message": str(error), "location": None}
-            continue
-        names = ", ".join(sorted(changes))
-        state = "recorded" if changed else "already recorded"
-        gate.notes.append(f"{state} in {gate.catalog.shown(file)}: {names}")
-
-
-def _is_no_count(outcome: Outcome) -> bool:
-    return any(verdict.kind == "error" for verdict in outcome.verdicts)
+    elif missing:
+        names = ", ".join(budget.name for budget in missing)
+        gate.notes.append(f"not recorded yet: {names} (pytest --flops-update does it)")
 
 
 def _regressions(gate: Gate, report: Report) -> SessionErrors:
-    """What got dearer since the base, if one was given."""
-    if gate.base is None:
+    """What got dearer since the base, if one was given; an update accepts it."""
+    if gate.base is None or gate.settings.update:
         return []
     from pytest_flops.reports.changes import regressions
     from pytest_flops.reports.compare import compare

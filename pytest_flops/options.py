@@ -31,6 +31,18 @@ def add_options(parser: Parser) -> None:
         group.addoption(flag, dest=name, default=None, help=text, **given)
         parser.addini(name, f"{text} (as {flag})", type=kind, default=default)
 
+    def writing(name: str, text: str) -> None:
+        option(name, text, default="no", action="store_const", const="yes")
+        flag = "--" + name.replace("_", "-")
+        # An option of its own: an optional value would swallow the path that follows it.
+        group.addoption(
+            f"{flag}=ci",
+            dest=name,
+            action="store_const",
+            const="ci",
+            help=f"{flag}, also under CI=true",
+        )
+
     option(
         "flops_budgets",
         f"file or folder of budgets; may be given several times (default: {DEFAULT_BUDGETS})",
@@ -45,13 +57,21 @@ def add_options(parser: Parser) -> None:
         default=DEFAULT_REPORT,
         metavar="DIR",
     )
-    option(
+    writing(
         "flops_update",
-        "write the counts of this run as the budgets' recorded counts; '=ci' allows it under CI",
-        default="no",
-        nargs="?",
-        const="yes",
-        choices=("yes", "no", "ci"),
+        "write the counts of this run as the budgets' recorded counts; refused under CI=true",
+    )
+    writing(
+        "flops_ratchet",
+        "lower the recorded counts that fell, and never raise one; refused under CI=true",
+    )
+    option(
+        "flops_require_recorded",
+        "a budget without recorded counts is an error",
+        kind="bool",
+        default=False,
+        action="store_const",
+        const=True,
     )
     option(
         "flops_compare",
@@ -89,10 +109,15 @@ def add_options(parser: Parser) -> None:
     )
 
 
+def chosen(config: Config, name: str) -> Any:
+    """The value from the command line, or else from the ini file."""
+    given = config.getoption(name)
+    return config.getini(name) if given is None else given
+
+
 def only_budgets(config: Config) -> bool:
     """Whether `--flops-only` was given."""
-    given = config.getoption("flops_only")
-    return bool(config.getini("flops_only") if given is None else given)
+    return bool(chosen(config, "flops_only"))
 
 
 def asks_for_gate(config: Config) -> bool:
@@ -103,7 +128,8 @@ def asks_for_gate(config: Config) -> bool:
         "flops_compare",
         "flops_history",
         "flops_update",
+        "flops_ratchet",
+        "flops_require_recorded",
     )
-    given = any(config.getoption(name) is not None for name in options)
-    in_ini = bool(config.getini("flops_budgets"))
-    return given or in_ini or (config.rootpath / DEFAULT_BUDGETS).is_dir()
+    given = any(chosen(config, name) not in ("", "no", [], False) for name in options)
+    return given or (config.rootpath / DEFAULT_BUDGETS).is_dir()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pytest_flops.options import only_budgets
+from pytest_flops.options import chosen, only_budgets
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from pytest import Config
@@ -23,7 +24,9 @@ class Settings:
         budgets: Files and folders of budgets that somebody named; each is held to the schema.
         report: Where the report goes; `None` writes none.
         update: Whether to write the `recorded` counts.
-        update_in_ci: Whether that is allowed under `CI=true`.
+        ratchet: Whether to lower the `recorded` counts that fell.
+        mistakes: What is wrong with the options that write.
+        require_recorded: Whether a budget without recorded counts is an error.
         compare: The report of the base to compare with.
         history: A folder of past reports, for the page's small lines of history.
         tolerance: As written, e.g. `"1%"`; `None` leaves it to each budget.
@@ -35,7 +38,9 @@ class Settings:
     budgets: tuple[Path, ...]
     report: Path | None
     update: bool
-    update_in_ci: bool
+    ratchet: bool
+    mistakes: tuple[str, ...]
+    require_recorded: bool
     compare: Path | None
     history: Path | None
     tolerance: str | None
@@ -47,29 +52,41 @@ class Settings:
         """Read the command line first, then the ini file."""
         rootdir = config.rootpath
 
-        def chosen(name: str) -> Any:
-            given = config.getoption(name)
-            return config.getini(name) if given is None else given
-
         def path(name: str) -> Path | None:
-            return rootdir / chosen(name) if chosen(name) else None
+            given = chosen(config, name)
+            return rootdir / given if given else None
 
-        update = chosen("flops_update")
+        writing = {name: chosen(config, name) for name in ("flops_update", "flops_ratchet")}
+        asked = [name for name, given in writing.items() if given not in ("", "no")]
         return cls(
             rootdir=rootdir,
-            budgets=tuple(rootdir / name for name in chosen("flops_budgets")),
+            budgets=tuple(rootdir / name for name in chosen(config, "flops_budgets")),
             report=path("flops_report"),
-            update=update not in (None, "", "no"),
-            update_in_ci=update == "ci",
+            update="flops_update" in asked,
+            ratchet="flops_ratchet" in asked,
+            mistakes=tuple(_mistakes(writing)),
+            require_recorded=bool(chosen(config, "flops_require_recorded")),
             compare=path("flops_compare"),
             history=path("flops_history"),
-            tolerance=chosen("flops_tolerance") or None,
+            tolerance=chosen(config, "flops_tolerance") or None,
             only=only_budgets(config),
-            allow_uncounted=bool(chosen("flops_allow_uncounted")),
+            allow_uncounted=bool(chosen(config, "flops_allow_uncounted")),
         )
 
     @property
-    def update_refused(self) -> bool:
-        """Whether an update was asked for where nobody would see the changed file."""
-        in_ci = os.environ.get("CI", "").lower() in ("true", "1")
-        return self.update and in_ci and not self.update_in_ci
+    def writes(self) -> bool:
+        """Whether the run writes into budget files."""
+        return self.update or self.ratchet
+
+
+def _mistakes(writing: Mapping[str, str]) -> Iterator[str]:
+    in_ci = os.environ.get("CI", "").lower() in ("true", "1")
+    for name, given in writing.items():
+        option = "--" + name.replace("_", "-")
+        if given not in ("", "no", "yes", "ci"):
+            yield f"{name} in the ini file is yes, no or ci, not {given!r}"
+        elif given == "yes" and in_ci:
+            yield (
+                f"{option} is refused under CI=true, where nobody would commit what it writes; "
+                f"{option}=ci allows it"
+            )

@@ -24,6 +24,10 @@ class Catalog:
         named: Files and folders that somebody named; whatever they hold must fit the schema.
         default: The folder that is looked into when nobody named one; foreign YAML in it is left
             alone.
+
+    Attributes:
+        problems: The mistakes of all files loaded so far.
+        digests: Of each file loaded without mistakes, to see later whether it is still the same.
     """
 
     def __init__(self, rootdir: Path, named: Iterable[Path], default: Path) -> None:
@@ -31,6 +35,7 @@ class Catalog:
         self._named = tuple(named)
         self._default = default
         self._loaded: dict[Path, dict[str, Budget]] = {}
+        self.digests: dict[Path, str] = {}
         self.problems: list[Problem] = []
 
     def shown(self, path: Path) -> str:
@@ -58,9 +63,11 @@ class Catalog:
         """The budgets of one file, loaded once; mistakes go to `problems`, and it holds none."""
         if path not in self._loaded:
             from pytest_flops.budgets.loader import load_budgets
+            from pytest_flops.budgets.update import digest
 
             try:
                 self._loaded[path] = load_budgets(path, name=self.shown(path))
+                self.digests[path] = digest(path)
             except BudgetFileError as error:
                 self._loaded[path] = {}
                 self.problems.extend(error.problems)

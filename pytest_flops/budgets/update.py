@@ -15,6 +15,7 @@ from pytest_flops.budgets.budget import Recorded
 from pytest_flops.budgets.errors import BudgetError, BudgetFileError
 from pytest_flops.budgets.loader import BYTE_ORDER_MARK, decode
 from pytest_flops.budgets.placed import plain
+from pytest_flops.counting.count import PHASES, FLOPsCount
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +36,18 @@ def recorded_from(measurement: Measurement) -> Recorded:
             path: cost
             for path, cost in measurement.components.items()
             if cost.total and path.count(".") < RECORDED_SEGMENTS
+        },
+    )
+
+
+def lowered(recorded: Recorded, counted: Recorded) -> Recorded:
+    """The record with every count that fell; a component that is gone falls out of it."""
+    return Recorded(
+        count=_smaller(recorded.count, counted.count),
+        components={
+            path: _smaller(cost, counted.components[path])
+            for path, cost in recorded.components.items()
+            if path in counted.components
         },
     )
 
@@ -159,6 +172,10 @@ def _write_beside(target: Path, old: bytes, new: bytes, mode: int) -> None:
 def _require_unchanged(target: Path, old: bytes) -> None:
     if target.read_bytes() != old:
         raise OSError("it changed while it was being updated")
+
+
+def _smaller(one: FLOPsCount, other: FLOPsCount) -> FLOPsCount:
+    return FLOPsCount(*(min(one.of(phase), other.of(phase)) for phase in PHASES))
 
 
 def _digest(content: bytes) -> str:
