@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pytest_flops.counting import published
+from pytest_flops.counting import executed, published
 from pytest_flops.counting.count import QUANTITIES, FLOPsCount, Quantity
 from pytest_flops.counting.measurement import Measurement, Rules
 from pytest_flops.files import write_atomically
 from pytest_flops.models.config import ResNetBKConfig
-from pytest_flops.models.parameters import parameter_counts
+from pytest_flops.models.parameters import parameter_counts, tensor_counts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,11 +27,11 @@ class RuleSet(Protocol):
     ) -> dict[str, FLOPsCount]:
         """Forward and backward FLOPs that each component path costs by itself."""
 
-    def optimizer_flops(self, optimizer: str, parameters: int) -> int:
-        """FLOPs of one optimizer step over so many trainable parameters."""
+    def optimizer_flops(self, optimizer: str, parameters: int, tensors: int) -> int:
+        """FLOPs of one optimizer step over so many trainable parameters in so many tensors."""
 
 
-_RULES: dict[str, RuleSet] = {"published": published}
+_RULES: dict[str, RuleSet] = {"published": published, "executed": executed}
 _RULER = 70
 
 
@@ -61,9 +61,9 @@ class FLOPsCounter:
         rules: Rules = "published",
     ) -> None:
         if isinstance(model, ResNetBKConfig):
-            config, parameters = model, parameter_counts(model)
+            config, parameters, tensors = model, parameter_counts(model), tensor_counts(model)
         else:
-            config, parameters = model.config, _trainable_parameters(model)
+            config, (parameters, tensors) = model.config, _trainable_parameters(model)
         _check_sizes(config, batch_size, seq_len)
         if rules not in _RULES:
             raise ValueError(f"unknown rules {rules!r}; known: {', '.join(_RULES)}")
@@ -73,6 +73,7 @@ class FLOPsCounter:
         self.rules = rules
         self._formulas = _RULES[rules]
         self._parameters = parameters
+        self._tensors = tensors
 
     @classmethod
     def from_config(
@@ -131,7 +132,8 @@ class FLOPsCounter:
         Raises:
             ValueError: The rules know no such optimizer.
         """
-        return self._formulas.optimizer_flops(optimizer, sum(self._parameters.values()))
+        parameters, tensors = sum(self._parameters.values()), sum(self._tensors.values())
+        return self._formulas.optimizer_flops(optimizer, parameters, tensors)
 
     def count_total_flops(self, optimizer: str = "adamw") -> FLOPsCount:
         """The whole training step."""
@@ -146,7 +148,7 @@ class FLOPsCounter:
         """Every component's cost in every phase, by dotted path; a parent contains its children."""
         own = self._step_costs()
         for path, parameters in self._parameters.items():
-            step = self._formulas.optimizer_flops(optimizer, parameters)
+            step = self._formulas.optimizer_flops(optimizer, parameters, self._tensors[path])
             own[path] = own.get(path, FLOPsCount()) + FLOPsCount(optimizer=step)
         return _tree(own)
 
@@ -274,15 +276,17 @@ def _check_sizes(config: ResNetBKConfig, batch_size: int, seq_len: int) -> None:
         )
 
 
-def _trainable_parameters(model: ConfigurableResNetBK) -> dict[str, int]:
-    """Trainable parameters by the nearest component path the counting rules know."""
+def _trainable_parameters(model: ConfigurableResNetBK) -> tuple[dict[str, int], dict[str, int]]:
+    """Trainable parameters, and their tensors, by the nearest path the counting rules know."""
     known = parameter_counts(model.config)
-    trainable: dict[str, int] = {}
+    parameters: dict[str, int] = {}
+    tensors: dict[str, int] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             path = _nearest(name.rpartition(".")[0], known)
-            trainable[path] = trainable.get(path, 0) + parameter.numel()
-    return trainable
+            parameters[path] = parameters.get(path, 0) + parameter.numel()
+            tensors[path] = tensors.get(path, 0) + 1
+    return parameters, tensors
 
 
 def _nearest(path: str, known: Mapping[str, int]) -> str:

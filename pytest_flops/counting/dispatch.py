@@ -69,6 +69,14 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.ledger = ledger
         self._entries: dict[int, _Entry] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Spare every operator a detour through the compiler, and this process its import.
+
+        Nothing is compiled while a mode like this one is active, so there is nothing to skip.
+        """
+        return False
+
     def __torch_dispatch__(
         self,
         func: Any,

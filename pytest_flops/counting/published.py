@@ -79,8 +79,8 @@ def step_costs(config: ResNetBKConfig, batch_size: int, seq_len: int) -> dict[st
     return costs
 
 
-def optimizer_flops(optimizer: str, parameters: int) -> int:
-    """FLOPs of one optimizer step over `parameters` trainable parameters.
+def optimizer_flops(optimizer: str, parameters: int, _tensors: int = 0) -> int:
+    """FLOPs of one optimizer step over `parameters` trainable parameters, in however many tensors.
 
     Raises:
         ValueError: The rules know no such optimizer.

@@ -22,7 +22,7 @@ def parameter_counts(config: ResNetBKConfig) -> dict[str, int]:
         ".v_proj": d + 1,
         ".output_proj": 2 * d + d,
     }
-    counts = {"embedding": config.vocab_size * d + config.n_seq * d}
+    counts = {"embedding.token": config.vocab_size * d, "embedding.position": config.n_seq * d}
     for index in range(config.n_layers):
         counts.update({f"layer_{index}{path}": count for path, count in layer.items()})
     counts["final_layernorm"] = 2 * d
@@ -40,7 +40,7 @@ def tensor_counts(config: ResNetBKConfig) -> dict[str, int]:
         ".v_proj": 2,
         ".output_proj": 2,
     }
-    counts = {"embedding": 2}
+    counts = {"embedding.token": 1, "embedding.position": 1}
     for index in range(config.n_layers):
         counts.update({f"layer_{index}{path}": count for path, count in layer.items()})
     return counts | {"final_layernorm": 2, "lm_head": 2}
