@@ -100,11 +100,11 @@ def _config_violations(workload: PlacedMapping, keys: Keys) -> Iterator[Violatio
     if not isinstance(config, dict):
         return
     known = [field.name for field in fields(ResNetBKConfig)]
-    for key, value in config.items():
+    for key, value in config.items() if _refused(config) else ():
         if key not in known:
             message = f"ResNetBKConfig has no field {key!r}{suggestion(key, known)}"
             yield Violation((*keys, "config", key), at_key=True, message=message)
-        elif problem := _refused(key, value):
+        elif problem := _refused({key: value}):
             yield Violation((*keys, "config", key), at_key=False, message=problem)
     longest, seq_len = config.get("n_seq", BASELINE_CONFIG.n_seq), workload.get("seq_len")
     if isinstance(longest, int) and isinstance(seq_len, int) and seq_len > longest:
@@ -112,9 +112,9 @@ def _config_violations(workload: PlacedMapping, keys: Keys) -> Iterator[Violatio
         yield Violation((*keys, "seq_len"), at_key=False, message=message)
 
 
-def _refused(field: str, value: Any) -> str | None:
+def _refused(config: dict[str, Any]) -> str | None:
     try:
-        ResNetBKConfig.from_dict({field: value})
+        ResNetBKConfig.from_dict(config)
     except ValueError as error:
         return str(error)
     return None

@@ -6,6 +6,7 @@ import math
 import re
 from difflib import get_close_matches
 from fractions import Fraction
+from functools import lru_cache
 from typing import Final
 
 from pytest_flops.budgets.errors import BudgetError
@@ -120,6 +121,7 @@ def _from_integer(flops: int) -> int:
     return flops
 
 
+@lru_cache(maxsize=1024)
 def _from_text(text: str) -> int:
     if len(text) > _MAX_LENGTH:
         raise _refusal(f"{_shown(text)} is {len(text):,} characters long")

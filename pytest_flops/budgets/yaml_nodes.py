@@ -36,15 +36,12 @@ def compose(text: str, file: str) -> yaml.Node | None:
             themselves or expand to more than `MAX_REPEATED_NODES` repeated nodes.
     """
     try:
-        node = _compose_with(_fast_loader(text), text, file)
+        return _compose_with(_fast_loader(text), text, file)
     except yaml.YAMLError:
         try:
-            node = _compose_with(yaml.SafeLoader, text, file)
+            return _compose_with(yaml.SafeLoader, text, file)
         except yaml.YAMLError as error:
             raise BudgetFileError([_syntax_problem(error, text, file)]) from None
-    if node is not None:
-        _refuse_runaway_aliases(node, file)
-    return node
 
 
 def scan(text: str) -> Iterator[yaml.Token]:
@@ -65,18 +62,25 @@ def _fast_loader(text: str) -> Any:
 
 
 def _compose_with(loader_class: Any, text: str, file: str) -> yaml.Node | None:
-    _refuse_deep_nesting(loader_class, text, file)
+    has_aliases = _refuse_deep_nesting(loader_class, text, file)
     loader = loader_class(text)
     try:
         node: yaml.Node | None = loader.get_single_node()
     finally:
         loader.dispose()
+    if node is not None and has_aliases:
+        _refuse_runaway_aliases(node, file)
     return node
 
 
-def _refuse_deep_nesting(loader_class: Any, text: str, file: str) -> None:
-    """Composing recurses, in C without any guard; parsing to events does not."""
+def _refuse_deep_nesting(loader_class: Any, text: str, file: str) -> bool:
+    """Composing recurses, in C without any guard; parsing to events does not.
+
+    Returns:
+        Whether the document has aliases at all.
+    """
     depth = 0
+    has_aliases = False
     for event in yaml.parse(text, Loader=loader_class):
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
@@ -86,6 +90,9 @@ def _refuse_deep_nesting(loader_class: Any, text: str, file: str) -> None:
                 raise BudgetFileError([Problem(where, message)])
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
+        elif isinstance(event, yaml.AliasEvent):
+            has_aliases = True
+    return has_aliases
 
 
 def children(node: yaml.Node) -> list[yaml.Node]:
