@@ -111,6 +111,19 @@ def test_a_full_disk(refused, monkeypatch):
     assert "the old file is intact" in message
 
 
+def test_a_write_that_the_system_cuts_short(path):
+    resource = pytest.importorskip("resource", reason="needs POSIX limits on file size")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        with pytest.raises(BudgetError, match=r"was not updated: File too large; the old file is"):
+            update_recorded(path, CHANGES)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_text() == TEXT
+    assert list(path.parent.iterdir()) == [path]
+
+
 def test_control_c_in_the_middle_leaves_the_old_file_alone(path, monkeypatch):
     def interrupt(*_arguments):
         raise KeyboardInterrupt
