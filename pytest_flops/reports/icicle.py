@@ -133,7 +133,11 @@ class Tree:
 def pictures(tree: Tree, parent: str | None, cost: FLOPsCount) -> tuple[PhasePicture, ...]:
     """The phases of one component, each as strips of its children."""
     parts = tree.parts(parent, cost)
-    drawn = [(phase, cost.of(phase)) for phase in PHASES if parts and cost.of(phase) > 0]
+    drawn = [
+        (phase, cost.of(phase))
+        for phase in PHASES
+        if any(part.cost.of(phase) for part in parts if part.path != OWN)
+    ]
     return tuple(
         PhasePicture(phase, flops, tuple(_strips(parts, phase, flops))) for phase, flops in drawn
     )
