@@ -104,6 +104,7 @@ class Recorder:
         *,
         max_exponent: float | None = None,
         components: dict[str, float] | None = None,
+        tolerance: float = 0.0,
         optimizer: str = "adamw",
         **dimension: Sequence[int],
     ) -> Sweep:
@@ -114,6 +115,7 @@ class Recorder:
             max_exponent: Largest allowed exponent of the total and every phase; unless given, the
                 test's budget has a scaling limit over this dimension.
             components: Largest allowed exponent by component pattern.
+            tolerance: How far above a largest exponent a measured one may be.
             optimizer: The optimizer's name.
             **dimension: The one swept dimension and its sizes, e.g. `seq_len=[64, 128, 256]`.
 
@@ -136,6 +138,8 @@ class Recorder:
             given["max_exponent"] = max_exponent
         if components is not None:
             given["components"] = components
+        if tolerance:
+            given["tolerance"] = tolerance
         own = max_exponent is not None or components is not None
         budget = self._budget_with({"scaling": {name: given}} if own else {})
         self._gate.register_costs()

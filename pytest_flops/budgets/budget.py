@@ -55,6 +55,7 @@ class ScalingLimit:
             the components.
         components: Largest allowed exponent by component pattern.
         location: Where it stands.
+        tolerance: How far above a largest exponent a measured one may be; 0 unless given.
     """
 
     dimension: str
@@ -62,6 +63,7 @@ class ScalingLimit:
     max_exponent: float | None = None
     components: Mapping[str, float] = field(default_factory=dict)
     location: Location | None = None
+    tolerance: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

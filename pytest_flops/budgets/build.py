@@ -63,6 +63,7 @@ def _scaling(record: Mapping[str, Any]) -> Iterator[ScalingLimit]:
             sizes=tuple(limit["sizes"]),
             max_exponent=limit.get("max_exponent"),
             components=plain(limit.get("components", {})),
+            tolerance=limit.get("tolerance", 0.0),
             location=key_place(record, dimension),
         )
 

@@ -61,7 +61,7 @@ def _verdict(
 ) -> Verdict:
     decisive = _decisive(sweep, growth)
     slack = _SLACK if decisive.asymptotic is None else 0.0
-    passed = decisive.exponent <= allowed + slack
+    passed = decisive.exponent <= allowed + limit.tolerance + slack
     return Verdict(
         kind="scaling",
         passed=passed,
@@ -69,12 +69,16 @@ def _verdict(
         component=growth.component,
         actual=decisive.exponent,
         allowed=allowed,
-        written=f"{allowed:.12g}",
+        written=_written(allowed, limit.tolerance),
         pattern=pattern,
         dimension=sweep.dimension,
         location=_location(limit),
         message=growth.note if passed else _accusation(sweep, growth),
     )
+
+
+def _written(allowed: float, tolerance: float) -> str:
+    return f"{allowed:.12g}" + (f", tolerance {tolerance:.12g}" if tolerance else "")
 
 
 def _decisive(sweep: Sweep, growth: Growth) -> Growth:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from pytest_flops.budgets.verdict import Verdict
 
+_IN_FULL = 8
+_IN_BRIEF = 20
+
 
 def headline(verdict: Verdict) -> str:
     """One verdict on one line, e.g. `lm_head forward: 31.457 GFLOP, limit 15.8 GFLOP, over by ...`.
@@ -39,15 +42,17 @@ def explain(
 
     Args:
         budget_name: The budget's name.
-        verdicts: All verdicts; the red ones are told, the green ones counted.
+        verdicts: All verdicts; the red ones are told, the first of them in full, and the green
+            ones are counted.
         location: `file:line:column` of the budget.
         how_to_accept: Whether to end with what to do about a deliberate increase.
     """
     red = [verdict for verdict in verdicts if not verdict.passed]
     place = f" ({location})" if location else ""
     lines = [printable(f"budget {budget_name!r} does not hold{place}"), ""]
-    for verdict in red:
+    for verdict in red[:_IN_FULL]:
         lines += [*_block(verdict), ""]
+    lines += _in_brief(red[_IN_FULL:])
     green = len(verdicts) - len(red)
     if green:
         lines += [f"{green} other comparison{'s hold' if green > 1 else ' holds'}.", ""]
@@ -102,7 +107,7 @@ def _scaling_line(verdict: Verdict) -> str:
     show = str if alike else _exponent
     relation = "within" if verdict.passed else "above"
     line = f"{subject(verdict)}: grows with exponent {show(actual)}, {relation} "
-    line += f"the allowed {show(allowed)}"
+    line += f"the allowed {verdict.written or show(allowed)}"
     return f"{line}; {verdict.message}" if verdict.message else line
 
 
@@ -133,6 +138,15 @@ def _percent(part: int, whole: int) -> str:
         return f"{'+' if part > 0 else '-'}<0.1 %"
     tenths = round(share * 10)
     return f"{'+' if part > 0 else '-'}{abs(tenths) // 10:,}.{abs(tenths) % 10} %"
+
+
+def _in_brief(red: Sequence[Verdict]) -> Iterator[str]:
+    for verdict in red[:_IN_BRIEF]:
+        yield f"  {headline(verdict)}"
+    if len(red) > _IN_BRIEF:
+        yield f"  and {len(red) - _IN_BRIEF:,} more"
+    if red:
+        yield ""
 
 
 def _block(verdict: Verdict) -> Iterator[str]:

@@ -174,3 +174,13 @@ def test_the_published_baseline_holds_its_limits():
     # in every layer, 8 D^2 and more per token, 32 * 128 tokens
     assert "moe.experts forward grows fastest (3 more like it), exponent 2" in red.message
     assert "= 32,768 * d_model^2" in red.message
+
+
+def test_a_tolerance_lets_an_exponent_pass_by_so_much_and_no_more():
+    # n log2 n from 128 to 256 grows by 2 * 8 / 7: the local exponent there is 1 + log2(8 / 7).
+    found = swept(lambda n: {"sort": FLOPsCount(n * ceil(log2(n)))})
+    local = 1 + log2(8 / 7)
+    for tolerance, passes in ((local - 1, True), (local - 1.001, False), (0.0, False)):
+        limit = ScalingLimit("seq_len", SIZES, 1.0, tolerance=tolerance)
+        verdict = judged(limit, found)[None, "forward"]
+        assert verdict.passed is passes
