@@ -21,7 +21,7 @@ BYTE_ORDER_MARK = "\ufeff"
 
 _TOP_LEVEL = re.compile(r"""^(["']?)budgets\1[ \t]*:""", re.MULTILINE)
 _ENTRY = re.compile(
-    r"""^[ \t]+(?:[^#\n]*[{,][ \t]*)?(["']?)(?:workload|limits|scaling|recorded)\1[ \t]*:""",
+    r"""^[ \t](?:[^#\n]*[{,])?[ \t]*(["']?)(?:workload|limits|scaling|recorded)\1[ \t]*:""",
     re.MULTILINE,
 )
 

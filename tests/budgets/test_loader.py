@@ -76,8 +76,10 @@ def test_every_key_of_the_format_is_read(load):
     )
     assert budget.tolerance == Fraction(1, 200)
     assert budget.scaling == (
-        ScalingLimit("seq_len", (128, 256, 512), 1.0, {}, at(20, 7)),
-        ScalingLimit("d_model", (64, 128, 256), None, {"layer_*.bk_core": 0.0}, at(21, 7)),
+        ScalingLimit("seq_len", (128, 256, 512), 1.0, location=at(20, 7)),
+        ScalingLimit(
+            "d_model", (64, 128, 256), components={"layer_*.bk_core": 0.0}, location=at(21, 7)
+        ),
     )
     assert budget.recorded == Recorded(
         FLOPsCount(16_287_760_384, 32_568_016_896, 62_191_800),
@@ -192,6 +194,10 @@ def test_budget_files_look_like_budgets(text):
 )
 def test_other_yaml_does_not(text):
     assert not looks_like_budgets(text)
+
+
+def test_a_line_of_a_million_blanks_is_looked_at_in_no_time():
+    assert not looks_like_budgets("budgets:\n" + " " * 10**6 + "x: 1\n" + "{ " * 10**5)
 
 
 def test_looking_at_foreign_yaml_imports_no_parser():

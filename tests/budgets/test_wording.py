@@ -136,6 +136,15 @@ def test_green_comparisons_are_counted():
     assert "7 other comparisons hold." in whole_explanation()
 
 
+def test_of_very_many_red_comparisons_the_first_are_told_in_full_and_the_last_are_counted():
+    red = [Verdict("limit", False, "forward", f"layer_{i}", 2, 1) for i in range(100)]
+    text = explain("b", red)
+    assert len(text.splitlines()) < 100
+    assert "layer_0 forward: 2 FLOP, limit 1 FLOP" in text
+    assert "layer_27 forward" in text
+    assert "and 72 more" in text
+
+
 def test_how_to_accept_can_be_left_out():
     verdict = limit_verdict(2, 1, location="b.yaml:1:1")
     assert "raise the limit" in explain("b", [verdict])
