@@ -132,9 +132,13 @@ class BudgetItem(pytest.Item):
     def hold_parity(self, recorder: Recorder) -> None:
         """The analytic executed count equals the meter's, to the last FLOP."""
         from pytest_flops.counting.parity import judge_parity, parity
+        from pytest_flops.models.config import ResNetBKConfig
 
-        assert self.budget.workload is not None
-        recorder.conclude(judge_parity(parity(self.budget.workload)))
+        workload = self.budget.workload
+        assert workload is not None
+        config = ResNetBKConfig.from_dict(workload.config)
+        batch_size, seq_len = workload.batch_size or 1, workload.seq_len or config.n_seq
+        recorder.conclude(judge_parity(parity(config, batch_size, seq_len, workload.optimizer)))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """The verdict's own words; a traceback only for what nobody foresaw."""
