@@ -90,7 +90,7 @@ def scaling_plot(sweep: Mapping[str, Any], exponent: float | None) -> Plot | Non
     """
     lines = {
         growth["quantity"]: [
-            (s, c) for s, c in zip(sweep["sizes"], growth["counts"], strict=False) if c > 0
+            (s, c) for s, c in zip(sweep["sizes"], growth["counts"], strict=False) if c
         ]
         for growth in sweep["growth"]
         if growth["component"] is None

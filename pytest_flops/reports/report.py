@@ -152,12 +152,19 @@ def build_report(
     report = Report(
         entries=join_entries(entries_of(outcomes)),
         errors=in_order(SessionError(**error) for error in errors),
-        environment=dict(environment or {}),
+        environment={key: _plain(value) for key, value in (environment or {}).items()},
         complete=complete,
         missing=tuple(sorted(set(missing))),
         budgets_known=best_fates(budgets_known),
     )
     return judge_stale(report) if whole_suite else report
+
+
+def _plain(value: object) -> str | list[str] | None:
+    """What other packages add to the environment, as the schema has it."""
+    if value is None or isinstance(value, str):
+        return value
+    return [str(each) for each in value] if isinstance(value, list | tuple) else str(value)
 
 
 def in_order(errors: Iterable[SessionError]) -> tuple[SessionError, ...]:

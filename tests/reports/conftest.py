@@ -131,6 +131,11 @@ class Make:
 
 
 @pytest.fixture
+def sweep() -> dict[str, Any]:
+    return SWEEP
+
+
+@pytest.fixture
 def full_page() -> str:
     """A page with every section: red and green, scaling, parity, base, history, meter."""
     scaling = Verdict(

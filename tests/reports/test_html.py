@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.reports.card import anchor
 from pytest_flops.reports.html import render_html
 from pytest_flops.reports.report import build_report
@@ -118,6 +119,40 @@ def test_every_picture_is_described_and_every_table_has_headers(everything):
 def test_a_budget_without_a_record_is_told_how_to_get_one(make):
     page = Page(render_html(make.report()))
     assert "Not recorded: growth below the limits goes unseen." in page.text
+
+
+def test_an_inline_budget_is_not_asked_for_a_record(make):
+    assert "Not recorded" not in Page(render_html(make.report(make.outcome(location=None)))).text
+
+
+def test_what_is_new_or_cheaper_since_the_record_is_remarked(make):
+    remark = Verdict(
+        "recorded",
+        passed=True,
+        component="layer_9",
+        quantity="total",
+        actual=5,
+        recorded=0,
+        message="new since the record",
+    )
+    held = make.limit(99, actual=5, kind="recorded")
+    page = Page(render_html(make.report(make.outcome(verdicts=(held, remark)))))
+    assert "✓ 1 of 1 recorded counts hold. layer_9 total: new since the record" in page.text
+
+
+def test_a_size_at_which_a_component_does_not_exist_is_left_open(make, sweep):
+    growth = {**sweep["growth"][0], "component": "layer_3", "counts": [None, 5, 10]}
+    held = Verdict(
+        "scaling",
+        passed=True,
+        component="layer_3",
+        quantity="forward",
+        dimension="seq_len",
+        actual=1.0,
+        allowed=1.0,
+    )
+    outcome = make.outcome(verdicts=(held,), scaling=({**sweep, "growth": [growth]},))
+    assert "layer_3 forward - 5 FLOP 5 10 FLOP 10" in Page(render_html(make.report(outcome))).text
 
 
 def test_missing_tests_and_errors_are_on_top(make):

@@ -167,6 +167,13 @@ def test_json_is_the_same_for_the_same_report_and_ends_in_a_newline(full_report)
     assert to_json(full_report).endswith("}\n")
 
 
+def test_whatever_other_packages_add_to_the_environment_is_read_back(make, tmp_path):
+    file = tmp_path / "flops.json"
+    report = make.report(environment={"nodes": 4, "gpus": ("a", 1), "none": None})
+    file.write_text(to_json(report))
+    assert load_report(file).environment == {"nodes": "4", "gpus": ["a", "1"], "none": None}
+
+
 def test_only_the_environment_tells_two_runs_apart(make):
     one, two = (
         json.loads(to_json(make.report(environment={"time": time}))) for time in ("noon", "night")
