@@ -156,8 +156,15 @@ def _block(verdict: Verdict) -> Iterator[str]:
     elif verdict.location:
         yield f"      at {printable(verdict.location)}"
     if verdict.parts:
-        yield "      what grew most:" if verdict.parts[0][2] is not None else "      most of it:"
+        yield f"      {_what_parts_are(verdict)}:"
         yield from _aligned(_part_rows(verdict))
+
+
+def _what_parts_are(verdict: Verdict) -> str:
+    if verdict.parts[0][2] is not None:
+        return "what grew most"
+    too_coarse = verdict.kind == "recorded"
+    return "most of it (the record is too coarse to tell what grew)" if too_coarse else "most of it"
 
 
 def _figures(verdict: Verdict) -> Iterator[tuple[str, str, str]]:

@@ -130,6 +130,15 @@ def test_the_whole_message_says_what_is_over_by_how_much_why_and_what_to_do():
     assert "lm_head" not in text  # green comparisons are counted, not listed
 
 
+def test_a_record_without_components_says_that_it_cannot_tell_what_grew():
+    budget = Budget("b", recorded=Recorded(FLOPsCount(1, 0, 0)))
+    measurement = Measurement(
+        FLOPsCount(2, 0, 0), {"lm_head": FLOPsCount(2, 0, 0)}, "meter", "executed"
+    )
+    text = explain("b", judge_recorded(budget, measurement))
+    assert "most of it (the record is too coarse to tell what grew):" in text
+
+
 def test_green_comparisons_are_counted():
     # 1 limit, 3 of 4 recorded in whole: none but backward and optimizer are green, so 1 + 2;
     # lm_head forward and backward, layer_0 backward, layer_0.moe backward: 4.
