@@ -30,6 +30,7 @@ _PLAIN: dict[str, bool] = {}
 
 _NAME_WIDTH = 16
 _GAP = 2
+_ROWS = 20
 _HEADER = ("budget", "verdict", "limit used", *QUANTITIES)
 
 
@@ -55,6 +56,8 @@ def terminal_lines(
 
 def _table(report: Report, verbosity: int, width: int) -> list[Line]:
     entries = worst_first(report.entries)
+    if verbosity == 0:
+        entries = entries[: max(_ROWS, len(report.red))]
     rows = [_row(entry) for entry in entries]
     if not rows:
         return []
@@ -66,7 +69,8 @@ def _table(report: Report, verbosity: int, width: int) -> list[Line]:
         lines += [(f"  {text}", _RED) for text in _why(entry, verbosity)]
         if verbosity > 0:
             lines += _components(entry, width)
-    return lines
+    hidden = len(report.entries) - len(entries)
+    return lines + ([(f"and {hidden:,} more within budget; -v shows them", _GREEN)] * bool(hidden))
 
 
 def _why(entry: Entry, verbosity: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from html.parser import HTMLParser
 
 import pytest
@@ -153,6 +154,15 @@ def test_a_size_at_which_a_component_does_not_exist_is_left_open(make, sweep):
     )
     outcome = make.outcome(verdicts=(held,), scaling=({**sweep, "growth": [growth]},))
     assert "layer_3 forward - 5 FLOP 5 10 FLOP 10" in Page(render_html(make.report(outcome))).text
+
+
+def test_the_change_against_the_base_says_whether_it_is_allowed(make):
+    base, head = make.report(), make.report(make.red_outcome(tolerance=Fraction(1, 50)))
+    assert "✓ Dearer, within its tolerance." in Page(render_html(head, base=base)).text
+    strict = make.report(make.red_outcome())
+    assert "✕ It costs more than the base allows." in Page(render_html(strict, base=base)).text
+    lost = make.report(make.outcome(measurement=None))
+    assert "✕ The base counted it; this run did not." in Page(render_html(lost, base=base)).text
 
 
 def test_missing_tests_and_errors_are_on_top(make):

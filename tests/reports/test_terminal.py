@@ -64,6 +64,21 @@ def test_the_total_is_kept_longest_when_room_is_scarce(make, width):
     assert "48.918 GFLOP" in texts(make.report(), width=width)[1]
 
 
+def test_of_many_green_budgets_twenty_are_shown_and_the_rest_counted(make):
+    report = make.report(*(make.outcome(f"budget-{number}") for number in range(50)))
+    lines = texts(report)
+    assert sum(line.startswith("budget-") for line in lines) == 20
+    assert "and 30 more within budget; -v shows them" in lines
+    assert sum(line.startswith("budget-") for line in texts(report, verbosity=1)) == 50
+
+
+def test_every_red_budget_is_shown(make):
+    red = [make.red_outcome(f"red-{number}") for number in range(30)]
+    lines = texts(make.report(*red, make.outcome("green")))
+    assert sum(line.startswith("red-") for line in lines) == 30
+    assert "and 1 more within budget; -v shows them" in lines
+
+
 def test_errors_and_missing_tests_are_told(make):
     report = make.report(
         errors=[{"message": "stale", "location": "budgets/a.yaml:3:1"}], missing=["t.py::test_x"]

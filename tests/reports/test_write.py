@@ -46,6 +46,19 @@ def test_a_full_disk_leaves_the_older_files_as_they_were(make, tmp_path, monkeyp
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == older
 
 
+def test_an_interrupt_leaves_the_older_files_and_no_others(make, tmp_path, monkeypatch):
+    write_reports(make.report(), tmp_path)
+    older = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_reports(make.report(make.red_outcome()), tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == older
+
+
 def test_a_file_in_the_place_of_the_directory_is_told_in_one_paragraph(make, tmp_path):
     (tmp_path / "reports").write_text("mine")
     with pytest.raises(ReportError, match="cannot write") as refusal:
