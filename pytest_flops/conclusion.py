@@ -25,8 +25,8 @@ def conclude(
     Args:
         gate: The session.
         complete: Whether it came to its end.
-        whole_suite: Whether every test of the project was there, so that a budget that no test
-            held is an error.
+        whole_suite: Whether every test of the project was asked for, so that a budget that no test
+            held is an error, unless a shard of the suite left its tests to another.
         missing: Tests that a lost worker did not deliver.
     """
     known = _known_budgets(gate)
@@ -41,7 +41,7 @@ def conclude(
             complete=complete,
             missing=missing,
             budgets_known=known,
-            whole_suite=whole_suite,
+            whole_suite=whole_suite and all(budget.fate != "deselected" for budget in known),
         )
 
     ended = complete and not missing

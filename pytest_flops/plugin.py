@@ -6,6 +6,7 @@ first asks for it.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -82,9 +83,15 @@ class FlopsSession:
 
         return BudgetFile.of(parent, file_path, self.gate)
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None]:
         """Bind marked tests to their budgets; with `--flops-only`, leave the others out."""
+        for item in items:
+            self._bind(item)
+        collected = [item for item in items if BUDGET in item.stash]
+        yield
+        for item in set(collected).difference(items):
+            self.gate.leave_out(item.stash[BUDGET])
         for item in items:
             self._bind(item)
         if self._made is not None and not self._is_worker:
@@ -94,13 +101,6 @@ class FlopsSession:
             others = [item for item in items if not _concerns_budgets(item)]
             items[:] = [item for item in items if _concerns_budgets(item)]
             self._config.hook.pytest_deselected(items=others)
-
-    def pytest_deselected(self, items: list[pytest.Item]) -> None:
-        """Know which budgets were left out on purpose, so that they are not called stale."""
-        for item in items:
-            self._bind(item)
-            if BUDGET in item.stash:
-                self.gate.leave_out(item.stash[BUDGET])
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -189,6 +189,11 @@ class FlopsSession:
             terminalreporter.write_line(text, **markup)
         for note in self.gate.notes:
             terminalreporter.write_line(note)
+        if os.environ.get("GITHUB_ACTIONS") == "true":
+            from pytest_flops.reports.github import annotate
+
+            for line in annotate(self.gate.report, self._config.rootpath):
+                terminalreporter.write_line(line)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.units import format_flops
 from pytest_flops.reports.changes import leading, regressions, relative
+from pytest_flops.reports.github import annotation
 from pytest_flops.reports.markdown_page import MAX_BYTES, Page, code
 
 if TYPE_CHECKING:
@@ -43,15 +44,12 @@ def to_json(comparison: Comparison) -> str:
 
 
 def to_github(comparison: Comparison) -> str:
-    """Workflow commands: an error on the line of each budget that regressed, notices otherwise.
-
-    See "Workflow commands for GitHub Actions" in GitHub's documentation for the escapes.
-    """
-    lines = [_command("error", message, place) for message, place in regressions(comparison)]
+    """Workflow commands: an error on the line of each budget that regressed, notices otherwise."""
+    lines = [annotation("error", message, place) for message, place in regressions(comparison)]
     for budget in worst_changes_first(comparison):
         if not budget.regressed:
             message = f"the budget {budget.budget!r} is {_state(budget)}"
-            lines.append(_command("notice", message, budget.location))
+            lines.append(annotation("notice", message, budget.location))
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -125,18 +123,3 @@ def markdown_lines(budget: BudgetChange) -> Iterator[str]:
         yield f"  - {code(_growth(change))}"
     if len(found) > _SHOWN:
         yield f"  - and {len(found) - _SHOWN:,} smaller changes"
-
-
-def _command(name: str, message: str, location: str | None) -> str:
-    file, line, column = (location or "").rsplit(":", 2) if location else ("", "", "")
-    properties = {"title": "FLOPs budget"}
-    if file:
-        properties = {"file": file, "line": line, "col": column, **properties}
-    listed = ",".join(f"{key}={_escaped(value, ':,')}" for key, value in properties.items())
-    return f"::{name} {listed}::{_escaped(message)}"
-
-
-def _escaped(text: str, more: str = "") -> str:
-    for character in "%\r\n" + more:
-        text = text.replace(character, f"%{ord(character):02X}")
-    return text
