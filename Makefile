@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help gate test lint format build clean
+.PHONY: help gate test lint format fuzz build clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ lint: $(INSTALLED) ## Check style and types
 format: $(INSTALLED) ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+fuzz: $(INSTALLED) ## Feed 100,000 broken budget and report files to the readers
+	FUZZ_INPUTS=50000 $(BIN)/python -m pytest -n 2 tests/test_fuzz.py --flops-report=
 
 build: $(INSTALLED) ## Build the sdist and the wheel into dist/
 	$(BIN)/python -m build

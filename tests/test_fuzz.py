@@ -1,0 +1,154 @@
+"""Broken input by the thousand: every file is read rightly or refused in words.
+
+`make fuzz` runs 100,000 inputs; the suite runs a short version with another seed each day.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+from collections.abc import Callable
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pytest_flops.budgets.errors import BudgetFileError
+from pytest_flops.budgets.judge import judge_limits
+from pytest_flops.budgets.loader import load_budgets
+from pytest_flops.counting.counter import FLOPsCounter
+from pytest_flops.models.config import BASELINE_CONFIG
+from pytest_flops.reports.errors import ReportError
+from pytest_flops.reports.outcome import Outcome
+from pytest_flops.reports.report import build_report, load_report, to_json
+
+INPUTS = int(os.environ.get("FUZZ_INPUTS", "600"))
+SEED = int(os.environ.get("FUZZ_SEED", date.today().toordinal()))
+
+BUDGETS = """\
+# What a step may cost.
+version: 1
+budgets:
+  base:
+    workload: &step {model: resnet_bk, config: {n_layers: 4}, batch_size: 32, seq_len: 128}
+    limits:
+      forward: 16.3 GFLOP
+      total: 49_000_000_000
+      components: {lm_head: {forward: 15.8 GFLOP}, "layer_*": {backward: 280 MFLOP}}
+    tolerance: 1.5%
+    scaling:
+      seq_len: {sizes: [128, 256, 512], max_exponent: 1.0}
+    recorded: {forward: 16287760384, backward: 32568016896, optimizer: 62191800}
+  other:
+    workload: *step
+    limits: {total: 3 kFLOP}
+"""
+TOKENS = [
+    "-1", "0", "1e400", ".nan", ".inf", "true", "~", "9" * 400, "010", "1:30", "''", "[]", "{}",
+    "&a", "*a", "!!python/object:os.system", "<<:", "? ", "|", ">", "\t", "\x00", "\ud7ff",
+    "\ufeff", "- ", ": ", "#", "%", "---\n", "...\n", "\r\n", "GFLOPZ", "gflop", "PFLOP", "2001-01-01",
+]  # fmt: skip
+
+
+def mutated(text: str, chance: random.Random) -> bytes:
+    """The text with one to five things cut out, doubled, moved, swapped or put in."""
+    for _ in range(chance.randint(1, 5)):
+        start = chance.randrange(len(text) + 1)
+        end = min(len(text), start + chance.choice([1, 1, 2, 5, 20]))
+        piece = chance.choice(
+            ["", text[start:end] * 2, chance.choice(TOKENS), chr(chance.randrange(256))]
+        )
+        text = text[:start] + piece + text[end:]
+        if chance.random() < 0.3:
+            words = sorted(set(re.findall(r"[\w.%]+", text)))
+            if words:
+                text = text.replace(chance.choice(words), chance.choice(words + TOKENS), 1)
+    content = text.encode("utf-8", "surrogatepass")
+    if chance.random() < 0.05:
+        cut = chance.randrange(len(content) + 1)
+        content = content[:cut] + bytes([chance.randrange(256)]) + content[cut:]
+    return content
+
+
+def each_input(folder: Path, text: str, hold: Callable[[Path], None]) -> None:
+    chance = random.Random(SEED)
+    path = folder / "input"
+    for number in range(INPUTS):
+        content = mutated(text, chance)
+        path.write_bytes(content)
+        try:
+            hold(path)
+        except BaseException:
+            print(f"seed {SEED}, input {number}: {content!r}")
+            raise
+
+
+def test_a_broken_budget_file_is_read_rightly_or_refused_in_words(tmp_path: Path) -> None:
+    measurement = FLOPsCounter.from_config(BASELINE_CONFIG, 32, 128).measurement()
+    refused = 0
+
+    def hold(path: Path) -> None:
+        nonlocal refused
+        try:
+            budgets = load_budgets(path)
+        except BudgetFileError as error:
+            refused += 1
+            assert all(re.match(r".+:\d+:\d+: \S", str(problem)) for problem in error.problems)
+            assert error.problems
+            return
+        record = yaml.load(path.read_text(encoding="utf-8-sig"), yaml.BaseLoader)
+        for name, budget in budgets.items():
+            written = record["budgets"][name].get("limits", {})
+            for limit in budget.limits:
+                bounds = written["components"][limit.pattern] if limit.pattern else written
+                assert limit.flops == flops(bounds[limit.quantity])
+            for verdict in judge_limits(budget, measurement):
+                if verdict.kind == "limit":
+                    assert verdict.passed == (verdict.actual <= verdict.allowed)
+
+    each_input(tmp_path, BUDGETS, hold)
+    assert 0 < refused < INPUTS
+
+
+def flops(text: str) -> Decimal:
+    """The number that a limit says, by a reading of its own."""
+    number, unit = re.fullmatch(r"([\d_.]+)\s*(?:([kMGTP]?)FLOPs?)?", text.strip()).groups()
+    return Decimal(number.replace("_", "")) * Decimal(1000) ** " kMGTP".index(unit or " ")
+
+
+def test_a_broken_report_is_read_rightly_or_refused_in_words(tmp_path: Path) -> None:
+    refused = 0
+
+    def hold(path: Path) -> None:
+        nonlocal refused
+        try:
+            report = load_report(path)
+        except ReportError as error:
+            refused += 1
+            assert "\n" not in str(error)
+            return
+        verdicts: list[Any] = [
+            verdict
+            for entry in json.loads(path.read_text(encoding="utf-8-sig"))["entries"]
+            for verdict in entry["verdicts"]
+        ]
+        assert not report.passed or all(verdict["passed"] is True for verdict in verdicts)
+        assert not report.passed or verdicts
+
+    each_input(tmp_path, a_report(), hold)
+    assert 0 < refused < INPUTS
+
+
+def a_report() -> str:
+    from pytest_flops.budgets.inline import inline_budget
+
+    measurement = FLOPsCounter.from_config(BASELINE_CONFIG, 32, 128).measurement()
+    budget = inline_budget("a", {"forward": "16 GFLOP", "total": "50 GFLOP"})
+    verdicts = judge_limits(budget, measurement)
+    few = {path: cost for path, cost in measurement.components.items() if path in ("lm_head",)}
+    small = type(measurement)(measurement.count, few, "analytic", "published")
+    return to_json(build_report([Outcome("s", "a", "t", verdicts, small)]))
