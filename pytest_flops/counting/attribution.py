@@ -194,9 +194,10 @@ class Attribution:
         thread = self._thread
         frame = thread.frames[-1]
         task = _graph_task()
-        if task == frame.task:
-            return frame.phase, frame.module
-        return self._locate_backward(thread, task)
+        if task != frame.task:
+            return self._locate_backward(thread, task)
+        thread.last_node_number = _next_node_number()
+        return frame.phase, frame.module
 
     def _locate_backward(self, thread: _ThreadState, task: int) -> tuple[MeteredPhase, int]:
         """A backward records no graph, or (`create_graph`) records one all along.
@@ -217,8 +218,11 @@ class Attribution:
 
     def see(self) -> None:
         """Take note of an operator that is free."""
-        if not torch.is_grad_enabled():
-            self._thread.task_without_graph = _graph_task()
+        thread = self._thread
+        if torch.is_grad_enabled():
+            thread.last_node_number = _next_node_number()
+        else:
+            thread.task_without_graph = _graph_task()
 
     def _module_of_node(self, thread: _ThreadState, node: Any) -> int:
         if node is None:

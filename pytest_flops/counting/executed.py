@@ -1,13 +1,13 @@
 """The executed counting rules of ResNet-BK: every operator that runs, in closed form.
 
 Where `published.py` counts what the reference page counts, these formulas follow the model's code
-operator by operator and cost each by the meter's table (`costs.py`), so that they equal the meter to
-the last FLOP; `parity.py` holds one against the other. Imports no torch.
+operator by operator and cost each by the meter's table (`costs.py`), so that they equal the meter
+to the last FLOP; `parity.py` holds one against the other. Imports no torch.
 
-T = B*N tokens, width D, E experts of which each token visits K, vocabulary V. A gradient that reaches
-a tensor from a second use is added to the first, 1 per element; the addition counts where the second
-use is: the layernorm (beside the residual), `v_proj` (beside the sum) and the gate (beside the
-experts).
+T = B*N tokens, width D, E experts of which each token visits K, vocabulary V. A gradient that
+reaches a tensor from a second use is added to the first, 1 per element; the addition counts where
+the second use is: the layernorm (beside the residual), `v_proj` (beside the sum) and the gate
+(beside the experts).
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
+import warnings
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,7 +17,7 @@ from pytest_flops.counting.threads import Threads
 from pytest_flops.counting.training_step import fake_training_step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import TracebackType
 
     from typing_extensions import Self
@@ -136,11 +137,16 @@ class FLOPsMeter:
         return self.table()
 
 
-def _eager_compiled_code() -> Any:
+@contextmanager
+def _eager_compiled_code() -> Iterator[None]:
     """Compiled code runs as its operators, which can be seen, while this is active."""
-    return (
-        torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else ExitStack()
-    )
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        # An extra hook on the compiled wrapper is no harm: it adds nothing to a path.
+        warnings.filterwarnings("ignore", message="Using `torch.compile.* global hooks")
+        if "torch._dynamo" in sys.modules:
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        yield
 
 
 def count_flops(

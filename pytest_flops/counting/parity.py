@@ -1,8 +1,8 @@
 """The parity check: the analytic counter's executed rules against the meter, to the last FLOP.
 
 The analytic counter is exact at any size but blind to the model's code; the meter sees every
-operator. While both agree on every component and phase, either can be trusted for the other. Imports
-torch only to meter.
+operator. While both agree on every component and phase, either can be trusted for the other.
+Imports torch only to meter.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def parity(
 def compare(analytic: Measurement, metered: Measurement) -> tuple[Parity, ...]:
     """Hold an analytic measurement against a metered one of the same step.
 
-    A component that the meter does not know counts nothing there; what the analytic counter does not
-    know shows in the component around it and in the whole.
+    A component that the meter does not know counts nothing there; what the analytic counter does
+    not know shows in the component around it and in the whole.
     """
     whole = metered.count + metered.components.get(_OUTSIDE, FLOPsCount()) * -1
     pairs: list[tuple[str | None, FLOPsCount, FLOPsCount]] = [(None, analytic.count, whole)]

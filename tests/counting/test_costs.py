@@ -1,0 +1,415 @@
+"""The cost table, operator by operator, against arithmetic worked out by hand."""
+
+from __future__ import annotations
+
+from math import log2
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812 - as everybody calls it
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from pytest_flops.counting.meter import FLOPsMeter
+
+
+def forward_of(run) -> int:
+    """FLOPs of what `run` does, which must all be counted."""
+    with FLOPsMeter() as meter:
+        run()
+    assert not meter.uncounted
+    assert meter.count.backward == meter.count.optimizer == 0
+    return meter.count.forward
+
+
+def operations_of(run) -> dict[str, int]:
+    with FLOPsMeter() as meter:
+        run()
+    assert not meter.uncounted
+    return {name: cost.total for name, cost in meter.operations.items()}
+
+
+A = torch.arange(12.0).reshape(3, 4)
+B = torch.arange(20.0).reshape(4, 5)
+V = torch.arange(4.0)
+SQUARE = torch.eye(6) * 4 + torch.ones(6, 6) / 10
+RHS = torch.ones(6, 2)
+COMPLEX = torch.complex(torch.ones(3, 4), torch.ones(3, 4))
+BATCH = torch.ones(2, 3, 4)
+
+
+PRODUCTS = [
+    # 2 m n k
+    ("mm", lambda: A @ B, 2 * 3 * 4 * 5),
+    ("matmul of batches", lambda: BATCH @ B, 2 * (2 * 3) * 4 * 5),
+    # (2,1,3,4) with (7,4,5): 2*7 products of (3,4) with (4,5)
+    (
+        "matmul that broadcasts",
+        lambda: torch.ones(2, 1, 3, 4) @ torch.ones(7, 4, 5),
+        2 * 7 * (2 * 3 * 4 * 5),
+    ),
+    ("mv", lambda: A @ V, 2 * 3 * 4),
+    ("dot", lambda: torch.dot(V, V), 2 * 4),
+    ("vdot", lambda: torch.vdot(V, V), 2 * 4),
+    # the product, and 3 additions of the vector
+    ("addmv", lambda: torch.addmv(torch.ones(3), A, V), 2 * 3 * 4 + 3),
+    ("addmm", lambda: torch.addmm(torch.ones(5), A, B), 2 * 3 * 4 * 5 + 3 * 5),
+    ("addmm without its bias", lambda: torch.addmm(torch.ones(5), A, B, beta=0), 2 * 3 * 4 * 5),
+    (
+        "baddbmm",
+        lambda: torch.baddbmm(torch.ones(2, 3, 5), BATCH, torch.ones(2, 4, 5)),
+        2 * (2 * 3 * 4 * 5) + 2 * 3 * 5,
+    ),
+    # two products of (3,4) with (4,5), and two matrices of 3*5 added to the first argument
+    (
+        "addbmm",
+        lambda: torch.addbmm(torch.ones(3, 5), BATCH, torch.ones(2, 4, 5)),
+        2 * (2 * 3 * 4 * 5) + 2 * 3 * 5,
+    ),
+    ("outer", lambda: torch.outer(V, V), 4 * 4),
+    ("addr", lambda: torch.addr(torch.ones(4, 4), V, V), 2 * 4 * 4),
+    ("einsum", lambda: torch.einsum("bij,jk->bik", BATCH, B), 2 * (2 * 3) * 4 * 5),
+    ("linear with bias", lambda: F.linear(A, torch.ones(5, 4), torch.ones(5)), 2 * 60 + 15),
+    # x1 (2,3), W (5,3,4), x2 (2,4): 5 times x1 W_o (2*2*3*4), then times x2 (2*2*4); 2*5 biases
+    (
+        "bilinear",
+        lambda: F.bilinear(torch.ones(2, 3), torch.ones(2, 4), torch.ones(5, 3, 4), torch.ones(5)),
+        5 * (2 * 2 * 3 * 4 + 2 * 2 * 4) + 2 * 5,
+    ),
+    # complex: 6 for a multiply and 2 for an add, per multiply-add
+    ("complex mm", lambda: COMPLEX @ COMPLEX.mT, 8 * 3 * 4 * 3),
+    ("complex einsum", lambda: torch.einsum("ij,kj->ik", COMPLEX, COMPLEX), 8 * 3 * 4 * 3),
+    # int8: stands for a floating-point product of (17,8) with (8,16)
+    (
+        "_int_mm",
+        lambda: torch._int_mm(
+            torch.ones(17, 8, dtype=torch.int8), torch.ones(8, 16, dtype=torch.int8)
+        ),
+        2 * 17 * 8 * 16,
+    ),
+    # 4 rows in 2 groups, each with a matrix (8,16) of its own: every row meets one of them
+    (
+        "_grouped_mm",
+        lambda: torch._grouped_mm(
+            torch.ones(4, 8, dtype=torch.bfloat16),
+            torch.ones(2, 8, 16, dtype=torch.bfloat16),
+            offs=torch.tensor([1, 4], dtype=torch.int32),
+        ),
+        2 * 4 * 8 * 16,
+    ),
+    # 4 stored values, each times a row of 5
+    ("sparse mm", lambda: torch.sparse.mm(torch.eye(4).to_sparse(), B), 2 * 4 * 5),
+    ("sparse @", lambda: torch.eye(4).to_sparse() @ B, 2 * 4 * 5),
+    ("CSR @", lambda: torch.eye(4).to_sparse_csr() @ B, 2 * 4 * 5),
+    ("sparse mv", lambda: torch.eye(4).to_sparse() @ V, 2 * 4),
+]
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state")
+@pytest.mark.parametrize(
+    ("run", "expected"), [p[1:] for p in PRODUCTS], ids=[p[0] for p in PRODUCTS]
+)
+def test_products_cost_two_per_multiply_add(run, expected):
+    assert forward_of(run) == expected
+
+
+def test_a_bias_inside_a_product_has_a_line_of_its_own():
+    lines = operations_of(lambda: torch.addmm(torch.ones(5), A, B))
+    assert lines == {"aten.addmm": 2 * 3 * 4 * 5, "aten.addmm:bias": 3 * 5}
+
+
+IMAGE = torch.ones(2, 4, 10, 10)
+
+CONVOLUTIONS = [
+    # 8x8 output positions, 6 filters of 4*3*3 taps, 2 images; one bias per output element
+    (
+        "plain",
+        lambda x, w: F.conv2d(x, w, torch.ones(6)),
+        (6, 4, 3, 3),
+        2 * 2 * 64 * 6 * 36,
+        2 * 6 * 64,
+    ),
+    # every filter sees the 2 channels of its group
+    ("grouped", lambda x, w: F.conv2d(x, w, groups=2), (6, 2, 3, 3), 2 * 2 * 64 * 6 * 18, 0),
+    ("depthwise", lambda x, w: F.conv2d(x, w, groups=4), (4, 1, 3, 3), 2 * 2 * 64 * 4 * 9, 0),
+    # a 3x3 filter with holes spans 5x5: 6x6 positions
+    ("dilated", lambda x, w: F.conv2d(x, w, dilation=2), (6, 4, 3, 3), 2 * 2 * 36 * 6 * 36, 0),
+    # every one of the 10x10 input positions meets every weight
+    ("transposed", lambda x, w: F.conv_transpose2d(x, w), (4, 6, 3, 3), 2 * 2 * 100 * 4 * 54, 0),
+    (
+        "transposed and grouped",
+        lambda x, w: F.conv_transpose2d(x, w, groups=2, stride=2),
+        (4, 3, 3, 3),
+        2 * 2 * 100 * 4 * 27,
+        0,
+    ),
+    ("in 1-D", lambda x, w: F.conv1d(x[0], w), (6, 10, 3), 2 * 4 * 8 * 6 * 30, 0),
+]
+
+
+@pytest.mark.parametrize(
+    ("convolve", "weight", "products", "bias"),
+    [c[1:] for c in CONVOLUTIONS],
+    ids=[c[0] for c in CONVOLUTIONS],
+)
+def test_a_convolution_costs_two_per_tap_and_position_and_twice_that_backward(
+    convolve, weight, products, bias
+):
+    image = IMAGE.clone().requires_grad_()
+    with FLOPsMeter() as meter:
+        out = convolve(image, torch.ones(weight, requires_grad=True))
+        out.backward(torch.ones_like(out))
+    lines = meter.operations
+    assert lines["aten.convolution"].forward == products
+    assert meter.count.forward == products + bias
+    assert lines["aten.convolution_backward"].backward == 2 * products
+
+
+def test_a_convolutions_bias_gradient_is_a_sum_over_the_output():
+    convolve = nn.Conv2d(4, 6, 3)
+    with FLOPsMeter() as meter:
+        out = convolve(IMAGE)
+        out.backward(torch.ones_like(out))
+    # the image needs no gradient: one product backward, and 2 images of 6 channels of 8x8 summed
+    assert meter.operations["aten.convolution_backward"].backward == 2 * 2 * 64 * 6 * 36
+    assert meter.operations["aten.convolution_backward:bias"].backward == 2 * 6 * 64
+
+
+POINTWISE = [
+    ("add", lambda: A + A, 12),
+    ("add that broadcasts", lambda: torch.ones(2, 1) + torch.ones(3), 6),
+    ("add a scaled tensor", lambda: torch.add(A, A, alpha=3), 2 * 12),
+    ("in place", lambda: A.clone().add_(A), 12),
+    ("out=", lambda: torch.add(A, A, out=torch.empty(3, 4)), 12),
+    ("transcendental", lambda: A.exp(), 12),
+    ("gelu", lambda: F.gelu(A), 12),
+    ("clamp", lambda: A.clamp(0, 1), 12),
+    # a + w (b - a)
+    ("lerp", lambda: torch.lerp(A, A, 0.5), 3 * 12),
+    # a + value * b * c
+    ("addcmul", lambda: torch.addcmul(A, A, A, value=0.5), 3 * 12),
+    ("addcmul of 1", lambda: torch.addcmul(A, A, A), 2 * 12),
+    ("addcdiv", lambda: torch.addcdiv(A, A, A + 1, value=0.5), 3 * 12 + 12),
+    ("division of integers", lambda: torch.ones(3, dtype=torch.int64) / 2, 3),
+    ("complex add", lambda: COMPLEX + COMPLEX, 2 * 12),
+    ("complex multiply", lambda: COMPLEX * COMPLEX, 6 * 12),
+    ("complex divide", lambda: COMPLEX / COMPLEX, 11 * 12),
+    # two squares, a sum, a root
+    ("complex modulus", lambda: COMPLEX.abs(), 4 * 12),
+    ("sum", lambda: A.sum(), 12),
+    ("sum over one dimension", lambda: A.sum(0), 12),
+    ("mean", lambda: A.mean(1), 12),
+    ("maximum", lambda: A.amax(), 12),
+    ("norm", lambda: torch.linalg.vector_norm(A), 12),
+    ("cumulative sum", lambda: A.cumsum(0), 12),
+    # maximum, subtract, exponential, sum, divide
+    ("softmax", lambda: A.softmax(1), 5 * 12),
+    # mean, variance, subtract, rescale, weight, bias
+    ("layer norm", lambda: nn.LayerNorm(4)(A), 6 * 12),
+    ("layer norm without weights", lambda: F.layer_norm(A, (4,)), 4 * 12),
+    # 2 images, 4 channels, 5x5 outputs, each from 2x2
+    ("average pooling", lambda: F.avg_pool2d(IMAGE, 2), 2 * 4 * 25 * 4),
+    ("max pooling", lambda: F.max_pool2d(IMAGE, 2), 2 * 4 * 25 * 4),
+    # scaling the mask, applying it
+    ("dropout", lambda: F.dropout(A, 0.5), 2 * 12),
+    ("index add", lambda: torch.zeros(2, 4).index_add(0, torch.tensor([0, 1, 0]), A), 12),
+    (
+        "accumulating put",
+        lambda: torch.zeros(4).index_put((torch.tensor([0, 0]),), torch.ones(2), True),
+        2,
+    ),
+    # subtract, square, add: 3 pairs of 2 rows of 4 features
+    ("cdist", lambda: torch.cdist(torch.ones(3, 4), torch.ones(2, 4)), 3 * (3 * 2 * 4)),
+]
+
+
+@pytest.mark.parametrize(
+    ("run", "expected"), [p[1:] for p in POINTWISE], ids=[p[0] for p in POINTWISE]
+)
+def test_elements_are_counted(run, expected):
+    assert forward_of(run) == expected
+
+
+INTEGERS = torch.arange(12).reshape(3, 4)
+FREE = [
+    ("views", lambda: A.t().reshape(2, 6).unsqueeze(0).expand(3, 2, 6)),
+    ("copies", lambda: torch.cat([A, A]).clone().contiguous()),
+    ("casts", lambda: A.to(torch.float64).half()),
+    ("indexing", lambda: A[torch.tensor([0, 1])][:, 1]),
+    ("gathering", lambda: A.gather(1, torch.zeros(3, 1, dtype=torch.int64))),
+    ("embedding", lambda: F.embedding(torch.tensor([1, 2]), A)),
+    ("comparisons", lambda: torch.where(A > 1, A, A)),
+    ("sorting", lambda: (A.sort(), A.topk(2), A.argmax())),
+    (
+        "random fills",
+        lambda: (torch.randn(3), torch.empty(3).uniform_(), torch.bernoulli(torch.eye(3))),
+    ),
+    ("initialisation", lambda: (torch.zeros(3), torch.eye(3), torch.full((2,), 1.5))),
+    ("integers", lambda: (INTEGERS + INTEGERS * 2).sum()),
+    ("integer products", lambda: INTEGERS @ INTEGERS.t()),
+    ("booleans", lambda: (INTEGERS > 2) & (INTEGERS < 5)),
+    ("triangles", lambda: (A.tril(), A.flip(0), A.roll(1), F.pad(A, (1, 1)))),
+]
+
+
+@pytest.mark.parametrize("run", [f[1] for f in FREE], ids=[f[0] for f in FREE])
+def test_what_computes_nothing_in_floating_point_is_free(run):
+    assert forward_of(run) == 0
+
+
+LINEAR_ALGEBRA = [
+    # n = 6, k = 2: 2/3 n^3 for LU, 2 n^2 k to substitute
+    ("solve", lambda: torch.linalg.solve(SQUARE, RHS), 2 * 216 // 3 + 2 * 36 * 2),
+    ("solve for a vector", lambda: torch.linalg.solve(SQUARE, RHS[:, 0]), 2 * 216 // 3 + 2 * 36),
+    ("cholesky", lambda: torch.linalg.cholesky(SQUARE), 216 // 3),
+    ("inv", lambda: torch.linalg.inv(SQUARE), 2 * 216),
+    ("det", lambda: torch.linalg.det(SQUARE), 2 * 216 // 3),
+    ("batched inv", lambda: torch.linalg.inv(torch.stack([SQUARE] * 3)), 3 * 2 * 216),
+    # m = 6, n = 2
+    # thin: 14 m n^2 + 8 n^3
+    ("svd", lambda: torch.linalg.svd(RHS, full_matrices=False), 14 * 6 * 4 + 8 * 8),
+    # all vectors: 4 m^2 n + 8 m n^2 + 9 n^3
+    ("full svd", lambda: torch.linalg.svd(RHS), 4 * 36 * 2 + 8 * 6 * 4 + 9 * 8),
+    # 2 m n^2 - 2/3 n^3, twice for a thin Q
+    ("qr", lambda: torch.linalg.qr(RHS), 2 * (2 * 6 * 4 - 2 * 8 // 3)),
+    ("eigh", lambda: torch.linalg.eigh(SQUARE), 9 * 216),
+    ("eig", lambda: torch.linalg.eig(SQUARE), 25 * 216),
+    # n^2 per right-hand side
+    (
+        "solve_triangular",
+        lambda: torch.linalg.solve_triangular(SQUARE.triu(), RHS, upper=True),
+        36 * 2,
+    ),
+    ("cholesky_solve", lambda: torch.cholesky_solve(RHS, SQUARE.tril()), 2 * 36 * 2),
+    # 5 N log2 N for N = 8, twice
+    ("fft", lambda: torch.fft.fft(torch.ones(2, 8)), 2 * 5 * 8 * 3),
+    ("complex fft", lambda: torch.fft.fft(torch.ones(8, dtype=torch.complex64)), 5 * 8 * 3),
+    # both dimensions: N = 8*4
+    ("fft2", lambda: torch.fft.fft2(torch.ones(8, 4)), 5 * 32 * 5),
+    # half of the spectrum for half of the cost
+    ("rfft", lambda: torch.fft.rfft(torch.ones(8)), 5 * 8 * 3 // 2),
+    ("odd fft", lambda: torch.fft.fft(torch.ones(6)), round(5 * 6 * log2(6))),
+]
+
+
+@pytest.mark.parametrize(
+    ("run", "expected"), [p[1:] for p in LINEAR_ALGEBRA], ids=[p[0] for p in LINEAR_ALGEBRA]
+)
+def test_linear_algebra_and_fourier_transforms_follow_the_textbooks(run, expected):
+    assert forward_of(run) == expected
+
+
+def plain_cell(kind: str, features: int, hidden: int) -> int:
+    """One step of one sequence: W x + b + U h + c for every gate, and the gates."""
+    gates = {"LSTM": 4, "GRU": 3}[kind]
+    products = 2 * gates * hidden * (features + hidden)
+    biases = 2 * gates * hidden
+    pointwise = {
+        # sums 4, sigmoids 3, tanh 2, f c + i g: 3, o tanh(c): 1
+        "LSTM": 4 + 3 + 2 + 3 + 1,
+        # sums of r, z, n: 3; sigmoids 2, tanh 1; r * h_n: 1; (h - n) z + n: 3
+        "GRU": 3 + 2 + 1 + 1 + 3,
+    }[kind]
+    return products + biases + pointwise * hidden
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+@pytest.mark.parametrize("gradients", [True, False])
+def test_a_recurrent_layer_costs_its_cell_at_every_step(kind, gradients):
+    layer = getattr(nn, kind)(8, 6, batch_first=True)
+    x = torch.ones(2, 5, 8)
+    with torch.set_grad_enabled(gradients):
+        assert forward_of(lambda: layer(x)) == 2 * 5 * plain_cell(kind, 8, 6)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_a_recurrent_layers_products_cost_twice_as_much_backward(kind):
+    layer = getattr(nn, kind)(8, 6)
+    x = torch.ones(5, 2, 8, requires_grad=True)
+    with FLOPsMeter() as meter:
+        out = layer(x)[0]
+        out.backward(torch.ones_like(out))
+    gates = {"LSTM": 4, "GRU": 3}[kind]
+    products = 2 * gates * 6 * (8 + 6) * 5 * 2
+    assert not meter.uncounted
+    assert 2 * products < meter.count.backward < 2 * products * 1.15
+
+
+def sdpa(device: str, **kwargs) -> FLOPsMeter:
+    query, key, value = (torch.ones(2, 3, 5, 8, device=device, requires_grad=True) for _ in "qkv")
+    with FLOPsMeter() as meter:
+        out = F.scaled_dot_product_attention(query, key, value, **kwargs)
+        out.backward(torch.ones_like(out))
+    assert not meter.uncounted
+    return meter
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_costs_the_same_on_the_cpu_and_on_meta(causal):
+    assert sdpa("cpu", is_causal=causal).count == sdpa("meta", is_causal=causal).count
+
+
+def test_fused_attention_costs_the_two_products_of_its_mathematical_form():
+    lines = sdpa("cpu").operations
+    # 2 batches, 3 heads: scores (5,8) x (8,5), and (5,5) x (5,8)
+    products = 2 * 3 * (2 * 5 * 8 * 5 + 2 * 5 * 5 * 8)
+    name = "aten._scaled_dot_product_flash_attention_for_cpu"
+    assert lines[name].forward == products
+    assert lines[f"{name}_backward"].backward == 2 * products
+    assert sdpa("meta").operations["aten.bmm"].forward == products
+    # 5 per score for the softmax; the scale is multiplied into query and key
+    assert lines[f"{name}:softmax"].forward == 5 * (2 * 3 * 5 * 5) + 2 * (2 * 3 * 5 * 8)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_the_fast_path_of_a_transformer_layer_costs_what_its_plain_path_costs(padded):
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+    x = torch.ones(2, 5, 8)
+    mask = torch.zeros(2, 5, dtype=torch.bool) if padded else None
+    plain = forward_of(lambda: layer(x, src_key_padding_mask=mask))
+    with torch.no_grad(), FLOPsMeter() as meter:
+        layer(x, src_key_padding_mask=mask)
+    assert list(meter.operations) == ["aten._transformer_encoder_layer_fwd"]
+    assert meter.count.forward == plain
+    tokens, d, inner = 10, 8, 16
+    linears = tokens * (2 * d * 4 * d + 4 * d + 2 * 2 * d * inner + inner + d)
+    attention = 2 * 2 * (2 * 2 * 5 * 5 * 4) + (5 + padded) * (2 * 2 * 5 * 5) + 2 * tokens * d
+    rest = tokens * (2 * d + 2 * 6 * d + inner)  # residuals, norms, ReLU
+    assert plain == linears + attention + rest
+
+
+def test_foreach_forms_cost_what_the_plain_forms_cost():
+    lists = [torch.ones(3), torch.ones(2, 2)]
+
+    def foreach():
+        torch._foreach_add_(lists, lists, alpha=0.5)
+        torch._foreach_mul(lists, 2.0)
+        torch._foreach_addcmul(lists, lists, lists, value=0.5)
+        torch._foreach_addcdiv(lists, lists, lists, [0.5, 0.25])
+        torch._foreach_lerp(lists, lists, 0.1)
+        torch._foreach_norm(lists)
+        torch._foreach_zero_(lists)
+
+    # 7 elements: scaled add 2, multiply 1, addcmul 3, addcdiv 3, lerp 3, norm 1, zero 0
+    assert forward_of(foreach) == 7 * (2 + 1 + 3 + 3 + 3 + 1)
+
+
+@pytest.mark.parametrize("network", ["mlp", "convolutional", "attention"])
+def test_products_agree_with_pytorchs_own_counter_to_the_digit(network):
+    torch.manual_seed(0)
+    if network == "mlp":
+        model, x = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 4)), torch.ones(5, 8)
+    elif network == "convolutional":
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.ConvTranspose2d(4, 2, 3, stride=2))
+        x = torch.ones(2, 3, 9, 9)
+    else:
+        model, x = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1), torch.ones(4, 3, 8)
+    with FlopCounterMode(display=False) as theirs:
+        out = model(x)
+        out.backward(torch.ones_like(out))
+    with FLOPsMeter() as ours:
+        out = model(x)
+        out.backward(torch.ones_like(out))
+    counted = {str(op): flops for op, flops in theirs.get_flop_counts()["Global"].items()}
+    assert counted
+    assert {name: ours.operations[name].total for name in counted} == counted

@@ -1,0 +1,56 @@
+"""Higher-order operators cost the branches and iterations that really run."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch._higher_order_ops.scan import scan
+from torch._higher_order_ops.while_loop import while_loop
+from torch.nn.attention.flex_attention import flex_attention
+
+from pytest_flops.counting.meter import FLOPsMeter
+
+X = torch.ones(4, 4)
+PRODUCT = 2 * 4 * 4 * 4
+
+
+def forward_of(run) -> int:
+    with FLOPsMeter() as meter:
+        run()
+    assert not meter.uncounted
+    return meter.count.forward
+
+
+@pytest.mark.parametrize(("taken", "expected"), [(True, PRODUCT), (False, 16)])
+def test_cond_costs_the_branch_taken(taken, expected):
+    branches = (lambda x: x @ x, lambda x: x + 1)
+    assert forward_of(lambda: torch.cond(torch.tensor(taken), *branches, (X,))) == expected
+
+
+@pytest.mark.parametrize("iterations", [1, 3])
+def test_while_loop_costs_its_iterations(iterations):
+    def loop():
+        return while_loop(
+            lambda i, _x: i < iterations, lambda i, x: (i + 1, x @ x), (torch.tensor(0), X)
+        )
+
+    assert forward_of(loop) == iterations * PRODUCT
+
+
+def test_scan_costs_every_step():
+    # 5 steps over rows of 4: one sum and one product each
+    steps = lambda: scan(lambda c, x: (c + x, c * x), torch.zeros(4), torch.ones(5, 4))  # noqa: E731
+    assert forward_of(steps) == 5 * (4 + 4)
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_flex_attention_costs_what_its_eager_form_runs():
+    query = torch.ones(1, 2, 16, 8)
+    with FLOPsMeter() as plain:
+        flex_attention(query, query, query)
+    with FLOPsMeter() as scaled:
+        flex_attention(query, query, query, score_mod=lambda score, *_: score * 2)
+    assert not plain.uncounted
+    # scores (16,8) x (8,16) and the weighted sum (16,16) x (16,8), in 2 heads
+    assert plain.operations["aten.bmm"].forward == 2 * (2 * 16 * 8 * 16 + 2 * 16 * 16 * 8)
+    assert scaled.count.forward == plain.count.forward + 2 * 16 * 16

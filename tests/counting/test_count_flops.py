@@ -1,0 +1,359 @@
+"""`count_flops`: a training step on fake tensors equals the same step on real ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812 - as everybody calls it
+
+from pytest_flops.counting.count import FLOPsCount
+from pytest_flops.counting.meter import FLOPsMeter, count_flops
+from pytest_flops.counting.training_step import DataDependentError
+
+
+class CausalAttention(nn.Module):
+    def __init__(self, width: int, heads: int, kv_heads: int, *, bias: bool):
+        super().__init__()
+        self.heads, self.kv_heads, self.size = heads, kv_heads, width // heads
+        self.query = nn.Linear(width, width, bias=bias)
+        self.key = nn.Linear(width, kv_heads * self.size, bias=bias)
+        self.value = nn.Linear(width, kv_heads * self.size, bias=bias)
+        self.out = nn.Linear(width, width, bias=bias)
+
+    def forward(self, x):
+        batch, length, width = x.shape
+
+        def split(y, heads):
+            return y.view(batch, length, heads, self.size).transpose(1, 2)
+
+        mixed = F.scaled_dot_product_attention(
+            split(self.query(x), self.heads),
+            split(self.key(x), self.kv_heads),
+            split(self.value(x), self.kv_heads),
+            is_causal=True,
+            enable_gqa=self.kv_heads != self.heads,
+        )
+        return self.out(mixed.transpose(1, 2).reshape(batch, length, width))
+
+
+class GPTBlock(nn.Module):
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.attn = CausalAttention(width, heads, heads, bias=True)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width), nn.Dropout(0.1)
+        )
+
+    def forward(self, x):
+        x = x + self.attn(self.ln_1(x))
+        return x + self.mlp(self.ln_2(x))
+
+
+class GPT(nn.Module):
+    """GPT-2's shape: learned positions, tied head."""
+
+    def __init__(self, vocab=50, width=16, heads=2, layers=2, length=8):
+        super().__init__()
+        self.wte, self.wpe = nn.Embedding(vocab, width), nn.Embedding(length, width)
+        self.h = nn.ModuleList(GPTBlock(width, heads) for _ in range(layers))
+        self.ln_f = nn.LayerNorm(width)
+        self.lm_head = nn.Linear(width, vocab, bias=False)
+        self.lm_head.weight = self.wte.weight
+
+    def forward(self, tokens):
+        x = self.wte(tokens) + self.wpe(torch.arange(tokens.shape[1], device=tokens.device))
+        for block in self.h:
+            x = block(x)
+        return self.lm_head(self.ln_f(x))
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x):
+        return self.weight * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6)
+
+
+class LlamaBlock(nn.Module):
+    def __init__(self, width: int, heads: int, kv_heads: int, inner: int):
+        super().__init__()
+        self.input_layernorm, self.post_attention_layernorm = RMSNorm(width), RMSNorm(width)
+        self.self_attn = CausalAttention(width, heads, kv_heads, bias=False)
+        self.gate, self.up = (nn.Linear(width, inner, bias=False) for _ in range(2))
+        self.down = nn.Linear(inner, width, bias=False)
+
+    def forward(self, x):
+        x = x + self.self_attn(self.input_layernorm(x))
+        y = self.post_attention_layernorm(x)
+        return x + self.down(F.silu(self.gate(y)) * self.up(y))
+
+
+class Llama(nn.Module):
+    """Llama's shape: grouped queries, gated feed-forward, RMS norms, no biases."""
+
+    def __init__(self, vocab=50, width=16, heads=4, kv_heads=2, inner=24, layers=2):
+        super().__init__()
+        self.embed_tokens = nn.Embedding(vocab, width)
+        self.layers = nn.ModuleList(
+            LlamaBlock(width, heads, kv_heads, inner) for _ in range(layers)
+        )
+        self.norm = RMSNorm(width)
+        self.lm_head = nn.Linear(width, vocab, bias=False)
+
+    def forward(self, tokens):
+        x = self.embed_tokens(tokens)
+        for layer in self.layers:
+            x = layer(x)
+        return self.lm_head(self.norm(x))
+
+
+TOKENS = torch.randint(0, 50, (2, 8))
+OPTIMIZERS = {
+    "sgd": lambda parameters: torch.optim.SGD(parameters, lr=1e-3),
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+}
+
+
+def step_for_real(model, optimizer):
+    steps = OPTIMIZERS[optimizer](model.parameters())
+    with FLOPsMeter() as meter:
+        model(TOKENS).sum().backward()
+        steps.step()
+    return meter.measurement()
+
+
+@pytest.mark.parametrize("family", [GPT, Llama])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_step_on_fake_tensors_counts_what_the_real_step_counts(family, optimizer):
+    model = family()
+    counted = count_flops(model, TOKENS, optimizer=optimizer)
+    assert counted == step_for_real(model, optimizer)
+    assert not counted.uncounted
+
+
+@pytest.mark.parametrize("family", [GPT, Llama])
+def test_a_model_on_meta_counts_what_it_counts_on_the_cpu(family):
+    with torch.device("meta"):
+        model = family()
+    for tokens in (TOKENS, TOKENS.to("meta")):
+        assert count_flops(model, tokens) == count_flops(family(), TOKENS)
+
+
+def test_a_gpt_costs_its_textbook_products():
+    vocab, d, layers, n, batch = 50, 16, 2, 8, 2
+    measurement = count_flops(GPT(vocab, d, 2, layers, n), TOKENS, optimizer="none")
+    tokens = batch * n
+    # per layer 4 d^2 for attention and 8 d^2 for the feed-forward; scores and weighted sum 2 n d
+    products = 2 * tokens * (layers * (12 * d**2 + 2 * n * d) + vocab * d)
+    names = ("aten.addmm", "aten.mm", "aten._scaled_dot_product_flash_attention_for_cpu")
+    assert sum(measurement.operations[name].forward for name in names) == products
+    assert measurement.count.optimizer == 0
+
+
+def test_the_model_is_left_as_it_was():
+    model = GPT()
+    model.h[0].eval()
+    before = {name: (t, t.clone()) for name, t in model.state_dict(keep_vars=True).items()}
+    modes = [module.training for module in model.modules()]
+    count_flops(model, TOKENS)
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        original, values = before[name]
+        assert tensor is original
+        assert torch.equal(tensor, values)
+        assert tensor.grad is None
+    assert [module.training for module in model.modules()] == modes
+
+
+def test_a_model_whose_forward_fails_is_left_as_it_was():
+    class Failing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(2, 2)
+
+        def forward(self, x):
+            raise KeyError("the user's own")
+
+    model = Failing()
+    weight = model.layer.weight
+    with pytest.raises(KeyError, match="the user's own"):
+        count_flops(model, torch.ones(1, 2))
+    assert model.layer.weight is weight
+
+
+def test_buffers_are_faked_and_kept():
+    model = nn.Sequential(nn.Conv1d(2, 4, 3), nn.BatchNorm1d(4))
+    count_flops(model, torch.ones(3, 2, 8))
+    assert torch.equal(model[1].running_mean, torch.zeros(4))
+    assert model[1].num_batches_tracked.item() == 0
+
+
+def test_frozen_parameters_cost_no_gradient_and_no_step():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    model[0].requires_grad_(False)
+    components = count_flops(model, torch.ones(3, 4), optimizer="sgd").components
+    assert components["0"] == FLOPsCount(2 * 3 * 4 * 4 + 12)
+    assert components["1"].optimizer == 2 * 10
+
+
+def test_evaluation_counts_the_forward_alone_and_no_dropout():
+    model = nn.Sequential(nn.Linear(4, 2), nn.Dropout(0.5))
+    assert count_flops(model, torch.ones(3, 4), training=False).count == FLOPsCount(48 + 6)
+    assert count_flops(model, torch.ones(3, 4)).components["1"].forward == 2 * 6
+
+
+def test_keyword_inputs_and_a_loss_of_ones_own():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 2)
+
+        def forward(self, *, features, scale):
+            return {"hidden": features, "scores": self.layer(features) * scale}
+
+    measurement = count_flops(
+        Named(),
+        features=torch.ones(3, 4),
+        scale=0.5,
+        optimizer="none",
+        loss=lambda output: output["scores"].square().mean(),
+    )
+    # a square and a mean of 6
+    assert measurement.components["(outside modules)"].forward == 6 + 6
+
+
+@dataclass
+class Output:
+    """An output as Hugging Face's models return it."""
+
+    logits: torch.Tensor
+    hidden: torch.Tensor
+    loss: torch.Tensor | None = None
+
+
+@pytest.mark.parametrize(
+    ("shape", "outside"),
+    [
+        # the default loss is the sum of the first tensor with a gradient: 3 rows of 2
+        (lambda y, x: (x, y), 6),
+        (lambda y, x: {"features": x, "out": [y]}, 6),
+        (lambda y, x: Output(logits=y, hidden=x), 6),
+        # or the output's own
+        (lambda y, x: Output(logits=y, hidden=x, loss=y[0, 0]), 0),
+        (lambda y, x: {"loss": y[0, 0], "logits": y}, 0),
+    ],
+)
+def test_the_default_loss_finds_its_tensor_in_any_output(shape, outside):
+    class Shaped(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 2)
+
+        def forward(self, x):
+            return shape(self.layer(x), x)
+
+    components = count_flops(Shaped(), torch.ones(3, 4)).components
+    assert components["(outside modules)"].forward == outside
+    assert components["layer"].backward > 0
+
+
+def test_an_output_without_a_gradient_asks_for_a_loss():
+    class Deciding(nn.Module):
+        def forward(self, x):
+            return x.argmax(-1)
+
+    with pytest.raises(ValueError, match="give count_flops.* a function from the output"):
+        count_flops(Deciding(), torch.ones(3, 4))
+
+
+def test_an_optimizer_of_ones_own():
+    def rmsprop(parameters):
+        return torch.optim.RMSprop(parameters, lr=0.1)
+
+    model = nn.Sequential(nn.Linear(4, 2))
+    measurement = count_flops(model, torch.ones(3, 4), optimizer=rmsprop)
+    # squares averaged 1 + 3, root 1, epsilon 1, update 3; one counter per tensor
+    assert measurement.components["0"].optimizer == 9 * 10 + 2
+
+
+def test_an_unknown_optimizer_is_named_with_the_known_ones():
+    with pytest.raises(ValueError, match="'sgd', 'adam', 'adamw', 'none' .* not 'lion'"):
+        count_flops(nn.Linear(4, 2), torch.ones(3, 4), optimizer="lion")
+
+
+@pytest.mark.parametrize(
+    ("depend", "operator"),
+    [
+        (lambda x: x * 2 if x.sum() > 0 else x, "aten._local_scalar_dense"),
+        (lambda x: x[x > 0], "aten.nonzero"),
+        (lambda x: x.nonzero(), "aten.nonzero"),
+    ],
+)
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_code_that_depends_on_values_is_told_the_operator_and_what_to_do(depend, operator, device):
+    class Dependent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 4, device=device)
+
+        def forward(self, x):
+            return depend(self.layer(x))
+
+    with pytest.raises(DataDependentError) as raised:
+        count_flops(Dependent(), torch.ones(3, 4, device=device))
+    assert operator in str(raised.value)
+    assert "FLOPsMeter" in str(raised.value)
+
+
+def test_checkpointing_is_counted_on_fake_tensors_too():
+    class Checkpointed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 4))
+
+        def forward(self, x):
+            return torch.utils.checkpoint.checkpoint(self.body, x, use_reentrant=False)
+
+    measurement = count_flops(Checkpointed(), torch.ones(3, 4), optimizer="none")
+    # all but the last product, whose result nothing saves
+    assert measurement.recomputed == 2 * 3 * 4 * 8 + 24 + 24
+
+
+def test_seventy_billion_parameters_need_no_memory():
+    with torch.device("meta"):
+        model = Llama(vocab=32000, width=8192, heads=64, kv_heads=8, inner=28672, layers=2)
+    tokens = torch.zeros(4, 4096, dtype=torch.int64, device="meta")
+    layer = count_flops(model, tokens).components["layers.1"]
+    per_layer = sum(p.numel() for p in model.layers[1].parameters())
+    # 9 parameter tensors: four projections of the attention, three of the feed-forward, two norms
+    assert layer.optimizer == 14 * per_layer + 9
+    weights = per_layer - 2 * 8192
+    products = 2 * (4 * 4096) * weights + 4 * 4 * 4096 * 4096 * 8192
+    assert products < layer.forward < products * 1.01
+
+
+def test_a_hugging_face_gpt2_and_llama_count_from_their_configurations():
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    families = [
+        transformers.GPT2Config(vocab_size=50, n_embd=16, n_layer=2, n_head=2, n_positions=16),
+        transformers.LlamaConfig(
+            vocab_size=50,
+            hidden_size=16,
+            intermediate_size=24,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+        ),
+    ]
+    for config in families:
+        with torch.device("meta"):
+            model = transformers.AutoModelForCausalLM.from_config(config)
+        measurement = count_flops(model, input_ids=TOKENS, labels=TOKENS)
+        assert not measurement.uncounted
+        assert measurement.count.backward > measurement.count.forward

@@ -1,0 +1,282 @@
+"""The meter's face: its results, its errors, what it cannot count, and what it leaves behind."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.modules import module as torch_module
+from torch.optim import optimizer as torch_optimizer
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
+from pytest_flops.counting import costs
+from pytest_flops.counting.costs import how_to_count, register_cost, register_costs
+from pytest_flops.counting.count import FLOPsCount
+from pytest_flops.counting.measurement import Measurement
+from pytest_flops.counting.meter import FLOPsMeter
+
+
+@pytest.fixture
+def library(monkeypatch):
+    """An operator of its own, and a cost table that forgets it afterwards."""
+    monkeypatch.setattr(costs, "_registered", {})
+    with torch.library._scoped_library("meter_test", "FRAGMENT") as fragment:
+        fragment.define("mystery(Tensor x) -> Tensor")
+        fragment.impl("mystery", lambda x: x.clone(), "CompositeExplicitAutograd")
+        yield torch.ops.meter_test
+
+
+def test_a_measurement_is_everything_the_meter_found():
+    model = nn.Sequential(nn.Linear(4, 2))
+    with FLOPsMeter() as meter:
+        model(torch.ones(3, 4)).sum().backward()
+    measurement = meter.measurement()
+    assert (measurement.source, measurement.rules) == ("meter", "executed")
+    assert measurement.count == meter.count
+    assert measurement.components == meter.components
+    assert measurement.operations == meter.operations
+    assert Measurement.from_dict(measurement.to_dict()) == measurement
+
+
+def test_operations_are_named_as_pytorchs_own_counter_names_them():
+    with FLOPsMeter() as meter:
+        nn.Linear(4, 2)(torch.ones(3, 4)).sum()
+    assert meter.operations == {
+        "aten.addmm": FLOPsCount(2 * 3 * 4 * 2),
+        "aten.addmm:bias": FLOPsCount(3 * 2),
+        "aten.sum": FLOPsCount(3 * 2),
+    }
+
+
+def test_results_can_be_read_while_counting():
+    with FLOPsMeter() as meter:
+        torch.ones(3) + 1
+        first = meter.count
+        torch.ones(3) + 1
+    assert (first, meter.count) == (FLOPsCount(3), FLOPsCount(6))
+
+
+def test_the_table_lists_every_component_with_exact_figures():
+    with FLOPsMeter() as meter:
+        nn.Sequential(nn.Linear(100, 50), nn.Sequential(nn.ReLU()))(torch.ones(10, 100))
+    assert str(meter).splitlines() == [
+        "component  forward  backward  optimizer    total",
+        "total      101,000         0          0  101,000",
+        "  0        100,500         0          0  100,500",
+        "  1            500         0          0      500",
+        "    1.0        500         0          0      500",
+    ]
+
+
+def test_the_table_names_what_is_not_counted(library):
+    with FLOPsMeter() as meter:
+        library.mystery(torch.ones(3))
+    assert str(meter).splitlines()[-1] == "uncounted: meter_test.mystery, 1 call"
+
+
+def test_an_unknown_operator_is_reported_with_its_calls_and_never_counted_as_zero(library):
+    with FLOPsMeter() as meter:
+        for _ in range(3):
+            library.mystery(torch.ones(3))
+    assert meter.uncounted == {"meter_test.mystery": 3}
+    assert meter.measurement().uncounted == {"meter_test.mystery": 3}
+
+
+def test_an_unknown_operator_on_integers_alone_is_free(library):
+    with FLOPsMeter() as meter:
+        library.mystery(torch.ones(3, dtype=torch.int64))
+    assert not meter.uncounted
+
+
+def test_the_advice_for_an_unknown_operator_names_it_as_it_is_registered():
+    advice = how_to_count("meter_test.mystery")
+    assert "register_cost('meter_test::mystery')" in advice
+    assert "pytest_flops_register_costs" in advice
+
+
+def test_a_registered_cost_counts_a_custom_operator(library):
+    @register_cost("meter_test::mystery")
+    def mystery(args, kwargs, out):
+        return 7 * args[0].numel()
+
+    with FLOPsMeter() as meter:
+        library.mystery(torch.ones(3))
+    assert meter.operations == {"meter_test.mystery": FLOPsCount(7 * 3)}
+    assert not meter.uncounted
+
+
+def test_a_formula_in_pytorchs_registry_counts_a_custom_operator_too():
+    @torch.library.custom_op("meter_test_registry::twice", mutates_args=())
+    def twice(x: torch.Tensor) -> torch.Tensor:
+        return x * 2
+
+    @torch.utils.flop_counter.register_flop_formula(torch.ops.meter_test_registry.twice)
+    def formula(x_shape, out_shape=None, **kwargs):
+        return 5 * x_shape[0]
+
+    with FLOPsMeter() as meter:
+        twice(torch.ones(3))
+    assert meter.count == FLOPsCount(5 * 3)
+
+
+@pytest.mark.parametrize("name", ["mystery", "::mystery", "meter_test::", "meter_test.mystery"])
+def test_a_cost_for_a_name_that_is_no_operators_is_refused(name):
+    with pytest.raises(ValueError, match="namespace::operator"):
+        register_costs({name: lambda args, kwargs, out: 0})
+
+
+def test_a_cost_that_cannot_be_called_is_refused():
+    with pytest.raises(TypeError, match=r"the cost of meter_test::mystery must be a function"):
+        register_costs({"meter_test::mystery": 7})
+
+
+@pytest.mark.parametrize("flops", [1.5, -1, "many"])
+def test_a_cost_that_is_no_whole_number_is_its_authors_mistake(library, flops):
+    register_costs({"meter_test::mystery": lambda args, kwargs, out: flops})
+    with pytest.raises(TypeError, match=r"the cost of meter_test\.mystery must be a whole number"):
+        with FLOPsMeter():
+            library.mystery(torch.ones(3))
+
+
+def test_a_cost_of_none_is_uncounted(library):
+    register_costs({"meter_test::mystery": lambda args, kwargs, out: None})
+    with FLOPsMeter() as meter:
+        library.mystery(torch.ones(3))
+    assert meter.uncounted == {"meter_test.mystery": 1}
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state")
+def test_arithmetic_without_a_formula_for_its_arguments_is_uncounted():
+    sparse = torch.eye(4).to_sparse()
+    with FLOPsMeter() as meter:
+        sparse @ sparse
+    assert sum(meter.uncounted.values()) == 1
+
+
+def test_a_meter_is_entered_once():
+    meter = FLOPsMeter()
+    with meter, pytest.raises(RuntimeError, match="is counting already"), meter:
+        pass
+
+
+def test_a_meter_that_has_counted_cannot_count_again():
+    with FLOPsMeter() as meter:
+        pass
+    with pytest.raises(RuntimeError, match="has counted already; make a new one"), meter:
+        pass
+
+
+def test_a_meter_that_was_never_entered_has_no_results():
+    with pytest.raises(RuntimeError, match="has not counted anything"):
+        _ = FLOPsMeter().count
+
+
+def test_a_meter_cannot_be_left_before_it_is_entered():
+    with pytest.raises(RuntimeError, match="without having been entered"):
+        FLOPsMeter().__exit__(None, None, None)
+
+
+def traces() -> tuple[object, ...]:
+    """Everything global that a meter touches."""
+    return (
+        len(torch_module._global_forward_hooks),
+        len(torch_module._global_forward_pre_hooks),
+        len(torch_module._global_forward_hooks_always_called),
+        len(torch_optimizer._global_optimizer_pre_hooks),
+        len(torch_optimizer._global_optimizer_post_hooks),
+        list(_get_current_dispatch_mode_stack()),
+        list(warnings.filters),
+        threading.Thread.start,
+    )
+
+
+def test_an_error_inside_the_meter_is_the_users_own_and_leaves_nothing_behind():
+    class Failing(nn.Module):
+        def forward(self, x):
+            raise KeyError("the user's own")
+
+    before = traces()
+    with pytest.raises(KeyError, match="the user's own"), FLOPsMeter() as meter:
+        nn.Sequential(nn.Linear(4, 2), Failing())(torch.ones(3, 4))
+    assert traces() == before
+    assert meter.count == FLOPsCount(2 * 3 * 4 * 2 + 3 * 2)
+
+
+def test_an_error_that_the_code_handles_does_not_disturb_the_attribution():
+    class Failing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x):
+            self.layer(x)
+            raise KeyError
+
+    class Careful(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.failing = Failing()
+
+        def forward(self, x):
+            try:
+                self.failing(x)
+            except KeyError:
+                return x * 2
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.careful = Careful()
+
+        def forward(self, x):
+            return self.careful(x)
+
+    with FLOPsMeter() as meter:
+        Model()(torch.ones(3, 4))
+    layer = 2 * 3 * 4 * 4 + 3 * 4
+    assert meter.components["careful.failing"].forward == layer
+    assert meter.components["careful"].forward == layer + 12
+
+
+def test_nothing_is_left_behind_after_a_step():
+    before = traces()
+    model = nn.Linear(4, 2)
+    with FLOPsMeter():
+        model(torch.ones(3, 4)).sum().backward()
+        torch.optim.SGD(model.parameters()).step()
+    assert traces() == before
+
+
+def test_what_runs_after_the_meter_is_not_counted():
+    with FLOPsMeter() as meter:
+        torch.ones(3) + 1
+    torch.ones(3) + 1
+    assert meter.count == FLOPsCount(3)
+
+
+def test_a_meter_inside_a_meter_counts_its_part_and_the_outer_one_all():
+    with FLOPsMeter() as outer:
+        torch.ones(3) + 1
+        with FLOPsMeter() as inner:
+            torch.ones(3) + 1
+    assert (inner.count, outer.count) == (FLOPsCount(3), FLOPsCount(6))
+
+
+def test_the_meter_changes_no_result():
+    torch.manual_seed(0)
+    model = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, batch_first=True)
+    x = torch.randn(2, 5, 8)
+    gradients = []
+    for metered in (False, True):
+        model.zero_grad()
+        torch.manual_seed(1)
+        if metered:
+            with FLOPsMeter():
+                model(x).square().sum().backward()
+        else:
+            model(x).square().sum().backward()
+        gradients.append([p.grad.clone() for p in model.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
