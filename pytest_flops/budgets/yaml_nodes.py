@@ -16,8 +16,7 @@ if TYPE_CHECKING:
 MAX_DEPTH = 60
 MAX_REPEATED_NODES = 100_000
 
-# Tabs, `?` outside comments, byte order marks, and a comment right behind `|` or `>`.
-_READ_DIFFERENTLY = re.compile(r"[\t\ufeff]|^(?:[^#\n]|(?<=\S)#)*\?|[|>][-+0-9]*#", re.MULTILINE)
+_READ_DIFFERENTLY = re.compile(r"[\t\ufeff]|[|>][-+0-9]*#")
 _FAST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -58,7 +57,19 @@ def location(mark: Any, file: str) -> Location:
 
 
 def _fast_loader(text: str) -> Any:
-    return yaml.SafeLoader if _READ_DIFFERENTLY.search(text) else _FAST
+    """The C parser, unless the text has what it reads otherwise than the Python parser.
+
+    These are tabs, byte order marks, a comment right behind `|` or `>`, and `?` in plain scalars.
+    """
+    differs = _READ_DIFFERENTLY.search(text) or any(map(_may_ask, text.split("\n")))
+    return yaml.SafeLoader if differs else _FAST
+
+
+def _may_ask(line: str) -> bool:
+    """Whether a line may have a `?` outside a comment; behind a quote, `#` may begin none."""
+    if "?" not in line:
+        return False
+    return "'" in line or '"' in line or "?" in f" {line}".partition(" #")[0]
 
 
 def _compose_with(loader_class: Any, text: str, file: str) -> yaml.Node | None:
