@@ -100,7 +100,8 @@ def _regressions(gate: Gate, report: Report) -> SessionErrors:
 
     comparison = compare(gate.base, report, tolerance=gate.tolerance)
     return [
-        {"message": message, "location": location} for message, location in regressions(comparison)
+        {"message": message, "location": location, "kind": "regression"}
+        for message, location in regressions(comparison)
     ]
 
 

@@ -39,12 +39,13 @@ class SessionError:
     Attributes:
         message: The whole story.
         location: `file:line:column`, where there is one.
-        kind: `stale` for a budget that no test measured, which a merge judges anew, or `error`.
+        kind: `regression` for a budget that costs more than its base; `stale` for one that no test
+            measured, which a merge judges anew; or `error`.
     """
 
     message: str
     location: str | None = None
-    kind: Literal["error", "stale"] = "error"
+    kind: Literal["error", "regression", "stale"] = "error"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON."""
@@ -142,7 +143,7 @@ def build_report(
 
     Args:
         outcomes: What the tests found.
-        errors: Errors of the session, as records of `message` and, where known, `location`.
+        errors: Errors of the session, each a record of what a `SessionError` holds.
         environment: Where it ran, as `reports.environment.environment` tells it.
         complete: Whether the run came to its end; the report of one that did not is red.
         missing: Tests that never delivered their outcome.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING
@@ -27,6 +28,11 @@ _STATES = {
     "recorded": ("costs more than recorded", "costs more than recorded", "cost more than recorded"),
     "scaling": ("grows too fast", "grows too fast", "grow too fast"),
     "parity": ("the counters disagree", "fails its parity check", "fail their parity checks"),
+}
+_FAULTS = {
+    "regression": ("budget costs more than its base", "budgets cost more than their base"),
+    "stale": ("budget is measured by no test", "budgets are measured by no test"),
+    "error": ("error of the run itself", "errors of the run itself"),
 }
 
 
@@ -88,7 +94,7 @@ def gravest(entry: Entry) -> Verdict | None:
 
 
 def _gravity(verdict: Verdict) -> tuple[int, float]:
-    over = (verdict.actual or 0) / verdict.allowed if verdict.allowed else 0.0
+    over = (verdict.actual or 0) / verdict.allowed if verdict.allowed else math.inf
     return _GRAVEST.index(verdict.kind), -over
 
 
@@ -175,16 +181,16 @@ def _because(entry: Entry) -> str:
 
 
 def _red_run(report: Report) -> list[str]:
-    reasons = []
-    if report.errors:
-        reasons.append(_several(len(report.errors), "error of the run itself"))
+    kinds: Counter[str] = Counter(error.kind for error in report.errors)
+    reasons = [_counted(kinds[kind], *words) for kind, words in _FAULTS.items() if kinds[kind]]
     if report.missing:
-        reasons.append(f"{_several(len(report.missing), 'test')} delivered nothing")
+        reasons.append(
+            _counted(len(report.missing), "test delivered nothing", "tests delivered nothing")
+        )
     if not report.complete and not report.missing:
         reasons.append("the run did not come to its end")
     return reasons
 
 
-def _several(number: int, noun: str) -> str:
-    first, _, rest = noun.partition(" ")
-    return f"{number:,} {first}{'' if number == 1 else 's'}{rest and ' '}{rest}"
+def _counted(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"

@@ -17,7 +17,7 @@ from pytest_flops.reports.text import shorten
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_flops.counting.count import FLOPsCount
+    from pytest_flops.counting.count import Quantity
     from pytest_flops.reports.entry import Entry
     from pytest_flops.reports.report import Report
 
@@ -31,6 +31,8 @@ _PLAIN: dict[str, bool] = {}
 _NAME_WIDTH = 16
 _GAP = 2
 _ROWS = 20
+_ROOM_FOR_PHASES = 60
+_ROOM_FOR_DIGITS = 80
 _HEADER = ("budget", "verdict", "limit used", *QUANTITIES)
 
 
@@ -112,9 +114,10 @@ def _widths(rows: Sequence[tuple[str, ...]], keep: tuple[int, ...], width: int) 
     return widths
 
 
-def _aligned(row: tuple[str, ...], widths: dict[int, int]) -> str:
+def _aligned(row: Sequence[str], widths: dict[int, int], names: int = 3) -> str:
+    """The columns that have a width; the first `names` of all are text, the others numbers."""
     cells = [
-        row[column].rjust(size) if column > 2 else shorten(row[column], size).ljust(size)
+        shorten(row[column], size).ljust(size) if column < names else row[column].rjust(size)
         for column, size in widths.items()
     ]
     return (" " * _GAP).join(cells).rstrip()
@@ -124,22 +127,25 @@ def _components(entry: Entry, width: int) -> list[Line]:
     if entry.measurement is None:
         return []
     components = entry.measurement.components
-    order = Tree.of(components).walk()
-    size = min(max((len(path) for path in components), default=0), max(width - 66, 12))
-    rows = [("total", entry.measurement.count), *((path, components[path]) for path in order)]
-    return [(_component(path, cost, size), _PLAIN) for path, cost in rows]
-
-
-def _component(path: str, cost: FLOPsCount, size: int) -> str:
-    name = shorten(printable(path), size).ljust(size)
-    return f"  {name}" + "".join(f"  {format_exact(cost.of(phase)):>19}" for phase in PHASES)
+    paths = [("total", entry.measurement.count)]
+    paths += [(path, components[path]) for path in Tree.of(components).walk()]
+    quantities: tuple[Quantity, ...] = PHASES if width >= _ROOM_FOR_PHASES else ("total",)
+    shown = format_exact if width >= _ROOM_FOR_DIGITS else format_flops
+    rows = [[printable(path), *(shown(cost.of(q)) for q in quantities)] for path, cost in paths]
+    numbers = [max(len(row[i]) for row in rows) for i in range(1, len(quantities) + 1)]
+    name = min(max(len(row[0]) for row in rows), width - sum(numbers) - _GAP * (len(numbers) + 1))
+    widths = dict(enumerate([max(name, 1), *numbers]))
+    return [(" " * _GAP + _aligned(row, widths, names=1), _PLAIN) for row in rows]
 
 
 def _changes(base: Report, report: Report) -> list[Line]:
+    changed = worst_changes_first(compare(base, report))
     lines: list[Line] = []
-    for budget in worst_changes_first(compare(base, report)):
+    for budget in changed[:_ROWS]:
         markup = _RED if budget.regressed else _PLAIN
         lines += [(text, markup) for text in text_lines(budget)]
+    if len(changed) > _ROWS:
+        lines.append((f"  and {len(changed) - _ROWS:,} more changed budgets", _PLAIN))
     return lines and [("against the base:", _PLAIN), *lines]
 
 

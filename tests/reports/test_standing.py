@@ -6,7 +6,7 @@ import pytest
 
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.reports.report import build_report
-from pytest_flops.reports.standing import fullest, headline, story, uses, worst_first
+from pytest_flops.reports.standing import fullest, gravest, headline, story, uses, worst_first
 
 FORWARD = 16_287_760_384
 
@@ -67,6 +67,20 @@ def test_faults_of_the_run_are_told(make):
         "Red: 2 errors of the run itself, and 1 test delivered nothing."
     )
     assert headline(make.report(complete=False)) == "Red: the run did not come to its end."
+
+
+def test_budgets_that_cost_more_than_the_base_or_are_stale_are_told_as_such(make):
+    kinds = ("regression", "regression", "stale")
+    errors = [{"message": str(i), "kind": kind} for i, kind in enumerate(kinds)]
+    assert headline(make.report(errors=errors)) == (
+        "Red: 2 budgets cost more than their base, and 1 budget is measured by no test."
+    )
+
+
+def test_a_limit_of_nothing_is_graver_than_one_slightly_passed(make):
+    verdicts = (make.limit(0, 3, component="a"), make.limit(2, 3, component="b"))
+    (entry,) = make.report(make.outcome(verdicts=verdicts)).entries
+    assert gravest(entry).component == "a"
 
 
 def test_a_report_of_nothing_says_so():

@@ -59,6 +59,14 @@ def test_no_row_of_the_table_is_wider_than_the_terminal(make, width):
     assert max(map(len, texts(report, width=width))) <= width
 
 
+@pytest.mark.parametrize("width", [40, 50, 60, 72, 80, 100, 200])
+def test_no_row_of_the_components_is_wider_than_the_terminal(make, width):
+    components = {"n" * 300: make.LAYER, "n" * 300 + ".inner": make.LAYER}
+    outcome = make.outcome(measurement=make.measurement(components=components))
+    lines = texts(make.report(outcome), width=width, verbosity=1)
+    assert max(map(len, lines)) <= width
+
+
 @pytest.mark.parametrize("width", [40, 80])
 def test_the_total_is_kept_longest_when_room_is_scarce(make, width):
     assert "48.918 GFLOP" in texts(make.report(), width=width)[1]
