@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Get the base's flops.json: given, or from the base commit's artifact, or counted in a worktree.
+set -euo pipefail
+
+work=${RUNNER_TEMP:?}/flops-gate
+base=${FLOPS_BASE-}
+
+note() { echo "::notice title=FLOPs gate::$1"; }
+
+from_artifact() {
+  [[ -n ${FLOPS_ARTIFACT-} && -n ${GITHUB_REPOSITORY-} && -n ${GH_TOKEN-} ]] || return 1
+  command -v gh >/dev/null || return 1
+  local found="repos/$GITHUB_REPOSITORY/actions/artifacts"
+  local which="[.artifacts[] | select(.expired | not) | select(.workflow_run.head_sha == \"$base\")]"
+  local id
+  id=$(gh api "$found?name=$FLOPS_ARTIFACT&per_page=100" --jq "$which | .[0].id // empty") || return 1
+  [[ -n $id ]] || return 1
+  gh api "$found/$id/zip" >"$work/base.zip" || return 1
+  "${FLOPS_PYTHON:-python}" -m zipfile -e "$work/base.zip" "$work/base-artifact" || return 1
+  cp "$work/base-artifact/flops.json" "$work/base.json"
+}
+
+from_worktree() (
+  tree=$work/base-tree
+  inside=$(git rev-parse --show-prefix)
+  git cat-file -e "$base^{commit}" 2>/dev/null || git fetch --quiet --depth=1 origin "$base" || return 1
+  git worktree add --quiet --force --detach "$tree" "$base" || return 1
+  trap 'git worktree remove --force "$tree"' EXIT
+  cd "$tree/$inside" || return 1
+  if [[ -n ${FLOPS_BASE_SETUP-} ]]; then
+    bash -euo pipefail -c "$FLOPS_BASE_SETUP" || return 1
+  fi
+  # The base's own sources come before those of the checkout, wherever that is installed.
+  # Its workflow commands would annotate the wrong commit; its red tests do not matter here.
+  PYTHONPATH=$PWD:$PWD/src${PYTHONPATH:+:$PYTHONPATH} GITHUB_ACTIONS='' \
+    PYTEST_ADDOPTS="${PYTEST_ADDOPTS-} ${FLOPS_PYTEST_ARGS-}" \
+    "${FLOPS_PYTHON:-python}" -m pytest --flops-report "$work/base-report" || true
+  cp "$work/base-report/flops.json" "$work/base.json"
+)
+
+if [[ -n ${FLOPS_BASE_REPORT-} ]]; then
+  cp "$FLOPS_BASE_REPORT" "$work/base.json"
+elif [[ ! $base =~ [1-9a-f] ]]; then
+  note 'there is no base to compare with; only the limits and the recorded counts are held'
+elif from_artifact; then
+  note "the base's report is that of the artifact of $base"
+elif from_worktree; then
+  note "the base's report was counted in a worktree of $base"
+else
+  echo "::warning title=FLOPs gate::no report of the base $base could be had; only the limits and the recorded counts are held"
+fi
