@@ -147,4 +147,5 @@ class BudgetItem(pytest.Item):
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """The budget's line in its file."""
         line = self.budget.location.line - 1 if self.budget.location else None
-        return self.path, line, self.nodeid
+        # Not the node id: pytest would take its dots for those of a module.
+        return self.path, line, f"{self.budget.name}: {self.name}"

@@ -36,7 +36,7 @@ def resolve(marks: Iterable[Mark], test: str, catalog: Catalog) -> Budget:
     for mark in marks:
         name = name if name is not None else _name_of(mark)
         arguments = {**mark.kwargs, **arguments}
-    if name is None and not arguments:
+    if name is None and not arguments.keys() - {"tolerance"}:
         raise BudgetError("it names no budget and gives no limit")
     base = catalog.find(name) if name is not None else Budget(name=test)
     return merge(base, arguments)

@@ -146,7 +146,7 @@ class FlopsSession:
             recorder.excuse(report.wasxfail)
         report.flops = recorder.record()  # type: ignore[attr-defined]
         if report.failed and call.excinfo and not hasattr(item, "subject"):
-            report.longrepr = recorder.retold(call.excinfo.value, item.path) or report.longrepr
+            report.longrepr = recorder.retold(call.excinfo.value, _place(item)) or report.longrepr
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -252,6 +252,10 @@ class FlopsSession:
         last_failed = getattr(option, "lf", False) or getattr(option, "stepwise", False)
         named = session.config.args_source is pytest.Config.ArgsSource.ARGS
         return not (any(narrowed) or last_failed or named)
+
+
+def _place(item: pytest.Item) -> tuple[Path, int]:
+    return item.path, (item.location[1] or 0) + 1
 
 
 def _concerns_budgets(item: pytest.Item) -> bool:

@@ -291,25 +291,26 @@ class Recorder:
             for quantity, flops in outcome.measurement.count.to_dict().items()
         ]
 
-    def retold(self, error: BaseException, test_file: Path | None = None) -> str | None:
+    def retold(self, error: BaseException, place: tuple[Path, int] | None = None) -> str | None:
         """What went wrong, for people; `None` if it is none of this plugin's errors.
 
         Args:
             error: What the test raised.
-            test_file: The file of the test's code, whose line is told.
+            place: The file and line of the test; a line of that file that raised is told instead.
         """
         if not _is_our_own(error):
             return None
         text = str(error)
         if not isinstance(error, BudgetExceeded) and self.budget is not None:
-            place = f"{self.budget.location}: " if self.budget.location else ""
-            text = f"{place}budget {self.budget.name!r}: {text}"
-        lines = [
-            frame.lineno
-            for frame in traceback.extract_tb(error.__traceback__)
-            if test_file is not None and frame.filename == str(test_file)
-        ]
-        return f"{text}\n{test_file}:{lines[-1]}: raised here" if lines else text
+            origin = f"{self.budget.location}: " if self.budget.location else ""
+            text = f"{origin}budget {self.budget.name!r}: {text}"
+        if place is None:
+            return text
+        file, line = place
+        for frame in traceback.extract_tb(error.__traceback__):
+            if frame.filename == str(file):
+                line = frame.lineno or line
+        return f"{text}\n\n{self._gate.catalog.shown(file)}:{line}"
 
     def _fail(self, message: str) -> None:
         budget = self.budget or Budget(name=self._test)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.parts import parts_of_cost, parts_of_growth
-from pytest_flops.budgets.patterns import matching
+from pytest_flops.budgets.patterns import matching, no_match
 from pytest_flops.budgets.units import format_percent
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.budgets.wording import cheaper_than_recorded
 from pytest_flops.counting.count import PHASES, QUANTITIES, FLOPsCount
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from fractions import Fraction
 
     from pytest_flops.budgets.budget import Budget, Limit, Location, Recorded
@@ -55,7 +54,8 @@ def judge_limits(budget: Budget, measurement: Measurement) -> tuple[Verdict, ...
         if pattern not in matches:
             matches[pattern] = matching(pattern, measurement.components)
             if not matches[pattern]:
-                verdicts.append(_unmatched(pattern, measurement.components, limit.location))
+                message = no_match(pattern, measurement.components)
+                verdicts.append(_error(message, pattern, _shown(limit.location)))
         verdicts += [
             _limit_verdict(limit, component, measurement, budget.recorded)
             for component in matches[pattern]
@@ -126,19 +126,6 @@ def _parts(
         if grown:
             return grown
     return parts_of_cost(measurement.components, quantity, actual, component)
-
-
-def _unmatched(pattern: str, paths: Iterable[str], location: Location | None) -> Verdict:
-    paths = list(paths)
-    near = get_close_matches(pattern, paths, n=3, cutoff=0.5)
-    if near:
-        advice = f"; did you mean {' or '.join(map(repr, near))}?"
-    elif paths:
-        advice = f"; there are {', '.join(paths[:8])}{', ...' if len(paths) > 8 else ''}"
-    else:
-        advice = "; the count has no components at all"
-    message = f"the pattern {pattern!r} matches no component{advice}"
-    return _error(message, pattern, _shown(location))
 
 
 def _shown(location: Location | None) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_flops.budgets.patterns import matching
+from pytest_flops.budgets.patterns import matching, no_match
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.count import QUANTITIES
 
@@ -37,22 +37,23 @@ def judge_scaling(limit: ScalingLimit, sweep: Sweep) -> tuple[Verdict, ...]:
 
 def _components(limit: ScalingLimit, sweep: Sweep, pattern: str, allowed: float) -> list[Verdict]:
     paths = {growth.component: None for growth in sweep.growth}
-    matched = matching(pattern, [path for path in paths if path is not None])
+    components = [path for path in paths if path is not None]
+    matched = matching(pattern, components)
     if not matched:
-        return [_no_match(limit, pattern)]
+        return [_unmatched(limit, pattern, components)]
     phases = [_phases_of(sweep, [path]) for path in matched]
     fastest = [max(growth, key=lambda phase: _decisive(sweep, phase).exponent) for growth in phases]
     return [_verdict(limit, sweep, growth, allowed, pattern) for growth in fastest]
 
 
-def _no_match(limit: ScalingLimit, pattern: str) -> Verdict:
+def _unmatched(limit: ScalingLimit, pattern: str, components: list[str]) -> Verdict:
     return Verdict(
         kind="error",
         passed=False,
         pattern=pattern,
         dimension=limit.dimension,
         location=_location(limit),
-        message=f"the pattern {pattern!r} of scaling over {limit.dimension} matches no component",
+        message=f"scaling over {limit.dimension}: {no_match(pattern, components)}",
     )
 
 

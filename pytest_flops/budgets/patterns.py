@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -27,6 +28,19 @@ def matching(pattern: str, paths: Iterable[str]) -> list[str]:
     """
     segments = _segments(pattern)
     return [path for path in paths if path == pattern or _matches(segments, path.split("."))]
+
+
+def no_match(pattern: str, paths: Iterable[str]) -> str:
+    """What to tell the author of a pattern that names none of the components there are."""
+    paths = list(paths)
+    near = get_close_matches(pattern, paths, n=3, cutoff=0.5)
+    if near:
+        advice = f"; did you mean {' or '.join(map(repr, near))}?"
+    elif paths:
+        advice = f"; there are {', '.join(paths[:8])}{', ...' if len(paths) > 8 else ''}"
+    else:
+        advice = "; the count has no components at all"
+    return f"the pattern {pattern!r} matches no component{advice}"
 
 
 def check_pattern(pattern: str) -> None:

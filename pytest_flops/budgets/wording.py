@@ -42,17 +42,20 @@ def explain(
 
     Args:
         budget_name: The budget's name.
-        verdicts: All verdicts; the red ones are told, the first of them in full, and the green
-            ones are counted.
+        verdicts: All verdicts; the red ones are told, the green ones are counted. The first line
+            is the first red one, since pytest's summary shows no more. A component above its
+            record is told in brief where the whole, told in full, names it already.
         location: `file:line:column` of the budget.
         how_to_accept: Whether to end with what to do about a deliberate increase.
     """
     red = [verdict for verdict in verdicts if not verdict.passed]
+    in_full = [verdict for verdict in red if not _told_by_the_whole(verdict, red)][:_IN_FULL]
     place = f" ({location})" if location else ""
-    lines = [printable(f"budget {budget_name!r} does not hold{place}"), ""]
-    for verdict in red[:_IN_FULL]:
+    lines = [headline(verdict) for verdict in in_full[:1]]
+    lines += [printable(f"budget {budget_name!r} does not hold{place}"), ""]
+    for verdict in in_full:
         lines += [*_block(verdict), ""]
-    lines += _in_brief(red[_IN_FULL:])
+    lines += _in_brief([verdict for verdict in red if verdict not in in_full])
     green = len(verdicts) - len(red)
     if green:
         lines += [f"{green} other comparison{'s hold' if green > 1 else ' holds'}.", ""]
@@ -138,6 +141,13 @@ def _percent(part: int, whole: int) -> str:
         return f"{'+' if part > 0 else '-'}<0.1 %"
     tenths = round(share * 10)
     return f"{'+' if part > 0 else '-'}{abs(tenths) // 10:,}.{abs(tenths) % 10} %"
+
+
+def _told_by_the_whole(verdict: Verdict, red: Sequence[Verdict]) -> bool:
+    if verdict.kind != "recorded" or verdict.component is None:
+        return False
+    same = (other for other in red if other.kind == "recorded" and other.component is None)
+    return any(other.quantity == verdict.quantity for other in same)
 
 
 def _in_brief(red: Sequence[Verdict]) -> Iterator[str]:

@@ -116,7 +116,7 @@ def test_a_pattern_that_matches_nothing_is_an_error():
     )
     error = judge_scaling(limit, swept(four_layers))[-1]
     assert (error.kind, error.passed, error.location) == ("error", False, "budgets/a.yaml:7:3")
-    assert "'layer_*.moo' of scaling over seq_len matches no component" in error.message
+    assert "scaling over seq_len: the pattern 'layer_*.moo' matches no component" in error.message
 
 
 def test_without_a_polynomial_the_largest_local_exponent_is_held():
