@@ -97,7 +97,7 @@ def test_bk_core_is_found_in_the_pictures(everything):
         "total over seq_len: grows with exponent 1, within the allowed 1",
         "Removed since the base 1 budget is no longer held: gone",
         "total over 3 reports",
-        "pytest --flops-update budgets/resnet_bk.yaml::wide",
+        "pytest --flops-update budgets/resnet_bk.yaml::wide::limits",
         "published rules, counted from the configuration",
         "executed rules, metered while running",
         "What grew most since the record",
@@ -207,5 +207,5 @@ def test_of_many_budgets_all_are_there_and_only_the_worst_are_drawn(make):
     page = Page(render_html(make.report(*map(make.outcome, names), make.red_outcome("red"))))
     assert sum(tag == "article" for tag, _ in page.tags) == 101
     assert all(name in page.text for name in names)
-    assert "Pictures are drawn for the 30 budgets that need them most." in page.text
+    assert "Pictures are drawn for the 30 budgets that need them most" in page.text
     assert "89 more budgets" in page.text
