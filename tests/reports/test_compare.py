@@ -195,3 +195,69 @@ def test_markdown_fits_and_begins_with_regressions(make):
     assert text.startswith("## ❌ FLOPs against the base: costs more than its base allows")
     assert "- ❌ `budget-0000` dearer" in text
     assert "more budgets" in text
+
+
+A, B = FLOPsCount(100, 200, 10), FLOPsCount(50, 100, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    {"text": "{}: {}", "markdown": "`{}` {}", "github": "'{}' is {}"}.items(),
+)
+def test_every_format_tells_what_is_cheaper_new_gone_and_tolerated(make, name, line):
+    cheaper, dearer = FLOPsCount(69, 200, 10), FLOPsCount(101, 200, 10)
+    before = counted_outcomes(make, cheap={"a": A}, same={"a": A}, dear={"a": A}, old={"a": A})
+    after = counted_outcomes(
+        make, cheap={"a": cheaper}, same={"a": A}, dear={"a": dearer}, young={"a": A}
+    )
+    comparison = compare(make.report(*before), make.report(*after), tolerance=Fraction(1, 10))
+    text = FORMATS[name](comparison).replace("%25", "%")
+    # 310 FLOP before, 279 now: a tenth cheaper
+    assert line.format("cheap", "cheaper by 31 FLOP (-10.0 %)") in text
+    assert line.format("dear", "dearer, within its tolerance") in text
+    assert line.format("old", "gone") in text
+    assert line.format("young", "new") in text
+    assert line.format("same", "") not in text
+    assert "::error" not in text
+
+
+def counted_outcomes(make, **components):
+    for name, parts in components.items():
+        whole = sum(parts.values(), FLOPsCount())
+        yield make.outcome(name, measurement=make.measurement(whole, parts))
+
+
+def test_text_and_markdown_tell_a_changed_workload(make):
+    base = counted(make, workload={"model": "m", "batch_size": 32})
+    head = counted(make, {"a": A, "b": B, "c": A}, workload={"model": "m", "batch_size": 64})
+    for name in ("text", "markdown"):
+        assert "batch_size 32 -> 64" in FORMATS[name](compare(base, head))
+
+
+def test_of_many_changed_components_the_largest_are_listed(make):
+    base = counted(make, {f"p{i:02}": FLOPsCount(100) for i in range(40)})
+    head = counted(make, {f"p{i:02}": FLOPsCount(101 + i) for i in range(40)})
+    for name in ("text", "markdown"):
+        text = FORMATS[name](compare(base, head))
+        assert "p39 total: 100 -> 140 FLOP (+40, +40.0 %)" in text
+        assert "p00" not in text
+        assert "and 29 smaller changes" in text
+
+
+def test_a_phase_that_grows_behind_an_equal_total_is_named(make):
+    head = counted(make, {"a": FLOPsCount(110, 190, 10), "b": B})
+    ((message, _),) = regressions(compare(counted(make, {"a": A, "b": B}), head))
+    assert "a forward from 100 to 110 FLOP (+10.0 %)" in message
+
+
+def test_a_budget_that_is_not_measured_any_more_is_named(make):
+    ((message, _),) = regressions(
+        compare(make.report(), make.report(make.outcome(measurement=None)))
+    )
+    assert message == "the budget 'baseline' was measured in the base and is not any more"
+
+
+def test_growth_from_nothing_has_no_percentage(make):
+    base = counted(make, {"a": A, "b": FLOPsCount(0, 0, 0)})
+    ((message, _),) = regressions(compare(base, counted(make, {"a": A, "b": B})))
+    assert "b total from 0 to 155 FLOP (from 0)" in message
