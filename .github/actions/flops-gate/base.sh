@@ -10,12 +10,13 @@ note() { echo "::notice title=FLOPs gate::$1"; }
 from_artifact() {
   [[ -n ${FLOPS_ARTIFACT-} && -n ${GITHUB_REPOSITORY-} && -n ${GH_TOKEN-} ]] || return 1
   command -v gh >/dev/null || return 1
-  local found="repos/$GITHUB_REPOSITORY/actions/artifacts"
-  local which="[.artifacts[] | select(.expired | not) | select(.workflow_run.head_sha == \"$base\")]"
-  local id
-  id=$(gh api "$found?name=$FLOPS_ARTIFACT&per_page=100" --jq "$which | .[0].id // empty") || return 1
+  local artifacts=repos/$GITHUB_REPOSITORY/actions/artifacts id
+  # A fork's run may have made an artifact of any content: only this repository's own count.
+  id=$(gh api "$artifacts?name=$FLOPS_ARTIFACT&per_page=100" --jq "[.artifacts[]
+    | select((.expired | not) and .workflow_run.head_sha == \"$base\")
+    | select(.workflow_run.head_repository_id == .workflow_run.repository_id)][0].id // empty") || return 1
   [[ -n $id ]] || return 1
-  gh api "$found/$id/zip" >"$work/base.zip" || return 1
+  gh api "$artifacts/$id/zip" >"$work/base.zip" || return 1
   "${FLOPS_PYTHON:-python}" -m zipfile -e "$work/base.zip" "$work/base-artifact" || return 1
   cp "$work/base-artifact/flops.json" "$work/base.json"
 }
@@ -38,7 +39,10 @@ from_worktree() (
   cp "$work/base-report/flops.json" "$work/base.json"
 )
 
-if [[ -n ${FLOPS_BASE_REPORT-} ]]; then
+if [[ -n ${FLOPS_BASE_REPORT-} && ! -f $FLOPS_BASE_REPORT ]]; then
+  echo "::error title=FLOPs gate::there is no base-report at $FLOPS_BASE_REPORT"
+  exit 1
+elif [[ -n ${FLOPS_BASE_REPORT-} ]]; then
   cp "$FLOPS_BASE_REPORT" "$work/base.json"
 elif [[ ! $base =~ [1-9a-f] ]]; then
   note 'there is no base to compare with; only the limits and the recorded counts are held'
