@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from pytest_flops.reports.compare import BudgetChange, Change, Comparison, Status
 
 
+FOREIGN = (
+    "the base has no budget and no file in common with this report, so nothing was held against "
+    "it; is it another project's report?"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class ChangeRow:
     """One component, or the whole workload, in one quantity.
@@ -30,6 +36,8 @@ class ChangeRow:
 
 def regressions(comparison: Comparison) -> list[tuple[str, str | None]]:
     """One message per budget that is dearer than allowed or no longer measured; and its place."""
+    if comparison.foreign:
+        return [(FOREIGN, None)]
     return [(_story(b), b.location) for b in comparison.budgets if b.regressed]
 
 

@@ -125,14 +125,21 @@ class BudgetChange:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two reports side by side, sorted by subject."""
+    """Two reports side by side.
+
+    Attributes:
+        budgets: Every budget of either, sorted by subject.
+        foreign: Whether both hold budgets but share neither a budget's name nor a file: the base
+            is another project's report, and holds nothing.
+    """
 
     budgets: tuple[BudgetChange, ...]
+    foreign: bool = False
 
     @property
     def regressed(self) -> bool:
-        """Whether any budget is dearer than allowed, or is no longer measured."""
-        return any(budget.regressed for budget in self.budgets)
+        """Whether any budget is dearer than allowed or no longer measured, or nothing was held."""
+        return self.foreign or any(budget.regressed for budget in self.budgets)
 
     def having(self, status: Status) -> list[BudgetChange]:
         """The budgets of one status."""
@@ -142,6 +149,7 @@ class Comparison:
         """Plain types only, ready for JSON."""
         return {
             "regressed": self.regressed,
+            "foreign": self.foreign,
             "budgets": [budget.to_dict() for budget in self.budgets],
         }
 
@@ -164,7 +172,15 @@ def compare(base: Report, head: Report, *, tolerance: Fraction | None = None) ->
         _budget_change(before.get(key), after.get(key), tolerance, lost)
         for key in sorted({*before, *after})
     ]
-    return Comparison(tuple(budgets))
+    return Comparison(tuple(budgets), foreign=_are_foreign(base, head))
+
+
+def _are_foreign(base: Report, head: Report) -> bool:
+    names, others = ({entry.budget for entry in report.entries} for report in (base, head))
+    files, theirs = (
+        {entry.subject.partition("::")[0] for entry in report.entries} for report in (base, head)
+    )
+    return bool(names and others) and not names & others and not files & theirs
 
 
 def _budget_change(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.units import format_flops
-from pytest_flops.reports.changes import leading, regressions, relative
+from pytest_flops.reports.changes import FOREIGN, leading, regressions, relative
 from pytest_flops.reports.github import annotation
 from pytest_flops.reports.markdown_page import MAX_BYTES, Page, code
 
@@ -65,6 +65,8 @@ def headline(comparison: Comparison) -> str:
     """How many budgets regressed, and what else changed, in one line."""
     counted = [f"{len(comparison.having(status)):,} {status}" for status in _WORST_FIRST]
     found = [words for words in counted if not words.startswith("0 ")]
+    if comparison.foreign:
+        return f"FLOPs against the base: {FOREIGN}"
     verdict = "costs more than its base allows" if comparison.regressed else "no regression"
     return f"FLOPs against the base: {verdict} ({', '.join(found) or 'no budgets'})"
 

@@ -11,6 +11,7 @@ from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.reports.changes import leading, regressions
 from pytest_flops.reports.compare import compare
 from pytest_flops.reports.compare_formats import FORMATS
+from pytest_flops.reports.report import build_report
 
 
 def counted(make, components=None, name="baseline", **changes):
@@ -94,6 +95,31 @@ def test_new_and_removed_budgets_are_told_and_are_no_regression(make):
     comparison = compare(counted(make, name="old"), counted(make, name="new"))
     assert {b.budget: b.status for b in comparison.budgets} == {"new": "added", "old": "removed"}
     assert not comparison.regressed
+
+
+def test_another_projects_report_is_no_base(make):
+    other = make.outcome("x", subject="budgets/other.yaml::x")
+    comparison = compare(make.report(other), make.report())
+    assert comparison.regressed
+    ((message, _),) = regressions(comparison)
+    assert "is it another project's report?" in message
+    for name in ("text", "markdown"):
+        assert "another project's report" in FORMATS[name](comparison)
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        {"name": "renamed"},
+        {"name": "baseline", "subject": "budgets/moved.yaml::baseline"},
+    ],
+)
+def test_a_renamed_budget_or_file_is_not_taken_for_another_project(make, base):
+    assert not compare(make.report(make.outcome(**base)), make.report()).regressed
+
+
+def test_an_empty_base_is_a_first_run_and_no_regression(make):
+    assert not compare(build_report([]), make.report()).regressed
 
 
 def test_a_budget_that_an_incomplete_run_lost_is_a_regression(make):
