@@ -64,17 +64,25 @@ def gating(tokens: int, experts: int) -> FLOPsCount:
 def routed_sum(tokens: int, d_model: int, visited: int) -> FLOPsCount:
     """Weighting and index-adding the answers of the visited experts.
 
-    Backward: the product's two gradients, one of them summed over the width; index-adding the
-    gradients of the gathered rows and of the gathered weights.
+    Backward: the weighting's gradients; index-adding those of the gathered rows and weights.
     """
     rows = tokens * visited
-    return FLOPsCount(2 * rows * d_model, 4 * rows * d_model + rows)
+    backward = weighting_gradients(rows, d_model) + rows * d_model + rows
+    return FLOPsCount(2 * rows * d_model, backward)
 
 
 def dense_sum(tokens: int, d_model: int, experts: int) -> FLOPsCount:
-    """Weighting the answers of all experts, and adding them up; backward without index-adding."""
-    elements = tokens * d_model
-    return FLOPsCount((2 * experts - 1) * elements, 3 * experts * elements)
+    """Weighting the answers of all experts, and adding them up."""
+    forward = (2 * experts - 1) * tokens * d_model
+    return FLOPsCount(forward, experts * weighting_gradients(tokens, d_model))
+
+
+def weighting_gradients(rows: int, d_model: int) -> int:
+    """Of an answer times its weight: two products, the weight's summed over the width.
+
+    At width 1 there is nothing to sum.
+    """
+    return (2 + (d_model > 1)) * rows * d_model
 
 
 def expert(tokens: int, d_model: int, *, dropout: bool) -> FLOPsCount:
