@@ -64,7 +64,7 @@ def bk_core(
         _shift(z),
     )
     differentiable = torch.is_grad_enabled() and any(a.requires_grad for a in arguments)
-    keep_state = gradient == "exact" and differentiable
+    keep_state = gradient == "exact" and differentiable and he_diag.device.type == "cpu"
     features: Tensor
     features, _ = torch.ops.pytest_flops.bk_core(
         *arguments, gradient, float(grad_blend), check_finite, keep_state
@@ -129,17 +129,18 @@ def _check_rule(
             )
 
 
-def _checked_shift(shift: Tensor) -> complex:
+def _checked(
+    he_diag: Tensor, h0_super: Tensor, h0_sub: Tensor, shift: Tensor, check_finite: bool
+) -> complex:
+    """The shift as a number, once the values are known to be usable."""
     z = complex(*shift.tolist())
     if not (math.isfinite(z.real) and math.isfinite(z.imag)) or z.imag == 0:
         raise ValueError(f"z must be finite with Im z != 0, not {z}: T - zI may be singular")
-    return z
-
-
-def _refuse_nonfinite(**arguments: Tensor) -> None:
-    for name, argument in arguments.items():
+    matrix = {"he_diag": he_diag, "h0_super": h0_super, "h0_sub": h0_sub}
+    for name, argument in matrix.items() if check_finite else ():
         if not (argument.sum().isfinite() or argument.isfinite().all()):
             raise ValueError(f"{name} holds NaN or infinity")
+    return z
 
 
 def _couplings(h0_super: Tensor, h0_sub: Tensor) -> Tensor:
@@ -150,7 +151,7 @@ def _couplings(h0_super: Tensor, h0_sub: Tensor) -> Tensor:
     return couplings
 
 
-@torch.library.custom_op("pytest_flops::bk_core", mutates_args=())
+@torch.library.custom_op("pytest_flops::bk_core", mutates_args=(), device_types="cpu")
 def _forward(  # noqa: PLR0917 - an operator's schema
     he_diag: Tensor,
     h0_super: Tensor,
@@ -165,15 +166,27 @@ def _forward(  # noqa: PLR0917 - an operator's schema
 
     The state is empty where it is not kept.
     """
-    z = _checked_shift(shift)
-    if check_finite:
-        _refuse_nonfinite(he_diag=he_diag, h0_super=h0_super, h0_sub=h0_sub)
+    z = _checked(he_diag, h0_super, h0_sub, shift, check_finite)
     state = _empty_state(he_diag, keep_state)
     if he_diag.numel() == 0:
         return he_diag.new_empty(*he_diag.shape, 2), state
     kept = torch.view_as_complex(state) if keep_state else None
     green = bk_cpu.green(he_diag, _couplings(h0_super, h0_sub), z, kept)
     return torch.view_as_real(green.contiguous()), state
+
+
+@_forward.register_kernel("cuda")
+def _(
+    he_diag: Tensor, h0_super: Tensor, h0_sub: Tensor, shift: Tensor, *others: Any
+) -> tuple[Tensor, Tensor]:
+    from pytest_flops.models import bk_triton  # only where there is CUDA
+
+    _gradient, _grad_blend, check_finite, keep_state = others
+    z = _checked(he_diag, h0_super, h0_sub, shift, check_finite)
+    state = _empty_state(he_diag, keep_state)
+    if he_diag.numel() == 0:
+        return he_diag.new_empty(*he_diag.shape, 2), state
+    return bk_triton.green(he_diag, h0_super, h0_sub, z), state
 
 
 def _empty_state(he_diag: Tensor, keep_state: bool) -> Tensor:
@@ -189,7 +202,7 @@ def _(he_diag: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
     return he_diag.new_empty(*he_diag.shape, 2), _empty_state(he_diag, keep_state)
 
 
-@torch.library.custom_op("pytest_flops::bk_core_backward", mutates_args=())
+@torch.library.custom_op("pytest_flops::bk_core_backward", mutates_args=(), device_types="cpu")
 def _exact_backward(  # noqa: PLR0917 - an operator's schema
     incoming: Tensor,
     state: Tensor,
@@ -224,6 +237,31 @@ def _exact_backward(  # noqa: PLR0917 - an operator's schema
     if shift_too:
         total = to_diagonal.sum(1, dtype=torch.complex128)
         for_shift.copy_(torch.view_as_real(total.conj_physical()))
+    return gradients
+
+
+@_exact_backward.register_kernel("cuda")
+def _(
+    incoming: Tensor, _state: Tensor, he_diag: Tensor, *others: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    from pytest_flops.models import bk_triton  # only where there is CUDA
+
+    h0_super, h0_sub, shift, off_diagonals, shift_too = others
+    gradients = _empty_gradients(he_diag, off_diagonals, shift_too)
+    if he_diag.numel() == 0:
+        return gradients
+    z = complex(*shift.tolist())
+    to_alpha, slope = bk_triton.exact_gradient(
+        he_diag, h0_super, h0_sub, z, incoming, off_diagonals
+    )
+    for_diagonal, for_super, for_sub, for_shift = gradients
+    for_diagonal.copy_(to_alpha[..., 0])
+    if off_diagonals:
+        torch.mul(slope[:, :-1], h0_sub, out=for_super)
+        torch.mul(slope[:, :-1], h0_super, out=for_sub)
+    if shift_too:
+        total = to_alpha.sum(1, dtype=torch.float64)
+        for_shift.copy_(torch.stack([-total[:, 0], total[:, 1]], dim=1))
     return gradients
 
 
