@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pytest_flops.budgets.verdict import Verdict
+    from pytest_flops.counting.count import FLOPsCount
     from pytest_flops.reports.compare import BudgetChange
     from pytest_flops.reports.entry import Entry
     from pytest_flops.reports.icicle import Branch, PhasePicture
     from pytest_flops.reports.report import Report
 
 _BRANCHES = 24
+_LISTED = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +116,14 @@ class Card:
         """The components by parent."""
         measurement = self.entry.measurement
         return Tree.of(measurement.components if measurement else {})
+
+    @property
+    def listed(self) -> list[tuple[str, FLOPsCount]]:
+        """The components in the order of the tree; of very many, those that cost most."""
+        costs = self.tree.components
+        largest = sorted(costs, key=lambda path: -costs[path].total)[:_LISTED]
+        kept = set(largest)
+        return [(path, costs[path]) for path in self.tree.walk() if path in kept]
 
     @property
     def pictures(self) -> tuple[PhasePicture, ...]:

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from pytest_flops.budgets.verdict import Verdict
+from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.reports.card import anchor
 from pytest_flops.reports.html import render_html
 from pytest_flops.reports.report import build_report
@@ -120,6 +121,19 @@ def test_every_picture_is_described_and_every_table_has_headers(everything):
 def test_a_budget_without_a_record_is_told_how_to_get_one(make):
     page = Page(render_html(make.report()))
     assert "Not recorded: growth below the limits goes unseen." in page.text
+
+
+def test_of_thousands_of_components_and_limits_the_largest_are_listed(make):
+    parts = {f"part_{number:04}": FLOPsCount(number + 1) for number in range(3_000)}
+    whole = sum(parts.values(), FLOPsCount())
+    limits = [make.limit(10_000, i + 1, component=path) for i, path in enumerate(parts)]
+    counted = make.measurement(whole, parts)
+    page = render_html(make.report(make.outcome(measurement=counted, verdicts=tuple(limits))))
+    assert len(page) < 600_000
+    text = Page(page).text
+    assert "2700 smaller components are in flops.json" in text
+    assert "2700 still less used are in flops.json" in text
+    assert "part_2999 3 kFLOP 3,000" in text
 
 
 def test_an_inline_budget_is_not_asked_for_a_record(make):
