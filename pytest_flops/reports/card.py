@@ -32,7 +32,7 @@ class SweepView:
     Attributes:
         record: The sweep's plain record.
         plot: Its picture, where there is one.
-        verdicts: The scaling verdicts over its dimension.
+        verdicts: The scaling verdicts over its dimension, red first.
         rows: The growth of the whole workload, and of the components that are held.
     """
 
@@ -153,6 +153,7 @@ class Card:
             for verdict in self.entry.verdicts
             if verdict.kind == "scaling" and verdict.dimension == record["dimension"]
         ]
+        verdicts.sort(key=lambda verdict: verdict.passed)
         held = {(verdict.component, verdict.quantity) for verdict in verdicts}
         rows = [r for r in record["growth"] if r["component"] is None or _about(r) in held]
         limit = next((v.allowed for v in verdicts if v.component is None), None)

@@ -179,6 +179,25 @@ def test_the_change_against_the_base_says_whether_it_is_allowed(make):
     assert "✕ The base counted it; this run did not." in Page(render_html(lost, base=base)).text
 
 
+def test_red_scaling_comes_before_green(make, sweep):
+    green, red = (
+        Verdict(
+            "scaling",
+            passed=passed,
+            quantity=quantity,
+            dimension="seq_len",
+            actual=1.0,
+            allowed=1.0 if passed else 0.5,
+        )
+        for quantity, passed in (("forward", True), ("total", False))
+    )
+    text = Page(
+        render_html(make.report(make.outcome(verdicts=(green, red), scaling=(sweep,))))
+    ).text
+    scaling = text[text.index("How it scales") :]
+    assert scaling.index("✕ total over seq_len") < scaling.index("✓ forward over seq_len")
+
+
 def test_missing_tests_and_errors_are_on_top(make):
     page = Page(
         render_html(
