@@ -98,8 +98,8 @@ class FlopsSession:
             mistakes = [item.stash[MISTAKE] for item in items if MISTAKE in item.stash]
             self._refuse([*map(str, self.gate.catalog.problems), *mistakes])
         if options.only_budgets(self._config):
-            others = [item for item in items if not _concerns_budgets(item)]
-            items[:] = [item for item in items if _concerns_budgets(item)]
+            others = [item for item in items if not _counts_flops(item)]
+            items[:] = [item for item in items if _counts_flops(item)]
             self._config.hook.pytest_deselected(items=others)
 
     @pytest.hookimpl(tryfirst=True)
@@ -256,6 +256,10 @@ class FlopsSession:
 
 def _place(item: pytest.Item) -> tuple[Path, int]:
     return item.path, (item.location[1] or 0) + 1
+
+
+def _counts_flops(item: pytest.Item) -> bool:
+    return _concerns_budgets(item) or "flops" in getattr(item, "fixturenames", ())
 
 
 def _concerns_budgets(item: pytest.Item) -> bool:
