@@ -19,8 +19,8 @@ _BRANCH = ("GITHUB_HEAD_REF", "GITHUB_REF_NAME", "CI_COMMIT_REF_NAME")
 def environment(variables: Mapping[str, str] = os.environ) -> dict[str, str | None]:
     """The environment block of a report; what cannot be found out is `None`.
 
-    The checkout is asked first: on a pull request, CI variables name a merge commit. torch's
-    version is read from its metadata, without importing it.
+    The checkout is asked for the commit before CI's variables are: it is what ran. torch's version
+    is read from its metadata, without importing it.
     """
     return {
         "commit": _git("rev-parse", "HEAD") or _first(variables, _COMMIT),
