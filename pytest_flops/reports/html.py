@@ -56,7 +56,9 @@ def render_html(
         for place, entry in enumerate(worst_first(report.entries))
     ]
     page = _environment().get_template("page.html")
-    return page.render(report=report, headline=headline(report), cards=cards, comparison=comparison)
+    return page.render(
+        report=report, headline=headline(report), cards=cards, comparison=comparison, base=base
+    )
 
 
 @cache

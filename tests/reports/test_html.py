@@ -171,7 +171,9 @@ def test_a_size_at_which_a_component_does_not_exist_is_left_open(make, sweep):
 
 
 def test_the_change_against_the_base_says_whether_it_is_allowed(make):
-    base, head = make.report(), make.report(make.red_outcome(tolerance=Fraction(1, 50)))
+    base = make.report(environment={"commit": "0123456789abcdef"})
+    head = make.report(make.red_outcome(tolerance=Fraction(1, 50)))
+    assert "Change against the base 012345678 " in Page(render_html(head, base=base)).text
     assert "✓ Dearer, within its tolerance." in Page(render_html(head, base=base)).text
     strict = make.report(make.red_outcome())
     assert "✕ It costs more than the base allows." in Page(render_html(strict, base=base)).text
