@@ -27,6 +27,7 @@ import yaml
 
 from pytest_flops import cli
 from pytest_flops.budgets.loader import load_budgets
+from pytest_flops.counting import costs
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -190,6 +191,7 @@ def test_every_block_of_a_page_does_what_the_page_says(
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(_WIDTH))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # a file changes within a second
+    monkeypatch.setattr(costs, "_registered", dict(costs._registered))
     monkeypatch.syspath_prepend(str(project.root))
     story = Story(project)
     for block in blocks_of(page):
