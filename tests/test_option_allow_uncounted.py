@@ -1,0 +1,38 @@
+"""`--flops-allow-uncounted`: an operator without a known cost is a remark, not an error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+COUNTED = """\
+import pytest
+from pytest_flops import FLOPsCount
+from pytest_flops.counting.measurement import Measurement
+@pytest.mark.flops_budget(total='1 kFLOP')
+def test_step(flops):
+    unknown = {'mylib.mystery': 2}
+    flops.check(Measurement(FLOPsCount(7), {}, 'meter', 'executed', uncounted=unknown))
+"""
+
+
+def test_an_uncounted_operator_is_an_error(project: Any, mode: tuple[str, ...]) -> None:
+    project.test(COUNTED)
+    result = project.run(*mode)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*mylib.mystery ran 2 times and has no known cost*"])
+
+
+def test_the_option_lets_it_through_and_the_report_still_tells(
+    project: Any, mode: tuple[str, ...]
+) -> None:
+    project.test(COUNTED)
+    result = project.run("--flops-allow-uncounted", *mode)
+    result.assert_outcomes(passed=1)
+    (entry,) = project.report()["entries"]
+    assert entry["measurement"]["uncounted"] == {"mylib.mystery": 2}
+
+
+def test_the_ini_twin(project: Any) -> None:
+    project.write("pytest.ini", "[pytest]\nflops_allow_uncounted = true\n")
+    project.test(COUNTED)
+    project.run().assert_outcomes(passed=1)

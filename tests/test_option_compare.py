@@ -1,0 +1,203 @@
+"""`--flops-compare`, and `pytest-flops compare`: what a run costs against an older one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from pytest_flops import cli
+
+BUDGET = """\
+version: 1
+budgets:
+  step:
+    limits: {total: 1 kFLOP}
+"""
+RECORDED = BUDGET + "    recorded: {forward: 110, backward: 200, optimizer: 30}\n"
+PARTS = "{'layer_0': FLOPsCount(60, 120, 10), 'layer_1': FLOPsCount(40, 80, 20)}"
+
+
+def counted(count: str = "100, 200, 30", parts: str = PARTS) -> str:
+    return (
+        "import pytest\n"
+        "from pytest_flops import FLOPsCount\n"
+        "from pytest_flops.counting.measurement import Measurement\n"
+        "@pytest.mark.flops_budget('step')\n"
+        "def test_step(flops):\n"
+        f"    flops.check(Measurement(FLOPsCount({count}), {parts}, 'meter', 'executed'))\n"
+    )
+
+
+@pytest.fixture
+def based(project: Any) -> Any:
+    """A project that was run once; its report is in the folder `base`."""
+    project.budgets(BUDGET)
+    project.test(counted())
+    assert project.run("--flops-report", "base").ret == 0
+    return project
+
+
+def offline(project: Any, monkeypatch: pytest.MonkeyPatch, *options: str) -> int:
+    monkeypatch.chdir(project.root)
+    return cli.main(["compare", "base/flops.json", "reports/flops.json", *options])
+
+
+WIDER = counted("110, 200, 30", PARTS.replace("FLOPsCount(40", "FLOPsCount(50"))
+SHIFTED = counted(parts=PARTS.replace("60", "59").replace("40", "41"))
+CHEAPER = counted("90, 200, 30", PARTS.replace("60", "50"))
+NEW_PART = counted("105, 200, 30", PARTS.replace("}", ", 'layer_2': FLOPsCount(5)}"))
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (WIDER, "layer_1 total from 140 to 150 FLOP (+7.14 %)"),
+        (SHIFTED, "layer_1 total from 140 to 141 FLOP (+0.71 %)"),
+        (NEW_PART, "total from 330 to 335 FLOP (+1.52 %)"),
+    ],
+    ids=["dearer", "a-part-behind-an-equal-total", "a-new-part"],
+)
+def test_what_got_dearer_is_red_with_its_part_and_its_line_in_the_run_and_offline(
+    based: Any, monkeypatch: pytest.MonkeyPatch, source: str, words: str
+) -> None:
+    based.test(source)
+    result = based.run("--flops-compare", "base/flops.json")
+    result.assert_outcomes(passed=1)
+    assert result.ret == 1
+    line = f"*budgets/model.yaml:3:3: the budget 'step' costs more than its base*{words}*"
+    result.stdout.fnmatch_lines([line])
+    assert offline(based, monkeypatch) == 1
+
+
+def test_a_dearer_run_is_red_in_every_mode(based: Any, mode: tuple[str, ...]) -> None:
+    based.test(WIDER)
+    assert based.run("--flops-compare", "base/flops.json", *mode).ret == 1
+    assert based.report()["passed"] is False
+
+
+@pytest.mark.parametrize("source", [counted(), CHEAPER], ids=["the-same", "cheaper"])
+def test_the_same_and_cheaper_runs_are_green(
+    based: Any, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    based.test(source)
+    assert based.run("--flops-compare", "base/flops.json").ret == 0
+    assert offline(based, monkeypatch) == 0
+
+
+def test_savings_are_told(
+    based: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    based.test(CHEAPER)
+    result = based.run("--flops-compare", "base/flops.json")
+    result.stdout.fnmatch_lines(["*step: cheaper by 10 FLOP (-3.03 %)*"])
+    capsys.readouterr()
+    offline(based, monkeypatch)
+    assert "step: cheaper by 10 FLOP (-3.03 %)" in capsys.readouterr().out
+
+
+def test_added_and_removed_budgets_are_told_and_green(
+    based: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    based.budgets(BUDGET.replace("step:", "stride:"))
+    based.test(counted().replace("'step'", "'stride'"))
+    assert based.run("--flops-compare", "base/flops.json").ret == 0
+    capsys.readouterr()
+    assert offline(based, monkeypatch) == 0
+    text = capsys.readouterr().out
+    assert "step: gone" in text
+    assert "stride: new" in text
+
+
+def test_a_budget_that_is_not_measured_any_more_is_red(based: Any) -> None:
+    based.test(WIDER.replace("flops.check(", "(lambda _: None)("))
+    result = based.run("--flops-compare", "base/flops.json")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*'step' was measured in the base and is not any more*"])
+
+
+def test_a_tolerance_of_the_budget_or_of_the_run_is_kept(
+    based: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    based.test(SHIFTED)
+    base = ("--flops-compare", "base/flops.json")
+    # layer_1 forward rose from 40 to 41: 2.5 %.
+    assert based.run(*base, "--flops-tolerance", "2.4%").ret == 1
+    assert based.run(*base, "--flops-tolerance", "2.5%").ret == 0
+    assert offline(based, monkeypatch, "--tolerance", "2.4%") == 1
+    assert offline(based, monkeypatch, "--tolerance", "2.5%") == 0
+    based.budgets(f"{BUDGET}    tolerance: 2.5%\n")
+    assert based.run(*base).ret == 0
+    assert offline(based, monkeypatch) == 0
+
+
+def test_an_increase_that_is_newly_recorded_is_accepted_and_told(
+    based: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    based.budgets(RECORDED)
+    based.test(WIDER)
+    assert based.run("--flops-compare", "base/flops.json").ret == 0
+    capsys.readouterr()
+    assert offline(based, monkeypatch) == 0
+    assert "step: dearer, as newly recorded" in capsys.readouterr().out
+
+
+def test_a_record_that_the_base_had_already_accepts_nothing(project: Any) -> None:
+    project.budgets(RECORDED)
+    project.test(counted())
+    assert project.run("--flops-report", "base").ret == 0
+    project.test(WIDER)
+    assert project.run("--flops-compare", "base/flops.json").ret == 1
+
+
+def test_a_new_record_that_is_too_low_accepts_nothing(
+    based: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    based.budgets(RECORDED.replace("110", "109"))
+    based.test(WIDER)
+    assert based.run("--flops-compare", "base/flops.json").ret == 1
+    assert offline(based, monkeypatch) == 1
+
+
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        ("text", "layer_1 total: 140 -> 150 FLOP (+10, +7.14 %)"),
+        ("markdown", "`layer_1 total: 140 -> 150 FLOP (+10, +7.14 %)`"),
+        ("json", '"component": "layer_1"'),
+        ("github", "::error file=budgets/model.yaml,line=3,col=3,"),
+    ],
+)
+def test_every_format_names_the_part(
+    based: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    form: str,
+    words: str,
+) -> None:
+    based.test(WIDER)
+    based.run()
+    capsys.readouterr()
+    assert offline(based, monkeypatch, "--format", form) == 1
+    text = capsys.readouterr().out
+    assert words in text
+    if form == "json":
+        assert json.loads(text)["regressed"] is True
+
+
+def test_annotations_of_a_project_in_a_subfolder_name_files_as_the_repository_does(
+    based: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    based.test(WIDER)
+    based.run()
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(based.root.parent))
+    capsys.readouterr()
+    offline(based, monkeypatch, "--format", "github")
+    assert f"::error file={based.root.name}/budgets/model.yaml," in capsys.readouterr().out
+
+
+def test_the_ini_twin(based: Any) -> None:
+    based.write("pytest.ini", "[pytest]\nflops_compare = base/flops.json\n")
+    based.test(WIDER)
+    assert based.run().ret == 1

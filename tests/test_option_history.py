@@ -1,0 +1,48 @@
+"""`--flops-history`: past reports, drawn into the page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+COUNTED = """\
+import pytest
+from pytest_flops import FLOPsCount
+@pytest.mark.flops_budget(total='1 kFLOP')
+def test_step(flops): flops.check(FLOPsCount(NUMBER, 200, 30))
+"""
+
+
+def test_past_reports_are_drawn_into_the_page(project: Any, mode: tuple[str, ...]) -> None:
+    for number in (100, 105):
+        project.test(COUNTED.replace("NUMBER", str(number)))
+        project.run("--flops-report", f"past/{number}")
+        (project.root / f"past/{number}/flops.json").rename(project.root / f"past/{number}.json")
+    project.run("--flops-report", "plain")
+    result = project.run("--flops-history", "past", *mode)
+    assert result.ret == 0
+    page = (project.root / "reports/flops.html").read_text()
+    without = (project.root / "plain/flops.html").read_text()
+    assert page.count("<svg") > without.count("<svg")
+
+
+def test_a_folder_that_is_not_there_is_a_usage_error(project: Any, mode: tuple[str, ...]) -> None:
+    project.test(COUNTED.replace("NUMBER", "1"))
+    result = project.run("--flops-history", "gone", *mode)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR:*gone*"])
+
+
+def test_a_broken_report_in_it_is_a_usage_error(project: Any) -> None:
+    project.write("past/one.json", '{"format": "pytest-flops report", ')
+    project.test(COUNTED.replace("NUMBER", "1"))
+    result = project.run("--flops-history", "past")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR:*past/one.json:1:*not complete JSON*"])
+
+
+def test_the_ini_twin(project: Any) -> None:
+    project.write("pytest.ini", "[pytest]\nflops_history = gone\n")
+    project.test(COUNTED.replace("NUMBER", "1"))
+    assert project.run().ret == pytest.ExitCode.USAGE_ERROR
