@@ -2,10 +2,11 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+CHROMIUM ?= chromium
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help gate test lint format fuzz build clean
+.PHONY: help gate test lint format fuzz mutants screenshot build clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +28,16 @@ format: $(INSTALLED) ## Format the code and mend what can be mended
 
 fuzz: $(INSTALLED) ## Feed 100,000 broken budget and report files to the readers
 	FUZZ_INPUTS=50000 $(BIN)/python -m pytest -n 2 tests/test_fuzz.py --flops-report=
+
+mutants: $(INSTALLED) ## Plant regressions; the gate must catch each (docs/mutants.md)
+	$(BIN)/python mutants/plant.py --write docs/mutants.md
+
+screenshot: $(INSTALLED) ## Take the README's picture of a sample report, with Chromium
+	$(BIN)/python examples/sample_report.py build/sample-report
+	mkdir -p docs/images
+	$(CHROMIUM) --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1024,1160 \
+	  --user-data-dir=$$(mktemp -d) --screenshot=docs/images/report.png \
+	  file://$(CURDIR)/build/sample-report/flops.html
 
 build: $(INSTALLED) ## Build the sdist and the wheel into dist/
 	$(BIN)/python -m build

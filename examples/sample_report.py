@@ -1,0 +1,60 @@
+"""Write the report of a pull request that sends each token to a second expert, beside its base.
+
+    python examples/sample_report.py [FOLDER]
+
+The folder, `sample-report` unless given, then holds flops.json, flops.html and flops.md.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from pytest_flops.budgets.inline import inline_budget
+from pytest_flops.budgets.judge import judge_limits
+from pytest_flops.counting.counter import FLOPsCounter
+from pytest_flops.models.config import BASELINE_CONFIG, ResNetBKConfig
+from pytest_flops.reports.environment import environment
+from pytest_flops.reports.outcome import Outcome
+from pytest_flops.reports.report import Report, build_report
+from pytest_flops.reports.write import write_reports
+from pytest_flops.scaling.sweep import sweep
+
+LIMITS = {
+    "forward": "16.5 GFLOP",
+    "total": "50 GFLOP",
+    "components": {"lm_head": {"forward": "15.8 GFLOP"}, "layer_*": {"forward": "150 MFLOP"}},
+}
+
+
+def report_of(config: ResNetBKConfig) -> Report:
+    measurement = FLOPsCounter.from_config(config, batch_size=32, seq_len=128).measurement()
+    verdicts = judge_limits(inline_budget("resnet-bk-baseline", LIMITS), measurement)
+
+    def at(seq_len: int):
+        longer = replace(config, n_seq=seq_len)
+        return FLOPsCounter.from_config(longer, batch_size=32, seq_len=seq_len).measurement()
+
+    growth = sweep(at, "seq_len", [128, 256, 512, 1024, 2048])
+    outcome = Outcome(
+        subject="budgets/resnet_bk.yaml::resnet-bk-baseline",
+        budget="resnet-bk-baseline",
+        test="budgets/resnet_bk.yaml::resnet-bk-baseline::limits",
+        verdicts=verdicts,
+        measurement=measurement,
+        scaling=(growth.to_dict(),),
+        workload={"model": "resnet_bk", "batch_size": 32, "seq_len": 128, "optimizer": "adamw"},
+        location="budgets/resnet_bk.yaml:6:3",
+    )
+    return build_report([outcome], environment=environment())
+
+
+def main(folder: str = "sample-report") -> None:
+    base, head = report_of(BASELINE_CONFIG), report_of(replace(BASELINE_CONFIG, top_k=2))
+    for path in write_reports(head, Path(folder), base=base):
+        print(path)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:2])
