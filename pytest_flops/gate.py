@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_flops.budgets.catalog import Catalog
+from pytest_flops.extensions import Extensions, importable, joined
 from pytest_flops.options import DEFAULT_BUDGETS
 from pytest_flops.reports.outcome import Outcome
 from pytest_flops.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from fractions import Fraction
 
     from pytest import Config, Item, Mark
 
     from pytest_flops.budgets.budget import Budget
     from pytest_flops.counting.measurement import Measurement
+    from pytest_flops.counting.workload import Workload
     from pytest_flops.recorder import Recorder
     from pytest_flops.reports.report import Report
+    from pytest_flops.scaling.sweep import Sweep
 
 
 class Gate:
@@ -35,6 +38,7 @@ class Gate:
         outcomes: What the tests found.
         held: The locations of the budgets that some test held or named.
         left_out: The locations of budgets whose tests were deselected.
+        extensions: What other packages registered.
         notes: Lines for the terminal: what was written, what was not.
         report: Everything together, once the run has ended.
     """
@@ -49,9 +53,9 @@ class Gate:
         self.held: set[str] = set()
         self.left_out: set[str] = set()
         self.notes: list[str] = []
+        self.extensions = Extensions(config.hook)
         self.report: Report | None = None
         self._config = config
-        self._hook = config.hook
         self._measured: dict[tuple[str, str], Measurement] = {}
 
     @cached_property
@@ -86,20 +90,7 @@ class Gate:
         """Where this runs, and what other packages add to that."""
         from pytest_flops.reports.environment import environment
 
-        return environment() | _joined(self._hook.pytest_flops_report(config=self._config))
-
-    @cached_property
-    def builders(self) -> dict[str, Callable[..., Any]]:
-        """Model builders that other packages registered, by name."""
-        return _joined(self._hook.pytest_flops_register_builders())
-
-    def register_costs(self) -> None:
-        """Tell the meter the costs that other packages registered."""
-        costs = _joined(self._hook.pytest_flops_register_costs())
-        if costs:
-            from pytest_flops.counting.costs import register_costs
-
-            register_costs(costs)
+        return environment() | joined(self._config.hook.pytest_flops_report(config=self._config))
 
     def measure(self, budget: Budget) -> Measurement:
         """Count the workload of a budget, once per session.
@@ -112,23 +103,28 @@ class Gate:
         assert budget.workload is not None
         key = (str(budget.location), budget.name)
         if key not in self._measured:
-            with self.importable():
-                self._measured[key] = measure_workload(budget.workload, self.builders)
+            with self._counting():
+                builders = self.extensions.builders
+                self._measured[key] = measure_workload(budget.workload, builders)
         return self._measured[key]
 
+    def sweep(self, workload: Workload, dimension: str, sizes: Iterable[int]) -> Sweep:
+        """Sweep a workload over one dimension.
+
+        Raises:
+            ScalingError: A size is rejected, or the sweep says nothing.
+            WorkloadError: There is no such builder.
+        """
+        from pytest_flops.scaling.workloads import sweep_workload
+
+        with self._counting():
+            return sweep_workload(workload, dimension, sizes, builders=self.extensions.builders)
+
     @contextmanager
-    def importable(self) -> Iterator[None]:
-        """Let `package.module:callable` find modules in rootdir, after all other places."""
-        rootdir = str(self.settings.rootdir)
-        added = rootdir not in sys.path
-        if added:
-            sys.path.append(rootdir)
-        self.register_costs()
-        try:
+    def _counting(self) -> Iterator[None]:
+        self.extensions.register_costs()
+        with importable(self.settings.rootdir):
             yield
-        finally:
-            if added:
-                sys.path.remove(rootdir)
 
     def resolve(self, marks: list[Mark], item: Item) -> Budget | str:
         """The budget of a test's markers, or what is wrong with them."""
@@ -155,6 +151,17 @@ class Gate:
         if budget.location is not None:
             self.left_out.add(str(budget.location))
 
+    def collected(self) -> dict[str, list[str]]:
+        """What a worker of pytest-xdist collected and its controller did not, as plain types."""
+        files = [str(path) for path in self.catalog.load_all()]
+        return {"left_out": sorted(self.left_out), "files": files}
+
+    def take_over(self, collected: Mapping[str, list[str]]) -> None:
+        """Know what a worker collected."""
+        self.left_out.update(collected["left_out"])
+        for file in collected["files"]:
+            self.catalog.load(Path(file))
+
     def receive(self, found: Mapping[str, Any]) -> None:
         """Take in what one test report carries."""
         if found["held"] is not None:
@@ -175,7 +182,3 @@ class Gate:
             _ = self.tolerance, self.base, self.history
         except (BudgetError, ReportError) as error:
             yield str(error)
-
-
-def _joined(answers: list[Mapping[str, Any] | None]) -> dict[str, Any]:
-    return {name: found for answer in answers if answer for name, found in answer.items()}

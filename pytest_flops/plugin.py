@@ -169,9 +169,9 @@ class FlopsSession:
         return result
 
     def pytest_sessionfinish(self) -> None:
-        """Tell the controller of pytest-xdist what this worker left out."""
+        """Tell the controller of pytest-xdist what only a worker sees."""
         if self._is_worker and self._made is not None:
-            self._config.workeroutput["flops_left_out"] = sorted(self.gate.left_out)  # type: ignore[attr-defined]
+            self._config.workeroutput["flops"] = self.gate.collected()  # type: ignore[attr-defined]
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print what was found about budgets."""
@@ -202,10 +202,10 @@ class FlopsSession:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """Take in what a worker of pytest-xdist left out."""
-        left_out = getattr(node, "workeroutput", {}).get("flops_left_out", ())
-        if left_out:
-            self.gate.left_out.update(left_out)
+        """Take in what only a worker of pytest-xdist sees."""
+        collected = getattr(node, "workeroutput", {}).get("flops")
+        if collected is not None:
+            self.gate.take_over(collected)
 
     @property
     def _is_worker(self) -> bool:
