@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pytest_flops import __version__
 from pytest_flops.budgets.errors import BudgetError
+from pytest_flops.extensions import Extensions, importable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,7 +84,12 @@ def explain(given: argparse.Namespace) -> int:
     """Print the exact cost of a budget's workload as polynomials."""
     from pytest_flops.scaling.workloads import explain_workload
 
-    explanation = explain_workload(_workload_of(given.budget), given.over.split(","))
+    workload = _workload_of(given.budget)
+    extensions = Extensions.installed()
+    extensions.register_costs()
+    over = given.over.split(",") if given.over else _sized(workload)
+    with importable(Path.cwd()):
+        explanation = explain_workload(workload, over, extensions.builders)
     if given.json:
         print(json.dumps(explanation.to_dict(), indent=2))
     else:
@@ -112,6 +118,14 @@ def _workload_of(budget: str) -> Workload:
     if workload is None:
         raise BudgetError(f"the budget {name!r} has no workload to explain")
     return workload
+
+
+def _sized(workload: Workload) -> list[str]:
+    sizes = {"batch_size": workload.batch_size, "seq_len": workload.seq_len}
+    found = [dimension for dimension, size in sizes.items() if size is not None]
+    if not found:
+        raise BudgetError("the workload has no batch_size and no seq_len; name others with --over")
+    return found
 
 
 def _list_written(paths: Sequence[Path]) -> None:
@@ -145,7 +159,9 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("explain", help="print a workload's cost as a formula")
     command.add_argument("budget", metavar="FILE::BUDGET")
-    command.add_argument("--over", default="batch_size,seq_len", metavar="DIMENSIONS")
+    command.add_argument(
+        "--over", metavar="DIMENSIONS", help="batch_size,seq_len unless given; or keys of config"
+    )
     command.add_argument("--json", action="store_true", help="as data")
     command.set_defaults(run=explain)
 

@@ -119,14 +119,9 @@ class BudgetItem(pytest.Item):
 
     def hold_scaling(self, recorder: Recorder) -> None:
         """The cost grows no faster than allowed over one dimension."""
-        from pytest_flops.scaling.workloads import sweep_workload
-
         assert self.budget.workload is not None
         limit = self.scaling_limit
-        with self.gate.importable():
-            sweep = sweep_workload(
-                self.budget.workload, limit.dimension, limit.sizes, builders=self.gate.builders
-            )
+        sweep = self.gate.sweep(self.budget.workload, limit.dimension, limit.sizes)
         recorder.judge_sweeps(self.budget, [sweep])
 
     def hold_parity(self, recorder: Recorder) -> None:

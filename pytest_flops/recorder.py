@@ -92,7 +92,7 @@ class Recorder:
         """
         from pytest_flops.counting.meter import FLOPsMeter
 
-        self._gate.register_costs()
+        self._gate.extensions.register_costs()
         with FLOPsMeter() as meter:
             yield meter
         if limits or self.budget is not None:
@@ -142,7 +142,7 @@ class Recorder:
             given["tolerance"] = tolerance
         own = max_exponent is not None or components is not None
         budget = self._budget_with({"scaling": {name: given}} if own else {})
-        self._gate.register_costs()
+        self._gate.extensions.register_costs()
         sweep = sweep_builder(builder, name, sizes, optimizer=optimizer)
         self.judge_sweeps(budget, [sweep])
         return sweep
@@ -256,8 +256,7 @@ class Recorder:
 
     def note_failure(self, error: BaseException | None) -> None:
         """A test that failed for a reason of its own has judged nothing, and that is no pass."""
-        judged = any(not outcome.passed for outcome in self.outcomes)
-        if judged or (self.budget is None and not _is_our_own(error)):
+        if any(not outcome.passed for outcome in self.outcomes):
             return
         reason = f": {type(error).__name__}: {error}" if error else ""
         message = f"the test failed before its budget was judged whole{reason}"
@@ -339,9 +338,9 @@ class Recorder:
     def _sweeps(self, budget: Budget, workload: Workload | None) -> list[Sweep]:
         if workload is None or not budget.scaling:
             return []
-        from pytest_flops.scaling.workloads import sweep_workload
-
-        return [sweep_workload(workload, limit.dimension, limit.sizes) for limit in budget.scaling]
+        return [
+            self._gate.sweep(workload, limit.dimension, limit.sizes) for limit in budget.scaling
+        ]
 
     def _budget_with(self, limits: dict[str, Any]) -> Budget:
         if self.budget is None and not limits:

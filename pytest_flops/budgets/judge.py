@@ -27,7 +27,7 @@ _NOTHING = FLOPsCount()
 def judge_measurement(measurement: Measurement) -> tuple[Verdict, ...]:
     """Errors for a count that no gate may rest on: of nothing, or with operators left out."""
     verdicts = []
-    if measurement.count.total == 0:
+    if measurement.count.total == 0 and not measurement.uncounted:
         verdicts.append(
             _error("nothing was counted: 0 FLOP in every phase; a budget of it is void")
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_flops.counting.measure import measure_built, measure_workload
+from pytest_flops.counting.measure import find_builder, measure_built, measure_workload
 from pytest_flops.models.config import ResNetBKConfig
 from pytest_flops.scaling.errors import ScalingError
 from pytest_flops.scaling.explain import explain
@@ -37,7 +37,9 @@ def sweep_workload(
 
     Raises:
         ScalingError: As `sweep` does.
+        WorkloadError: There is no such builder.
     """
+    find_builder(workload.model, builders or {})  # that it is missing is no size's fault
 
     def count_at(size: int) -> Measurement:
         return measure_workload(workload.at(dimension, size), builders)
@@ -84,7 +86,9 @@ def explain_workload(
 
     Raises:
         ScalingError: A dimension has no size in the workload, or as `explain` does.
+        WorkloadError: There is no such builder.
     """
+    find_builder(workload.model, builders or {})
 
     def count_at(**sizes: int) -> Measurement:
         changed = workload
