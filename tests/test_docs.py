@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import json
@@ -27,10 +28,12 @@ import yaml
 
 from pytest_flops import cli
 from pytest_flops.budgets.loader import load_budgets
+from pytest_flops.budgets.schema import SCHEMA_FILE
 from pytest_flops.counting import costs
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+PACKAGE = ROOT / "pytest_flops"
 PAGES = [*sorted(DOCS.glob("*.md")), ROOT / "README.md"]
 
 _BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -233,3 +236,46 @@ def test_a_shown_line_must_be_there_and_in_order() -> None:
     assert first_difference(["one", "three"], output) == "three"
     assert first_difference(["...", "two", "one"], output) == "one"
     assert first_difference(["four"], output) == "four"
+
+
+def test_every_message_of_the_failure_page_is_one_that_the_code_says() -> None:
+    titles = re.findall(r"^### `(.+)`$", (DOCS / "faq.md").read_text("utf-8"), re.MULTILINE)
+    assert titles
+    said = "\n".join(_constant_texts())
+    pieces = [piece.strip(" :;?") for title in titles for piece in title.split("...")]
+    assert [piece for piece in pieces if piece not in said] == []
+
+
+def _constant_texts() -> list[str]:
+    trees = (ast.parse(file.read_text("utf-8")) for file in PACKAGE.rglob("*.py"))
+    nodes = (node for tree in trees for node in ast.walk(tree))
+    constants = (node.value for node in nodes if isinstance(node, ast.Constant))
+    return [value for value in constants if isinstance(value, str)]
+
+
+def test_every_option_and_fixture_is_documented() -> None:
+    page = (DOCS / "pytest.md").read_text("utf-8")
+    options = re.findall(r'"(flops_[a-z_]+)"', (PACKAGE / "options.py").read_text("utf-8"))
+    names = {f"`{name}`" for name in {*options, *_fixtures()} - {"flops_budget"}}
+    assert {name for name in names if name not in page} == set()
+
+
+def _fixtures() -> list[str]:
+    text = (PACKAGE / "fixtures.py").read_text("utf-8")
+    return re.findall(r"^@pytest\.fixture.*\ndef (\w+)", text, re.MULTILINE)
+
+
+def test_every_key_of_a_budget_is_documented() -> None:
+    page = (DOCS / "budgets.md").read_text("utf-8")
+    assert {
+        key for key in _keys(json.loads(SCHEMA_FILE.read_text("utf-8"))) if key not in page
+    } == set()
+
+
+def _keys(schema: Any) -> set[str]:
+    if isinstance(schema, list):
+        return set().union(*map(_keys, schema))
+    if not isinstance(schema, dict):
+        return set()
+    own = schema.get("properties", {})
+    return set(own).union(*map(_keys, schema.values()))
