@@ -47,7 +47,8 @@ def green(he_diag: Tensor, couplings: Tensor, z: complex, state: Tensor | None) 
     chunk = _chunk_length(length)
     dtype = torch.complex64 if he_diag.dtype == torch.float32 else torch.complex128
     result = torch.empty(state_shape(batch, length)[2], chunk, dtype=dtype)
-    refine = bool((couplings.abs().amax() > z.imag * z.imag).item())
+    least, most = (float(k) for k in torch.aminmax(couplings))
+    refine = max(-least, most) > z.imag * z.imag
     for rows, lanes in _row_blocks(batch, length):
         kept = None if state is None else state[:, :, lanes]
         if refine and kept is None:
@@ -55,13 +56,13 @@ def green(he_diag: Tensor, couplings: Tensor, z: complex, state: Tensor | None) 
         _solve(he_diag[rows], couplings[rows], z, _keeper(result[lanes], kept))
         if refine and kept is not None:
             _refine(kept, he_diag[rows], couplings[rows], z)
-            result[lanes] = kept[0].t()
+            result[lanes] = kept[0].to(result.dtype).t()
     return _rows(result, batch, length)
 
 
 def _keeper(result: Tensor, kept: Tensor | None) -> Callable[[slice, _Chunks], None]:
     def keep(block: slice, chunks: _Chunks) -> None:
-        result[block] = chunks.inverse[:-1].t()
+        result[block] = chunks.inverse[:-1].to(result.dtype).t()
         if kept is not None:
             kept[0, :, block], kept[1, :, block] = chunks.inverse[:-1], chunks.right
 
@@ -103,8 +104,10 @@ def exact_gradient(
         _accumulate(u, to_u, number, _Downwards(chunk))
         _accumulate(v, to_v, number, _Upwards(chunk))
         if factors_too:
-            slopes[here] = torch.add(u[1:], v[1:], out=to_u[1:]).mul_(factors).t()
-        sums[here] = u[1:].add_(v[:-1]).sub_(source[:-1]).mul_(diagonal).t()
+            slope = torch.add(u[1:], v[1:], out=to_u[1:]).mul_(factors)
+            slopes[here] = slope.to(slopes.dtype).t()
+        total = u[1:].add_(v[:-1]).sub_(source[:-1]).mul_(diagonal)
+        sums[here] = total.to(sums.dtype).t()
     return _rows(sums, batch, length), _rows(slopes, batch if factors_too else 0, length)
 
 

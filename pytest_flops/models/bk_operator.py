@@ -138,17 +138,21 @@ def _checked(
         raise ValueError(f"z must be finite with Im z != 0, not {z}: T - zI may be singular")
     matrix = {"he_diag": he_diag, "h0_super": h0_super, "h0_sub": h0_sub}
     for name, argument in matrix.items() if check_finite else ():
-        if not (argument.sum().isfinite() or argument.isfinite().all()):
+        distinct = argument[:1] if argument.stride(0) == 0 else argument
+        if not (distinct.sum().isfinite() or distinct.isfinite().all()):
             raise ValueError(f"{name} holds NaN or infinity")
     return z
 
 
 def _couplings(h0_super: Tensor, h0_sub: Tensor) -> Tensor:
-    """`k_i = b_i c_i`, float64 `(B, N)`, with a closing 0."""
+    """`k_i = b_i c_i`, float64 `(B, N)`, with a closing 0; rows that are shared stay shared."""
     batch, count = h0_super.shape
-    couplings = h0_super.new_zeros(batch, count + 1, dtype=torch.float64)
-    torch.mul(h0_super.to(torch.float64), h0_sub.to(torch.float64), out=couplings[:, :-1])
-    return couplings
+    shared = h0_super.stride(0) == 0 and h0_sub.stride(0) == 0
+    rows = slice(0, 1) if shared else slice(None)
+    b, c = h0_super[rows].to(torch.float64), h0_sub[rows].to(torch.float64)
+    couplings = b.new_zeros(b.shape[0], count + 1)
+    torch.mul(b, c, out=couplings[:, :-1])
+    return couplings.expand(batch, -1)
 
 
 @torch.library.custom_op("pytest_flops::bk_core", mutates_args=(), device_types="cpu")

@@ -102,7 +102,7 @@ class ResNetBKConfig:
             OSError: The file cannot be read.
             ValueError: It is no YAML, no mapping, or holds a wrong field or value.
         """
-        import yaml  # noqa: PLC0415 - only this constructor needs it
+        import yaml
 
         path = Path(path)
         try:
