@@ -1,0 +1,163 @@
+"""`pytest-flops`, the command line: what it prints, writes and exits with."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from pytest_flops.cli import main
+
+
+@pytest.fixture
+def reports(project: Any) -> tuple[str, str]:
+    """The reports of the published baseline and of one with a fifth layer."""
+    project.budgets()
+    project.run("budgets/model.yaml::baseline::limits", "--flops-report", "base")
+    project.budgets(project.baseline.replace("n_layers: 4", "n_layers: 5"))
+    project.run("budgets/model.yaml::baseline::limits", "--flops-report", "head")
+    return str(project.root / "base/flops.json"), str(project.root / "head/flops.json")
+
+
+def test_compare_exits_with_1_and_names_what_got_dearer(
+    reports: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, head = reports
+    capsys.readouterr()
+    assert main(["compare", base, head]) == 1
+    told = capsys.readouterr().out
+    assert "baseline" in told
+    assert "layer_4" in told
+
+
+def test_compare_exits_with_0_where_nothing_got_dearer(reports: tuple[str, str]) -> None:
+    base, head = reports
+    assert main(["compare", base, base]) == 0
+    assert main(["compare", head, base]) == 0
+    # A fifth layer is 139,386,880 of 16,287,760,384 forward FLOPs: 0.86 %, and new by itself.
+    assert main(["compare", base, head, "--tolerance", "2%"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("format_", "begins"),
+    [("text", "FLOPs"), ("markdown", "## "), ("json", "{"), ("github", "::error file=")],
+)
+def test_compare_speaks_four_formats(
+    reports: tuple[str, str], capsys: pytest.CaptureFixture[str], format_: str, begins: str
+) -> None:
+    capsys.readouterr()
+    assert main(["compare", *reports, "--format", format_]) == 1
+    told = capsys.readouterr().out
+    assert told.startswith(begins)
+    if format_ == "json":
+        assert json.loads(told)["regressed"] is True
+
+
+def test_merge_joins_shards_and_writes_all_three_files(
+    project: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.budgets()
+    project.budgets(project.baseline.replace("baseline:", "second:"), path="budgets/two.yaml")
+    project.run("budgets/model.yaml::baseline::limits", "--flops-report", "one")
+    project.run("budgets/two.yaml::second::limits", "--flops-report", "two")
+    shards = [str(project.root / shard / "flops.json") for shard in ("one", "two")]
+    capsys.readouterr()
+    assert main(["merge", *shards, "-o", str(project.root / "all")]) == 0
+    merged = json.loads((project.root / "all/flops.json").read_text())
+    assert [entry["budget"] for entry in merged["entries"]] == ["baseline", "second"]
+    assert (project.root / "all/flops.html").exists()
+    assert "flops.md" in capsys.readouterr().out
+
+
+def test_html_renders_a_report_with_its_base_and_history(
+    reports: tuple[str, str], project: Any
+) -> None:
+    base, head = reports
+    page = project.root / "page.html"
+    history = str(project.root / "base")
+    assert main(["html", head, "-o", str(page), "--base", base, "--history", history]) == 0
+    assert "layer_4" in page.read_text(encoding="utf-8")
+
+
+def test_explain_prints_the_exact_cost_as_a_formula(
+    project: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = project.budgets()
+    assert main(["explain", f"{file}::baseline"]) == 0
+    # 16,287,760,384 / (32 x 128), by the reference page.
+    assert "forward = 3,976,504 * batch_size * seq_len" in capsys.readouterr().out
+    assert main(["explain", str(file), "--over", "batch_size", "--json"]) == 0
+    costs = json.loads(capsys.readouterr().out)["costs"]
+    assert costs[0]["polynomial"] == f"{16_287_760_384 // 32:,} * batch_size"
+
+
+def test_explain_finds_a_builder_in_the_current_folder(
+    project: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write(
+        "square.py",
+        "import torch\n"
+        "class Square(torch.nn.Module):\n"
+        "    def forward(self, x): return x @ x\n"
+        "def build(side): return Square(), torch.ones(side, side, requires_grad=True)\n",
+    )
+    project.budgets(
+        "version: 1\nbudgets:\n  square:\n    limits: {total: 1 TFLOP}\n"
+        "    workload: {model: 'square:build', config: {side: 4}, optimizer: none}\n"
+    )
+    monkeypatch.chdir(project.root)
+    assert main(["explain", "budgets/model.yaml", "--over", "side"]) == 0
+    # The product, and the sum that stands for a loss.
+    assert "forward = 2 * side^3 + side^2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["compare", "gone.json", "gone.json"], "cannot read the report gone.json"),
+        (["compare", "b", "h", "--tolerance", "a lot"], "a lot"),
+        (["merge", "gone.json"], "cannot read the report gone.json"),
+        (["html", "gone.json"], "cannot read the report gone.json"),
+        (["explain", "gone.yaml"], "gone.yaml:1:1: cannot be read"),
+    ],
+)
+def test_unusable_files_and_arguments_exit_with_2_and_a_message(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], told: str
+) -> None:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert told in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_explain_wants_one_budget_with_a_workload(
+    project: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = project.budgets(
+        "version: 1\nbudgets:\n  a: {limits: {total: 1}}\n  b: {limits: {total: 1}}\n"
+    )
+    assert main(["explain", str(file)]) == 2
+    assert "it has a, b" in capsys.readouterr().err
+    assert main(["explain", f"{file}::a"]) == 2
+    assert "has no workload" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("of", ["report", "budgets"])
+def test_schema_prints_a_json_schema(of: str, capsys: pytest.CaptureFixture[str]) -> None:
+    from jsonschema import Draft202012Validator
+
+    assert main(["schema", of]) == 0
+    Draft202012Validator.check_schema(json.loads(capsys.readouterr().out))
+
+
+def test_the_package_runs_as_a_module() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest_flops", "--version"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.startswith("pytest-flops ")
