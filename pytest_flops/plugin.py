@@ -121,9 +121,11 @@ class FlopsSession:
             return (yield)
         if "flops" in getattr(item, "fixturenames", ["flops"]):
             result = yield
+            _raise_kept(item)
         else:
             with recorder.measure():
                 result = yield
+                _raise_kept(item)
         recorder.finish()
         return result
 
@@ -264,3 +266,9 @@ def _counts_flops(item: pytest.Item) -> bool:
 
 def _concerns_budgets(item: pytest.Item) -> bool:
     return BUDGET in item.stash or MISTAKE in item.stash
+
+
+def _raise_kept(item: pytest.Item) -> None:
+    """Raise the failure or skip of a unittest test, which pytest keeps aside until its report."""
+    for kept in getattr(item, "_excinfo", None) or ():
+        raise kept.value
