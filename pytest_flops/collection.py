@@ -121,7 +121,7 @@ class BudgetItem(pytest.Item):
         """The cost grows no faster than allowed over one dimension."""
         assert self.budget.workload is not None
         limit = self.scaling_limit
-        sweep = self.gate.sweep(self.budget.workload, limit.dimension, limit.sizes)
+        sweep = self.gate.sweep(self.budget, self.budget.workload, limit.dimension, limit.sizes)
         recorder.judge_sweeps(self.budget, [sweep])
 
     def hold_parity(self, recorder: Recorder) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_flops.budgets.catalog import Catalog
 from pytest_flops.extensions import Extensions, importable, joined
 from pytest_flops.options import DEFAULT_BUDGETS
+from pytest_flops.progress import Progress
 from pytest_flops.reports.outcome import Outcome
 from pytest_flops.settings import Settings
 
@@ -108,8 +109,10 @@ class Gate:
                 self._measured[key] = measure_workload(budget.workload, builders)
         return self._measured[key]
 
-    def sweep(self, workload: Workload, dimension: str, sizes: Iterable[int]) -> Sweep:
-        """Sweep a workload over one dimension.
+    def sweep(
+        self, budget: Budget, workload: Workload, dimension: str, sizes: Iterable[int]
+    ) -> Sweep:
+        """Sweep a workload over one dimension, for a budget.
 
         Raises:
             ScalingError: A size is rejected, or the sweep says nothing.
@@ -117,8 +120,13 @@ class Gate:
         """
         from pytest_flops.scaling.workloads import sweep_workload
 
-        with self._counting():
-            return sweep_workload(workload, dimension, sizes, builders=self.extensions.builders)
+        builders = self.extensions.builders
+        with self._counting(), self.progress(f"{budget.name}: {dimension}") as progress:
+            return sweep_workload(workload, dimension, sizes, builders=builders, on_count=progress)
+
+    def progress(self, subject: str) -> closing[Progress]:
+        """A line on the terminal that says how far a long sweep is."""
+        return closing(Progress(self._config.pluginmanager, subject))
 
     @contextmanager
     def _counting(self) -> Iterator[None]:

@@ -143,7 +143,8 @@ class Recorder:
         own = max_exponent is not None or components is not None
         budget = self._budget_with({"scaling": {name: given}} if own else {})
         self._gate.extensions.register_costs()
-        sweep = sweep_builder(builder, name, sizes, optimizer=optimizer)
+        with self._gate.progress(f"{budget.name}: {name}") as progress:
+            sweep = sweep_builder(builder, name, sizes, optimizer=optimizer, on_count=progress)
         self.judge_sweeps(budget, [sweep])
         return sweep
 
@@ -339,7 +340,8 @@ class Recorder:
         if workload is None or not budget.scaling:
             return []
         return [
-            self._gate.sweep(workload, limit.dimension, limit.sizes) for limit in budget.scaling
+            self._gate.sweep(budget, workload, limit.dimension, limit.sizes)
+            for limit in budget.scaling
         ]
 
     def _budget_with(self, limits: dict[str, Any]) -> Budget:

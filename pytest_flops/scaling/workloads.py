@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
 
 from pytest_flops.counting.measure import find_builder, measure_built, measure_workload
 from pytest_flops.models.config import ResNetBKConfig
@@ -20,12 +21,20 @@ if TYPE_CHECKING:
     from pytest_flops.scaling.sweep import Sweep
 
 
+OnCount: TypeAlias = Callable[[int], None]
+
+
+def _silent(_size: int) -> None:
+    """Nobody listens."""
+
+
 def sweep_workload(
     workload: Workload,
     dimension: str,
     sizes: Iterable[int],
     *,
     builders: Mapping[str, Builder] | None = None,
+    on_count: OnCount = _silent,
 ) -> Sweep:
     """Sweep a workload over one dimension.
 
@@ -34,6 +43,7 @@ def sweep_workload(
         dimension: `batch_size`, `seq_len`, or any key of the configuration.
         sizes: At least three different positive integers.
         builders: Registered builders by name, besides `resnet_bk`.
+        on_count: Called with each size before it is counted.
 
     Raises:
         ScalingError: As `sweep` does.
@@ -42,13 +52,19 @@ def sweep_workload(
     find_builder(workload.model, builders or {})  # that it is missing is no size's fault
 
     def count_at(size: int) -> Measurement:
+        on_count(size)
         return measure_workload(workload.at(dimension, size), builders)
 
     return sweep(count_at, dimension, sizes)
 
 
 def sweep_builder(
-    builder: Builder, dimension: str, sizes: Iterable[int], *, optimizer: str = "adamw"
+    builder: Builder,
+    dimension: str,
+    sizes: Iterable[int],
+    *,
+    optimizer: str = "adamw",
+    on_count: OnCount = _silent,
 ) -> Sweep:
     """Sweep what a builder builds over one of its keywords.
 
@@ -58,12 +74,14 @@ def sweep_builder(
             is no part of it.
         sizes: At least three different positive integers.
         optimizer: `"sgd"`, `"adam"`, `"adamw"` or `"none"`.
+        on_count: Called with each size before it is counted.
 
     Raises:
         ScalingError: As `sweep` does.
     """
 
     def count_at(size: int) -> Measurement:
+        on_count(size)
         built = builder(**{dimension: size})
         if dimension == "batch_size" and isinstance(built, ResNetBKConfig):
             return measure_built(built, batch_size=size, optimizer=optimizer)
