@@ -1,0 +1,124 @@
+"""How BK-Core lays rows out on the CPU, and linear recurrences along them.
+
+A row is cut into chunks of S elements and the chunks of all rows are laid side by side, as lanes:
+`(S, lanes)`, `lanes = B * ceil(N / S)`. Each step is then one vectorised operation over
+contiguous lanes. The last chunk of a row is filled up with decoupled elements.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch.nn.functional import pad
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_LONGEST_CHUNK = 64
+
+
+def chunk_length(length: int) -> int:
+    """S, a power of two: the whole row if it is short."""
+    return min(_LONGEST_CHUNK, 1 << max(length - 1, 0).bit_length())
+
+
+def to_lanes(x: Tensor, chunk: int, filler: float) -> Tensor:
+    """`(R, n)` to `(S, lanes)`."""
+    return pad(x, (0, -x.shape[1] % chunk), value=filler).reshape(-1, chunk).t()
+
+
+def to_rows(lanes: Tensor, rows: int, length: int) -> Tensor:
+    """`(lanes, S)` to `(R, n)`."""
+    return lanes.view(rows, lanes.numel() // rows if rows else length)[:, :length]
+
+
+def following(firsts: Tensor, rows: int, filler: float) -> Tensor:
+    """By lane, what the next chunk of the same row holds; the filler behind the last."""
+    return pad(firsts.view(rows, -1)[:, 1:], (0, 1), value=filler).flatten()
+
+
+def preceding(lasts: Tensor, rows: int) -> Tensor:
+    """By lane, what the chunk before it in the same row holds; 0 before the first."""
+    return pad(lasts.view(rows, -1)[:, :-1], (1, 0)).flatten()
+
+
+class Downwards:
+    """Where a recurrence towards higher indices finds its operands in `(S + 1, lanes)`."""
+
+    def __init__(self, chunk: int) -> None:
+        self.entry, self.end, self.elements = 0, chunk, slice(1, None)
+
+    def combine(self, gap: int) -> tuple[slice, slice]:
+        """The ends of stretches of 2 gap elements, and those of their first halves."""
+        return slice(2 * gap, None, 2 * gap), slice(gap, None, 2 * gap)
+
+    def expand(self, gap: int) -> tuple[slice, slice]:
+        """The ends of the first halves of stretches of 2 gap, and what enters the stretches."""
+        return slice(gap, None, 2 * gap), slice(0, -1, 2 * gap)
+
+    def entries(self, ends: Tensor) -> Tensor:
+        """What enters each chunk `(R, chunks)`: the neighbour's end, 0 at the row's."""
+        return pad(ends[:, :-1], (1, 0))
+
+
+class Upwards:
+    """Where a recurrence towards lower indices finds its operands in `(S + 1, lanes)`."""
+
+    def __init__(self, chunk: int) -> None:
+        self.entry, self.end, self.elements = chunk, 0, slice(0, -1)
+        self._chunk = chunk
+
+    def combine(self, gap: int) -> tuple[slice, slice]:
+        """The ends of stretches of 2 gap elements, and those of their first halves."""
+        return slice(0, self._chunk, 2 * gap), slice(gap, self._chunk, 2 * gap)
+
+    def expand(self, gap: int) -> tuple[slice, slice]:
+        """The ends of the first halves of stretches of 2 gap, and what enters the stretches."""
+        return slice(gap, self._chunk, 2 * gap), slice(2 * gap, None, 2 * gap)
+
+    def entries(self, ends: Tensor) -> Tensor:
+        """What enters each chunk `(R, chunks)`: the neighbour's end, 0 at the row's."""
+        return pad(ends[:, 1:], (0, 1))
+
+
+def accumulate(p: Tensor, c: Tensor, rows: int, direction: Downwards | Upwards) -> None:
+    """`p_j += c_j p_{j-1}` (upwards: `p_{j+1}`) along each row, in place; spoils c.
+
+    Each chunk is summed up to its end, the chunks' ends are the same recurrence over a shorter
+    row, and from a chunk's entry value its inner elements follow (G. E. Blelloch, Prefix sums and
+    their applications, 1990).
+
+    Args:
+        p: `(S + 1, lanes)`: S elements and a row for the entry value. The entry values are
+            always those of the neighbouring chunk, or 0.
+        c: Coefficients, likewise.
+        rows: Rows that the lanes make up.
+        direction: Towards higher or lower indices.
+    """
+    chunk = p.shape[0] - 1
+    gap = 1
+    while gap < chunk:
+        onto, of = direction.combine(gap)
+        p[onto].addcmul_(c[onto], p[of])
+        c[onto].mul_(c[of])
+        gap *= 2
+    ends = _ends(p[direction.end].view(rows, -1), c[direction.end].view(rows, -1), direction)
+    p[direction.entry], p[direction.end] = direction.entries(ends).flatten(), ends.flatten()
+    while gap > 1:
+        gap //= 2
+        onto, of = direction.expand(gap)
+        p[onto].addcmul_(c[onto], p[of])
+
+
+def _ends(source: Tensor, coefficients: Tensor, direction: Downwards | Upwards) -> Tensor:
+    """The recurrence over the chunks of each row, `(R, chunks)`."""
+    rows, chunks = source.shape
+    if chunks == 1:
+        return source
+    chunk = chunk_length(chunks)
+    inner = type(direction)(chunk)
+    p, c = source.new_empty(2, chunk + 1, rows * -(-chunks // chunk))
+    p[inner.elements] = to_lanes(source, chunk, 0.0)
+    c[inner.elements] = to_lanes(coefficients, chunk, 0.0)
+    accumulate(p, c, rows, inner)
+    return to_rows(p[inner.elements].t().contiguous(), rows, chunks)
