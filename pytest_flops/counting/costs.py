@@ -67,8 +67,11 @@ def per_output(weight: int = 1, complex_weight: int | None = None) -> Rule:
     """`weight` FLOPs per element of the (first) output."""
 
     def cost(args: Args, _kwargs: Kwargs, out: Any) -> int | None:
-        result = out if isinstance(out, Tensor) else formulas.first_tensor(out, args)
-        return formulas.weighted(result, weight, complex_weight)
+        if not isinstance(out, Tensor):
+            out = formulas.first_tensor(out, args)
+        if out.dtype.is_floating_point:  # so are most, and this runs for every operator
+            return int(out.numel() * weight)
+        return formulas.weighted(out, weight, complex_weight)
 
     return Rule(cost)
 
@@ -170,20 +173,20 @@ COMPLEX_WEIGHTS: dict[str, int] = {
 }
 
 
-# These multiply by a scalar too (`alpha`, `value`), for 1 more (complex 6), unless it is 1.
-SCALED_WEIGHTS: dict[str, tuple[int, int]] = {
-    "add": (1, 2),
-    "sub": (1, 2),
-    "rsub": (1, 2),
-    "addcmul": (2, 8),
+# These multiply by a scalar too, for 1 more (complex 6), unless it is 1.
+SCALED_WEIGHTS: dict[str, tuple[int, int, Callable[[Args, Kwargs], Any]]] = {
+    "add": (1, 2, formulas.alpha),
+    "sub": (1, 2, formulas.alpha),
+    "rsub": (1, 2, formulas.alpha),
+    "addcmul": (2, 8, formulas.value),
 }
 
 
 def _scaled_pointwise(name: str) -> Rule:
-    weight, complex_weight = SCALED_WEIGHTS[name]
+    weight, complex_weight, scale = SCALED_WEIGHTS[name]
 
     def cost(args: Args, kwargs: Kwargs, out: Any) -> int | None:
-        more = formulas.scale_of(name, args, kwargs) != 1
+        more = scale(args, kwargs) != 1
         return formulas.weighted(out, weight + more, complex_weight + 6 * more)
 
     return Rule(cost)
@@ -540,6 +543,7 @@ TABLE: dict[str, Rule] = {
 # --- Finding the rule of an operator -----------------------------------------------------------
 
 _registered: dict[str, Rule] = {}
+_found: dict[torch._ops.OpOverload, Rule] = {}
 
 
 def register_cost(name: str) -> Callable[[_CostT], _CostT]:
@@ -575,7 +579,20 @@ def register_costs(costs: Mapping[str, Cost]) -> None:
             )
         if not callable(cost):
             raise TypeError(f"the cost of {name} must be a function (args, kwargs, out) -> int")
-        _registered[name] = Rule(cost)
+        _registered[name] = Rule(_checked(name, cost))
+        _found.clear()
+
+
+def _checked(name: str, cost: Cost) -> Cost:
+    """A cost from outside, which must return what ours return."""
+
+    def checked(args: Args, kwargs: Kwargs, out: Any) -> int | None:
+        flops = cost(args, kwargs, out)
+        if flops is None or (type(flops) is int and flops >= 0):
+            return flops
+        raise TypeError(f"the cost of {name} must be a whole number of FLOPs, not {flops!r}")
+
+    return checked
 
 
 def how_to_count(operator: str) -> str:
@@ -590,6 +607,15 @@ def how_to_count(operator: str) -> str:
 
 def rule_of(operator: torch._ops.OpOverload) -> Rule | None:
     """The rule of an operator overload, or None when nothing claims it."""
+    if operator not in _found:
+        rule = _find_rule(operator)
+        if rule is None:
+            return None
+        _found[operator] = rule
+    return _found[operator]
+
+
+def _find_rule(operator: torch._ops.OpOverload) -> Rule | None:
     packet = operator._overloadpacket  # noqa: SLF001 - the overload's only way to its name
     name = packet.__name__
     registered = _registered.get(f"{operator.namespace}::{name}")
@@ -654,8 +680,12 @@ def _foreach_rule(name: str) -> Rule:
 
 
 def _scaled_each(name: str, args: Args, kwargs: Kwargs) -> list[int | None]:
-    weight, complex_weight = SCALED_WEIGHTS[name]
-    scaled = [scale != 1 for scale in formulas.scales_of(name, args, kwargs)]
+    weight, complex_weight, scale_of = SCALED_WEIGHTS[name]
+    scale = scale_of(args, kwargs)
+    if isinstance(scale, Tensor):
+        scale = scale.tolist()
+    scales = scale if isinstance(scale, list | tuple) else [scale] * len(args[0])
+    scaled = [scale != 1 for scale in scales]
     return [
         formulas.weighted(tensor, weight + more, complex_weight + 6 * more)
         for tensor, more in zip(args[0], scaled, strict=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from torch import Tensor
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from pytest_flops.counting.attribution import Attribution, MeteredPhase
     from pytest_flops.counting.formulas import Cost, CostEach
+    from pytest_flops.counting.parameter_updates import ParameterUpdates
 
 LedgerKey: TypeAlias = "tuple[MeteredPhase, int, str]"
 
@@ -42,7 +44,8 @@ class Book(NamedTuple):
     uncounted: dict[str, int]
 
 
-class _Entry(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Entry:
     """An operator, resolved once: its name in the ledger and what to do with a call."""
 
     operator: object  # kept alive, so that its id stays its own
@@ -91,15 +94,15 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         out = func(*args, **kwargs)
         if not self.attribution.active:
             return out
-        updates = self.attribution.updates
-        if entry.cost is not None:
-            self._count(entry, args, kwargs, out)
-        elif not entry.known:
+        phase, module = self.attribution.locate()
+        if phase == "optimizer":
+            self._record_update(entry, args, kwargs, out)
+        elif entry.cost is not None:
+            self._write(phase, module, entry.name, entry.cost(args, kwargs, out))
+            if entry.side_cost is not None:
+                self._write(phase, module, entry.side_name, entry.side_cost(args, kwargs, out))
+        if not entry.known:
             self._report(entry, args, kwargs, out)
-        else:
-            self.attribution.see()
-        if updates is not None:
-            _derive(updates, args, out)
         return out
 
     def _resolve(self, func: Any) -> _Entry:
@@ -116,47 +119,30 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return run_parts(func, args, kwargs)
             return func.decompose(*args, **kwargs)
 
-    def _count(
-        self, entry: _Entry, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any
-    ) -> None:
-        phase, module = self.attribution.locate()
-        if phase == "optimizer":
-            self._count_update(entry, args, kwargs, out)
-            return
-        flops = entry.cost(args, kwargs, out)  # type: ignore[misc]
-        if flops is None:
-            self.ledger.uncounted[entry.name] += 1
-        elif flops:
-            self.ledger.flops[phase, module, entry.name] += _whole(flops, entry.name)
-        if entry.side_cost is not None:
-            side = entry.side_cost(args, kwargs, out)
-            if side:
-                self.ledger.flops[phase, module, entry.side_name] += side
-
-    def _count_update(
+    def _record_update(
         self, entry: _Entry, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any
     ) -> None:
         """An operator inside an optimizer's step: each tensor's part goes to its module."""
         updates = self.attribution.updates
-        if updates is None:
-            return
         if entry.each is not None:
             lists = [arg for arg in args if isinstance(arg, list | tuple)]
-            costs = entry.each(args, kwargs)
-            for position, flops in enumerate(costs):
+            for position, flops in enumerate(entry.each(args, kwargs)):
                 tensors = [each[position] for each in lists if position < len(each)]
-                self._write_update(entry.name, updates.module_of(tensors), flops)
-            return
-        module = updates.module_of([*args, *kwargs.values()])
-        self._write_update(entry.name, module, entry.cost(args, kwargs, out))  # type: ignore[misc]
-        if entry.side_cost is not None:
-            self._write_update(entry.side_name, module, entry.side_cost(args, kwargs, out))
+                self._write("optimizer", updates.module_of(tensors), entry.name, flops)
+        elif entry.cost is not None:
+            module = updates.module_of(args)
+            self._write("optimizer", module, entry.name, entry.cost(args, kwargs, out))
+            if entry.side_cost is not None:
+                side = entry.side_cost(args, kwargs, out)
+                self._write("optimizer", module, entry.side_name, side)
+        if out is not None and not (args and out is args[0]):
+            _derive(updates, args, out)
 
-    def _write_update(self, name: str, module: int, flops: int | None) -> None:
-        if flops is None:
+    def _write(self, phase: MeteredPhase, module: int, name: str, flops: int | None) -> None:
+        if flops:
+            self.ledger.flops[phase, module, name] += flops
+        elif flops is None:
             self.ledger.uncounted[name] += 1
-        elif flops:
-            self.ledger.flops["optimizer", module, name] += flops
 
     def _report(
         self, entry: _Entry, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any
@@ -168,35 +154,31 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return
 
 
-def _whole(flops: Any, name: str) -> int:
-    """Counts are integers; a cost that is none is its author's mistake."""
-    if isinstance(flops, int) and flops >= 0:
-        return flops
-    raise TypeError(f"the cost of {name} must be a whole number of FLOPs, not {flops!r}")
-
-
 def _operator_entry(func: OpOverload) -> _Entry:
     name = str(func._overloadpacket)  # noqa: SLF001 - the name that FlopCounterMode uses
     rule = rule_of(func)
     if rule is not None:
         return _entry(func, name, rule)
     if func._can_decompose():  # noqa: SLF001 - as PyTorch's own counter asks
-        return _entry(func, name, FREE)._replace(decomposes=True)
-    return _entry(func, name, FREE)._replace(known=False)
+        return _entry(func, name, FREE, decomposes=True)
+    return _entry(func, name, FREE, known=False)
 
 
-def _entry(func: object, name: str, rule: Rule) -> _Entry:
+def _entry(
+    func: object, name: str, rule: Rule, *, known: bool = True, decomposes: bool = False
+) -> _Entry:
     side_name = f"{name}:{rule.side_line}"
-    return _Entry(func, name, rule.cost, rule.side_cost, side_name, rule.each)
+    parts = (rule.cost, rule.side_cost, side_name, rule.each)
+    return _Entry(func, name, *parts, known=known, decomposes=decomposes)
 
 
 def _higher_order_entry(func: HigherOrderOperator) -> _Entry:
     name = f"higher_order.{func.__name__}"
     runs = has_eager_form(func)
-    return _entry(func, name, FREE)._replace(known=runs, decomposes=runs)
+    return _entry(func, name, FREE, known=runs, decomposes=runs)
 
 
-def _derive(updates: Any, args: Sequence[Any], out: Any) -> None:
+def _derive(updates: ParameterUpdates, args: Sequence[Any], out: Any) -> None:
     """Results of an optimizer's operators belong where their operands belong."""
     if isinstance(out, Tensor):
         updates.derive((out,), args)

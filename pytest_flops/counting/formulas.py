@@ -218,19 +218,14 @@ def attention_softmax_backward(args: Args, _kwargs: Kwargs, _out: Any) -> int:
     return _scores(query, key) * SOFTMAX_BACKWARD + _scaling(query, key)
 
 
-def scales_of(name: str, args: Args, kwargs: Kwargs) -> list[Any]:
-    """As `scale_of`, for every tensor of a `_foreach_` form."""
-    scale = kwargs.get("scalars", scale_of(name, args, kwargs))
-    if isinstance(scale, Tensor):
-        scale = scale.tolist()
-    return list(scale) if isinstance(scale, list | tuple) else [scale] * len(args[0])
+def alpha(args: Args, kwargs: Kwargs) -> Any:
+    """The scalar that `add` and its kin multiply the second operand by."""
+    return args[2] if len(args) > 2 else kwargs.get("alpha", 1)
 
 
-def scale_of(name: str, args: Args, kwargs: Kwargs) -> Any:
-    """The scalar that is multiplied in: `alpha` of `add`, `value` of `addcmul`; 1 is none."""
-    if name in ("add", "sub", "rsub"):
-        return kwargs.get("alpha", args[2] if len(args) > 2 else 1)
-    return kwargs.get("value", args[3] if len(args) > 3 else 1)
+def value(args: Args, kwargs: Kwargs) -> Any:
+    """The scalar that `addcmul` multiplies the product by; a list for some `_foreach_` forms."""
+    return args[3] if len(args) > 3 else kwargs.get("value", kwargs.get("scalars", 1))
 
 
 def negative_log_likelihood(args: Args, _kwargs: Kwargs, _out: Any) -> int:

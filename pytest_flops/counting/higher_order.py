@@ -1,7 +1,7 @@
 """Higher-order operators (`cond`, `while_loop`, `scan`, ...): what they run, so that it is counted.
 
-Run eagerly, such an operator calls the functions it was given: the branch taken, each iteration. The
-meter lets it do so while it watches, and so counts what really runs.
+Run eagerly, such an operator calls the functions it was given: the branch taken, each iteration.
+The meter lets it do so while it watches, and so counts what really runs.
 """
 
 from __future__ import annotations
@@ -21,9 +21,7 @@ def has_eager_form(operator: HigherOrderOperator) -> bool:
     return _eager_form(operator) is not None
 
 
-def run_parts(
-    operator: HigherOrderOperator, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> Any:
+def run_parts(operator: HigherOrderOperator, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Run the operator through its parts."""
     run = _eager_form(operator)
     assert run is not None
@@ -46,7 +44,7 @@ def _cond(predicate: Any, true_fn: Any, false_fn: Any, operands: Any) -> Any:
 
 def _scan(combine_fn: Any, init: Any, xs: Any, additional_inputs: Any = ()) -> Any:
     """As above."""
-    from torch._higher_order_ops.scan import generic_scan  # noqa: PLC0415 - rarely needed
+    from torch._higher_order_ops.scan import generic_scan
 
     return generic_scan(  # type: ignore[no-untyped-call]
         combine_fn, init, xs, additional_inputs=additional_inputs

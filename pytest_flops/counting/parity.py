@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.count import PHASES, FLOPsCount, Phase
 from pytest_flops.counting.counter import FLOPsCounter
+from pytest_flops.counting.measure import WorkloadError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -67,11 +68,15 @@ def parity(
         One record per component and phase, the whole model first.
 
     Raises:
-        ValueError: A size or the optimizer is not accepted.
-        RuntimeError: The model runs an operator that the meter has no cost for.
+        WorkloadError: A size or the optimizer is not accepted, or the model runs an operator that
+            the meter has no cost for.
     """
-    counter = FLOPsCounter.from_config(config, batch_size, seq_len, rules="executed")
-    return compare(counter.measurement(optimizer), _metered(config, counter, optimizer, model))
+    try:
+        counter = FLOPsCounter.from_config(config, batch_size, seq_len, rules="executed")
+        analytic = counter.measurement(optimizer)
+    except ValueError as error:
+        raise WorkloadError(str(error)) from error
+    return compare(analytic, _metered(config, counter, optimizer, model))
 
 
 def compare(analytic: Measurement, metered: Measurement) -> tuple[Parity, ...]:
@@ -125,5 +130,5 @@ def _metered(
     tokens = torch.zeros(counter.batch_size, counter.seq_len, dtype=torch.int64, device="meta")
     measurement = count_flops(model, tokens, optimizer=optimizer)
     if measurement.uncounted:
-        raise RuntimeError("; ".join(map(how_to_count, measurement.uncounted)))
+        raise WorkloadError("; ".join(map(how_to_count, measurement.uncounted)))
     return measurement

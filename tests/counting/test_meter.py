@@ -23,6 +23,7 @@ from pytest_flops.counting.meter import FLOPsMeter
 def library(monkeypatch):
     """An operator of its own, and a cost table that forgets it afterwards."""
     monkeypatch.setattr(costs, "_registered", {})
+    monkeypatch.setattr(costs, "_found", {})
     with torch.library._scoped_library("meter_test", "FRAGMENT") as fragment:
         fragment.define("mystery(Tensor x) -> Tensor")
         fragment.impl("mystery", lambda x: x.clone(), "CompositeExplicitAutograd")
@@ -136,7 +137,7 @@ def test_a_cost_that_cannot_be_called_is_refused():
 @pytest.mark.parametrize("flops", [1.5, -1, "many"])
 def test_a_cost_that_is_no_whole_number_is_its_authors_mistake(library, flops):
     register_costs({"meter_test::mystery": lambda args, kwargs, out: flops})
-    with pytest.raises(TypeError, match=r"the cost of meter_test\.mystery must be a whole number"):
+    with pytest.raises(TypeError, match=r"the cost of meter_test::mystery must be a whole number"):
         with FLOPsMeter():
             library.mystery(torch.ones(3))
 
