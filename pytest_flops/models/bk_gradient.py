@@ -1,4 +1,8 @@
-"""The two approximate gradients of BK-Core, each element by itself; any device."""
+"""The two approximate gradients of BK-Core, each element by itself; any device.
+
+Conjugates are computed, not left pending: inside an operator that `torch.compile` calls, nobody
+resolves a pending one.
+"""
 
 from __future__ import annotations
 
@@ -32,4 +36,4 @@ def hybrid_gradient(incoming: Tensor, green: Tensor, blend: float) -> Tensor:
 
 
 def _diagonal(incoming: Tensor, square: Tensor) -> Tensor:
-    return -(incoming.conj() * square).real
+    return -(incoming.conj_physical() * square).real

@@ -6,17 +6,25 @@ autograd formula, a vmap rule and a FLOP formula, and so have the operators of i
 
 from __future__ import annotations
 
-import math
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from pytest_flops.models import bk_cpu
+from pytest_flops.models.bk_arguments import (
+    as_shift,
+    check_diagonal,
+    check_rule,
+    checked_shift,
+    per_row,
+)
 from pytest_flops.models.bk_flops import backward_flops, forward_flops
 from pytest_flops.models.bk_gradient import diagonal_gradient, hybrid_gradient
-from pytest_flops.models.config import Gradient
+
+if TYPE_CHECKING:
+    from pytest_flops.models.config import Gradient
 
 
 def bk_core(
@@ -54,14 +62,14 @@ def bk_core(
         ValueError: An argument has a wrong shape, dtype, device or value; the message names it.
             (Values are checked where there are any: not on meta or fake tensors.)
     """
-    _check_diagonal(he_diag)
-    _check_rule(gradient, grad_blend, h0_super, h0_sub, z)
+    check_diagonal(he_diag)
+    check_rule(gradient, grad_blend, h0_super, h0_sub, z)
     dtype = torch.float64 if he_diag.dtype == torch.float64 else torch.float32
     arguments = (
         he_diag.to(dtype),
-        _per_row("h0_super", h0_super, he_diag).to(dtype),
-        _per_row("h0_sub", h0_sub, he_diag).to(dtype),
-        _shift(z),
+        per_row("h0_super", h0_super, he_diag).to(dtype),
+        per_row("h0_sub", h0_sub, he_diag).to(dtype),
+        as_shift(z),
     )
     differentiable = torch.is_grad_enabled() and any(a.requires_grad for a in arguments)
     keep_state = gradient == "exact" and differentiable and he_diag.device.type == "cpu"
@@ -70,78 +78,6 @@ def bk_core(
         *arguments, gradient, float(grad_blend), check_finite, keep_state
     )
     return features
-
-
-def _check_diagonal(he_diag: Tensor) -> None:
-    if not isinstance(he_diag, Tensor) or not he_diag.is_floating_point():
-        found = he_diag.dtype if isinstance(he_diag, Tensor) else type(he_diag).__name__
-        raise ValueError(f"he_diag must be a floating-point tensor, not {found}")
-    if he_diag.ndim != 2:
-        raise ValueError(f"he_diag must have shape (B, N), not {tuple(he_diag.shape)}")
-
-
-def _per_row(name: str, off_diagonal: Tensor, he_diag: Tensor) -> Tensor:
-    """The off-diagonal as `(B, N-1)`; a shared one is expanded, not copied."""
-    if not isinstance(off_diagonal, Tensor) or not off_diagonal.is_floating_point():
-        found = getattr(off_diagonal, "dtype", type(off_diagonal).__name__)
-        raise ValueError(f"{name} must be a floating-point tensor, not {found}")
-    if off_diagonal.device != he_diag.device:
-        raise ValueError(f"{name} is on {off_diagonal.device}, he_diag on {he_diag.device}")
-    batch, length = he_diag.shape
-    accepted = ((max(length - 1, 0),), (batch, max(length - 1, 0)))
-    if tuple(off_diagonal.shape) not in accepted:
-        raise ValueError(
-            f"{name} must have shape {accepted[0]} or {accepted[1]} beside a he_diag of "
-            f"{tuple(he_diag.shape)}, not {tuple(off_diagonal.shape)}"
-        )
-    return off_diagonal.expand(accepted[1])
-
-
-def _shift(z: complex | Tensor) -> Tensor:
-    """The shift as a float64 tensor (Re, Im); a number becomes a tensor on the CPU."""
-    if isinstance(z, Tensor):
-        if z.ndim != 0 or not z.is_complex():
-            raise ValueError(
-                f"z must be a complex number or a complex tensor without dimensions, not a "
-                f"{z.dtype} tensor of shape {tuple(z.shape)}"
-            )
-        return torch.view_as_real(z).to(torch.float64)
-    if isinstance(z, bool) or not isinstance(z, int | float | complex):
-        raise ValueError(f"z must be a complex number, not {type(z).__name__}")
-    return torch.tensor([z.real, z.imag], dtype=torch.float64)
-
-
-def _check_rule(
-    gradient: str, grad_blend: float, h0_super: Tensor, h0_sub: Tensor, z: complex | Tensor
-) -> None:
-    if gradient not in get_args(Gradient):
-        accepted = ", ".join(repr(rule) for rule in get_args(Gradient))
-        raise ValueError(f"gradient must be one of {accepted}, not {gradient!r}")
-    if not 0 <= grad_blend <= 1:
-        raise ValueError(f"grad_blend must be between 0 and 1, not {grad_blend!r}")
-    if gradient == "exact" or not torch.is_grad_enabled():
-        return
-    for name, argument in (("h0_super", h0_super), ("h0_sub", h0_sub), ("z", z)):
-        if isinstance(argument, Tensor) and argument.requires_grad:
-            raise ValueError(
-                f"{name} requires a gradient, which gradient={gradient!r} does not define; "
-                f"use gradient='exact'"
-            )
-
-
-def _checked(
-    he_diag: Tensor, h0_super: Tensor, h0_sub: Tensor, shift: Tensor, check_finite: bool
-) -> complex:
-    """The shift as a number, once the values are known to be usable."""
-    z = complex(*shift.tolist())
-    if not (math.isfinite(z.real) and math.isfinite(z.imag)) or z.imag == 0:
-        raise ValueError(f"z must be finite with Im z != 0, not {z}: T - zI may be singular")
-    matrix = {"he_diag": he_diag, "h0_super": h0_super, "h0_sub": h0_sub}
-    for name, argument in matrix.items() if check_finite else ():
-        distinct = argument[:1] if argument.stride(0) == 0 else argument
-        if not (distinct.sum().isfinite() or distinct.isfinite().all()):
-            raise ValueError(f"{name} holds NaN or infinity")
-    return z
 
 
 def _couplings(h0_super: Tensor, h0_sub: Tensor) -> Tensor:
@@ -170,7 +106,7 @@ def _forward(  # noqa: PLR0917 - an operator's schema
 
     The state is empty where it is not kept.
     """
-    z = _checked(he_diag, h0_super, h0_sub, shift, check_finite)
+    z = checked_shift(he_diag, h0_super, h0_sub, shift, check_finite)
     state = _empty_state(he_diag, keep_state)
     if he_diag.numel() == 0:
         return he_diag.new_empty(*he_diag.shape, 2), state
@@ -186,7 +122,7 @@ def _(
     from pytest_flops.models import bk_triton  # only where there is CUDA
 
     _gradient, _grad_blend, check_finite, keep_state = others
-    z = _checked(he_diag, h0_super, h0_sub, shift, check_finite)
+    z = checked_shift(he_diag, h0_super, h0_sub, shift, check_finite)
     state = _empty_state(he_diag, keep_state)
     if he_diag.numel() == 0:
         return he_diag.new_empty(*he_diag.shape, 2), state
@@ -225,7 +161,7 @@ def _exact_backward(  # noqa: PLR0917 - an operator's schema
     gradients = _empty_gradients(he_diag, off_diagonals, shift_too)
     if he_diag.numel() == 0:
         return gradients
-    h = torch.view_as_complex(incoming.contiguous()).conj()
+    h = torch.view_as_complex(incoming.contiguous()).conj_physical()
     k = _couplings(h0_super, h0_sub)
     kept = torch.view_as_complex(state)
     if not state.numel():

@@ -45,6 +45,13 @@ def test_the_backward_operator_passes_opcheck():
     torch.library.opcheck(OPERATOR.bk_core_backward.default, arguments)
 
 
+@pytest.mark.parametrize("gradient", ["diagonal", "hybrid"])
+def test_the_approximate_backward_operator_passes_opcheck(gradient):
+    incoming, features = torch.randn(2, 2, 9, 2)
+    arguments = (incoming, features, gradient, 0.5)
+    torch.library.opcheck(OPERATOR.bk_core_approximate_backward.default, arguments)
+
+
 @pytest.mark.parametrize("gradient", ["exact", "diagonal", "hybrid"])
 def test_it_compiles_into_one_graph_forward_and_backward(gradient):
     def function(x: Tensor) -> Tensor:
