@@ -1,0 +1,264 @@
+"""Unusable files: one paragraph, the right exit code, the old file intact."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from pytest_flops import cli
+
+COUNTED = """\
+import pytest
+from pytest_flops import FLOPsCount
+@pytest.mark.flops_budget('step')
+def test_step(flops): flops.check(FLOPsCount(100, 200, 30))
+"""
+BUDGET = "version: 1\nbudgets:\n  step:\n    limits: {total: 1 kFLOP}\n"
+
+
+def newer(report: dict[str, Any]) -> str:
+    return json.dumps({**report, "version": 99})
+
+
+def cut_off(report: dict[str, Any]) -> str:
+    return json.dumps(report)[:-40]
+
+
+def foreign(report: dict[str, Any]) -> str:
+    return json.dumps({"benchmarks": [], "version": "5.1.0"})
+
+
+def without_entries(report: dict[str, Any]) -> str:
+    return json.dumps({key: value for key, value in report.items() if key != "entries"})
+
+
+def not_json(report: dict[str, Any]) -> str:
+    return "<html>404 Not Found</html>"
+
+
+UNUSABLE = pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (newer, "written by a newer pytest-flops"),
+        (cut_off, "not complete JSON"),
+        (foreign, "is not a report of pytest-flops"),
+        (without_entries, "breaks the schema"),
+        (not_json, "not complete JSON"),
+        (None, "cannot read the report"),
+    ],
+    ids=["newer-schema", "truncated", "foreign", "incomplete", "no-json", "gone"],
+)
+Spoil = Callable[[dict[str, Any]], str]
+
+
+@pytest.fixture
+def counted(project: Any) -> Any:
+    project.budgets(BUDGET)
+    project.test(COUNTED)
+    return project
+
+
+def spoil_base(project: Any, spoil: Spoil | None) -> None:
+    assert project.run("--flops-report", "good").ret == 0
+    if spoil is not None:
+        project.write("base.json", spoil(project.report("good/flops.json")))
+
+
+@UNUSABLE
+def test_an_unusable_base_is_a_usage_error_of_the_run(
+    counted: Any, spoil: Spoil | None, words: str
+) -> None:
+    spoil_base(counted, spoil)
+    result = counted.run("--flops-compare", "base.json")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    output = result.stderr.str()
+    assert words in output
+    assert "base.json" in output
+    assert len([line for line in output.splitlines() if line]) == 1
+    assert "Traceback" not in output + result.stdout.str()
+
+
+@pytest.fixture
+def command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    """Run `pytest-flops` in a project; its exit code and what it said to stderr."""
+
+    def run(project: Any, *arguments: str) -> tuple[int, str]:
+        monkeypatch.chdir(project.root)
+        capsys.readouterr()
+        code = cli.main(arguments)
+        return code, capsys.readouterr().err
+
+    return run
+
+
+@UNUSABLE
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("compare", "base.json", "good/flops.json"),
+        ("compare", "good/flops.json", "base.json"),
+        ("merge", "base.json", "-o", "out"),
+        ("html", "base.json", "-o", "out/page.html"),
+    ],
+    ids=["base", "head", "merge", "html"],
+)
+def test_an_unusable_file_ends_a_command_with_2(
+    counted: Any,
+    command_line: Callable[..., tuple[int, str]],
+    spoil: Spoil | None,
+    words: str,
+    command: tuple[str, ...],
+) -> None:
+    spoil_base(counted, spoil)
+    code, error = command_line(counted, *command)
+    assert code == 2
+    assert error.startswith("pytest-flops: error: ")
+    assert words in error
+    assert error.count("\n") == 1
+    assert not (counted.root / "out").exists()
+
+
+def test_the_report_of_another_project_compares_as_budgets_that_came_and_went(
+    counted: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counted.run("--flops-report", "ours")
+    counted.budgets(BUDGET.replace("step", "theirs"))
+    counted.test(COUNTED.replace("step", "theirs"))
+    counted.run("--flops-report", "theirs")
+    monkeypatch.chdir(counted.root)
+    capsys.readouterr()
+    assert cli.main(["compare", "ours/flops.json", "theirs/flops.json"]) == 0
+    output = capsys.readouterr().out
+    assert "step: gone" in output
+    assert "theirs: new" in output
+
+
+@pytest.mark.parametrize(
+    ("happens", "words"),
+    [
+        ("file.chmod(0o444)", "it is read-only"),
+        ("file.unlink()", "No such file or directory"),
+        ("file.unlink(); file.mkdir()", "Is a directory"),
+        ("file.write_text(text + '# hello')", "it changed since its budgets were loaded"),
+        ("file.write_text(text[:30])", "it changed since its budgets were loaded"),
+    ],
+    ids=["read-only", "gone", "a-directory", "changed", "cut-off"],
+)
+def test_what_befalls_a_budget_file_before_its_update_is_told_and_nothing_is_written(
+    counted: Any, mode: tuple[str, ...], happens: str, words: str
+) -> None:
+    file = counted.root / "budgets/model.yaml"
+    counted.test(
+        f"{COUNTED}"
+        "def test_later():\n"
+        "    import pathlib\n"
+        f"    file = pathlib.Path({str(file)!r})\n"
+        "    text = file.read_text()\n"
+        f"    {happens}\n"
+    )
+    result = counted.run("--flops-update", *mode)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines([f"error: budgets/model.yaml was not updated: {words}*"])
+    assert "Traceback" not in result.stdout.str()
+    assert counted.report()["passed"] is False
+    left = [path for path in file.parent.iterdir() if path.is_file()]
+    assert left in ([], [file])
+    assert not any("recorded" in path.read_text() for path in left)
+
+
+def test_a_symbolic_link_stays_and_its_target_is_updated(
+    counted: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    file = counted.root / "budgets/model.yaml"
+    target = tmp_path_factory.mktemp("shared") / "real.yaml"
+    target.write_text(BUDGET)
+    file.unlink()
+    file.symlink_to(target)
+    assert counted.run("--flops-update").ret == 0
+    assert file.is_symlink()
+    assert "forward: 100" in target.read_text()
+
+
+def test_a_dangling_link_is_told_in_one_line(counted: Any) -> None:
+    file = counted.root / "budgets/model.yaml"
+    file.unlink()
+    file.symlink_to("nowhere.yaml")
+    result = counted.run("--flops-budgets", "budgets/model.yaml")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "Traceback" not in result.stderr.str()
+
+
+def test_a_full_disk_leaves_the_old_budget_file(
+    counted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fsync(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    result = counted.run("--flops-update", "--flops-report=")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        ["error: budgets/model.yaml was not updated: No space left on device*"]
+    )
+    folder = counted.root / "budgets"
+    assert [file.name for file in folder.iterdir()] == ["model.yaml"]
+    assert (folder / "model.yaml").read_text() == BUDGET
+
+
+def test_a_full_disk_leaves_the_old_report(counted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted.run()
+    old = (counted.root / "reports/flops.json").read_bytes()
+
+    def fsync(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    result = counted.run()
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["error: cannot write *flops.json: No space left on device*"])
+    assert (counted.root / "reports/flops.json").read_bytes() == old
+    assert len(list((counted.root / "reports").iterdir())) == 3
+
+
+WAITING = """
+def test_wait():
+    import pathlib, time
+    pathlib.Path('waiting').touch()
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are sent as POSIX does")
+@pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["plain", "xdist"])
+def test_ctrl_c_leaves_the_budgets_alone_and_a_report_that_says_so(
+    counted: Any, workers: tuple[str, ...]
+) -> None:
+    counted.test(COUNTED + WAITING)
+    command = [sys.executable, "-m", "pytest", "--flops-update", *workers]
+    with subprocess.Popen(
+        command, cwd=counted.root, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as run:
+        until = time.monotonic() + 60
+        while not (counted.root / "waiting").exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        os.killpg(run.pid, signal.SIGINT)
+        output = run.communicate(timeout=60)[0]
+    assert run.returncode == pytest.ExitCode.INTERRUPTED
+    assert (counted.root / "budgets/model.yaml").read_text() == BUDGET
+    assert "nothing was recorded: the run did not come to its end" in output
+    report = counted.report()
+    assert report["complete"] is False
+    assert report["passed"] is False
+    assert not re.findall("INTERNALERROR", output)
