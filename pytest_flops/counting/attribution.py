@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 MeteredPhase: TypeAlias = Literal["forward", "backward", "recomputed", "optimizer"]
+LedgerKey: TypeAlias = tuple[MeteredPhase, int, str]
 
 # The two readings PyTorch's own profiler and FLOP counter use too; there is no public face.
 _graph_task = torch._C._current_graph_task_id  # noqa: SLF001
@@ -86,9 +88,18 @@ def _nothing() -> None:
 
 
 @dataclass(slots=True)
-class _Thread:
-    """What one thread is doing. PyTorch's engine and dispatcher keep the same per thread."""
+class ThreadState:
+    """What one thread is doing, and its own book of costs, so that no increment can be lost.
 
+    Attributes:
+        flops: FLOPs by phase, module and operator.
+        uncounted: Calls of operators without a cost.
+        frames: The calls in progress, outermost first.
+        timeline: Who recorded the autograd nodes of this thread.
+    """
+
+    flops: defaultdict[LedgerKey, int] = field(default_factory=lambda: defaultdict(int))
+    uncounted: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     frames: list[Frame] = field(default_factory=lambda: [_BASE])
     timeline: Timeline = field(default_factory=Timeline)
     node: object = None
@@ -98,12 +109,12 @@ class _Thread:
     next_number: int = 0
 
 
-class _Threads(threading.local):
-    """`here` is the calling thread's state; one attribute, since reading it is not free."""
+class _Here(threading.local):
+    """The calling thread's state; one attribute, since reading it is not free."""
 
-    def __init__(self, timelines: list[Timeline]) -> None:
-        self.here = _Thread()
-        timelines.append(self.here.timeline)
+    def __init__(self, threads: list[ThreadState]) -> None:
+        self.state = ThreadState()
+        threads.append(self.state)
 
 
 class Attribution:
@@ -111,8 +122,8 @@ class Attribution:
 
     def __init__(self) -> None:
         self.paths = ModulePaths()
-        self._timelines: list[Timeline] = []
-        self._threads = _Threads(self._timelines)
+        self.threads: list[ThreadState] = []
+        self._here = _Here(self.threads)
         self._handles: list[Any] = []
         self.active = False  # a thread may outlive the meter
         self.on_outermost_call: Callable[[], None] = _nothing
@@ -137,16 +148,21 @@ class Attribution:
 
     # --- where we are ---
 
-    def locate(self) -> tuple[MeteredPhase, int]:
-        """The phase and the module of the operator that is running in this thread."""
-        thread = self._threads.here
+    @property
+    def here(self) -> ThreadState:
+        """The calling thread's state."""
+        return self._here.state
+
+    def locate(self) -> tuple[ThreadState, MeteredPhase, int]:
+        """The thread, the phase and the module of the operator that is running."""
+        thread = self._here.state
         phase, module, call_task, _ = thread.frames[-1]
         task = _graph_task()
-        if task == call_task:
-            return phase, module
-        return self._locate_backward(thread, task)
+        if task != call_task:
+            phase, module = self._locate_backward(thread, task)
+        return thread, phase, module
 
-    def _locate_backward(self, thread: _Thread, task: int) -> tuple[MeteredPhase, int]:
+    def _locate_backward(self, thread: ThreadState, task: int) -> tuple[MeteredPhase, int]:
         """A backward records no graph, or (`create_graph`) records one all along.
 
         So where one backward does both, the graph is recorded by a forward that repeats.
@@ -161,7 +177,7 @@ class Attribution:
         recomputes = task == thread.task_without_graph
         return "recomputed" if recomputes else "backward", thread.node_module
 
-    def _mark_recorded(self, thread: _Thread, task: int) -> None:
+    def _mark_recorded(self, thread: ThreadState, task: int) -> None:
         """What was recorded since the last operator was recorded by the running node.
 
         Of a task's first operator it is only known that it has recorded one node.
@@ -171,30 +187,18 @@ class Attribution:
         thread.timeline.mark(since, thread.node_module)
         thread.task, thread.next_number = task, number
 
-    def _module_of_node(self, thread: _Thread, node: Any) -> int:
+    def _module_of_node(self, thread: ThreadState, node: Any) -> int:
         if node is None:
             return OUTSIDE
         number = node._sequence_nr()  # noqa: SLF001 - as torch.profiler does
         if number == _ACCUMULATES:
             return self.paths.owner(node.variable)
         module = thread.timeline.module(number)
-        if module != OUTSIDE or len(self._timelines) == 1:
+        if module != OUTSIDE or len(self.threads) == 1:
             return module
         # Recorded in another thread, such as the one that waits for this backward.
-        modules = (timeline.module(number) for timeline in self._timelines)
+        modules = (other.timeline.module(number) for other in self.threads)
         return next((module for module in modules if module != OUTSIDE), OUTSIDE)
-
-    @property
-    def caller(self) -> Frame:
-        """The innermost call of this thread."""
-        return self._threads.here.frames[-1]
-
-    @property
-    def updates(self) -> ParameterUpdates:
-        """The optimizer step in progress in this thread; only where the phase is `optimizer`."""
-        call = self._threads.here.frames[-1].call
-        assert isinstance(call, ParameterUpdates)
-        return call
 
     def adopt(self, frame: Frame) -> None:
         """Begin a thread as a part of the call that started it."""
@@ -203,13 +207,13 @@ class Attribution:
     # --- hooks ---
 
     def _push(self, frame: Frame) -> None:
-        thread = self._threads.here
+        thread = self._here.state
         thread.frames.append(frame)
         thread.timeline.mark(_next_node_number(), frame.module)
 
     def _pop(self, call: object) -> None:
         """Drop the frame of a call, and what an exception left above it."""
-        thread = self._threads.here
+        thread = self._here.state
         frames = thread.frames
         if frames[-1].call is not call and all(frame.call is not call for frame in frames):
             return
@@ -217,13 +221,13 @@ class Attribution:
             pass
         thread.timeline.mark(_next_node_number(), self._recorder(thread, _graph_task()))
 
-    def _recorder(self, thread: _Thread, task: int) -> int:
+    def _recorder(self, thread: ThreadState, task: int) -> int:
         """Who records the next autograd nodes: the call in progress, or the running node."""
         frame = thread.frames[-1]
         return frame.module if task == frame.task else thread.node_module
 
     def _enter_module(self, module: Module, _inputs: Any) -> None:
-        thread = self._threads.here
+        thread = self._here.state
         frames = thread.frames
         while isinstance(frames[-1].call, ParameterUpdates):
             frames.pop()  # a step that raised: PyTorch calls no hook at its end
@@ -244,7 +248,7 @@ class Attribution:
 
     def _leave_module(self, module: Module, _inputs: Any, _output: Any) -> None:
         self._pop(module)
-        if len(self._threads.here.frames) == 1:
+        if len(self._here.state.frames) == 1:
             self.on_outermost_return()
 
     def _enter_step(
@@ -260,7 +264,7 @@ class Attribution:
         return args, kwargs
 
     def _leave_step(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
-        for frame in reversed(self._threads.here.frames):
+        for frame in reversed(self._here.state.frames):
             if isinstance(frame.call, ParameterUpdates) and frame.call.optimizer is optimizer:
                 self._pop(frame.call)
                 return

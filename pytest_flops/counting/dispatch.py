@@ -1,11 +1,9 @@
-"""`CountingMode`: sees every operator PyTorch dispatches, and writes its cost into a ledger."""
+"""`CountingMode`: sees every operator PyTorch dispatches, and writes its cost down."""
 
 from __future__ import annotations
 
-import threading
-from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch._ops import HigherOrderOperator, OpOverload
@@ -14,41 +12,21 @@ from torch.utils._pytree import tree_leaves
 
 from pytest_flops.counting.costs import FREE, Rule, rule_of
 from pytest_flops.counting.higher_order import has_eager_form, run_parts
+from pytest_flops.counting.parameter_updates import ParameterUpdates
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from pytest_flops.counting.attribution import Attribution, MeteredPhase
+    from pytest_flops.counting.attribution import Attribution, LedgerKey, ThreadState
     from pytest_flops.counting.formulas import Cost, CostEach
-    from pytest_flops.counting.parameter_updates import ParameterUpdates
-
-LedgerKey: TypeAlias = "tuple[MeteredPhase, int, str]"
-
-
-class Ledger(threading.local):
-    """FLOPs by phase, module and operator, and the calls without a cost; one book per thread.
-
-    A thread writes only into its own book, so no increment can be lost; `books` holds them all.
-    """
-
-    def __init__(self, books: list[Book]) -> None:
-        self.flops: defaultdict[LedgerKey, int] = defaultdict(int)
-        self.uncounted: defaultdict[str, int] = defaultdict(int)
-        books.append(Book(self.flops, self.uncounted))
-
-
-class Book(NamedTuple):
-    """One thread's part of the ledger."""
-
-    flops: dict[LedgerKey, int]
-    uncounted: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """An operator, resolved once: its name in the ledger and what to do with a call."""
+    """An operator, resolved once: its name in the results and what to do with a call."""
 
     operator: object  # kept alive, so that its id stays its own
+    run: Callable[..., Any]
     name: str
     cost: Cost | None
     side_cost: Cost | None
@@ -66,10 +44,9 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     supports_higher_order_operators = True
 
-    def __init__(self, attribution: Attribution, ledger: Ledger) -> None:
+    def __init__(self, attribution: Attribution) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.attribution = attribution
-        self.ledger = ledger
         self._entries: dict[int, _Entry] = {}
 
     @classmethod
@@ -87,22 +64,23 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        kwargs = kwargs or {}
         entry = self._entries.get(id(func)) or self._resolve(func)
+        kwargs = kwargs or {}
         if entry.decomposes:
             return self._run_parts(func, args, kwargs)
-        out = func(*args, **kwargs)
+        out = entry.run(*args, **kwargs)
         if not self.attribution.active:
             return out
-        phase, module = self.attribution.locate()
+        thread, phase, module = self.attribution.locate()
         if phase == "optimizer":
-            self._record_update(entry, args, kwargs, out)
+            _record_update(thread, entry, args, kwargs, out)
         elif entry.cost is not None:
-            self._write(phase, module, entry.name, entry.cost(args, kwargs, out))
+            _write(thread, (phase, module, entry.name), entry.cost(args, kwargs, out))
             if entry.side_cost is not None:
-                self._write(phase, module, entry.side_name, entry.side_cost(args, kwargs, out))
+                side = entry.side_cost(args, kwargs, out)
+                _write(thread, (phase, module, entry.side_name), side)
         if not entry.known:
-            self._report(entry, args, kwargs, out)
+            _report(thread, entry, args, kwargs, out)
         return out
 
     def _resolve(self, func: Any) -> _Entry:
@@ -119,39 +97,54 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return run_parts(func, args, kwargs)
             return func.decompose(*args, **kwargs)
 
-    def _record_update(
-        self, entry: _Entry, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any
-    ) -> None:
-        """An operator inside an optimizer's step: each tensor's part goes to its module."""
-        updates = self.attribution.updates
-        if entry.each is not None:
-            lists = [arg for arg in args if isinstance(arg, list | tuple)]
-            for position, flops in enumerate(entry.each(args, kwargs)):
-                tensors = [each[position] for each in lists if position < len(each)]
-                self._write("optimizer", updates.module_of(tensors), entry.name, flops)
-        elif entry.cost is not None:
-            module = updates.module_of(args)
-            self._write("optimizer", module, entry.name, entry.cost(args, kwargs, out))
-            if entry.side_cost is not None:
-                side = entry.side_cost(args, kwargs, out)
-                self._write("optimizer", module, entry.side_name, side)
-        if out is not None and not (args and out is args[0]):
-            _derive(updates, args, out)
 
-    def _write(self, phase: MeteredPhase, module: int, name: str, flops: int | None) -> None:
-        if flops:
-            self.ledger.flops[phase, module, name] += flops
-        elif flops is None:
-            self.ledger.uncounted[name] += 1
+def _write(thread: ThreadState, key: LedgerKey, flops: int | None) -> None:
+    if flops:
+        thread.flops[key] += flops
+    elif flops is None:
+        thread.uncounted[key[2]] += 1
 
-    def _report(
-        self, entry: _Entry, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any
-    ) -> None:
-        """An operator that no rule claims; work on integers and booleans alone is free."""
-        for leaf in tree_leaves((args, kwargs, out)):
-            if isinstance(leaf, Tensor) and (leaf.is_floating_point() or leaf.is_complex()):
-                self.ledger.uncounted[entry.name] += 1
-                return
+
+def _record_update(
+    thread: ThreadState, entry: _Entry, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any
+) -> None:
+    """An operator inside an optimizer's step: each tensor's part goes to its module."""
+    updates = thread.frames[-1].call
+    assert isinstance(updates, ParameterUpdates)
+    if entry.each is not None:
+        lists = [arg for arg in args if isinstance(arg, list | tuple)]
+        for position, flops in enumerate(entry.each(args, kwargs)):
+            tensors = [each[position] for each in lists if position < len(each)]
+            _write(thread, ("optimizer", updates.module_of(tensors), entry.name), flops)
+    elif entry.cost is not None:
+        module = updates.module_of(args)
+        _write(thread, ("optimizer", module, entry.name), entry.cost(args, kwargs, out))
+        if entry.side_cost is not None:
+            side = entry.side_cost(args, kwargs, out)
+            _write(thread, ("optimizer", module, entry.side_name), side)
+    if args and out is not args[0]:
+        _derive(updates, args, out)
+
+
+def _derive(updates: ParameterUpdates, args: Sequence[Any], out: Any) -> None:
+    """Results of an optimizer's operators belong where their operands belong."""
+    if isinstance(out, Tensor):
+        updates.derive((out,), args)
+    elif isinstance(out, tuple | list) and isinstance(args[0], tuple | list):
+        for result, source in zip(out, args[0], strict=True):
+            updates.derive((result,), (source,))
+    elif isinstance(out, tuple | list):
+        updates.derive(out, args)
+
+
+def _report(
+    thread: ThreadState, entry: _Entry, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any
+) -> None:
+    """An operator that no rule claims; work on integers and booleans alone is free."""
+    for leaf in tree_leaves((args, kwargs, out)):
+        if isinstance(leaf, Tensor) and (leaf.is_floating_point() or leaf.is_complex()):
+            thread.uncounted[entry.name] += 1
+            return
 
 
 def _operator_entry(func: OpOverload) -> _Entry:
@@ -165,25 +158,16 @@ def _operator_entry(func: OpOverload) -> _Entry:
 
 
 def _entry(
-    func: object, name: str, rule: Rule, *, known: bool = True, decomposes: bool = False
+    func: Callable[..., Any], name: str, rule: Rule, *, known: bool = True, decomposes: bool = False
 ) -> _Entry:
     side_name = f"{name}:{rule.side_line}"
     parts = (rule.cost, rule.side_cost, side_name, rule.each)
-    return _Entry(func, name, *parts, known=known, decomposes=decomposes)
+    # What calling an OpOverload does; every operator is spared the Python around it.
+    run = func._op if type(func) is OpOverload else func  # noqa: SLF001
+    return _Entry(func, run, name, *parts, known=known, decomposes=decomposes)
 
 
 def _higher_order_entry(func: HigherOrderOperator) -> _Entry:
     name = f"higher_order.{func.__name__}"
     runs = has_eager_form(func)
     return _entry(func, name, FREE, known=runs, decomposes=runs)
-
-
-def _derive(updates: ParameterUpdates, args: Sequence[Any], out: Any) -> None:
-    """Results of an optimizer's operators belong where their operands belong."""
-    if isinstance(out, Tensor):
-        updates.derive((out,), args)
-    elif isinstance(out, tuple | list) and args and isinstance(args[0], tuple | list):
-        for result, source in zip(out, args[0], strict=True):
-            updates.derive((result,), (source,))
-    elif isinstance(out, tuple | list):
-        updates.derive(out, args)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pytest_flops.counting.attribution import Attribution
-from pytest_flops.counting.dispatch import Book, CountingMode, Ledger
+from pytest_flops.counting.dispatch import CountingMode
 from pytest_flops.counting.measurement import Measurement
 from pytest_flops.counting.tally import Tally, tally
 from pytest_flops.counting.threads import Threads
@@ -45,8 +45,6 @@ class FLOPsMeter:
     """
 
     def __init__(self) -> None:
-        self._books: list[Book] = []
-        self._ledger = Ledger(self._books)
         self._attribution = Attribution()
         self._active: ExitStack | None = None
         self._result: Tally | None = None
@@ -59,9 +57,9 @@ class FLOPsMeter:
         with ExitStack() as stack:
             stack.callback(self._attribution.stop)
             self._attribution.start()
-            stack.enter_context(Threads(self._attribution, self._ledger).joining())
+            stack.enter_context(Threads(self._attribution).joining())
             stack.enter_context(_eager_compiled_code())
-            stack.enter_context(CountingMode(self._attribution, self._ledger))
+            stack.enter_context(CountingMode(self._attribution))
             self._active = stack.pop_all()
         return self
 
@@ -81,7 +79,7 @@ class FLOPsMeter:
             self._attribution = Attribution()  # lets go of the modules
 
     def _read(self) -> Tally:
-        return tally(self._books, self._attribution.paths.names())
+        return tally(self._attribution.threads, self._attribution.paths.names())
 
     @property
     def _tally(self) -> Tally:

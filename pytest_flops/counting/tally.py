@@ -1,4 +1,4 @@
-"""`Tally`: the ledger of a meter, added up by phase, component and operator."""
+"""`Tally`: what a meter wrote down, added up by phase, component and operator."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from pytest_flops.counting.module_paths import OUTSIDE_PATH, WHOLE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from pytest_flops.counting.attribution import MeteredPhase
-    from pytest_flops.counting.dispatch import Book
+    from pytest_flops.counting.attribution import MeteredPhase, ThreadState
 
 _COLUMNS = ("component", "forward", "backward", "optimizer", "total")
 
@@ -55,19 +54,19 @@ def _aligned(rows: list[tuple[str, ...]]) -> Iterator[str]:
         yield "  ".join((name.ljust(widths[0]), *cells))
 
 
-def tally(books: Iterable[Book], names: Mapping[int, str]) -> Tally:
+def tally(threads: Iterable[ThreadState], names: Mapping[int, str]) -> Tally:
     """Add up the books of all threads; `names` gives the path of every module's number."""
     by_path = {path: _Phases() for path in names.values() if path != WHOLE}
     by_operator: defaultdict[str, _Phases] = defaultdict(_Phases)
     whole = _Phases()
     uncounted: defaultdict[str, int] = defaultdict(int)
-    for flops, unknown in books:
-        for (phase, module, operator), cost in flops.copy().items():
+    for thread in threads:
+        for (phase, module, operator), cost in thread.flops.copy().items():
             whole.add(phase, cost)
             by_operator[operator].add(phase, cost)
             for path in _with_ancestors(names[module]):
                 by_path.setdefault(path, _Phases()).add(phase, cost)
-        for operator, calls in unknown.copy().items():
+        for operator, calls in thread.uncounted.copy().items():
             uncounted[operator] += calls
     return Tally(
         count=whole.count(),

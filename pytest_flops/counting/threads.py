@@ -19,15 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pytest_flops.counting.attribution import Attribution
-    from pytest_flops.counting.dispatch import Ledger
 
 
 class Threads:
     """Brings the counting into threads other than the one that entered the meter."""
 
-    def __init__(self, attribution: Attribution, ledger: Ledger) -> None:
+    def __init__(self, attribution: Attribution) -> None:
         self._attribution = attribution
-        self._ledger = ledger
         self._joined = {threading.get_ident()}
         self._visits: dict[int, CountingMode] = {}
         attribution.on_outermost_call = self._enter_older_thread
@@ -50,19 +48,19 @@ class Threads:
             threading.Thread.start = original  # type: ignore[method-assign]
 
     def _counted(self, run: Callable[[], None]) -> Callable[[], None]:
-        starter = self._attribution.caller
+        starter = self._attribution.here.frames[-1]
 
         def counted_run() -> None:
             self._joined.add(threading.get_ident())
             self._attribution.adopt(starter)
-            with CountingMode(self._attribution, self._ledger):
+            with CountingMode(self._attribution):
                 run()
 
         return counted_run
 
     def _enter_older_thread(self) -> None:
         if not self._is_counted():
-            mode = CountingMode(self._attribution, self._ledger)
+            mode = CountingMode(self._attribution)
             self._visits[threading.get_ident()] = mode
             mode.__enter__()  # type: ignore[no-untyped-call]
 
@@ -86,4 +84,4 @@ class Threads:
 
     def _report(self, what: str) -> None:
         name = threading.current_thread().name
-        self._ledger.uncounted[f"({what}, in thread {name}, older than the meter)"] += 1
+        self._attribution.here.uncounted[f"({what}, in thread {name}, older than the meter)"] += 1
