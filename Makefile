@@ -6,7 +6,7 @@ CHROMIUM ?= chromium
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help gate test lint format fuzz mutants screenshot build clean
+.PHONY: help gate test lint format fuzz mutants screenshot docs build clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ screenshot: $(INSTALLED) ## Take the README's picture of a sample report, with C
 	$(CHROMIUM) --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1024,1160 \
 	  --user-data-dir=$$(mktemp -d) --screenshot=docs/images/report.png \
 	  file://$(CURDIR)/build/sample-report/flops.html
+
+docs: $(INSTALLED) ## Build the documentation into build/site
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt ".[docs]"
+	$(BIN)/zensical build --strict
 
 build: $(INSTALLED) ## Build the sdist and the wheel into dist/
 	$(BIN)/python -m build

@@ -296,14 +296,20 @@ def _nearest(path: str, known: Mapping[str, int]) -> str:
 
 
 def _tree(own: Mapping[str, FLOPsCount]) -> dict[str, FLOPsCount]:
-    """Add what each path costs by itself to all its ancestors."""
+    """Add what each path costs by itself to all its ancestors; children follow their parents."""
     tree: dict[str, FLOPsCount] = {}
     for path, cost in own.items():
-        segments = path.split(".")
-        for depth in range(1, len(segments) + 1):
-            ancestor = ".".join(segments[:depth])
+        for ancestor in _lineage(path):
             tree[ancestor] = tree.get(ancestor, FLOPsCount()) + cost
-    return tree
+    place = {path: index for index, path in enumerate(tree)}
+    in_order = sorted(tree, key=lambda path: [place[ancestor] for ancestor in _lineage(path)])
+    return {path: tree[path] for path in in_order}
+
+
+def _lineage(path: str) -> list[str]:
+    """The path's ancestors, the outermost first, and the path itself."""
+    segments = path.split(".")
+    return [".".join(segments[:depth]) for depth in range(1, len(segments) + 1)]
 
 
 def _summary_row(label: str, flops: int) -> str:

@@ -63,6 +63,15 @@ def test_the_breakdown_is_a_tree_whose_top_level_adds_up_to_the_total(
     assert moe == gate + experts + softmax
 
 
+def test_the_breakdown_lists_children_after_their_parents_in_the_order_of_the_model(
+    counter: FLOPsCounter,
+) -> None:
+    paths = list(counter.get_breakdown())
+    assert paths[:3] == ["embedding", "embedding.token", "embedding.position"]
+    assert paths[3:5] == ["layer_0", "layer_0.layernorm"]
+    assert paths[-2:] == ["final_layernorm", "lm_head"]
+
+
 def test_a_dense_mixture_costs_all_experts() -> None:
     config = replace(BASELINE_CONFIG, top_k=9)
     dense = FLOPsCounter.from_config(config, 32, 128).get_breakdown("none")["layer_0.moe.experts"]
