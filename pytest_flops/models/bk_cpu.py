@@ -145,38 +145,44 @@ def _refine(state: Tensor, he_diag: Tensor, couplings: Tensor, z: complex) -> No
     `G_j = 1 / (alpha_j - k_{j-1} f_{j-1} - k_j g_{j+1})` and `X_j = G_j g_{j+1}`.
     """
     diagonal, factors = state
-    rows, chunk = he_diag.shape[0], diagonal.shape[0]
-    alpha = to_lanes(he_diag, chunk, 1.0).to(torch.complex128).sub_(z)
-    after = to_lanes(couplings, chunk, 0.0).contiguous()
-    before = torch.cat([preceding(after[-1], rows).unsqueeze(0), after[:-1]])
-    f, g = diagonal.new_empty(2, chunk + 1, diagonal.shape[1])
+    rows, (chunk, lanes) = he_diag.shape[0], diagonal.shape
+    x = torch.empty(chunk, lanes, dtype=torch.float64)
+    x.copy_(to_lanes(he_diag, chunk, 1.0)).sub_(z.real)
+    links = torch.empty(chunk + 1, lanes, dtype=torch.float64)
+    links[1:] = to_lanes(couplings, chunk, 0.0)
+    links[0] = preceding(links[-1], rows)
+    before, after = links[:-1], links[1:]
+    f = diagonal.new_empty(chunk + 1, lanes)
     torch.div(factors[:-1], diagonal[1:], out=f[1:-1])
     torch.div(factors[-1], following(diagonal[0], rows, 1.0), out=f[-1])
     f[0] = preceding(f[-1], rows)
+    _newton(f, x, z.imag, before, rows, Downwards(chunk))
+    left = f[:-1].mul_(before)
+    g = diagonal.new_empty(chunk + 1, lanes)
     torch.div(factors, diagonal, out=g[1:])
     g[0] = preceding(g[-1], rows)
-    _newton(f, f[1:], f[:-1], alpha, before, rows, Downwards(chunk))
-    _newton(g, g[:-1], g[1:], alpha, after, rows, Upwards(chunk))
-    alpha -= before * f[:-1]
-    alpha -= after * g[1:]
-    torch.div(1.0, alpha, out=diagonal)
+    _newton(g, x, z.imag, after, rows, Upwards(chunk))
+    right = torch.mul(g[1:], after, out=factors)
+    diagonal.copy_(x).sub_(complex(0, z.imag)).sub_(left).sub_(right)
+    torch.div(1.0, diagonal, out=diagonal)
     torch.mul(diagonal, g[1:], out=factors)
 
 
 def _newton(  # noqa: PLR0917
     pivots: Tensor,
-    own: Tensor,
-    neighbours: Tensor,
-    alpha: Tensor,
+    x: Tensor,
+    imaginary: float,
     k: Tensor,
     rows: int,
     direction: Downwards | Upwards,
 ) -> None:
-    """A Newton step on inverse pivots `(S + 1, lanes)`, `own` and `neighbours` views of them."""
+    """A Newton step on inverse pivots `(S + 1, lanes)`, in place; alpha is `x - i imaginary`."""
+    own, neighbours = pivots[direction.elements], pivots[direction.neighbours]
     delta, c = torch.empty(2, *pivots.shape, dtype=torch.complex128)
-    slope = torch.mul(own, k, out=c[direction.elements])
-    residual = torch.addcmul(own * alpha, slope, neighbours, value=-1).neg_().add_(1.0)
-    torch.mul(residual, own, out=delta[direction.elements])
+    slope = c[direction.elements].copy_(k).mul_(own)
+    residual = delta[direction.elements].copy_(x).mul_(own)
+    residual.sub_(own, alpha=complex(0, imaginary)).addcmul_(slope, neighbours, value=-1)
+    residual.neg_().add_(1.0).mul_(own)
     slope.mul_(own)
     accumulate(delta, c, rows, direction)
     pivots += delta

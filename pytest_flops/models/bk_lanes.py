@@ -46,7 +46,8 @@ class Downwards:
     """Where a recurrence towards higher indices finds its operands in `(S + 1, lanes)`."""
 
     def __init__(self, chunk: int) -> None:
-        self.entry, self.end, self.elements = 0, chunk, slice(1, None)
+        self.entry, self.end = 0, chunk
+        self.elements, self.neighbours = slice(1, None), slice(0, -1)
 
     def combine(self, gap: int) -> tuple[slice, slice]:
         """The ends of stretches of 2 gap elements, and those of their first halves."""
@@ -65,7 +66,8 @@ class Upwards:
     """Where a recurrence towards lower indices finds its operands in `(S + 1, lanes)`."""
 
     def __init__(self, chunk: int) -> None:
-        self.entry, self.end, self.elements = chunk, 0, slice(0, -1)
+        self.entry, self.end = chunk, 0
+        self.elements, self.neighbours = slice(0, -1), slice(1, None)
         self._chunk = chunk
 
     def combine(self, gap: int) -> tuple[slice, slice]:
