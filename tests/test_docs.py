@@ -28,7 +28,6 @@ import yaml
 
 from pytest_flops import cli
 from pytest_flops.budgets.loader import load_budgets
-from pytest_flops.budgets.schema import SCHEMA_FILE
 from pytest_flops.counting import costs
 
 ROOT = Path(__file__).parents[1]
@@ -265,11 +264,15 @@ def _fixtures() -> list[str]:
     return re.findall(r"^@pytest\.fixture.*\ndef (\w+)", text, re.MULTILINE)
 
 
-def test_every_key_of_a_budget_is_documented() -> None:
-    page = (DOCS / "budgets.md").read_text("utf-8")
-    assert {
-        key for key in _keys(json.loads(SCHEMA_FILE.read_text("utf-8"))) if key not in page
-    } == set()
+@pytest.mark.parametrize(
+    ("page", "schema"),
+    [("budgets.md", "budgets/schema.json"), ("report.md", "reports/schema.json")],
+    ids=["budgets", "report"],
+)
+def test_every_key_of_a_format_is_documented(page: str, schema: str) -> None:
+    text = (DOCS / page).read_text("utf-8")
+    keys = _keys(json.loads((PACKAGE / schema).read_text("utf-8")))
+    assert {key for key in keys if f"`{key}`" not in text} == set()
 
 
 def _keys(schema: Any) -> set[str]:
