@@ -60,13 +60,14 @@ def matrix(batch: int, length: int, device: str = "cpu") -> tuple[Tensor, Tensor
 
 
 def median_ms(functions: list[Callable[[], object]], rounds: int) -> list[float]:
-    """The median CPU time of each function, all of them called twice a round, the second timed."""
+    """The median CPU time of each function, four calls a round, the last one timed."""
     for function in functions:
         function()
     times: list[list[float]] = [[] for _ in functions]
     for _ in range(rounds):
         for function, mine in zip(functions, times, strict=True):
-            function()  # with its memory and cache as a second call finds them
+            for _ in range(3):  # memory and cache as repeated calls find them
+                function()
             start = time.process_time()
             function()
             mine.append(1e3 * (time.process_time() - start))
