@@ -19,7 +19,8 @@ class Stage(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """`(B, C, S, S)` to `(B, 2C, S/2, S/2)`."""
         down: Tensor = torch.relu(self.norm(self.down(image)))
-        return down + self.depthwise(down)
+        mixed: Tensor = down + self.depthwise(down)
+        return mixed
 
 
 class ConvNet(nn.Module):
