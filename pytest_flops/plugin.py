@@ -249,11 +249,23 @@ class FlopsSession:
 
     def _ran_whole_suite(self, session: pytest.Session) -> bool:
         """Whether every test of the project was there, so that a budget nobody held is stale."""
-        option = session.config.option
-        narrowed = (option.keyword, option.markexpr, option.deselect, option.ignore)
-        last_failed = getattr(option, "lf", False) or getattr(option, "stepwise", False)
-        named = session.config.args_source is pytest.Config.ArgsSource.ARGS
-        return not (any(narrowed) or last_failed or named)
+        config = session.config
+        option = config.option
+        narrowed = (
+            option.keyword,
+            option.markexpr,
+            option.deselect,
+            option.ignore,
+            option.ignore_glob,
+            getattr(option, "lf", False),
+            getattr(option, "stepwise", False),
+        )
+        sources = pytest.Config.ArgsSource
+        named = config.args_source is sources.ARGS
+        below = config.args_source is sources.INVOCATION_DIR and (
+            config.invocation_params.dir != config.rootpath
+        )
+        return not (any(narrowed) or named or below)
 
 
 def _place(item: pytest.Item) -> tuple[Path, int]:
