@@ -45,6 +45,7 @@ LedgerKey: TypeAlias = tuple[MeteredPhase, int, str]
 _graph_task = torch._C._current_graph_task_id  # noqa: SLF001
 _running_node = torch._C._current_autograd_node  # noqa: SLF001
 _next_node_number: Callable[[], int] = vars(torch.autograd)["_get_sequence_nr"]
+_records_graph = torch.is_grad_enabled
 _NO_TASK = -1
 _ACCUMULATES = 2**64 - 1  # the number of every node that adds to a leaf's gradient: it runs first
 
@@ -170,7 +171,7 @@ class Attribution:
         node = _running_node()
         if node is not thread.node:
             thread.node, thread.node_module = node, self._module_of_node(thread, node)
-        if not torch.is_grad_enabled():
+        if not _records_graph():
             thread.task_without_graph = task
             return "backward", thread.node_module
         self._mark_recorded(thread, task)
@@ -215,10 +216,13 @@ class Attribution:
         """Drop the frame of a call, and what an exception left above it."""
         thread = self._here.state
         frames = thread.frames
-        if frames[-1].call is not call and all(frame.call is not call for frame in frames):
+        if frames[-1].call is call:
+            frames.pop()
+        elif any(frame.call is call for frame in frames):
+            while frames.pop().call is not call:
+                pass
+        else:
             return
-        while frames.pop().call is not call:
-            pass
         thread.timeline.mark(_next_node_number(), self._recorder(thread, _graph_task()))
 
     def _recorder(self, thread: ThreadState, task: int) -> int:
@@ -238,7 +242,8 @@ class Attribution:
         phase: MeteredPhase = "forward"
         if task != _NO_TASK:
             phase = self._phase_in_backward(module, frames[-1], task)
-        self._push(Frame(phase, number, task, module))
+        frames.append(Frame(phase, number, task, module))
+        thread.timeline.mark(_next_node_number(), number)
 
     def _phase_in_backward(self, module: Module, caller: Frame, task: int) -> MeteredPhase:
         """A module that backward calls is recomputed, unless it is a graph PyTorch made for it."""

@@ -463,7 +463,7 @@ FREE_OPERATORS = frozenset(
     __and__ __or__ __xor__ _assert_async _assert_scalar _assert_tensor_metadata _chunk_cat
     _coalesced _conj_copy _convert_indices_from_coo_to_csr _convert_indices_from_csr_to_coo
     _copy_from _copy_from_and_resize _cudnn_init_dropout_state _cudnn_rnn_flatten_weight _dimI _dimV
-    _efficientzerotensor _foreach_clone _foreach_copy _foreach_zero _functional_assert_async
+    _efficientzerotensor _functional_assert_async
     _functional_assert_scalar _functional_sym_constrain_range
     _functional_sym_constrain_range_for_size _fused_sdp_choice _fw_primal_copy
     _has_same_storage_numel _indices_copy _is_all_true _is_any_true _lazy_clone
@@ -669,6 +669,8 @@ def _foreach_rule(name: str) -> Rule:
     """A list form costs what the plain form costs on each of its tensors."""
     if name == "mm":
         return _each_rule(lambda args, _kwargs: list(map(formulas.matrix_product, *args[:2])))
+    if name in FREE_OPERATORS:
+        return _each_rule(lambda args, _kwargs: [0] * len(args[0]))
     if name in SCALED_WEIGHTS:
         return _each_rule(partial(_scaled_each, name))
     weight, complex_weight = POINTWISE_WEIGHTS.get(name, 1), COMPLEX_WEIGHTS.get(name)

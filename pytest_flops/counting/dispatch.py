@@ -79,7 +79,7 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if entry.side_cost is not None:
                 side = entry.side_cost(args, kwargs, out)
                 _write(thread, (phase, module, entry.side_name), side)
-        if not entry.known:
+        elif not entry.known:
             _report(thread, entry, args, kwargs, out)
         return out
 
@@ -108,33 +108,43 @@ def _write(thread: ThreadState, key: LedgerKey, flops: int | None) -> None:
 def _record_update(
     thread: ThreadState, entry: _Entry, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any
 ) -> None:
-    """An operator inside an optimizer's step: each tensor's part goes to its module."""
+    """An operator inside an optimizer's step: it goes to the module of the parameter."""
     updates = thread.frames[-1].call
     assert isinstance(updates, ParameterUpdates)
     if entry.each is not None:
-        lists = [arg for arg in args if isinstance(arg, list | tuple)]
-        for position, flops in enumerate(entry.each(args, kwargs)):
-            tensors = [each[position] for each in lists if position < len(each)]
-            _write(thread, ("optimizer", updates.module_of(tensors), entry.name), flops)
-    elif entry.cost is not None:
-        module = updates.module_of(args)
+        costs = entry.each(args, kwargs)
+        _record_list_update(thread, entry.name, costs, args, out)
+        return
+    module = updates.module_of(args)
+    if entry.cost is not None:
         _write(thread, ("optimizer", module, entry.name), entry.cost(args, kwargs, out))
         if entry.side_cost is not None:
             side = entry.side_cost(args, kwargs, out)
             _write(thread, ("optimizer", module, entry.side_name), side)
-    if args and out is not args[0]:
-        _derive(updates, args, out)
+    elif not entry.known:
+        _report(thread, entry, args, kwargs, out)
+    if not args or out is not args[0]:
+        for result in out if isinstance(out, tuple | list) else (out,):
+            updates.derive(result, module)
 
 
-def _derive(updates: ParameterUpdates, args: Sequence[Any], out: Any) -> None:
-    """Results of an optimizer's operators belong where their operands belong."""
-    if isinstance(out, Tensor):
-        updates.derive((out,), args)
-    elif isinstance(out, tuple | list) and isinstance(args[0], tuple | list):
-        for result, source in zip(out, args[0], strict=True):
-            updates.derive((result,), (source,))
-    elif isinstance(out, tuple | list):
-        updates.derive(out, args)
+def _record_list_update(
+    thread: ThreadState,
+    name: str,
+    costs: Sequence[int | None],
+    args: Sequence[Any],
+    out: Any,
+) -> None:
+    """An operator over lists of tensors: each position goes to the module of its parameter."""
+    updates = thread.frames[-1].call
+    assert isinstance(updates, ParameterUpdates)
+    lists = [arg for arg in args if isinstance(arg, list | tuple)]
+    results = out or [None] * len(costs)
+    for position, flops in enumerate(costs):
+        tensors = [each[position] for each in lists if position < len(each)]
+        module = updates.module_of(tensors)
+        _write(thread, ("optimizer", module, name), flops)
+        updates.derive(results[position], module)
 
 
 def _report(

@@ -15,7 +15,7 @@ from torch import Tensor
 from pytest_flops.counting.module_paths import OUTSIDE, ModulePaths
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from torch.optim import Optimizer
 
@@ -30,7 +30,9 @@ class ParameterUpdates:
         self._modules: dict[int, int] = {}
         self._derived: dict[int, tuple[weakref.ref[Tensor], int]] = {}
         self._by_storage: dict[int, int] = {}
-        self._states = -1
+        self._states_read = -1
+        self._hold_parameters()
+        self._hold_states()
 
     def module_of(self, tensors: Iterable[Any]) -> int:
         """The module of the first tensor that is known; `OUTSIDE` when none is."""
@@ -41,21 +43,18 @@ class ParameterUpdates:
         return self._search(tensors)
 
     def _search(self, tensors: Iterable[Any]) -> int:
+        """States are made in the first step, so they are read again for a tensor not known."""
         found = self._find(tensors)
-        if found is None and self._refresh():
+        if found is None and self._hold_states():
             found = self._find(tensors)
         if found is None:
             found = self._find_by_storage(tensors)
         return OUTSIDE if found is None else found
 
-    def derive(self, results: Iterable[Any], sources: Sequence[Any]) -> None:
+    def derive(self, result: Any, module: int) -> None:
         """What a step computes from a parameter's tensors belongs to the parameter's module."""
-        module = self._find(sources)
-        if module is None:
-            return
-        for result in results:
-            if isinstance(result, Tensor) and id(result) not in self._modules:
-                self._derived[id(result)] = (weakref.ref(result), module)
+        if isinstance(result, Tensor) and module != OUTSIDE and id(result) not in self._modules:
+            self._derived[id(result)] = (weakref.ref(result), module)
 
     def _find(self, tensors: Iterable[Any]) -> int | None:
         for tensor in tensors:
@@ -67,29 +66,37 @@ class ParameterUpdates:
                 return derived[1]
         return None
 
-    def _refresh(self) -> bool:
-        """States are made in the first step, so they are read when a tensor is not known."""
-        states = sum(len(state) for state in self.optimizer.state.values())
-        if states == self._states:
-            return False
-        self._states = states
+    def _hold_parameters(self) -> None:
         for group in self.optimizer.param_groups:
             for parameter in group["params"]:
-                state = self.optimizer.state.get(parameter, {})
-                module = self._paths.owner(parameter)
-                for tensor in (parameter, parameter.grad, *state.values()):
-                    if isinstance(tensor, Tensor):
-                        self._held.append(tensor)
-                        self._modules[id(tensor)] = module
+                self._modules[id(parameter)] = self._paths.owner(parameter)
+            self._held += group["params"]
+
+    def _hold_states(self) -> bool:
+        states = sum(map(len, self.optimizer.state.values()))
+        if states == self._states_read:
+            return False
+        self._states_read = states
+        for parameter, state in self.optimizer.state.items():
+            module = self._modules.get(id(parameter), OUTSIDE)
+            tensors = [value for value in state.values() if isinstance(value, Tensor)]
+            self._modules.update(dict.fromkeys(map(id, tensors), module))
+            self._held += tensors
         return True
 
     def _find_by_storage(self, tensors: Iterable[Any]) -> int | None:
-        """For `parameter.data` and other new faces of a known tensor."""
-        for tensor in self._held:
-            self._by_storage.setdefault(_storage(tensor), self._modules[id(tensor)])
-        self._by_storage.pop(_NO_STORAGE, None)
+        """For gradients, `parameter.data` and other faces of a known tensor."""
+        if not self._by_storage:
+            self._read_storages()
         keys = [_storage(tensor) for tensor in tensors if isinstance(tensor, Tensor)]
         return next((self._by_storage[key] for key in keys if key in self._by_storage), None)
+
+    def _read_storages(self) -> None:
+        owned = [(tensor, self._modules[id(tensor)]) for tensor in self._held]
+        owned += [(t.grad, module) for t, module in owned if t.is_leaf and t.grad is not None]
+        for tensor, module in owned:
+            self._by_storage.setdefault(_storage(tensor), module)
+        self._by_storage.pop(_NO_STORAGE, None)
 
 
 _NO_STORAGE = 0

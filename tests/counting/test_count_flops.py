@@ -97,12 +97,10 @@ class LlamaBlock(nn.Module):
 class Llama(nn.Module):
     """Llama's shape: grouped queries, gated feed-forward, RMS norms, no biases."""
 
-    def __init__(self, vocab=50, width=16, heads=4, kv_heads=2, inner=24, layers=2):
+    def __init__(self, vocab=50, width=16, heads=(4, 2), inner=24, layers=2):
         super().__init__()
         self.embed_tokens = nn.Embedding(vocab, width)
-        self.layers = nn.ModuleList(
-            LlamaBlock(width, heads, kv_heads, inner) for _ in range(layers)
-        )
+        self.layers = nn.ModuleList(LlamaBlock(width, *heads, inner) for _ in range(layers))
         self.norm = RMSNorm(width)
         self.lm_head = nn.Linear(width, vocab, bias=False)
 
@@ -177,7 +175,7 @@ def test_a_model_whose_forward_fails_is_left_as_it_was():
             super().__init__()
             self.layer = nn.Linear(2, 2)
 
-        def forward(self, x):
+        def forward(self, _x):
             raise KeyError("the user's own")
 
     model = Failing()
@@ -246,7 +244,7 @@ class Output:
         (lambda y, x: Output(logits=y, hidden=x), 6),
         # or the output's own
         (lambda y, x: Output(logits=y, hidden=x, loss=y[0, 0]), 0),
-        (lambda y, x: {"loss": y[0, 0], "logits": y}, 0),
+        (lambda y, _x: {"loss": y[0, 0], "logits": y}, 0),
     ],
 )
 def test_the_default_loss_finds_its_tensor_in_any_output(shape, outside):
@@ -327,7 +325,7 @@ def test_checkpointing_is_counted_on_fake_tensors_too():
 
 def test_seventy_billion_parameters_need_no_memory():
     with torch.device("meta"):
-        model = Llama(vocab=32000, width=8192, heads=64, kv_heads=8, inner=28672, layers=2)
+        model = Llama(vocab=32000, width=8192, heads=(64, 8), inner=28672, layers=2)
     tokens = torch.zeros(4, 4096, dtype=torch.int64, device="meta")
     layer = count_flops(model, tokens).components["layers.1"]
     per_layer = sum(p.numel() for p in model.layers[1].parameters())

@@ -246,6 +246,24 @@ def test_momentum_and_decay_are_counted_alike_in_each_form():
     assert costs == {5 * (2 + 2 + 2 + 2)}
 
 
+def test_an_optimizer_that_works_on_data_and_gradients_finds_their_modules():
+    class OldFashioned(torch.optim.Optimizer):
+        def step(self):
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    gradient = parameter.grad.data.neg()
+                    parameter.data.add_(gradient * 0.1)
+
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    optimizer = OldFashioned(model.parameters(), {})
+    backward(model(torch.ones(3, 4)))
+    with FLOPsMeter() as meter:
+        model(torch.ones(3, 4))
+        optimizer.step()
+    assert meter.components["0"].optimizer == 3 * 20
+    assert meter.components["1"].optimizer == 3 * 10
+
+
 def test_each_of_several_optimizers_is_charged_to_its_own_modules():
     model = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 2)])
     model.forward = lambda x: model[1](model[0](x))
