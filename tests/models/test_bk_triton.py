@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-pytest.importorskip("triton", reason="triton is not installed; it comes with the `triton` extra")
+pytest.importorskip("triton", reason="triton is not installed; the `test` extra brings it on Linux")
 
 LARGEST_ERROR = {
     "halo-1": 4e-7,
