@@ -1,0 +1,125 @@
+"""Budgets that nothing measured: told when the whole suite ran, and only then."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+BUDGETS = """\
+version: 1
+budgets:
+  step: {limits: {total: 100 FLOP}}
+"""
+NAMED = "@pytest.mark.flops_budget('step')\n"
+SUITE = f"""\
+import pytest
+from pytest_flops import FLOPsCount
+def test_plain(): pass
+{NAMED}def test_step(flops): flops.check(FLOPsCount(10))
+"""
+UNNAMED = SUITE.replace(NAMED, "@pytest.mark.flops_budget(total=100)\n")
+
+
+def fate(project: Any) -> str:
+    (known,) = project.report()["budgets_known"]
+    found: str = known["fate"]
+    return found
+
+
+@pytest.fixture
+def suite(project: Any) -> Any:
+    project.budgets(BUDGETS)
+    project.test(SUITE)
+    return project
+
+
+def test_a_measured_budget_is_not_stale(suite: Any, mode: tuple[str, ...]) -> None:
+    assert suite.run(*mode).ret == 0
+    assert fate(suite) == "measured"
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        ("-k", "plain"),
+        ("-m", "not flops_budget"),
+        ("--deselect", "test_model.py::test_step"),
+        ("test_model.py::test_plain",),
+        ("test_model.py",),
+        ("--ignore", "test_other.py"),
+        ("--ignore-glob", "*other*"),
+        ("--last-failed",),
+        ("--stepwise",),
+    ],
+    ids=lambda part: part[0],
+)
+def test_part_of_a_suite_says_nothing_about_stale_budgets(
+    suite: Any, part: tuple[str, ...]
+) -> None:
+    suite.test(UNNAMED)
+    suite.test("def test_fails(): raise OSError\n", path="test_other.py")
+    suite.run("--flops-report=")
+    result = suite.run(*part)
+    assert "is named by no test" not in result.stdout.str()
+
+
+def test_a_run_from_a_folder_of_the_project_is_part_of_its_suite(
+    suite: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite.test(UNNAMED)
+    suite.write("pytest.ini", "[pytest]\n")
+    suite.test("def test_plain(): pass\n", path="unit/test_unit.py")
+    monkeypatch.chdir(suite.root / "unit")
+    assert suite.run().ret == 0
+
+
+def test_a_budget_whose_only_test_is_deselected_is_told_as_that(suite: Any) -> None:
+    suite.test(
+        SUITE + "@pytest.mark.flops_budget(total=9)\ndef test_plain_too(flops): "
+        "flops.check(FLOPsCount(1))\n"
+    )
+    assert suite.run("-k", "plain").ret == 0
+    assert fate(suite) == "deselected"
+
+
+@pytest.mark.parametrize(
+    "skipping",
+    ["pytest.mark.skip(reason='later')", "pytest.mark.xfail(run=False, reason='later')"],
+    ids=["skip", "xfail-not-run"],
+)
+def test_a_budget_whose_only_test_does_not_run_is_not_stale(
+    suite: Any, mode: tuple[str, ...], skipping: str
+) -> None:
+    other = "@pytest.mark.flops_budget(total=9)\ndef test_more(flops): flops.check(FLOPsCount(1))\n"
+    suite.test(SUITE.replace(NAMED, f"{NAMED}@{skipping}\n") + other)
+    assert suite.run(*mode).ret == 0
+    assert fate(suite) == "skipped"
+
+
+def test_a_test_that_is_expected_to_be_over_xfails_and_its_report_says_so(
+    suite: Any, mode: tuple[str, ...]
+) -> None:
+    suite.budgets(BUDGETS.replace("100 FLOP", "9 FLOP"))
+    suite.test(SUITE.replace(NAMED, f"{NAMED}@pytest.mark.xfail(reason='known')\n"))
+    result = suite.run(*mode)
+    result.assert_outcomes(passed=1, xfailed=1)
+    assert result.ret == 0
+    report = suite.report()
+    assert report["passed"] is True
+    (verdict,) = report["entries"][0]["verdicts"]
+    assert verdict["message"] == "over, as expected (xfail: known)"
+
+
+def test_a_strict_xfail_that_holds_after_all_is_red(suite: Any) -> None:
+    suite.test(SUITE.replace(NAMED, f"{NAMED}@pytest.mark.xfail(strict=True)\n"))
+    result = suite.run()
+    result.assert_outcomes(passed=1, failed=1)
+    assert suite.report()["passed"] is False
+
+
+def test_a_budget_whose_test_cannot_be_collected_is_not_called_stale(suite: Any) -> None:
+    suite.test("raise OSError('broken module')\n")
+    result = suite.run()
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert "is named by no test" not in result.stdout.str()
