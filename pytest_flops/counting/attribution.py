@@ -194,11 +194,12 @@ class Attribution:
         number = node._sequence_nr()  # noqa: SLF001 - as torch.profiler does
         if number == _ACCUMULATES:
             return self.paths.owner(node.variable)
-        module = thread.timeline.module(number)
-        if module != OUTSIDE or len(self.threads) == 1:
-            return module
-        # Recorded in another thread, such as the one that waits for this backward.
-        modules = (other.timeline.module(number) for other in self.threads)
+        own = thread.timeline.module(number)
+        if len(self.threads) == 1 or (own != OUTSIDE and number < _next_node_number()):
+            return own
+        # Recorded in another thread, such as the one that waits for this backward. Threads number
+        # their nodes each for itself, so among several recording threads this is a guess.
+        modules = (other.timeline.module(number) for other in self.threads if other is not thread)
         return next((module for module in modules if module != OUTSIDE), OUTSIDE)
 
     def adopt(self, frame: Frame) -> None:

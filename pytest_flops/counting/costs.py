@@ -265,6 +265,8 @@ NORMALISATIONS: dict[str, Rule] = {
     "native_group_norm_backward": Rule(formulas.group_norm_backward),
     "native_batch_norm": _batch_norm(lambda args: bool(args[5])),
     "native_batch_norm_backward": Rule(formulas.batch_norm_backward),
+    "batch_norm_backward": Rule(formulas.batch_norm_backward),
+    "cudnn_batch_norm_backward": Rule(formulas.cudnn_batch_norm_backward),
     "cudnn_batch_norm": _batch_norm(lambda args: bool(args[5])),
     "_native_batch_norm_legit": _batch_norm(lambda args: args[3] is True or args[5] is True),
     "_native_batch_norm_legit_no_training": _batch_norm(lambda _args: False),
@@ -453,6 +455,11 @@ FUSED_OPTIMIZERS: dict[str, Rule] = {
     "_fused_adamw": _fused(formulas.adamw_weight),
     "_fused_sgd": _fused(formulas.sgd_weight),
     "_fused_adagrad": _fused(formulas.adagrad_weight),
+    # automatic mixed precision: every gradient is scaled, and the scale itself updated
+    "_amp_foreach_non_finite_check_and_unscale": _each_rule(
+        lambda args, _kwargs: [formulas.weighted(gradient, 1, None) for gradient in args[0]]
+    ),
+    "_amp_update_scale": per_input(1),
 }
 
 # --- Free: no floating-point arithmetic --------------------------------------------------------
@@ -503,6 +510,9 @@ FREE_OPERATORS = frozenset(
     view_as_real_copy view_copy where zero zeros zeros_like
     """.split()  # noqa: SIM905 - one name a line would bury the table
 )
+
+# Queries of a tensor, communication between processes, marks in a profile.
+FREE_NAMESPACES = frozenset({"prim", "c10d", "_c10d_functional", "profiler"})
 
 # Gradients of copies: what is copied twice is accumulated, 1 per element of the gradient.
 ACCUMULATION |= {
@@ -623,7 +633,7 @@ def _find_rule(operator: torch._ops.OpOverload) -> Rule | None:
         return registered
     if operator.namespace in ("aten", "prims"):
         return _aten_rule(operator, _plain(name))
-    if operator.namespace == "prim":
+    if operator.namespace in FREE_NAMESPACES:
         return FREE
     if packet in flop_registry:
         return _registry_rule(packet)

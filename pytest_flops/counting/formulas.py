@@ -269,6 +269,11 @@ def batch_norm_backward(args: Args, _kwargs: Kwargs, _out: Any) -> int | None:
     return weighted(args[1], input_gradient + normalise_again + 2 * wanted[1] + wanted[2], None)
 
 
+def cudnn_batch_norm_backward(args: Args, _kwargs: Kwargs, _out: Any) -> int | None:
+    """`cudnn_batch_norm_backward(x, grad, weight, ...)`: of training, all three gradients."""
+    return _normalisation_gradients(args[0], weight=args[2], wanted=(True, True, True))
+
+
 def _normalisation_gradients(x: Tensor, weight: Any, wanted: Sequence[bool]) -> int | None:
     """The input's gradient; the scale's (a product and its sum); the shift's (a sum)."""
     input_gradient = wanted[0] * (NORMALISE_BACKWARD + (weight is not None))
