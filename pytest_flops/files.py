@@ -8,13 +8,18 @@ import tempfile
 from pathlib import Path
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, *, replacing: bytes | None = None) -> None:
     """Replace the file at `path`; a symbolic link stays and its target is replaced.
 
     The new file keeps the old one's permissions.
 
+    Args:
+        path: The file.
+        content: What it shall hold.
+        replacing: What it must hold now, if somebody else may change it.
+
     Raises:
-        OSError: It cannot be written; what was there before is untouched.
+        OSError: It cannot be written, or has changed; what is there is untouched.
     """
     target = path.resolve()
     mode = target.stat().st_mode & 0o7777 if target.exists() else 0o666 & ~_umask()
@@ -25,11 +30,18 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(mode)
+        if replacing is not None:
+            _require(target, replacing)
         Path(temporary).replace(target)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             Path(temporary).unlink()
         raise
+
+
+def _require(target: Path, content: bytes) -> None:
+    if target.read_bytes() != content:
+        raise OSError("it changed while it was being updated")
 
 
 def _umask() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -121,5 +122,7 @@ def mode(request: pytest.FixtureRequest) -> tuple[str, ...]:
 @pytest.fixture(autouse=True)
 def _no_ci(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run inside a test is a developer's own, wherever the tests themselves run."""
+    for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
+        monkeypatch.delenv(name)
     for name in ("CI", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT", "GITHUB_SHA"):
         monkeypatch.delenv(name, raising=False)

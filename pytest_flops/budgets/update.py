@@ -6,8 +6,6 @@ import hashlib
 import json
 import os
 import stat
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,28 +14,34 @@ from pytest_flops.budgets.errors import BudgetError, BudgetFileError
 from pytest_flops.budgets.loader import BYTE_ORDER_MARK, decode
 from pytest_flops.budgets.placed import plain
 from pytest_flops.counting.count import PHASES, FLOPsCount
+from pytest_flops.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pytest_flops.counting.measurement import Measurement
 
-RECORDED_SEGMENTS = 2
+RECORDED_NAMES = 2
 
 
 def recorded_from(measurement: Measurement) -> Recorded:
     """What to record of a measurement: the count, and components that cost something.
 
-    Components are recorded down to `RECORDED_SEGMENTS` dotted segments, e.g. `layer_0.moe`.
+    Components are recorded down to `RECORDED_NAMES` names, e.g. `layer_0.moe`. The numbers of a
+    list of modules are no names: `transformer.h.7` is recorded, so that a layer can be blamed.
     """
     return Recorded(
         count=measurement.count,
         components={
             path: cost
             for path, cost in measurement.components.items()
-            if cost.total and path.count(".") < RECORDED_SEGMENTS
+            if cost.total and _names(path) <= RECORDED_NAMES
         },
     )
+
+
+def _names(path: str) -> int:
+    return sum(not segment.isdigit() for segment in path.split("."))
 
 
 def lowered(recorded: Recorded, counted: Recorded) -> Recorded:
@@ -145,33 +149,11 @@ def _replace(target: Path, old: bytes, new: bytes, file: str) -> None:
     if not mode & 0o222 or not os.access(target, os.W_OK):
         raise BudgetError(f"{_not_updated(file)}: it is read-only")
     try:
-        _write_beside(target, old, new, mode)
+        write_atomically(target, new, replacing=old)
     except OSError as error:
         raise BudgetError(
             f"{_not_updated(file)}: {error.strerror or error}; the old file is intact"
         ) from None
-
-
-def _write_beside(target: Path, old: bytes, new: bytes, mode: int) -> None:
-    """A crash at any moment leaves either the old file or the new one."""
-    handle, beside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(new)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(beside).chmod(mode)
-        _require_unchanged(target, old)
-        Path(beside).replace(target)
-    except BaseException:
-        with suppress(OSError):
-            Path(beside).unlink()
-        raise
-
-
-def _require_unchanged(target: Path, old: bytes) -> None:
-    if target.read_bytes() != old:
-        raise OSError("it changed while it was being updated")
 
 
 def _smaller(one: FLOPsCount, other: FLOPsCount) -> FLOPsCount:

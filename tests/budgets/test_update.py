@@ -302,6 +302,13 @@ def test_a_measurement_is_recorded_down_to_two_segments_of_what_costs_something(
     assert list(recorded.components) == ["a", "a.b"]
 
 
+def test_the_numbers_of_a_list_of_modules_do_not_count_as_segments():
+    paths = ["transformer", "transformer.h", "transformer.h.7", "transformer.h.7.attn"]
+    components = dict.fromkeys(paths, FLOPsCount(1))
+    recorded = recorded_from(Measurement(FLOPsCount(1), components, "meter", "executed"))
+    assert list(recorded.components) == paths[:3]
+
+
 # A generated file is a list of pieces; every integer is the place of a recorded number.
 
 COMMENTS = st.sampled_from(["", " # 12345", "  # forward: 1", " # {é😀}, '\""])

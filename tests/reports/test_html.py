@@ -100,7 +100,7 @@ def test_bk_core_is_found_in_the_pictures(everything):
         "total over 3 reports",
         "pytest --flops-update budgets/resnet_bk.yaml::wide::limits",
         "published rules, counted from the configuration",
-        "executed rules, metered while running",
+        "executed rules, metered",
         "What grew most since the record",
         "PyTorch 2.13.0",
         "layer_4 total - 417.682 MFLOP +417,682,138 new",
