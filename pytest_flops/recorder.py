@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_flops.budgets.budget import Budget
 from pytest_flops.budgets.errors import BudgetError
 from pytest_flops.budgets.verdict import Verdict
-from pytest_flops.counting.count import FLOPsCount
-from pytest_flops.counting.measurement import Measurement
-from pytest_flops.counting.workload import RESNET_BK, Workload
+from pytest_flops.counted import measurement_of, workload_of
 from pytest_flops.markers import merge
 from pytest_flops.reports.outcome import Outcome
 
@@ -21,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from pytest_flops.counting.measurement import Measurement
     from pytest_flops.counting.meter import FLOPsMeter
+    from pytest_flops.counting.workload import Workload
     from pytest_flops.gate import Gate
     from pytest_flops.scaling.sweep import Sweep
 
@@ -78,8 +78,11 @@ class Recorder:
             BudgetError: There is no limit to hold, or `counted` is none of the above.
         """
         budget = self._budget_with(limits)
-        workload = self._workload_of(counted, batch_size, seq_len, optimizer)
-        measurement = self._measurement_of(counted, workload)
+        base = self.budget.workload if self.budget else None
+        workload = workload_of(
+            counted, base, batch_size=batch_size, seq_len=seq_len, optimizer=optimizer
+        )
+        measurement = measurement_of(counted, workload)
         sweeps = self._sweeps(budget, workload)
         self.judge(measurement, budget=budget, workload=workload, sweeps=sweeps)
         return measurement
@@ -356,58 +359,6 @@ class Recorder:
     def _required_budget(self) -> Budget:
         return self._budget_with({})
 
-    def _workload_of(
-        self,
-        counted: object,
-        batch_size: int | None,
-        seq_len: int | None,
-        optimizer: str | None,
-    ) -> Workload | None:
-        config = _resnet_bk_config(counted)
-        if config is None:
-            return None
-        base = self.budget.workload if self.budget and self.budget.workload else Workload(RESNET_BK)
-        workload = Workload(
-            model=RESNET_BK,
-            config=config.to_dict(),
-            batch_size=batch_size or base.batch_size,
-            seq_len=seq_len or base.seq_len,
-            optimizer=optimizer or base.optimizer,
-            rules=base.rules,
-        )
-        if workload.batch_size is None or workload.seq_len is None:
-            raise BudgetError(
-                "flops.check() of a ResNet-BK model needs batch_size= and seq_len=, in the call or "
-                "in the budget's workload"
-            )
-        return workload
-
-    def _measurement_of(self, counted: object, workload: Workload | None) -> Measurement:
-        from pytest_flops.counting.counter import FLOPsCounter
-
-        if workload is not None:
-            counter = FLOPsCounter(
-                counted,  # type: ignore[arg-type]
-                workload.batch_size or 1,
-                workload.seq_len or 1,
-                workload.rules or "published",
-            )
-            return counter.measurement(workload.optimizer)
-        if isinstance(counted, Measurement):
-            return counted
-        if isinstance(counted, FLOPsCount):
-            return Measurement(counted, {}, source="meter", rules="executed")
-        measurement = getattr(counted, "measurement", None)
-        if callable(measurement):
-            found = measurement()
-            if isinstance(found, Measurement):
-                return found
-        raise BudgetError(
-            "flops.check() takes a ResNet-BK model or configuration, a FLOPsCounter, a FLOPsMeter, "
-            f"a Measurement or a FLOPsCount, not {type(counted).__name__}; to count another "
-            "model, run its step inside `with flops.measure():`"
-        )
-
 
 def _is_our_own(error: BaseException | None) -> bool:
     from pytest_flops.counting.measure import WorkloadError
@@ -434,14 +385,3 @@ def _other_rules(workload: Workload, measurement: Measurement) -> Verdict:
             "check a ResNet-BK model with the `flops` fixture"
         ),
     )
-
-
-def _resnet_bk_config(counted: object) -> Any:
-    """The configuration of a ResNet-BK model or of a configuration itself; `None` of the rest."""
-    from pytest_flops.models.config import ResNetBKConfig
-
-    if isinstance(counted, ResNetBKConfig):
-        return counted
-    config = getattr(counted, "config", None)
-    is_model = isinstance(config, ResNetBKConfig) and hasattr(counted, "named_parameters")
-    return config if is_model else None

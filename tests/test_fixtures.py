@@ -46,6 +46,16 @@ def test_check_of_a_model_without_sizes_asks_for_them(project: Any) -> None:
     assert project.report()["passed"] is False
 
 
+def test_check_of_a_model_too_short_for_the_sequence_says_so(project: Any) -> None:
+    project.test(
+        "def test_it(flops, resnet_bk):\n"
+        "    flops.check(resnet_bk(n_seq=8), batch_size=1, seq_len=9, total='1 TFLOP')\n"
+    )
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*seq_len 9 is longer than*n_seq 8*", "test_model.py:2"])
+
+
 def test_measure_holds_what_runs_inside_and_nothing_else(project: Any) -> None:
     project.test(
         "import torch\n"
