@@ -10,9 +10,12 @@ from pytest_flops.reports.report import KnownBudget, build_report
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
+    from fractions import Fraction
 
     from pytest_flops.gate import Gate
     from pytest_flops.reports.report import Fate, Report
+
+_NAMED = 5
 
 SessionErrors = list[dict[str, Any]]
 
@@ -46,7 +49,8 @@ def conclude(
 
     ended = complete and not missing
     errors = [*(keep_records(gate, ended=ended) if gate.settings.writes else _not_recorded(gate))]
-    errors += _regressions(gate, report_with(errors))
+    if gate.base is not None and not gate.settings.update:
+        errors += _regressions(gate.base, report_with(errors), gate.tolerance)
     gate.report = report_with(errors)
     try:
         _write(gate, gate.report)
@@ -87,21 +91,19 @@ def _not_recorded(gate: Gate) -> Iterator[dict[str, Any]]:
                 "location": str(budget.location),
             }
     elif missing:
-        names = ", ".join(budget.name for budget in missing)
-        gate.notes.append(f"not recorded yet: {names} (pytest --flops-update does it)")
+        names = ", ".join(budget.name for budget in missing[:_NAMED])
+        more = f" and {len(missing) - _NAMED:,} more" if len(missing) > _NAMED else ""
+        gate.notes.append(f"not recorded yet: {names}{more} (pytest --flops-update does it)")
 
 
-def _regressions(gate: Gate, report: Report) -> SessionErrors:
-    """What got dearer since the base, if one was given; an update accepts it."""
-    if gate.base is None or gate.settings.update:
-        return []
+def _regressions(base: Report, head: Report, tolerance: Fraction | None) -> SessionErrors:
+    """What got dearer since the base."""
     from pytest_flops.reports.changes import regressions
     from pytest_flops.reports.compare import compare
 
-    comparison = compare(gate.base, report, tolerance=gate.tolerance)
     return [
         {"message": message, "location": location, "kind": "regression"}
-        for message, location in regressions(comparison)
+        for message, location in regressions(compare(base, head, tolerance=tolerance))
     ]
 
 

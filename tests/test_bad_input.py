@@ -130,19 +130,17 @@ def test_an_unusable_file_ends_a_command_with_2(
     assert not (counted.root / "out").exists()
 
 
-def test_the_report_of_another_project_compares_as_budgets_that_came_and_went(
-    counted: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_report_of_another_project_is_no_base(
+    counted: Any, command_line: Callable[..., tuple[int, str]]
 ) -> None:
     counted.run("--flops-report", "ours")
     counted.budgets(BUDGET.replace("step", "theirs"))
-    counted.test(COUNTED.replace("step", "theirs"))
-    counted.run("--flops-report", "theirs")
-    monkeypatch.chdir(counted.root)
-    capsys.readouterr()
-    assert cli.main(["compare", "ours/flops.json", "theirs/flops.json"]) == 0
-    output = capsys.readouterr().out
-    assert "step: gone" in output
-    assert "theirs: new" in output
+    (counted.root / "test_model.py").unlink()
+    counted.test(COUNTED.replace("step", "theirs"), path="test_theirs.py")
+    result = counted.run("--flops-compare", "ours/flops.json")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["error: the base has no budget *another project's report?"])
+    assert command_line(counted, "compare", "ours/flops.json", "reports/flops.json")[0] == 1
 
 
 @pytest.mark.parametrize(

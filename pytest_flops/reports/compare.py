@@ -66,6 +66,7 @@ class Change:
             "quantity": self.quantity,
             "status": self.status,
             "regressed": self.regressed,
+            "accepted": self.accepted,
             "base": self.base,
             "head": self.head,
             "difference": self.difference,

@@ -187,6 +187,7 @@ def test_json_holds_every_change(regression):
         "quantity": "forward",
         "status": "dearer",
         "regressed": True,
+        "accepted": False,
         "base": 16_287_760_384,
         "head": 16_427_147_264,
         "difference": 139_386_880,
