@@ -25,8 +25,12 @@ _NOTHING = FLOPsCount()
 
 
 def judge_measurement(measurement: Measurement) -> tuple[Verdict, ...]:
-    """Errors for a count that no gate may rest on: of nothing, or with operators left out."""
-    verdicts = []
+    """Errors for a count that no gate may rest on: of nothing, below 0, or not of everything."""
+    verdicts = [
+        _error(f"{phase} is {flops:,} FLOP; no work costs less than 0")
+        for phase in PHASES
+        if (flops := measurement.count.of(phase)) < 0
+    ]
     if measurement.count.total == 0 and not measurement.uncounted:
         verdicts.append(
             _error("nothing was counted: 0 FLOP in every phase; a budget of it is void")

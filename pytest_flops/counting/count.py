@@ -20,11 +20,23 @@ class FLOPsCount:
     """FLOPs of the three phases of a training step; integers, exact at any size.
 
     Counts add (components of a model) and multiply by integers (identical layers, repeated steps).
+
+    Raises:
+        TypeError: A phase is no `int`; a fraction would be cut off where a gate compares.
     """
 
     forward: int = 0
     backward: int = 0
     optimizer: int = 0
+
+    def __post_init__(self) -> None:
+        for phase in PHASES:
+            flops = getattr(self, phase)
+            if not isinstance(flops, int):
+                kind = type(flops).__name__
+                raise TypeError(
+                    f"{phase} is a whole number of FLOPs, an int, not {flops!r} ({kind})"
+                )
 
     @property
     def total(self) -> int:
@@ -33,7 +45,8 @@ class FLOPsCount:
 
     def of(self, quantity: Quantity) -> int:
         """FLOPs of one phase, or of all three for `"total"`."""
-        return int(getattr(self, quantity))
+        flops: int = getattr(self, quantity)
+        return flops
 
     def to_dict(self) -> dict[str, int]:
         """Every phase and the total, by name."""

@@ -267,6 +267,13 @@ class TestMeasurement:
         assert (verdict.kind, verdict.passed) == ("error", False)
         assert "nothing was counted" in verdict.message
 
+    @pytest.mark.parametrize("phase", ["forward", "backward", "optimizer"])
+    def test_a_count_below_0_is_an_error_however_much_the_rest_costs(self, phase):
+        count = FLOPsCount(10**9, 10**9, 10**9) + FLOPsCount(**{phase: -(10**9) - 5})
+        (verdict,) = judge_measurement(replace(BASELINE, count=count))
+        assert (verdict.kind, verdict.passed) == ("error", False)
+        assert verdict.message == f"{phase} is -5 FLOP; no work costs less than 0"
+
     def test_each_uncounted_operator_is_an_error_that_says_how_to_give_it_a_cost(self):
         measurement = replace(BASELINE, uncounted={"my.op": 3, "aten.fft": 1})
         first, second = judge_measurement(measurement)
