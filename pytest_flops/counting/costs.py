@@ -168,6 +168,13 @@ COMPLEX_WEIGHTS: dict[str, int] = {
     "addcdiv": 19,
     "abs": 4,  # two squares, their sum, its root
     "exp": 5,  # exp, sin, cos, and two multiplies
+    "log": 6,  # the modulus and its log, the angle
+    "sqrt": 8,  # the modulus, two sums halved by it, two roots
+    "sgn": 6,  # the modulus, and both parts divided by it
+    "sin": 6,  # sin, cos, sinh, cosh, and two multiplies
+    "cos": 6,
+    "sinh": 6,
+    "cosh": 6,
     "_conj_physical": 1,
     "conj_physical": 1,
 }
@@ -221,6 +228,8 @@ LOSSES: dict[str, Rule] = {
     "huber_loss_backward": per_input(3, position=1),
     "binary_cross_entropy": per_input(8),  # two logs, 1 - x, 1 - t, two products, their sum, sum
     "binary_cross_entropy_backward": per_input(5, position=1),
+    # 1 - t, times x, log-sigmoid, subtract, sum; its gradient runs in plain operators
+    "binary_cross_entropy_with_logits": per_input(5),
     "soft_margin_loss": per_input(5),
     "soft_margin_loss_backward": per_input(5, position=1),
     "nll_loss_forward": Rule(formulas.negative_log_likelihood),
@@ -234,7 +243,7 @@ LOSSES: dict[str, Rule] = {
 
 REDUCTIONS = frozenset(
     """
-    _aminmax amax amin aminmax linalg_vector_norm logsumexp max mean min nansum norm
+    _aminmax amax amin aminmax linalg_vector_norm max mean min nansum norm
     std std_mean sum trace var var_mean cumsum _sparse_sum _sparse_csr_sum median nanmedian
     linalg__powsum native_norm
     """.split()  # noqa: SIM905 - one name a line would bury the table
@@ -316,10 +325,13 @@ ACCUMULATION: dict[str, Rule] = {
     "embedding_dense_backward": per_input(1),
     "_embedding_bag": Rule(formulas.embedding_bag),
     "_embedding_bag_forward_only": Rule(formulas.embedding_bag),
+    "_embedding_bag_backward": Rule(formulas.embedding_bag),
     "_embedding_bag_dense_backward": per_input(1),
     "index_add": per_input(1, 2, position=3),
     "scatter_add": per_input(1, 2, position=3),
     "scatter_reduce": per_input(1, 2, position=3),
+    "index_reduce": per_input(1, 2, position=3),
+    "_unsafe_masked_index_put_accumulate": per_input(1, 2, position=3),
     "scatter": Rule(formulas.scatter),
     "index_put": Rule(formulas.index_put),
     "_index_put_impl": Rule(formulas.index_put),
@@ -336,6 +348,8 @@ DISTANCES: dict[str, Rule] = {
     "_cdist_forward": Rule(formulas.cdist),
     "_euclidean_dist": Rule(formulas.cdist),
     "_cdist_backward": Rule(formulas.cdist_backward),
+    "_pdist_forward": Rule(formulas.cdist),
+    "_pdist_backward": Rule(formulas.cdist_backward),
 }
 
 # --- Fourier transforms: 5 N log2 N, half of it where one side is real -------------------------
@@ -537,6 +551,7 @@ TABLE: dict[str, Rule] = {
     "prod": per_input(1, 6),
     "cumprod": per_input(1, 6),
     "logcumsumexp": per_input(3),
+    "logsumexp": per_input(4),  # maximum, subtract, exponential, sum
     **{name: _scaled_pointwise(name) for name in SCALED_WEIGHTS},
     **SPECIAL_POINTWISE,
     **LOSSES,

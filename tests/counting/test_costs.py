@@ -196,6 +196,18 @@ POINTWISE = [
     ("complex divide", lambda: COMPLEX / COMPLEX, 11 * 12),
     # two squares, a sum, a root
     ("complex modulus", COMPLEX.abs, 4 * 12),
+    # exp, sin, cos, and two multiplies
+    ("complex exponential", COMPLEX.exp, 5 * 12),
+    # 1 - t, times x, log-sigmoid, subtract, mean
+    (
+        "binary cross-entropy of logits",
+        lambda: F.binary_cross_entropy_with_logits(A, torch.ones(3, 4)),
+        5 * 12,
+    ),
+    # 3 pairs of rows of 4 features: subtract, square, add
+    ("pdist", lambda: F.pdist(A), 3 * 3 * 4),
+    # log-softmax 5 per element; one log-probability per row is summed
+    ("cross-entropy", lambda: F.cross_entropy(A, torch.tensor([0, 1, 2])), 5 * 12 + 3),
     ("sum", A.sum, 12),
     ("sum over one dimension", lambda: A.sum(0), 12),
     ("mean", lambda: A.mean(1), 12),
