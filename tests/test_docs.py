@@ -37,7 +37,7 @@ PAGES = [*sorted(DOCS.glob("*.md")), ROOT / "README.md"]
 
 _BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE_NAME = re.compile(r"# (?P<path>[\w./-]+\.(?:py|yaml|toml|ini|md))(?: .*)?\n")
-_LINK = re.compile(r"(?<!!)\[[^]]*\]\((?P<target>[^)\s]+)\)")
+_LINK = re.compile(r"\[[^]]*\]\((?P<target>[^)\s]+)\)")
 _HEADING = re.compile(r"^#{1,6} (?P<title>.+)$", re.MULTILINE)
 _RUNNABLE = ("$ pytest", "$ pytest-flops", "$ python ", "$ cat ")
 _WIDTH = 88
