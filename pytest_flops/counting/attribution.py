@@ -159,34 +159,30 @@ class Attribution:
         thread = self._here.state
         phase, module, call_task, _ = thread.frames[-1]
         task = _graph_task()
-        if task != call_task:
-            phase, module = self._locate_backward(thread, task)
-        return thread, phase, module
-
-    def _locate_backward(self, thread: ThreadState, task: int) -> tuple[MeteredPhase, int]:
-        """A backward records no graph, or (`create_graph`) records one all along.
-
-        So where one backward does both, the graph is recorded by a forward that repeats.
-        """
+        if task == call_task:
+            return thread, phase, module
         node = _running_node()
         if node is not thread.node:
             thread.node, thread.node_module = node, self._module_of_node(thread, node)
-        if not _records_graph():
-            thread.task_without_graph = task
-            return "backward", thread.node_module
-        self._mark_recorded(thread, task)
-        recomputes = task == thread.task_without_graph
-        return "recomputed" if recomputes else "backward", thread.node_module
+        if _records_graph():
+            return thread, self._record_graph(thread, task), thread.node_module
+        thread.task_without_graph = task
+        return thread, "backward", thread.node_module
 
-    def _mark_recorded(self, thread: ThreadState, task: int) -> None:
-        """What was recorded since the last operator was recorded by the running node.
+    @staticmethod
+    def _record_graph(thread: ThreadState, task: int) -> MeteredPhase:
+        """The phase of an operator of backward that is recorded for a backward of its own.
 
-        Of a task's first operator it is only known that it has recorded one node.
+        A backward records no graph, or (`create_graph`) it does so all along; where one does both,
+        the graph is recorded by a forward that repeats. What was recorded since the last operator,
+        the running node has recorded; of a task's first operator it is only known that it has
+        recorded one node.
         """
         number = _next_node_number()
         since = thread.next_number if task == thread.task else number - 1
         thread.timeline.mark(since, thread.node_module)
         thread.task, thread.next_number = task, number
+        return "recomputed" if task == thread.task_without_graph else "backward"
 
     def _module_of_node(self, thread: ThreadState, node: Any) -> int:
         if node is None:
