@@ -307,7 +307,8 @@ def test_a_report_of_the_base_that_the_workflow_has_is_taken(checkout: Checkout)
 
 def test_a_named_report_that_is_not_there_is_red(checkout: Checkout) -> None:
     run = checkout.gate(base_report="gone.json")
-    assert run.red
+    assert run.codes["Judge"] == 1
+    assert run.outputs["steps.compare.outputs.verdict"] == "error"
     assert "::error title=FLOPs gate::there is no base-report at gone.json" in run.log
 
 
