@@ -3,7 +3,7 @@
 - A block whose first line is a comment with a file's name is written to that file. Budget files are
   loaded as they are written; a `diff` block replaces its `-` lines by its `+` lines.
 - Any other `python` block is executed, in one namespace per page. Other YAML with `version` and
-  `budgets` is loaded as budgets; other YAML, JSON and TOML is parsed.
+  `budgets` is loaded as budgets; other YAML and JSON is parsed.
 - A `console` block that begins with `$ pytest`, `$ pytest-flops`, `$ python` or `$ cat` is run,
   command by command. What it shows must be shown, in order; a line `...` stands for any number of
   lines, and `...` within a line for anything. A command that shows nothing must succeed.
@@ -40,6 +40,7 @@ _FILE_NAME = re.compile(r"# (?P<path>[\w./-]+\.(?:py|yaml|toml|ini|md))(?: .*)?\
 _LINK = re.compile(r"\[[^]]*\]\((?P<target>[^)\s]+)\)")
 _HEADING = re.compile(r"^#{1,6} (?P<title>.+)$", re.MULTILINE)
 _RUNNABLE = ("$ pytest", "$ pytest-flops", "$ python ", "$ cat ")
+_NOT_TOLD = {"bash", "ini", "text", "toml"}
 _WIDTH = 88
 
 Program: TypeAlias = Callable[[list[str]], tuple[int, str]]
@@ -79,7 +80,9 @@ class Story:
         named = _FILE_NAME.match(block.text)
         if named and block.language in {"python", "yaml", "toml", "ini"}:
             self._write(named["path"], block)
-        elif (tell := getattr(self, f"_{block.language}", None)) is not None:
+        elif block.language not in _NOT_TOLD:
+            tell = getattr(self, f"_{block.language}", None)
+            assert tell, f"{block.place}: a block in {block.language!r} is told by nothing"
             tell(block)
 
     def _write(self, path: str, block: Block) -> None:
@@ -235,6 +238,23 @@ def test_a_shown_line_must_be_there_and_in_order() -> None:
     assert first_difference(["one", "three"], output) == "three"
     assert first_difference(["...", "two", "one"], output) == "one"
     assert first_difference(["four"], output) == "four"
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("python", "assert 1 + 1 == 3\n"),
+        ("yaml", "version: 1\nbudgets: {net: {limts: {total: 1}}}\n"),
+        ("json", "{\n"),
+        ("console", "$ pytest\n...\nwhat nobody prints\n"),
+        ("console", "$ pytest-flops compare no.json such.json\n"),
+        ("diff", "-what no file holds\n+something\n"),
+        ("pyhton", "1\n"),
+    ],
+)
+def test_a_page_that_is_wrong_is_found_out(language: str, text: str, project: Any) -> None:
+    with pytest.raises((AssertionError, ValueError)):
+        Story(project).tell(Block("page.md", 1, language, text))
 
 
 def test_every_message_of_the_failure_page_is_one_that_the_code_says() -> None:
