@@ -53,7 +53,7 @@ class BKCore(nn.Module):
         self.register_buffer("h0_sub", torch.ones(n - 1), persistent=False)
 
     def forward(self, potential: Tensor) -> Tensor:
-        """`potential (B, N)`, N at most `n_seq`, to `(B, N, 2)`."""
+        """`potential (B, N)`, N at most `n_seq`, to `(B, N, 2)` of the same dtype."""
         n = potential.shape[1]
         config = self.config
         features = bk_core(
@@ -64,7 +64,8 @@ class BKCore(nn.Module):
             gradient=config.gradient,
             grad_blend=config.grad_blend,
         )
-        return features.clamp(-config.feature_clamp, config.feature_clamp)
+        clamped = features.clamp(-config.feature_clamp, config.feature_clamp)
+        return clamped.to(potential.dtype)
 
 
 class ResNetBKLayer(nn.Module):

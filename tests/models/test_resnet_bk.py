@@ -151,6 +151,14 @@ def test_it_runs_under_autocast():
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
+def test_it_trains_in_bfloat16():
+    model = ConfigurableResNetBK(TINY).to(torch.bfloat16)
+    logits = model(torch.randint(0, 17, (3, 12)))
+    assert logits.dtype == torch.bfloat16
+    logits.float().logsumexp(-1).sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
 def test_a_state_dict_holds_parameters_alone():
     model = ConfigurableResNetBK(TINY)
     assert set(model.state_dict()) == {name for name, _ in model.named_parameters()}
