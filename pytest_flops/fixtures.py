@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def flops(request: pytest.FixtureRequest) -> Recorder:
-    """The recorder of this test: `check(x)`, `measure()`, `scaling(builder, ...)`."""
+def _flops_recorder(request: pytest.FixtureRequest) -> Recorder:
     stash = request.node.stash
     if RECORDER not in stash:
         stash[RECORDER] = request.config.stash[SESSION].gate.recorder(request.node.nodeid)
@@ -31,17 +30,26 @@ def flops(request: pytest.FixtureRequest) -> Recorder:
 
 
 @pytest.fixture
-def flops_budget(flops: Recorder) -> Budget:
-    """The budget this test is held to, its markers merged."""
-    if flops.budget is None:
-        pytest.fail(
-            "flops_budget needs a test marked @pytest.mark.flops_budget(...)", pytrace=False
-        )
-    return flops.budget
+def flops(_flops_recorder: Recorder) -> Recorder:
+    """The recorder of this test: `check(x)`, `measure()`, `scaling(builder, ...)`.
+
+    A marked test that asks for it counts by itself; any other marked test is metered whole.
+    """
+    return _flops_recorder
 
 
 @pytest.fixture
-def flops_counter(flops: Recorder) -> Callable[..., FLOPsCounter]:
+def flops_budget(_flops_recorder: Recorder) -> Budget:
+    """The budget this test is held to, its markers merged."""
+    if _flops_recorder.budget is None:
+        pytest.fail(
+            "flops_budget needs a test marked @pytest.mark.flops_budget(...)", pytrace=False
+        )
+    return _flops_recorder.budget
+
+
+@pytest.fixture
+def flops_counter(_flops_recorder: Recorder) -> Callable[..., FLOPsCounter]:
     """A factory of `FLOPsCounter`; what is not given comes from the budget's workload."""
     from pytest_flops.counting.counter import FLOPsCounter
     from pytest_flops.models.config import ResNetBKConfig
@@ -53,8 +61,9 @@ def flops_counter(flops: Recorder) -> Callable[..., FLOPsCounter]:
         seq_len: int | None = None,
         rules: Rules | None = None,
     ) -> FLOPsCounter:
-        workload = flops.budget.workload if flops.budget else None
-        counted = model or _config_of(flops, None, {})
+        budget = _flops_recorder.budget
+        workload = budget.workload if budget else None
+        counted = model or _config_of(budget, None, {})
         config = counted if isinstance(counted, ResNetBKConfig) else counted.config
         return FLOPsCounter(
             counted,
@@ -67,7 +76,7 @@ def flops_counter(flops: Recorder) -> Callable[..., FLOPsCounter]:
 
 
 @pytest.fixture
-def resnet_bk(flops: Recorder) -> Callable[..., ConfigurableResNetBK]:
+def resnet_bk(_flops_recorder: Recorder) -> Callable[..., ConfigurableResNetBK]:
     """A factory of ResNet-BK models.
 
     `resnet_bk()` follows the budget's workload (the baseline without one), `resnet_bk("d128-l8")`
@@ -82,7 +91,7 @@ def resnet_bk(flops: Recorder) -> Callable[..., ConfigurableResNetBK]:
         config: ResNetBKConfig | str | None = None, *, device: str = "meta", **fields: Any
     ) -> ConfigurableResNetBK:
         with torch.device(device):
-            return ConfigurableResNetBK(_config_of(flops, config, fields))
+            return ConfigurableResNetBK(_config_of(_flops_recorder.budget, config, fields))
 
     return make
 
@@ -100,7 +109,7 @@ def bk_core(request: pytest.FixtureRequest) -> BKCoreOnDevice:
 
 
 def _config_of(
-    flops: Recorder, config: ResNetBKConfig | str | None, fields: dict[str, Any]
+    budget: Budget | None, config: ResNetBKConfig | str | None, fields: dict[str, Any]
 ) -> ResNetBKConfig:
     from pytest_flops.budgets.errors import BudgetError
     from pytest_flops.counting.workload import RESNET_BK
@@ -112,6 +121,6 @@ def _config_of(
         config = PRESETS[config]
     if config is not None:
         return ResNetBKConfig.from_dict({**config.to_dict(), **fields})
-    workload = flops.budget.workload if flops.budget else None
+    workload = budget.workload if budget else None
     base = workload.config if workload and workload.model == RESNET_BK else {}
     return ResNetBKConfig.from_dict({**base, **fields})

@@ -64,9 +64,13 @@ class Gate:
         """The tolerance that replaces every budget's own, if the user gave one."""
         if self.settings.tolerance is None:
             return None
+        from pytest_flops.budgets.errors import BudgetError
         from pytest_flops.budgets.units import parse_percent
 
-        return parse_percent(self.settings.tolerance)
+        try:
+            return parse_percent(self.settings.tolerance)
+        except BudgetError as error:
+            raise BudgetError(f"--flops-tolerance: {error}") from error
 
     @cached_property
     def base(self) -> Report | None:

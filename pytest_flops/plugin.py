@@ -140,9 +140,7 @@ class FlopsSession:
         if call.when == "call":
             item.user_properties.extend(recorder.properties())
         report = yield
-        if call.when == "teardown":
-            return report
-        if report.failed:
+        if report.failed and call.when != "teardown":
             recorder.note_failure(call.excinfo.value if call.excinfo else None)
         elif hasattr(report, "wasxfail"):
             recorder.excuse(report.wasxfail)

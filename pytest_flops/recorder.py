@@ -49,6 +49,7 @@ class Recorder:
         self._test = test
         self._subject = subject or test
         self._swept: set[str] = set()
+        self._delivered = 0
 
     def check(
         self,
@@ -241,7 +242,7 @@ class Recorder:
         """After the test's body passed: a budget that was held against nothing is an error.
 
         Raises:
-            BudgetExceeded: Nothing was counted, or a scaling limit was never swept.
+            BudgetExceeded: Nothing was counted, or a limit was held against nothing.
         """
         if self.budget is None:
             return
@@ -250,22 +251,29 @@ class Recorder:
                 "the test counted nothing: it asks for the `flops` fixture but never calls "
                 "flops.check(), flops.measure() or flops.scaling()"
             )
-        if self.budget.workload is None:
-            for limit in self.budget.scaling:
-                if limit.dimension not in self._swept:
-                    self._fail(
-                        f"the scaling limit over {limit.dimension} was held against nothing: call "
-                        f"flops.scaling(builder, {limit.dimension}={list(limit.sizes)})"
-                    )
+        if self.budget.workload is None:  # one that has a workload is held whole by its own items
+            self._require_all_held(self.budget)
+
+    def _require_all_held(self, budget: Budget) -> None:
+        counted = any(outcome.measurement is not None for outcome in self.outcomes)
+        if (budget.limits or budget.recorded) and not counted:
+            self._fail(
+                "the limits and recorded counts were held against nothing: call flops.check() or "
+                "flops.measure()"
+            )
+        for limit in budget.scaling:
+            if limit.dimension not in self._swept:
+                self._fail(
+                    f"the scaling limit over {limit.dimension} was held against nothing: call "
+                    f"flops.scaling(builder, {limit.dimension}={list(limit.sizes)})"
+                )
 
     def note_failure(self, error: BaseException | None) -> None:
         """A test that failed for a reason of its own has judged nothing, and that is no pass."""
         if any(not outcome.passed for outcome in self.outcomes):
             return
-        reason = f": {type(error).__name__}: {error}" if error else ""
-        message = f"the test failed before its budget was judged whole{reason}"
         with suppress(BudgetExceeded):
-            self._fail(message)
+            self._fail(f"not judged whole, because of {_in_one_line(error)}")
 
     def excuse(self, reason: str) -> None:
         """Red verdicts of a test that is expected to fail turn into remarks."""
@@ -278,11 +286,13 @@ class Recorder:
         ]
 
     def record(self) -> dict[str, Any]:
-        """What the test found, as plain types for a test report."""
+        """What the test found since the last report, as plain types for the next one."""
         location = self.budget.location if self.budget else None
+        new = self.outcomes[self._delivered :]
+        self._delivered = len(self.outcomes)
         return {
             "held": str(location) if location else None,
-            "outcomes": [outcome.to_dict() for outcome in self.outcomes],
+            "outcomes": [outcome.to_dict() for outcome in new],
         }
 
     def properties(self) -> list[tuple[str, int]]:
@@ -305,8 +315,8 @@ class Recorder:
             return None
         text = str(error)
         if not isinstance(error, BudgetExceeded) and self.budget is not None:
-            origin = f"{self.budget.location}: " if self.budget.location else ""
-            text = f"{origin}budget {self.budget.name!r}: {text}"
+            origin = f" ({self.budget.location})" if self.budget.location else ""
+            text = f"{text}\n\nin budget {self.budget.name!r}{origin}"
         if place is None:
             return text
         file, line = place
@@ -365,6 +375,13 @@ def _is_our_own(error: BaseException | None) -> bool:
     from pytest_flops.scaling.errors import ScalingError
 
     return isinstance(error, BudgetExceeded | BudgetError | WorkloadError | ScalingError)
+
+
+def _in_one_line(error: BaseException | None) -> str:
+    if error is None:
+        return "a failure of the test"
+    first, *more = str(error).splitlines() or [""]
+    return f"{type(error).__name__}: {first}{' ...' if more else ''}"
 
 
 def _excused(verdict: Verdict, reason: str) -> Verdict:

@@ -167,9 +167,23 @@ def test_a_builder_that_cannot_be_imported_is_told_with_the_budget(project: Any)
     result = project.run("budgets")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["*budgets/model.yaml:3:3: budget 'x': cannot import 'nowhere:build'*"]
+        [
+            "cannot import 'nowhere:build': No module named*",
+            "in budget 'x' (budgets/model.yaml:3:3)",
+        ]
     )
     assert "Traceback" not in result.stdout.str()
+
+
+def test_an_error_of_a_builder_is_told_with_the_line_of_its_code(project: Any) -> None:
+    project.write("broken.py", "def build():\n    raise OSError('no disk')\n")
+    project.budgets(
+        "version: 1\nbudgets:\n  x:\n    workload: {model: 'broken:build'}\n"
+        "    limits: {total: 1 FLOP}\n"
+    )
+    result = project.run("budgets")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*'broken:build' raised OSError: no disk (*broken.py:2)*"])
 
 
 def test_a_builder_of_the_project_is_found_from_rootdir_and_metered(project: Any) -> None:

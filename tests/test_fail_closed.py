@@ -149,3 +149,43 @@ def test_no_gate_speaks_under_collect_only(project: Any) -> None:
     project.test("def test_nothing(): pass\n")
     assert project.run("--collect-only").ret == 0
     assert not (project.root / "reports").exists()
+
+
+def test_limits_that_only_a_sweep_was_held_against_fail(project: Any) -> None:
+    project.test(
+        "import pytest, torch\n"
+        "def build(n): return torch.nn.Linear(4, 4), torch.ones(n, 4)\n"
+        "LIMIT = {'n': {'sizes': [8, 16, 32], 'max_exponent': 1}}\n"
+        "@pytest.mark.flops_budget(total='1 FLOP', scaling=LIMIT)\n"
+        "def test_it(flops): flops.scaling(build, n=[8, 16, 32])\n"
+    )
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*limits and recorded counts were held against nothing*"])
+
+
+def test_a_fixture_that_measures_around_the_body_is_in_the_report(project: Any) -> None:
+    project.test(
+        "import pytest, torch\n"
+        "@pytest.fixture\n"
+        "def held(flops):\n"
+        "    with flops.measure(total='2 FLOP'): yield\n"
+        "def test_within(held): torch.ones(2) + 1\n"
+        "def test_over(held): torch.ones(3) + 1\n"
+    )
+    result = project.run()
+    result.assert_outcomes(passed=2, errors=1)
+    report = project.report()
+    assert report["passed"] is False
+    assert [entry["subject"].partition("::")[2] for entry in report["entries"]] == [
+        "test_over",
+        "test_within",
+    ]
+
+
+def test_errors_of_the_run_are_told_quietly_too(project: Any) -> None:
+    project.budgets(NAMED_BY_A_TEST)
+    project.test("def test_nothing(): pass\n")
+    result = project.run("-q")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*'step'*named by no test*"])

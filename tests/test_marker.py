@@ -135,6 +135,17 @@ def test_a_marked_test_without_our_fixtures_has_its_body_metered(project: Any) -
     result.stdout.fnmatch_lines(["*forward: 210 FLOP, limit 209 FLOP*"])
 
 
+def test_a_marked_test_with_our_other_fixtures_has_its_body_metered_too(project: Any) -> None:
+    project.test(
+        "import pytest, torch\n"
+        "@pytest.mark.flops_budget(forward='2 FLOP')\n"
+        "def test_it(resnet_bk, flops_counter, flops_budget): torch.ones(3) + 1\n"
+    )
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*forward: 3 FLOP, limit 2 FLOP*"])
+
+
 def test_a_unittest_case_is_metered_too(project: Any) -> None:
     project.test(
         "import pytest, torch, unittest\n"

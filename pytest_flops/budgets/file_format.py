@@ -91,8 +91,15 @@ def _resnet_bk_violations(data: PlacedMapping) -> Iterator[Violation]:
     for name, record in budgets.items() if isinstance(budgets, PlacedMapping) else ():
         workload = record.get("workload") if isinstance(record, PlacedMapping) else None
         if isinstance(workload, PlacedMapping) and workload.get("model") == RESNET_BK:
+            yield from _missing_sizes(workload, ("budgets", name, "workload"))
             yield from _config_violations(workload, ("budgets", name, "workload"))
             yield from _dimension_violations(record, ("budgets", name, "scaling"))
+
+
+def _missing_sizes(workload: PlacedMapping, keys: Keys) -> Iterator[Violation]:
+    for size in ("batch_size", "seq_len"):
+        if size not in workload:
+            yield Violation(keys, at_key=True, message=f"a {RESNET_BK} workload needs a {size}")
 
 
 def _config_violations(workload: PlacedMapping, keys: Keys) -> Iterator[Violation]:

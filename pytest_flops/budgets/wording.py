@@ -213,6 +213,9 @@ def _aligned(rows: Iterator[tuple[str, str, str]]) -> Iterator[str]:
 
 
 def _acceptance(red: Sequence[Verdict]) -> Iterator[str]:
+    if any(verdict.kind == "parity" for verdict in red):
+        yield "The model runs something that the analytic counter's executed rules do not count,"
+        yield "or no longer runs what they do: change the model back, or the rules with it."
     limits = [verdict for verdict in red if verdict.kind == "limit"]
     if not limits and not any(verdict.kind == "recorded" for verdict in red):
         return

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytest_flops.counting.counter import FLOPsCounter
@@ -43,9 +46,7 @@ def measure_workload(
     try:
         built = builder(**workload.config, **given)
     except Exception as error:
-        raise WorkloadError(
-            f"the builder {workload.model!r} raised {type(error).__name__}: {error}"
-        ) from error
+        raise WorkloadError(f"the builder {workload.model!r} raised {_told(error)}") from error
     if isinstance(built, ResNetBKConfig) and len(given) < len(sizes):
         raise WorkloadError(f"a workload of {workload.model!r} needs batch_size and seq_len")
     return measure_built(built, optimizer=workload.optimizer, rules=workload.rules, **given)
@@ -142,9 +143,19 @@ def _meter(model: Any, inputs: Any, optimizer: str) -> Measurement:
         positional = inputs if isinstance(inputs, tuple | list) else (inputs,)
         return count_flops(model, *positional, optimizer=optimizer)
     except Exception as error:
-        raise WorkloadError(
-            f"counting {type(model).__name__} raised {type(error).__name__}: {error}"
-        ) from error
+        raise WorkloadError(f"counting {type(model).__name__} raised {_told(error)}") from error
+
+
+def _told(error: Exception) -> str:
+    """An error of somebody's model, with the line of their code that it came from."""
+    ours_and_torchs = (str(Path(__file__).parents[1]), f"{os.sep}torch{os.sep}")
+    lines = [
+        f"{frame.filename}:{frame.lineno}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not any(place in frame.filename for place in ours_and_torchs)
+    ]
+    place = f" ({lines[-1]})" if lines else ""
+    return f"{type(error).__name__}: {error}{place}"
 
 
 def _import_hint(error: Exception, module_name: str) -> str:

@@ -43,13 +43,14 @@ def terminal_lines(
 
     Args:
         report: What to tell.
-        verbosity: pytest's: below 0 is the headline alone, above 0 adds the components.
+        verbosity: pytest's: below 0 is the headline and what is wrong with the run as a whole,
+            which nothing else tells; above 0 adds the components.
         width: Columns of the terminal; no line of the table is wider.
         base: A report to show changes against.
     """
     last: Line = (headline(report), _GREEN if report.passed else _BOLD_RED)
     if verbosity < 0:
-        return [last]
+        return [*_run_errors(report), last]
     lines = [*_table(report, verbosity, width), *_run_errors(report)]
     if base is not None:
         lines += _changes(base, report)

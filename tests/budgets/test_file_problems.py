@@ -60,12 +60,19 @@ def test_the_top_level(problems, content, message):
         ("a: {workload: {model: m, batch_size: 32.0}}", "an integer of at least 1, found 32.0"),
         ("a: {workload: {model: m, batch_size: yes}}", "found the boolean true"),
         ("a: {workload: {model: ''}}", "found ''"),
-        ("a: {workload: {model: resnet_bk, config: {d_modl: 4}}}", "did you mean 'd_model'?"),
         (
-            "a: {workload: {model: resnet_bk, config: {top_k: 0}}}",
+            "a: {workload: {model: resnet_bk, config: {d_modl: 4}, batch_size: 1, seq_len: 1}}",
+            "did you mean 'd_model'?",
+        ),
+        (
+            "a: {workload: {model: resnet_bk, config: {top_k: 0}, batch_size: 1, seq_len: 1}}",
             "3:52: budgets.a.workload.config.top_k: top_k must be an integer of at least 1, not 0",
         ),
-        ("a: {workload: {model: resnet_bk, seq_len: 129}}", "129 is longer than"),
+        (
+            "a: {workload: {model: resnet_bk, batch_size: 1}}",
+            "3:7: budgets.a.workload: a resnet_bk workload needs a seq_len",
+        ),
+        ("a: {workload: {model: resnet_bk, seq_len: 129, batch_size: 1}}", "129 is longer than"),
         ("a: {tolerance: 5, limits: {total: 1}}", 'did you mean "5%"?'),
         ("a: {recorded: {forward: 1, backward: 2}}", "the key 'optimizer' is missing"),
         ("a: {recorded: {forward: -1, backward: 2, optimizer: 3}}", "at least 0, found -1"),
@@ -88,7 +95,8 @@ def test_the_top_level(problems, content, message):
         ("a: {scaling: {seq_len: {sizes: [1, 2, 3], components: {'': 1}}}}", "component pattern"),
         (
             (
-                "a: {workload: {model: resnet_bk}, scaling: {seq_length: {sizes: [1, 2, 3], "
+                "a: {workload: {model: resnet_bk, batch_size: 1, seq_len: 1}, "
+                "scaling: {seq_length: {sizes: [1, 2, 3], "
                 "max_exponent: 1}}}"
             ),
             "did you mean 'seq_len'?",
@@ -186,6 +194,8 @@ def test_all_problems_of_a_file_come_at_once_in_the_order_of_the_file(problems):
         "b.yaml:4:23",
         "b.yaml:4:27",
         "b.yaml:4:46",
+        "b.yaml:6:5",  # no batch_size
+        "b.yaml:6:5",  # no seq_len
         "b.yaml:6:43",
         "b.yaml:6:67",
         "b.yaml:7:24",
