@@ -56,6 +56,16 @@ def workload_of(
     return workload
 
 
+def differences(counted: Workload, budgeted: Workload) -> list[str]:
+    """In what a ResNet-BK of a test is not the budget's workload, e.g. `n_layers 3, not 4`."""
+    ours, theirs = (
+        ResNetBKConfig.from_dict(workload.config).to_dict()
+        | {name: getattr(workload, name) for name in ("batch_size", "seq_len", "optimizer")}
+        for workload in (counted, budgeted)
+    )
+    return [f"{key} {ours[key]}, not {theirs[key]}" for key in ours if ours[key] != theirs[key]]
+
+
 def measurement_of(counted: object, workload: Workload | None) -> Measurement:
     """The measurement of what the test gave.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_flops.budgets.budget import Budget
 from pytest_flops.budgets.errors import BudgetError
 from pytest_flops.budgets.verdict import Verdict
-from pytest_flops.counted import measurement_of, workload_of
+from pytest_flops.counted import differences, measurement_of, workload_of
 from pytest_flops.markers import merge
 from pytest_flops.reports.outcome import Outcome
 
@@ -174,6 +174,8 @@ class Recorder:
         if budget.recorded is not None and not self._gate.settings.update:
             verdicts += judge_recorded(budget, measurement, self._gate.tolerance)
         verdicts += self._judge_scaling(budget, sweeps)
+        if all(verdict.passed for verdict in verdicts):
+            verdicts += _of_another_workload(budget.workload, workload)
         self.conclude(
             verdicts, budget=budget, measurement=measurement, workload=workload, sweeps=sweeps
         )
@@ -390,6 +392,15 @@ def _excused(verdict: Verdict, reason: str) -> Verdict:
     remark = f"over, as expected (xfail{f': {reason}' if reason else ''})"
     message = f"{remark}; {verdict.message}" if verdict.message else remark
     return replace(verdict, passed=True, message=message)
+
+
+def _of_another_workload(budgeted: Workload | None, counted: Workload | None) -> list[Verdict]:
+    """Something smaller than the budget's workload is within its limits, and says nothing."""
+    if budgeted is None or counted is None or budgeted.model != counted.model:
+        return []
+    found = differences(counted, budgeted)
+    message = f"the test counted another workload than the budget's: {'; '.join(found)}"
+    return [Verdict(kind="error", passed=False, message=message)] if found else []
 
 
 def _other_rules(workload: Workload, measurement: Measurement) -> Verdict:

@@ -132,6 +132,18 @@ def test_published_limits_do_not_hold_metered_counts(project: Any) -> None:
     result.stdout.fnmatch_lines(["*budget is of published FLOPs*executed ones*"])
 
 
+def test_something_smaller_than_the_budgets_workload_does_not_pass_for_it(project: Any) -> None:
+    project.budgets()
+    project.test(
+        "import pytest\n"
+        "@pytest.mark.flops_budget('baseline')\n"
+        "def test_it(flops, resnet_bk): flops.check(resnet_bk(n_layers=3), batch_size=1)\n"
+    )
+    result = project.run("test_model.py")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*another workload*n_layers 3, not 4; batch_size 1, not 32*"])
+
+
 def test_a_scaling_limit_that_nothing_sweeps_fails(project: Any) -> None:
     project.test(
         "import pytest\n"

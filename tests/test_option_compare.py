@@ -201,3 +201,20 @@ def test_the_ini_twin(based: Any) -> None:
     based.write("pytest.ini", "[pytest]\nflops_compare = base/flops.json\n")
     based.test(WIDER)
     assert based.run().ret == 1
+
+
+def test_a_budget_whose_test_is_skipped_is_no_longer_measured_and_red(project: Any) -> None:
+    project.budgets("version: 1\nbudgets:\n  step:\n    limits: {total: 1 TFLOP}\n")
+    source = (
+        "import pytest\n"
+        "from pytest_flops import FLOPsCount\n"
+        "@pytest.mark.flops_budget('step')\n"
+        "def test_step(flops): flops.check(FLOPsCount(1))\n"
+        "def test_other(flops): flops.check(FLOPsCount(1), total=1)\n"
+    )
+    project.test(source)
+    assert project.run("--flops-report", "base").ret == 0
+    project.test(source.replace("def test_step", "@pytest.mark.skip\ndef test_step"))
+    result = project.run("--flops-compare", "base/flops.json")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*'step'*measured*"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_flops.budgets.parts import parts_of_cost, parts_of_growth
+from pytest_flops.budgets.parts import depth, parts_of_cost, parts_of_growth
 from pytest_flops.budgets.patterns import matching, no_match
 from pytest_flops.budgets.units import format_percent
 from pytest_flops.budgets.verdict import Verdict
@@ -197,9 +197,9 @@ class _Comparison:
 
     def _new_components(self) -> list[str]:
         """Components that cost something and would stand in the record, were they as old."""
-        depth = max((path.count(".") for path in self.recorded.components), default=-1)
+        deepest = max(map(depth, self.recorded.components), default=0)
         return [
             path
             for path, cost in self.measurement.components.items()
-            if path not in self.recorded.components and path.count(".") <= depth and cost.total
+            if path not in self.recorded.components and depth(path) <= deepest and cost.total
         ]

@@ -19,6 +19,14 @@ MOST_ROWS = 5
 _OUTSIDE = "(outside every component)"
 
 
+def depth(path: str) -> int:
+    """How many names a component path has; the numbers of a list of modules are none.
+
+    A record goes down to a depth, so that of two models one layer can be held beside the other.
+    """
+    return sum(not segment.isdigit() for segment in path.split("."))
+
+
 def parts_of_cost(
     components: Mapping[str, FLOPsCount], quantity: Quantity, whole: int, under: str | None
 ) -> tuple[Row, ...]:
@@ -45,8 +53,8 @@ def parts_of_growth(
         whole: The judged cost now and in the base.
         under: The judged component, or `None` for the whole workload.
     """
-    depth = max((path.count(".") for path in base), default=-1)
-    comparable = {path for path in components if path.count(".") <= depth} | set(base)
+    deepest = max(map(depth, base), default=0)
+    comparable = {path for path in components if depth(path) <= deepest} | set(base)
     now = {path: components[path].of(quantity) if path in components else 0 for path in comparable}
     then = {path: base[path].of(quantity) if path in base else 0 for path in comparable}
     costs = dict(_shares(now, whole[0], under))

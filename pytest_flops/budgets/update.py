@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_flops.budgets.budget import Recorded
 from pytest_flops.budgets.errors import BudgetError, BudgetFileError
 from pytest_flops.budgets.loader import BYTE_ORDER_MARK, decode
+from pytest_flops.budgets.parts import depth
 from pytest_flops.budgets.placed import plain
 from pytest_flops.counting.count import PHASES, FLOPsCount
 from pytest_flops.files import write_atomically
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
 
     from pytest_flops.counting.measurement import Measurement
 
-RECORDED_NAMES = 2
+RECORDED_DEPTH = 2
 
 
 def recorded_from(measurement: Measurement) -> Recorded:
     """What to record of a measurement: the count, and components that cost something.
 
-    Components are recorded down to `RECORDED_NAMES` names, e.g. `layer_0.moe`. The numbers of a
+    Components are recorded down to `RECORDED_DEPTH` names, e.g. `layer_0.moe`. The numbers of a
     list of modules are no names: `transformer.h.7` is recorded, so that a layer can be blamed.
     """
     return Recorded(
@@ -35,13 +36,9 @@ def recorded_from(measurement: Measurement) -> Recorded:
         components={
             path: cost
             for path, cost in measurement.components.items()
-            if cost.total and _names(path) <= RECORDED_NAMES
+            if cost.total and depth(path) <= RECORDED_DEPTH
         },
     )
-
-
-def _names(path: str) -> int:
-    return sum(not segment.isdigit() for segment in path.split("."))
 
 
 def lowered(recorded: Recorded, counted: Recorded) -> Recorded:

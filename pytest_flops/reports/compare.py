@@ -168,9 +168,8 @@ def compare(base: Report, head: Report, *, tolerance: Fraction | None = None) ->
     """
     before = {entry.key: entry for entry in base.entries}
     after = {entry.key: entry for entry in head.entries}
-    lost: Status = "removed" if head.complete and not head.missing else "unmeasured"
     budgets = [
-        _budget_change(before.get(key), after.get(key), tolerance, lost)
+        _budget_change(before.get(key), after.get(key), tolerance, head)
         for key in sorted({*before, *after})
     ]
     return Comparison(tuple(budgets), foreign=_are_foreign(base, head))
@@ -185,13 +184,13 @@ def _are_foreign(base: Report, head: Report) -> bool:
 
 
 def _budget_change(
-    before: Entry | None, after: Entry | None, tolerance: Fraction | None, lost: Status
+    before: Entry | None, after: Entry | None, tolerance: Fraction | None, head: Report
 ) -> BudgetChange:
     entry = after or before
     assert entry is not None
     subject, budget, location = entry.subject, entry.budget, entry.location
     if after is None:
-        return BudgetChange(subject, budget, lost, location=location)
+        return BudgetChange(subject, budget, _lost(entry, head), location=location)
     if before is None or before.measurement is None:
         return BudgetChange(subject, budget, "added", location=location)
     if after.measurement is None:
@@ -200,6 +199,21 @@ def _budget_change(
     changes = tuple(_changes(before, after, allowed))
     workload = dict(_differences(before.workload or {}, after.workload or {}))
     return BudgetChange(subject, budget, _overall(changes), changes, location, workload)
+
+
+def _lost(entry: Entry, head: Report) -> Status:
+    """A budget whose test is skipped, or was lost, is still there; only nobody measured it."""
+    skipped = any(
+        known.fate == "skipped"
+        and known.name == entry.budget
+        and _file(known.location) == _file(entry.location)
+        for known in head.budgets_known
+    )
+    return "unmeasured" if skipped or head.missing or not head.complete else "removed"
+
+
+def _file(location: str | None) -> str | None:
+    return location and location.rsplit(":", 2)[0]
 
 
 def _overall(changes: Iterable[Change]) -> Status:

@@ -113,9 +113,10 @@ def sweep(count_at: Callable[[int], Measurement], dimension: str, sizes: Iterabl
     """Count a workload at several sizes and say how each part of it grows.
 
     Every size is counted by the analytic counter. By the meter, sizes beyond `COUNTED_UP_TO` (but
-    for the two smallest) are evaluated from polynomials verified on the others, so that the cost
-    of a sweep does not depend on its largest size. A few more sizes close to the smallest are
-    counted while polynomials are not verified.
+    for the two smallest and the largest) are evaluated from polynomials verified on the others:
+    on fake tensors a large size takes no longer than a small one, except in a Python loop over
+    it. The largest is always counted, since a model may do something else there. A few more sizes
+    close to the smallest are counted while polynomials are not verified.
 
     Args:
         count_at: Counts the workload at one size of the dimension.
@@ -128,7 +129,7 @@ def sweep(count_at: Callable[[int], Measurement], dimension: str, sizes: Iterabl
     """
     own = checked_sizes(dimension, sizes)
     counts = Counts(count_at, dimension)
-    counts.require(size for size in own if size <= COUNTED_UP_TO or size in own[:2])
+    counts.require(size for size in own if size <= COUNTED_UP_TO or size in (*own[:2], own[-1]))
     if counts.measured[own[0]].source == "analytic":
         counts.require(own)
     _refuse_no_change(counts, own)

@@ -219,6 +219,15 @@ class TestRecorded:
         now = {**MODEL, "layer_0.moe.gate": (1, 2, 3)}
         assert not [v for v in held(MODEL, now) if v.message]
 
+    def test_the_number_in_a_list_of_modules_is_no_depth(self):
+        before = {"enc": (7, 0, 0), "enc.layers": (7, 0, 0), "enc.layers.0": (7, 0, 0)}
+        before |= {"a": (5, 0, 0), "a.b": (5, 0, 0)}
+        now = {**before, "a.b.c": (5, 0, 0)}  # too deep for the record; it never stood there
+        assert not [verdict for verdict in held(before, now) if verdict.message]
+        now |= dict.fromkeys(("enc", "enc.layers", "enc.layers.0"), (9, 0, 0))
+        total = next(v for v in held(before, now) if not v.passed)
+        assert total.parts == (("enc.layers.0", 9, 2),)
+
     def test_gone_components_are_told(self):
         now = {path: cost for path, cost in MODEL.items() if path != "embedding"}
         verdicts = held(MODEL, now)

@@ -195,16 +195,24 @@ def test_the_analytic_counter_is_asked_at_every_size():
     assert {8, 16, 10**9} <= set(model.asked)
 
 
-def test_the_cost_of_a_metered_sweep_does_not_depend_on_its_largest_size():
+def test_the_number_of_counts_of_a_metered_sweep_does_not_depend_on_its_largest_size():
     def work(largest):
         model = Model(lambda n: 3 * n * n + n, source="meter")
-        growth = forward_of(model, [64, 128, 256, largest])
+        growth = forward_of(model, [64, 128, 256, largest // 2, largest])
         assert growth.counts[-1] == 3 * largest**2 + largest
-        assert f"evaluated, not counted, at seq_len = {largest:,}" in growth.note
+        assert f"evaluated, not counted, at seq_len = {largest // 2:,}" in growth.note
         return model.asked
 
-    assert work(2**20) == work(2**30)
-    assert max(work(2**30)) <= 512
+    few, many = work(2**20), work(2**30)
+    assert len(few) == len(many)
+    assert [size for size in many if size > 512] == [2**30]
+
+
+def test_a_metered_cost_that_changes_at_the_largest_size_is_not_extrapolated():
+    model = Model(lambda n: n if n <= COUNTED_UP_TO else n * n, source="meter")
+    growth = forward_of(model, [1024, 2048, 8192, 16384])
+    assert growth.counts[2:] == (8192**2, 16384**2)
+    assert growth.exponent >= 2
 
 
 def test_a_metered_size_within_reach_is_counted():
