@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pytest_flops.record_keeping import keep_records
@@ -56,6 +57,8 @@ def conclude(
         _write(gate, gate.report)
     except ReportError as error:
         gate.report = report_with([*errors, {"message": str(error)}])
+        with suppress(ReportError):  # what could be written is red by now, and must say so
+            _write(gate, gate.report)
 
 
 def _known_budgets(gate: Gate) -> list[KnownBudget]:
