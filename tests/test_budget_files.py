@@ -75,6 +75,14 @@ def test_a_file_met_by_chance_that_looks_like_ours_is_held_to_the_schema(project
     result.stderr.fnmatch_lines(["*elsewhere/model.yaml:11:5: *limts*limits*"])
 
 
+def test_a_file_met_by_chance_with_no_key_spelt_right_is_ours_all_the_same(project: Any) -> None:
+    project.budgets("version: 1\nbudgets:\n  step:\n    limts: {total: 1 GFLOP}\n")
+    project.test("def test_nothing(): pass\n")
+    result = project.run()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*budgets/model.yaml:4:5: *limts*limits*"])
+
+
 def test_a_named_folder_is_held_to_the_schema_whatever_it_holds(project: Any) -> None:
     project.write("gates/other.yaml", "replicas: 3\n")
     project.test("def test_nothing(): pass\n")

@@ -6,6 +6,7 @@ YAML and JSON Schema are imported with the first file, not with this module.
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,16 +21,20 @@ if TYPE_CHECKING:
 BYTE_ORDER_MARK = "\ufeff"
 
 _TOP_LEVEL = re.compile(r"""^(["']?)budgets\1[ \t]*:""", re.MULTILINE)
-_ENTRY = re.compile(
-    r"""^[ \t](?:[^#\n]*[{,])?[ \t]*(["']?)(?:workload|limits|scaling|recorded)\1[ \t]*:""",
-    re.MULTILINE,
-)
+_OUR_KEYS = ("workload", "limits", "scaling", "recorded")
+_KEY = re.compile(r"""^[ \t](?:[^#\n]*[{,])?[ \t]*(["']?)(\w+)\1[ \t]*:""", re.MULTILINE)
 
 
 def looks_like_budgets(text: str) -> bool:
-    """Whether YAML met by chance is meant for us, judged by its text alone."""
+    """Whether YAML met by chance is meant for us, judged by its text alone.
+
+    It is if its top level has `budgets` and an entry has a key of ours, misspelt or not.
+    """
     text = text.removeprefix(BYTE_ORDER_MARK)
-    return bool(_TOP_LEVEL.search(text) and _ENTRY.search(text))
+    if not _TOP_LEVEL.search(text):
+        return False
+    keys = {match[2] for match in _KEY.finditer(text)}
+    return any(get_close_matches(key, _OUR_KEYS, n=1, cutoff=0.8) for key in keys)
 
 
 def load_budgets(path: str | PathLike[str], *, name: str | None = None) -> dict[str, Budget]:
