@@ -4,7 +4,9 @@ The rules, from the general to the particular:
 
 * A product costs 2 per multiply-add, as in `torch.utils.flop_counter`, whose registry is used for
   everything that is not listed here. A bias inside a product is 1 per output element, on a line of
-  its own (`aten.addmm:bias`); so is the softmax inside a fused attention kernel.
+  its own (`aten.addmm:bias`).
+* A fused attention kernel costs what its mathematical form executes, on every device: see
+  `attention.py`. Its softmax has a line of its own (`:softmax`).
 * Pointwise arithmetic and transcendental functions cost 1 per output element, whatever they are
   (a `gelu` is 1). Fused multiply-adds count their parts: `POINTWISE_WEIGHTS`.
 * A reduction costs 1 per input element.
@@ -33,7 +35,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
-from pytest_flops.counting import formulas
+from pytest_flops.counting import attention, formulas
 
 if TYPE_CHECKING:
     from pytest_flops.counting.formulas import Args, Cost, CostEach, Kwargs
@@ -126,27 +128,6 @@ PRODUCTS: dict[str, Rule] = {
     "convolution_backward": Rule(
         formulas.convolution_backward, formulas.convolution_backward_bias, "bias"
     ),
-}
-
-# --- Attention: the two products, and the softmax between them on its own line -----------------
-# Costs are those of the mathematical form, which is what the meta device executes. Kernels for
-# CUDA follow PyTorch's registry, whose backward includes their recomputation of the scores.
-
-CPU_ATTENTION: dict[str, Rule] = {
-    "_scaled_dot_product_flash_attention_for_cpu": Rule(
-        formulas.attention_cpu, formulas.attention_softmax, "softmax"
-    ),
-    "_scaled_dot_product_flash_attention_for_cpu_backward": Rule(
-        formulas.attention_cpu_backward, formulas.attention_softmax_backward, "softmax"
-    ),
-}
-ATTENTION_SOFTMAX: dict[str, Cost] = {
-    "_scaled_dot_product_flash_attention": formulas.attention_softmax,
-    "_scaled_dot_product_efficient_attention": formulas.attention_softmax,
-    "_scaled_dot_product_cudnn_attention": formulas.attention_softmax,
-    "_scaled_dot_product_flash_attention_backward": formulas.attention_softmax_backward,
-    "_scaled_dot_product_efficient_attention_backward": formulas.attention_softmax_backward,
-    "_scaled_dot_product_cudnn_attention_backward": formulas.attention_softmax_backward,
 }
 
 # --- Pointwise: 1 per output element, and these exceptions -------------------------------------
@@ -376,12 +357,12 @@ def _factorisation(flops: Callable[[int, int], int]) -> Rule:
     return Rule(cost)
 
 
-def _substitution(passes: int, matrix: int, right: int) -> Rule:
-    """`passes` triangular solves of n^2 per right-hand side."""
+def _substitution(passes: int, matrix: int) -> Rule:
+    """`passes` triangular solves of n^2 per column of the solution, which knows the broadcast."""
 
-    def cost(args: Args, _kwargs: Kwargs, _out: Any) -> int:
+    def cost(args: Args, _kwargs: Kwargs, out: Any) -> int:
         n, arithmetic = args[matrix].shape[-1], formulas.arithmetic(args[matrix])
-        return int(passes * n * args[right].numel() * arithmetic)
+        return int(passes * n * formulas.first_tensor(out).numel() * arithmetic)
 
     return Rule(cost)
 
@@ -394,14 +375,14 @@ LINEAR_ALGEBRA: dict[str, Rule] = {
     "linalg_lu": _LU,
     "_linalg_det": _LU,
     "_linalg_slogdet": _LU,
-    "linalg_lu_solve": _substitution(2, matrix=0, right=2),
-    "linalg_solve_triangular": _substitution(1, matrix=0, right=1),
-    "triangular_solve": _substitution(1, matrix=1, right=0),
+    "linalg_lu_solve": _substitution(2, matrix=0),
+    "linalg_solve_triangular": _substitution(1, matrix=0),
+    "triangular_solve": _substitution(1, matrix=1),
     "linalg_inv_ex": _factorisation(lambda _m, n: 2 * n**3),
     "linalg_cholesky_ex": _factorisation(lambda _m, n: n**3 // 3),
     "cholesky": _factorisation(lambda _m, n: n**3 // 3),
-    "_cholesky_solve_helper": _substitution(2, matrix=1, right=0),
-    "cholesky_solve": _substitution(2, matrix=1, right=0),
+    "_cholesky_solve_helper": _substitution(2, matrix=1),
+    "cholesky_solve": _substitution(2, matrix=1),
     "cholesky_inverse": _factorisation(lambda _m, n: 2 * n**3 // 3),
     "_linalg_svd": Rule(formulas.svd),
     "_linalg_eigh": Rule(formulas.eigh),
@@ -540,7 +521,6 @@ ACCUMULATION |= {
 
 TABLE: dict[str, Rule] = {
     **PRODUCTS,
-    **CPU_ATTENTION,
     **{
         name: per_output(weight, COMPLEX_WEIGHTS.get(name))
         for name, weight in POINTWISE_WEIGHTS.items()
@@ -663,8 +643,10 @@ def _plain(name: str) -> str:
 def _aten_rule(operator: torch._ops.OpOverload, name: str) -> Rule | None:
     packet = getattr(torch.ops.aten, name, operator._overloadpacket)  # noqa: SLF001
     listed = TABLE.get(name)
+    if name in attention.KERNELS:
+        return Rule(attention.products(operator), attention.softmax(operator), "softmax")
     if listed is None and packet in flop_registry:
-        return _registry_rule(packet, ATTENTION_SOFTMAX.get(name))
+        return _registry_rule(packet)
     if listed is None and name.startswith("_foreach_"):
         return _foreach_rule(name.removeprefix("_foreach_"))
     if listed is None and operator.is_view:
@@ -678,7 +660,7 @@ def _tags(packet: Any) -> set[torch.Tag]:
     return {tag for overload in packet.overloads() for tag in getattr(packet, overload).tags}
 
 
-def _registry_rule(target: Any, softmax: Cost | None = None) -> Rule:
+def _registry_rule(target: Any) -> Rule:
     """PyTorch's own formula; complex operands cost 8 per multiply-add where it says 2."""
     formula = flop_registry[target]
 
@@ -687,7 +669,7 @@ def _registry_rule(target: Any, softmax: Cost | None = None) -> Rule:
         is_complex = any(isinstance(arg, Tensor) and arg.dtype.is_complex for arg in args)
         return flops * (4 if is_complex else 1)
 
-    return Rule(cost, softmax, "softmax" if softmax else "")
+    return Rule(cost)
 
 
 def _foreach_rule(name: str) -> Rule:

@@ -180,44 +180,6 @@ def convolution_backward_bias(args: Args, _kwargs: Kwargs, _out: Any) -> int:
     return (weighted(args[0], 1, 2) or 0) if args[10][2] else 0
 
 
-def _scores(query: Tensor, key: Tensor) -> int:
-    batch, heads, length = query.shape[:3]
-    return int(batch * heads * length * key.shape[2])
-
-
-def _attention_products(query: Tensor, key: Tensor, value: Tensor) -> int:
-    return 2 * _scores(query, key) * int(query.shape[3] + value.shape[3])
-
-
-def attention_cpu(args: Args, _kwargs: Kwargs, _out: Any) -> int:
-    """The scores and the weighted sum of the values: two products."""
-    return _attention_products(*args[:3])
-
-
-def attention_cpu_backward(args: Args, _kwargs: Kwargs, _out: Any) -> int:
-    """Each product has two gradients."""
-    return 2 * _attention_products(*args[1:4])
-
-
-def _scaling(query: Tensor, key: Tensor) -> int:
-    """The square root of the scale is multiplied into the query and into the key."""
-    return query.numel() + query.numel() // query.shape[2] * key.shape[2]
-
-
-def attention_softmax(args: Args, kwargs: Kwargs, _out: Any) -> int:
-    """Scaling, mask and softmax of the scores."""
-    query, key = args[0], args[1]
-    causal = _argument(args, kwargs, 4, "is_causal")
-    masked = kwargs.get("attn_mask") is not None or causal
-    return _scores(query, key) * (SOFTMAX + bool(masked)) + _scaling(query, key)
-
-
-def attention_softmax_backward(args: Args, _kwargs: Kwargs, _out: Any) -> int:
-    """Their gradients; a mask has none."""
-    query, key = args[1], args[2]
-    return _scores(query, key) * SOFTMAX_BACKWARD + _scaling(query, key)
-
-
 def alpha(args: Args, kwargs: Kwargs) -> Any:
     """The scalar that `add` and its kin multiply the second operand by."""
     return args[2] if len(args) > 2 else kwargs.get("alpha", 1)
@@ -405,24 +367,20 @@ def qr(args: Args, kwargs: Kwargs, _out: Any) -> int:
     return matrices(matrix) * flops * arithmetic(matrix)
 
 
-def _right_hand_sides(matrix: Tensor, other: Tensor) -> int:
-    """Columns of B in A X = B; a B of one dimension less is a vector."""
-    return 1 if other.dim() == matrix.dim() - 1 else int(other.shape[-1])
-
-
-def linear_solve(args: Args, _kwargs: Kwargs, _out: Any) -> int:
-    """LU of A, then a forward and a back substitution per right-hand side."""
+def linear_solve(args: Args, _kwargs: Kwargs, out: Any) -> int:
+    """LU of every A, then a forward and a back substitution per column of the solution."""
     matrix, n = args[0], int(args[0].shape[-1])
-    flops = 2 * n**3 // 3 + 2 * n**2 * _right_hand_sides(matrix, args[1])
-    return matrices(matrix) * flops * arithmetic(matrix)
+    factorisations = matrices(matrix) * (2 * n**3 // 3)
+    return (factorisations + 2 * n * int(out[0].numel())) * arithmetic(matrix)
 
 
-def least_squares(args: Args, _kwargs: Kwargs, _out: Any) -> int:
-    """Householder QR, then Q^H b and a back substitution per right-hand side."""
-    matrix, k = args[0], _right_hand_sides(args[0], args[1])
+def least_squares(args: Args, _kwargs: Kwargs, out: Any) -> int:
+    """Householder QR of every A, then Q^H b and a back substitution per column of the solution."""
+    matrix = args[0]
+    columns = int(out[0].numel()) // int(matrix.shape[-1])
     m, n = sorted((int(size) for size in matrix.shape[-2:]), reverse=True)
-    flops = 2 * m * n**2 - 2 * n**3 // 3 + k * (4 * m * n - n**2)
-    return matrices(matrix) * flops * arithmetic(matrix)
+    factorisations = matrices(matrix) * (2 * m * n**2 - 2 * n**3 // 3)
+    return (factorisations + columns * (4 * m * n - n**2)) * arithmetic(matrix)
 
 
 def _cell_products(kind: str, features: int, hidden: int) -> int:
