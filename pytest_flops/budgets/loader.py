@@ -22,7 +22,7 @@ BYTE_ORDER_MARK = "\ufeff"
 
 _TOP_LEVEL = re.compile(r"""^(["']?)budgets\1[ \t]*:""", re.MULTILINE)
 _OUR_KEYS = ("workload", "limits", "scaling", "recorded")
-_KEY = re.compile(r"""^[ \t](?:[^#\n]*[{,])?[ \t]*(["']?)(\w+)\1[ \t]*:""", re.MULTILINE)
+_KEY = re.compile(r"""(["']?)(\w+)\1[ \t]*:""")
 
 
 def looks_like_budgets(text: str) -> bool:
@@ -33,7 +33,8 @@ def looks_like_budgets(text: str) -> bool:
     text = text.removeprefix(BYTE_ORDER_MARK)
     if not _TOP_LEVEL.search(text):
         return False
-    keys = {match[2] for match in _KEY.finditer(text)}
+    indented = (line.partition("#")[0] for line in text.splitlines() if line[:1] in " \t")
+    keys = {match[2] for line in indented for match in _KEY.finditer(line)}
     return any(get_close_matches(key, _OUR_KEYS, n=1, cutoff=0.8) for key in keys)
 
 
