@@ -6,7 +6,7 @@ CHROMIUM ?= chromium
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help gate test lint format fuzz mutants screenshot docs build clean
+.PHONY: help gate test lint format fuzz mutants screenshot docs build packaging clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ docs: $(INSTALLED) ## Build the documentation into build/site
 
 build: $(INSTALLED) ## Build the sdist and the wheel into dist/
 	$(BIN)/python -m build
+
+packaging: $(INSTALLED) ## Build the sdist and the wheel, look into them, and try them where nothing is
+	$(BIN)/python -m pytest release --flops-report=
 
 clean: ## Remove what the other commands made
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
