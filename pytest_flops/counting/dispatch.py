@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from pytest_flops.counting.formulas import Cost, CostEach
 
 
+__tracebackhide__ = True  # an error of an operator ends in the line that called it
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry:
     """An operator, resolved once: its name in the results and what to do with a call."""

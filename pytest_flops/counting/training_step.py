@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import Any, TypeAlias, cast
 
 import torch
@@ -43,7 +45,11 @@ def fake_training_step(
     make_optimizer = _optimizer_factory(optimizer)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     inputs, kwargs = _fakes(mode, (tuple(inputs), dict(kwargs)))
-    with _fake_model(model, mode, training=training), _naming_the_operator():
+    with (
+        _fake_model(model, mode, training=training),
+        _naming_the_operator(),
+        _without_pytorchs_log(),
+    ):
         with mode, torch.set_grad_enabled(training):
             output = model(*inputs, **kwargs)
             if training:
@@ -112,25 +118,36 @@ def _fake(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
 def _fake_model(model: nn.Module, mode: FakeTensorMode, *, training: bool) -> Iterator[None]:
     """The model with fakes in place of its parameters and buffers; afterwards it is as it was."""
     fakes: dict[Tensor, Tensor] = {}
-    tables: list[tuple[dict[str, Any], dict[str, Any]]] = [
-        (table, dict(table))
-        for module in model.modules()
-        for table in (module._parameters, module._buffers)  # noqa: SLF001 - where they live
-    ]
-    modes = {module: module.training for module in model.modules()}
-    try:
-        for table, originals in tables:
-            for name, tensor in originals.items():
+    with _restored(model):
+        for table in _tables(model):
+            for name, tensor in table.items():
                 if tensor is not None:
                     table[name] = fakes.setdefault(tensor, _fake_member(mode, tensor))
         model.train(training)
         yield
+
+
+def _tables(model: nn.Module) -> Iterator[dict[str, Any]]:
+    for module in model.modules():
+        yield from (module._parameters, module._buffers)  # noqa: SLF001 - where they live
+
+
+@contextmanager
+def _restored(model: nn.Module) -> Iterator[None]:
+    """Whatever a model keeps during a step, such as a cache, it forgets: it would keep fakes."""
+    attributes = [vars(module) for module in model.modules()]
+    containers = [
+        value for table in attributes for value in table.values() if isinstance(value, dict | list)
+    ]
+    kept = [(container, copy(container)) for container in (*attributes, *containers)]
+    try:
+        yield
     finally:
-        for table, originals in tables:
-            table.clear()
-            table.update(originals)
-        for module, was_training in modes.items():
-            module.training = was_training
+        for container, original in kept:
+            container.clear()
+            container.update(original) if isinstance(container, dict) else container.extend(
+                original
+            )
 
 
 def _fake_member(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
@@ -140,14 +157,37 @@ def _fake_member(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
     return fake
 
 
+# What people write that ends in these operators.
+_WRITTEN_AS = {
+    "aten._local_scalar_dense": ".item(), float(tensor) or a tensor in an if",
+    "aten.nonzero": "nonzero(), where(condition) or a mask as an index",
+    "aten.masked_select": "masked_select()",
+    "aten.equal": "torch.equal()",
+}
+
+
 @contextmanager
 def _naming_the_operator() -> Iterator[None]:
     try:
         yield
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
+        operator = str(error.func.overloadpacket)
+        written = _WRITTEN_AS.get(operator)
         raise DataDependentError(
-            f"the model's code depends on the values of a tensor through {error.func}, and "
+            f"the model's code depends on the values of a tensor through "
+            f"{f'{written} ({operator})' if written else operator}, and "
             f"count_flops runs it on fake tensors, which have shapes but no values. Either write "
             f"that part so that shapes decide, or count a real step: "
             f"with FLOPsMeter() as meter: ..."
         ) from error
+
+
+@contextmanager
+def _without_pytorchs_log() -> Iterator[None]:
+    """What fails on fake tensors raises; PyTorch logs it too, at length and without its cause."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    was_disabled, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = was_disabled

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import pytest
@@ -185,6 +187,29 @@ def test_a_model_whose_forward_fails_is_left_as_it_was():
     assert model.layer.weight is weight
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_a_model_keeps_during_the_step_is_no_fake_tensor_afterwards(fails):
+    class Caching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(2, 2)
+            self.last, self.by_length, self.all = None, {}, []
+
+        def forward(self, x):
+            self.last = self.by_length[len(x)] = self.layer(x)
+            self.all.append(self.last)
+            self.new = self.last
+            if fails:
+                raise KeyError
+            return self.last
+
+    model = nn.Sequential(Caching())
+    with pytest.raises(KeyError) if fails else nullcontext():
+        count_flops(model, torch.ones(1, 2))
+    assert (model[0].last, model[0].by_length, model[0].all) == (None, {}, [])
+    assert not hasattr(model[0], "new")
+
+
 def test_buffers_are_faked_and_kept():
     model = nn.Sequential(nn.Conv1d(2, 4, 3), nn.BatchNorm1d(4))
     count_flops(model, torch.ones(3, 2, 8))
@@ -288,9 +313,13 @@ def test_an_unknown_optimizer_is_named_with_the_known_ones():
 @pytest.mark.parametrize(
     ("depend", "operator"),
     [
-        (lambda x: x * 2 if x.sum() > 0 else x, "aten._local_scalar_dense"),
-        (lambda x: x[x > 0], "aten.nonzero"),
-        (lambda x: x.nonzero(), "aten.nonzero"),
+        (
+            lambda x: x * 2 if x.sum() > 0 else x,
+            ".item(), float(tensor) or a tensor in an if (aten._local_scalar_dense)",
+        ),
+        (lambda x: x[x > 0], "a mask as an index (aten.nonzero)"),
+        (lambda x: x.nonzero(), "nonzero()"),
+        (torch.unique, "through aten._unique2, and"),
     ],
 )
 @pytest.mark.parametrize("device", ["cpu", "meta"])
@@ -307,6 +336,17 @@ def test_code_that_depends_on_values_is_told_the_operator_and_what_to_do(depend,
         count_flops(Dependent(), torch.ones(3, 4, device=device))
     assert operator in str(raised.value)
     assert "FLOPsMeter" in str(raised.value)
+
+
+def test_a_mistake_on_fake_tensors_is_told_once_by_its_error(caplog):
+    class Mistaken(nn.Module):
+        def forward(self, x):
+            return x @ x
+
+    with pytest.raises(RuntimeError, match=r"\[2, 3\]"):
+        count_flops(Mistaken(), torch.ones(2, 3))
+    assert not caplog.records
+    assert not logging.getLogger("torch._subclasses.fake_tensor").disabled
 
 
 def test_checkpointing_is_counted_on_fake_tensors_too():

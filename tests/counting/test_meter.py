@@ -206,6 +206,12 @@ def test_an_error_inside_the_meter_is_the_users_own_and_leaves_nothing_behind():
     assert meter.count == FLOPsCount(2 * 3 * 4 * 2 + 3 * 2)
 
 
+def test_a_traceback_ends_in_the_line_that_called_the_operator():
+    with pytest.raises(RuntimeError) as raised, FLOPsMeter():
+        torch.ones(2, 3) @ torch.ones(2, 3)
+    assert raised.getrepr().reprcrash.path == __file__
+
+
 def test_an_error_that_the_code_handles_does_not_disturb_the_attribution():
     class Failing(nn.Module):
         def __init__(self):
