@@ -16,6 +16,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections import defaultdict
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
@@ -33,7 +34,7 @@ from pytest_flops.counting.module_paths import OUTSIDE, ModulePaths
 from pytest_flops.counting.parameter_updates import ParameterUpdates
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from torch.nn import Module
     from torch.optim import Optimizer
@@ -198,9 +199,14 @@ class Attribution:
         modules = (other.timeline.module(number) for other in self.threads if other is not thread)
         return next((module for module in modules if module != OUTSIDE), OUTSIDE)
 
-    def adopt(self, frame: Frame) -> None:
-        """Begin a thread as a part of the call that started it."""
+    @contextmanager
+    def adopted_by(self, frame: Frame) -> Iterator[None]:
+        """While active, this thread works for a call of another thread."""
         self._push(frame._replace(task=_NO_TASK))
+        try:
+            yield
+        finally:
+            self._pop(frame.call)
 
     # --- hooks ---
 
