@@ -46,10 +46,10 @@ def compare(given: argparse.Namespace) -> int:
     from pytest_flops.budgets.units import parse_percent
     from pytest_flops.reports import compare_formats
     from pytest_flops.reports.compare import compare as hold
-    from pytest_flops.reports.report import load_report
+    from pytest_flops.reports.report import load_base, load_report
 
     tolerance = parse_percent(given.tolerance) if given.tolerance else None
-    comparison = hold(load_report(given.base), load_report(given.head), tolerance=tolerance)
+    comparison = hold(load_base(given.base), load_report(given.head), tolerance=tolerance)
     print(compare_formats.FORMATS[given.format](comparison), end="")
     return REGRESSED if comparison.regressed else OK
 

@@ -61,6 +61,7 @@ class BudgetGroup(pytest.Collector):
     def collect(self) -> Iterable[pytest.Item]:
         """The items that have something to hold."""
         budget = self.budget
+        self.gate.with_items.add(str(budget.location))
         if budget.limits:
             yield self._item("limits", BudgetItem.hold_limits)
         if budget.recorded or self.gate.settings.update or not (budget.limits or budget.scaling):
@@ -126,7 +127,8 @@ class BudgetItem(pytest.Item):
 
     def hold_parity(self, recorder: Recorder) -> None:
         """The analytic executed count equals the meter's, to the last FLOP."""
-        from pytest_flops.counting.parity import judge_parity, parity
+        from pytest_flops.budgets.judge_parity import judge_parity
+        from pytest_flops.counting.parity import parity
         from pytest_flops.models.config import ResNetBKConfig
 
         workload = self.budget.workload

@@ -84,6 +84,10 @@ def measurement_of(counted: object, workload: Workload | None) -> Measurement:
         return counted
     if isinstance(counted, FLOPsCount):
         return Measurement(counted, {}, source="meter", rules="executed")
+    if getattr(counted, "active", False):
+        raise BudgetError(
+            "flops.check() takes a finished FLOPsMeter; call it after its `with` block"
+        )
     measurement = getattr(counted, "measurement", None)
     found = measurement() if callable(measurement) else None
     if isinstance(found, Measurement):

@@ -40,6 +40,7 @@ class Gate:
         held: The locations of the budgets that some test held or named.
         left_out: The locations of budgets whose tests were deselected.
         extensions: What other packages registered.
+        with_items: The locations of budgets whose own items this process collected.
         notes: Lines for the terminal: what was written, what was not.
         report: Everything together, once the run has ended.
     """
@@ -53,6 +54,7 @@ class Gate:
         self.outcomes: list[Outcome] = []
         self.held: set[str] = set()
         self.left_out: set[str] = set()
+        self.with_items: set[str] = set()
         self.notes: list[str] = []
         self.extensions = Extensions(config.hook)
         self.report: Report | None = None
@@ -77,9 +79,9 @@ class Gate:
         """The report to compare with, if the user named one."""
         if self.settings.compare is None:
             return None
-        from pytest_flops.reports.report import load_report
+        from pytest_flops.reports.report import load_base
 
-        return load_report(self.settings.compare)
+        return load_base(self.settings.compare)
 
     @cached_property
     def history(self) -> tuple[Report, ...]:

@@ -117,7 +117,7 @@ class FlopsSession:
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """Meter a marked test that does not count by itself; judge when its body has passed."""
         recorder = item.stash.get(RECORDER, None)
-        if recorder is None:
+        if recorder is None or hasattr(item, "subject"):
             return (yield)
         if "flops" in getattr(item, "fixturenames", ["flops"]):
             result = yield
@@ -242,8 +242,11 @@ class FlopsSession:
             missing=self._due - finished if ended else (),
         )
         self._refuse([str(problem) for problem in self.gate.catalog.problems])
-        if self.gate.report is not None:
-            session.testsfailed += len(self.gate.report.errors) + len(self.gate.report.missing)
+        report = self.gate.report
+        if report is not None:
+            session.testsfailed += len(report.errors) + len(report.missing)
+            # A test may swallow its red verdict; a red report is a failed session all the same.
+            session.testsfailed = session.testsfailed or len(report.red)
 
     def _ran_whole_suite(self, session: pytest.Session) -> bool:
         """Whether every test of the project was there, so that a budget nobody held is stale."""

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_flops.budgets.budget import Budget
-from pytest_flops.budgets.errors import BudgetError
+from pytest_flops.budgets.errors import BudgetError, printable
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counted import differences, measurement_of, workload_of
 from pytest_flops.markers import merge
@@ -195,12 +195,18 @@ class Recorder:
             BudgetExceeded: A verdict is red.
             BudgetError: No limit holds a sweep.
         """
-        limited = {limit.dimension for limit in budget.scaling}
+        limited = {limit.dimension: limit for limit in budget.scaling}
         for sweep in sweeps:
             if sweep.dimension not in limited:
                 raise BudgetError(
                     f"no scaling limit over {sweep.dimension} to hold this sweep against; "
                     "give max_exponent="
+                )
+            left_out = sorted(set(limited[sweep.dimension].sizes) - set(sweep.sizes))
+            if left_out:
+                raise BudgetError(
+                    f"the scaling limit over {sweep.dimension} is on sizes that this sweep leaves "
+                    f"out: {', '.join(map(str, left_out))}"
                 )
         self.conclude(self._judge_scaling(budget, sweeps), budget=budget, sweeps=sweeps)
 
@@ -253,8 +259,7 @@ class Recorder:
                 "the test counted nothing: it asks for the `flops` fixture but never calls "
                 "flops.check(), flops.measure() or flops.scaling()"
             )
-        if self.budget.workload is None:  # one that has a workload is held whole by its own items
-            self._require_all_held(self.budget)
+        self._require_all_held(self.budget)
 
     def _require_all_held(self, budget: Budget) -> None:
         counted = any(outcome.measurement is not None for outcome in self.outcomes)
@@ -263,8 +268,9 @@ class Recorder:
                 "the limits and recorded counts were held against nothing: call flops.check() or "
                 "flops.measure()"
             )
+        elsewhere = str(budget.location) in self._gate.with_items
         for limit in budget.scaling:
-            if limit.dimension not in self._swept:
+            if limit.dimension not in self._swept and not elsewhere:
                 self._fail(
                     f"the scaling limit over {limit.dimension} was held against nothing: call "
                     f"flops.scaling(builder, {limit.dimension}={list(limit.sizes)})"
@@ -316,9 +322,11 @@ class Recorder:
         if not _is_our_own(error):
             return None
         text = str(error)
-        if not isinstance(error, BudgetExceeded) and self.budget is not None:
-            origin = f" ({self.budget.location})" if self.budget.location else ""
-            text = f"{text}\n\nin budget {self.budget.name!r}{origin}"
+        if not isinstance(error, BudgetExceeded):
+            text = _quoted(text)
+            if self.budget is not None:
+                origin = f" ({self.budget.location})" if self.budget.location else ""
+                text = f"{text}\n\nin budget {self.budget.name!r}{origin}"
         if place is None:
             return text
         file, line = place
@@ -377,6 +385,11 @@ def _is_our_own(error: BaseException | None) -> bool:
     from pytest_flops.scaling.errors import ScalingError
 
     return isinstance(error, BudgetExceeded | BudgetError | WorkloadError | ScalingError)
+
+
+def _quoted(text: str) -> str:
+    """Somebody's error; its further lines behind a bar, so that none can pose as a CI command."""
+    return "\n| ".join(printable(line) for line in text.splitlines())
 
 
 def _in_one_line(error: BaseException | None) -> str:

@@ -161,6 +161,25 @@ def test_a_broken_named_file_is_a_usage_error_with_a_place_and_no_traceback(
     assert "INTERNALERROR" not in output
 
 
+def test_a_named_folder_without_yaml_is_a_usage_error(project: Any) -> None:
+    (project.root / "gates").mkdir()
+    result = project.run("--flops-budgets", "gates")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*no YAML file of budgets in gates*"])
+
+
+def test_the_lines_of_a_builders_error_cannot_pose_as_commands_of_a_ci_log(project: Any) -> None:
+    project.write("hostile.py", "def build():\n    raise OSError('x\\n::error::y\\x1b[31m')\n")
+    project.budgets(
+        "version: 1\nbudgets:\n  x:\n    workload: {model: 'hostile:build'}\n"
+        "    limits: {total: 1 FLOP}\n"
+    )
+    told = project.run("budgets", "--flops-report=").stdout.str()
+    assert "| ::error::y" in told
+    assert "\x1b[31m" not in told
+    assert not [line for line in told.splitlines() if line.strip().startswith("::error")]
+
+
 def test_a_named_file_that_is_not_there_is_a_usage_error(project: Any) -> None:
     result = project.run("--flops-budgets", "gone.yaml")
     assert result.ret == pytest.ExitCode.USAGE_ERROR

@@ -176,6 +176,42 @@ def test_limits_that_only_a_sweep_was_held_against_fail(project: Any) -> None:
     result.stdout.fnmatch_lines(["*limits and recorded counts were held against nothing*"])
 
 
+def test_a_red_verdict_that_the_test_swallows_still_fails_the_run(project: Any) -> None:
+    project.test(
+        "import torch\n"
+        "def test_it(flops):\n"
+        "    try:\n"
+        "        with flops.measure(total=2): torch.ones(3) + 1\n"
+        "    except BaseException: pass\n"
+    )
+    result = project.run()
+    result.assert_outcomes(passed=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+
+
+def test_a_budget_whose_items_are_not_collected_is_held_whole_by_its_test(project: Any) -> None:
+    scaling = "    scaling:\n      seq_len: {sizes: [32, 64, 128], max_exponent: 0.5}\n"
+    project.budgets(project.baseline + scaling)
+    project.test(
+        "import pytest\n"
+        "@pytest.mark.flops_budget('baseline')\n"
+        "def test_sweep_only(flops):\n"
+        "    from pytest_flops import ResNetBKConfig\n"
+        "    flops.scaling(lambda d_model: ResNetBKConfig(d_model=d_model),\n"
+        "                  d_model=[8, 16, 32], max_exponent=2)\n"
+        "@pytest.mark.flops_budget('baseline')\n"
+        "def test_counter_only(flops, flops_counter): flops.check(flops_counter())\n"
+    )
+    result = project.run("test_model.py")
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(
+        [
+            "*limits and recorded counts were held against nothing*",
+            "*scaling limit over seq_len was*",
+        ]
+    )
+
+
 def test_a_fixture_that_measures_around_the_body_is_in_the_report(project: Any) -> None:
     project.test(
         "import pytest, torch\n"

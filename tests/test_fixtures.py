@@ -31,6 +31,21 @@ def test_check_names_what_it_takes_when_given_something_else(project: Any) -> No
     assert "def check(" not in result.stdout.str()
 
 
+def test_check_of_a_meter_that_still_counts_is_refused(project: Any) -> None:
+    project.test(
+        "import torch\n"
+        "from pytest_flops import FLOPsMeter\n"
+        "def test_it(flops):\n"
+        "    with FLOPsMeter() as meter:\n"
+        "        torch.ones(3) + 1\n"
+        "        flops.check(meter, total=3)\n"
+        "        torch.ones(300) + 1\n"
+    )
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*takes a finished FLOPsMeter*"])
+
+
 def test_check_without_any_limit_says_how_to_give_one(project: Any) -> None:
     project.test(
         "from pytest_flops import FLOPsCount\ndef test_it(flops): flops.check(FLOPsCount(1))\n"
@@ -94,6 +109,21 @@ def test_scaling_holds_the_growth_of_any_builder(project: Any) -> None:
     result = project.run()
     result.assert_outcomes(passed=2, failed=1)
     result.stdout.fnmatch_lines(["*forward*seq_len*2*1*"])
+
+
+def test_scaling_must_sweep_the_sizes_of_the_budgets_limit(project: Any) -> None:
+    project.test(
+        "import pytest\n"
+        "LIMIT = {'n': {'sizes': [8, 16, 32], 'max_exponent': 1}}\n"
+        "def build(n): return __import__('torch').nn.Linear(4, 4), __import__('torch').ones(n, 4)\n"
+        "@pytest.mark.flops_budget(scaling=LIMIT)\n"
+        "def test_it(flops): flops.scaling(build, n=[1, 2, 3, 8])\n"
+        "@pytest.mark.flops_budget(scaling=LIMIT)\n"
+        "def test_all(flops): flops.scaling(build, n=[8, 16, 32, 64])\n"
+    )
+    result = project.run()
+    result.assert_outcomes(failed=1, passed=1)
+    result.stdout.fnmatch_lines(["*leaves out: 16, 32*"])
 
 
 def test_scaling_takes_one_dimension_and_needs_a_limit(project: Any) -> None:

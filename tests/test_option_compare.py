@@ -203,6 +203,36 @@ def test_the_ini_twin(based: Any) -> None:
     assert based.run().ret == 1
 
 
+def test_a_budget_whose_test_is_renamed_is_still_compared(project: Any) -> None:
+    project.budgets("version: 1\nbudgets:\n  step:\n    limits: {total: 1 TFLOP}\n")
+    source = (
+        "import pytest\n"
+        "from pytest_flops import FLOPsCount\n"
+        "@pytest.mark.flops_budget('step')\n"
+        "def test_step(flops): flops.check(FLOPsCount(7))\n"
+    )
+    project.test(source)
+    assert project.run("--flops-report", "base").ret == 0
+    project.test(source.replace("test_step", "test_other_name").replace("(7)", "(8)"))
+    result = project.run("--flops-compare", "base/flops.json")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*step*8 FLOP*"])
+
+
+def test_a_base_that_did_not_come_to_its_end_is_refused(project: Any) -> None:
+    project.test(
+        "from pytest_flops import FLOPsCount\n"
+        "def test_one(flops): flops.check(FLOPsCount(1), total=1)\n"
+        "def test_two(): raise OSError\n"
+        "def test_three(flops): flops.check(FLOPsCount(1), total=1)\n"
+    )
+    project.run("-x", "--flops-report", "base")
+    project.test("def test_one(): pass\n")
+    result = project.run("--flops-compare", "base/flops.json")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*base/flops.json is no base*did not come to its end*"])
+
+
 def test_a_budget_whose_test_is_skipped_is_no_longer_measured_and_red(project: Any) -> None:
     project.budgets("version: 1\nbudgets:\n  step:\n    limits: {total: 1 TFLOP}\n")
     source = (

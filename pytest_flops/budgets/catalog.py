@@ -83,7 +83,10 @@ class Catalog:
             if not named.exists():
                 raise BudgetError(f"there is no file or folder of budgets at {self.shown(named)}")
         for place in self._named or (self._default,):
-            for path in _yaml_files(place):
+            files = _yaml_files(place)
+            if not files and place in self._named:
+                raise BudgetError(f"there is no YAML file of budgets in {self.shown(place)}")
+            for path in files:
                 if self.is_budget_file(path):
                     self.load(path)
         return self._loaded

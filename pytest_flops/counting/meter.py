@@ -90,6 +90,11 @@ class FLOPsMeter:
         return self._read()
 
     @property
+    def active(self) -> bool:
+        """Whether it is counting now."""
+        return self._active is not None
+
+    @property
     def count(self) -> FLOPsCount:
         """Everything that ran."""
         return self._tally.count

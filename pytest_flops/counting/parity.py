@@ -10,14 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.count import PHASES, FLOPsCount, Phase
 from pytest_flops.counting.counter import FLOPsCounter
 from pytest_flops.counting.measure import WorkloadError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from pytest_flops.counting.measurement import Measurement
     from pytest_flops.models.config import ResNetBKConfig
     from pytest_flops.models.resnet_bk import ConfigurableResNetBK
@@ -94,22 +91,6 @@ def compare(analytic: Measurement, metered: Measurement) -> tuple[Parity, ...]:
         for component, ours, theirs in pairs
         for phase in PHASES
     )
-
-
-def judge_parity(records: Iterable[Parity]) -> tuple[Verdict, ...]:
-    """One verdict per record; a parity check of nothing is an error."""
-    verdicts = tuple(
-        Verdict(
-            kind="parity",
-            passed=record.agrees,
-            quantity=record.phase,
-            component=record.component,
-            actual=record.analytic,
-            allowed=record.metered,
-        )
-        for record in records
-    )
-    return verdicts or (Verdict("error", passed=False, message="the parity check counted nothing"),)
 
 
 def _metered(

@@ -166,13 +166,27 @@ def compare(base: Report, head: Report, *, tolerance: Fraction | None = None) ->
         head: The newer report.
         tolerance: How far a count may rise, as a fraction; `None` leaves it to each budget.
     """
-    before = {entry.key: entry for entry in base.entries}
-    after = {entry.key: entry for entry in head.entries}
     budgets = [
-        _budget_change(before.get(key), after.get(key), tolerance, head)
-        for key in sorted({*before, *after})
+        _budget_change(before, after, tolerance, head) for before, after in _pairs(base, head)
     ]
     return Comparison(tuple(budgets), foreign=_are_foreign(base, head))
+
+
+def _pairs(base: Report, head: Report) -> list[tuple[Entry | None, Entry | None]]:
+    """The entries of one budget in both; that of a budget file survives its test's renaming."""
+    before = {entry.key: entry for entry in base.entries}
+    after = {entry.key: entry for entry in head.entries}
+    pairs = {key: (before.get(key), after.get(key)) for key in {*before, *after}}
+    gone = {_home(before[key]): key for key in before if key not in after}
+    for key in [key for key in after if key not in before]:
+        old = gone.pop(_home(after[key]), None) if after[key].location else None
+        if old is not None:
+            pairs[key] = (pairs.pop(old)[0], after[key])
+    return [pairs[key] for key in sorted(pairs)]
+
+
+def _home(entry: Entry) -> tuple[str | None, str]:
+    return _file(entry.location), entry.budget
 
 
 def _are_foreign(base: Report, head: Report) -> bool:

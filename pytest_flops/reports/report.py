@@ -26,8 +26,9 @@ Fate = Literal["measured", "skipped", "deselected", "unnamed"]
 
 _BEST_FIRST: tuple[Fate, ...] = ("measured", "skipped", "deselected", "unnamed")
 _STALE = {
-    "unnamed": "the budget {name!r} is named by no test: give it a workload, mark a test with "
-    "@pytest.mark.flops_budget({name!r}), or delete it",
+    "unnamed": "the budget {name!r} is named by no test: mark a test with "
+    "@pytest.mark.flops_budget({name!r}); or give it a workload and let pytest collect its file "
+    "(testpaths); or delete it",
     "deselected": "the budget {name!r} was not measured: every test that names it was deselected",
 }
 
@@ -221,6 +222,22 @@ def load_report(path: str | Path) -> Report:
         )
     _hold_to_schema(path, record)
     return Report.from_dict(record)
+
+
+def load_base(path: str | Path) -> Report:
+    """Read a report to compare with.
+
+    Raises:
+        ReportError: As `load_report`; or its run did not come to its end, so that what is missing
+            in it would pass for new.
+    """
+    report = load_report(path)
+    if not report.complete or report.missing:
+        raise ReportError(
+            f"{path} is no base to compare with: its run did not come to its end, so it does not "
+            "say what every budget cost. Run the base again."
+        )
+    return report
 
 
 def _read(path: str | Path) -> str:

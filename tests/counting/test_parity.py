@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from pytest_flops.budgets.judge_parity import judge_parity
 from pytest_flops.counting.counter import FLOPsCounter
 from pytest_flops.counting.measure import WorkloadError
 from pytest_flops.counting.meter import FLOPsMeter
-from pytest_flops.counting.parity import compare, judge_parity, parity
+from pytest_flops.counting.parity import compare, parity
 from pytest_flops.models import resnet_bk
 from pytest_flops.models.config import BASELINE_CONFIG, ResNetBKConfig
 from pytest_flops.models.resnet_bk import ConfigurableResNetBK
