@@ -46,38 +46,45 @@ def run(command: Sequence[str | Path], folder: Path, **environment: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def tracked() -> list[str]:
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What git tracks, in a folder of its own, where nobody edits it."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for file in run(["git", "ls-files"], ROOT).splitlines():
+        if (ROOT / file).is_file():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / file, folder / file)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tracked(checkout: Path) -> list[str]:
     """The files that a release is made of, by their paths from the root."""
-    files = run(["git", "ls-files"], ROOT).splitlines()
-    return [file for file in files if (ROOT / file).is_file()]
+    return [str(file.relative_to(checkout)) for file in checkout.rglob("*") if file.is_file()]
 
 
-def build(tracked: Sequence[str], folder: Path, umask: int) -> tuple[Path, Path]:
-    """Build in a copy of the checkout; the sdist and the wheel."""
-    before = os.umask(umask)
-    try:
-        for file in tracked:
-            copy = folder / "checkout" / file
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / file, copy)
-        command = [sys.executable, "-m", "build", "--outdir", folder / "dist"]
-        run(command, folder / "checkout", SOURCE_DATE_EPOCH="1700000000")
-    finally:
-        os.umask(before)
-    (sdist,) = (folder / "dist").glob("*.tar.gz")
-    (wheel,) = (folder / "dist").glob("*.whl")
+def build(checkout: Path, dist: Path) -> tuple[Path, Path]:
+    """The sdist and the wheel."""
+    command = [sys.executable, "-m", "build", "--outdir", dist]
+    run(command, checkout, SOURCE_DATE_EPOCH="1700000000")
+    (sdist,) = dist.glob("*.tar.gz")
+    (wheel,) = dist.glob("*.whl")
     return sdist, wheel
 
 
 @pytest.fixture(scope="session")
-def built(tracked: list[str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return build(tracked, tmp_path_factory.mktemp("built"), umask=0o022)
+def built(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return build(checkout, tmp_path_factory.mktemp("dist"))
 
 
 def test_a_second_build_elsewhere_is_the_same_to_the_byte(
-    tracked: list[str], built: tuple[Path, Path], tmp_path: Path
+    checkout: Path, built: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    again = build(tracked, tmp_path, umask=0o077)
+    before = os.umask(0o077)
+    try:
+        copy = shutil.copytree(checkout, tmp_path / "copy", copy_function=shutil.copyfile)
+        again = build(copy, tmp_path / "dist")
+    finally:
+        os.umask(before)
     for first, second in zip(built, again, strict=True):
         assert first.name == second.name
         assert first.read_bytes() == second.read_bytes()

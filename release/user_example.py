@@ -52,4 +52,10 @@ def features(potential: Tensor) -> Tensor:
 def test_step() -> None:
     measurement = count_flops(nn.Linear(3, 4), torch.ones(2, 3), optimizer="sgd")
     forward: int = measurement.count.forward
-    assert forward == 2 * 2 * 3 * 4 + 2 * 4
+    assert forward == 2 * 2 * 3 * 4 + 2 * 4 + 2 * 4  # the product, its bias, the sum as loss
+
+
+def test_everything_else_runs(tmp_path: Path) -> None:
+    assert metered(nn.Linear(3, 4), torch.ones(2, 3)).forward == 2 * 64 + 1
+    assert counted(BASELINE_CONFIG, tmp_path) == 1.0
+    assert features(torch.zeros(2, 5)).shape == (2, 5, 2)
