@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import flop_registry
 
-from pytest_flops.counting import attention, formulas
+from pytest_flops.counting import attention, formulas, resampling
 
 if TYPE_CHECKING:
     from pytest_flops.counting.formulas import Args, Cost, CostEach, Kwargs
@@ -187,6 +187,7 @@ UNTAGGED_POINTWISE = frozenset(
     glu_backward hardshrink_backward hardsigmoid_backward hardswish hardswish_backward
     hardtanh_backward leaky_relu_backward log_sigmoid_backward log_sigmoid_forward mish_backward
     rrelu_with_noise rrelu_with_noise_backward softplus_backward softshrink_backward linalg_cross
+    _standard_gamma_grad _dirichlet_grad
     """.split()  # noqa: SIM905 - one name a line would bury the table
 )
 
@@ -213,6 +214,13 @@ LOSSES: dict[str, Rule] = {
     "binary_cross_entropy_with_logits": per_input(5),
     "soft_margin_loss": per_input(5),
     "soft_margin_loss_backward": per_input(5, position=1),
+    # margin - target + x, maximum, power, sum
+    "multi_margin_loss": per_input(5),
+    "multi_margin_loss_backward": per_input(4, position=1),
+    "multilabel_margin_loss_forward": Rule(formulas.multilabel_margin),
+    "multilabel_margin_loss_backward": Rule(formulas.multilabel_margin_backward),
+    "_ctc_loss": Rule(formulas.ctc_loss),
+    "_ctc_loss_backward": Rule(formulas.ctc_loss_backward),
     "nll_loss_forward": Rule(formulas.negative_log_likelihood),
     "nll_loss_backward": FREE,  # writes one constant per row
     "nll_loss2d_forward": Rule(formulas.negative_log_likelihood),
@@ -262,6 +270,10 @@ NORMALISATIONS: dict[str, Rule] = {
     "_native_batch_norm_legit_no_training": _batch_norm(lambda _args: False),
     "_batch_norm_with_update": _batch_norm(lambda _args: True),
     "_batch_norm_no_update": _batch_norm(lambda _args: False),
+    "_weight_norm_interface": Rule(formulas.weight_norm),
+    "_weight_norm_interface_backward": Rule(formulas.weight_norm_backward),
+    "renorm": Rule(formulas.renormalise),
+    "embedding_renorm": Rule(formulas.embedding_renormalise),
     "_fused_rms_norm": Rule(formulas.rms_norm),
     "_fused_rms_norm_backward": Rule(formulas.rms_norm_backward),
     "native_dropout": Rule(formulas.dropout),
@@ -275,6 +287,10 @@ POOLING: dict[str, Rule] = {
     "avg_pool3d": Rule(formulas.pool),
     "max_pool2d_with_indices": Rule(formulas.pool),
     "max_pool3d_with_indices": Rule(formulas.pool),
+    "fractional_max_pool2d": Rule(formulas.pool),
+    "fractional_max_pool3d": Rule(formulas.pool),
+    "fractional_max_pool2d_backward": per_input(1),
+    "fractional_max_pool3d_backward": per_input(1),
     "avg_pool2d_backward": Rule(formulas.average_pool_backward),
     "avg_pool3d_backward": Rule(formulas.average_pool_backward),
     "max_pool2d_with_indices_backward": per_input(1),
@@ -298,6 +314,17 @@ POOLING: dict[str, Rule] = {
     # five interpolations of four points each
     "upsample_bicubic2d": per_output(35),
     "upsample_bicubic2d_backward": per_input(35),
+    "_upsample_bilinear2d_aa": Rule(resampling.antialiased(2)),
+    "_upsample_bicubic2d_aa": Rule(resampling.antialiased(4)),
+    "_upsample_bilinear2d_aa_backward": Rule(resampling.antialiased_backward(2)),
+    "_upsample_bicubic2d_aa_backward": Rule(resampling.antialiased_backward(4)),
+    "grid_sampler_2d": Rule(resampling.grid_sample),
+    "grid_sampler_3d": Rule(resampling.grid_sample),
+    "cudnn_grid_sampler": Rule(resampling.grid_sample),
+    "grid_sampler_2d_backward": Rule(resampling.grid_sample_backward),
+    "grid_sampler_3d_backward": Rule(resampling.grid_sample_backward),
+    "cudnn_grid_sampler_backward": Rule(resampling.cudnn_grid_sample_backward),
+    "affine_grid_generator": Rule(resampling.affine_grid),
 }
 
 # --- Accumulation by index: 1 per element accumulated ------------------------------------------
@@ -312,6 +339,8 @@ ACCUMULATION: dict[str, Rule] = {
     "scatter_add": per_input(1, 2, position=3),
     "scatter_reduce": per_input(1, 2, position=3),
     "index_reduce": per_input(1, 2, position=3),
+    "segment_reduce": per_input(1),
+    "_segment_reduce_backward": per_input(1, position=2),
     "_unsafe_masked_index_put_accumulate": per_input(1, 2, position=3),
     "scatter": Rule(formulas.scatter),
     "index_put": Rule(formulas.index_put),
@@ -321,6 +350,18 @@ ACCUMULATION: dict[str, Rule] = {
     "unfold_backward": per_input(1),
     "col2im": per_input(1),
     "_coalesce": FREE,
+}
+
+# --- Quantisation ------------------------------------------------------------------------------
+
+QUANTISATION: dict[str, Rule] = {
+    # divide, round, add the zero point, clamp; subtract it, multiply
+    "quantize_per_tensor": per_input(4),
+    "quantize_per_channel": per_input(4),
+    "dequantize": per_output(2),
+    "fake_quantize_per_tensor_affine_cachemask": per_input(6),
+    "fake_quantize_per_channel_affine_cachemask": per_input(6),
+    "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams": per_input(6),
 }
 
 # --- Distances ---------------------------------------------------------------------------------
@@ -479,7 +520,9 @@ FREE_OPERATORS = frozenset(
     _standard_gamma _to_copy _to_dense _to_sparse _to_sparse_bsc _to_sparse_bsr _to_sparse_csc
     _to_sparse_csr _unique _unique2 _unsafe_index _unsafe_masked_index _unsafe_view
     _validate_compressed_sparse_indices _values_copy alias_copy all allclose any arange argmax
-    argmin as_strided as_strided_copy as_strided_scatter bernoulli binomial bitwise_and bitwise_not
+    argmin as_strided as_strided_copy as_strided_scatter bartlett_window bernoulli binomial
+    bitwise_and bitwise_not blackman_window hamming_window hann_window kaiser_window
+    _nested_tensor_from_tensor_list
     bitwise_or bitwise_xor block_diag bucketize cat cauchy channel_shuffle clone complex
     constant_pad_nd copy count_nonzero cummax _cummax_helper cummin _cummin_helper
     dense_dim detach detach_copy diag_embed diagonal_backward diagonal_copy diagonal_scatter
@@ -538,6 +581,7 @@ TABLE: dict[str, Rule] = {
     **NORMALISATIONS,
     **POOLING,
     **ACCUMULATION,
+    **QUANTISATION,
     **DISTANCES,
     **FOURIER,
     **LINEAR_ALGEBRA,

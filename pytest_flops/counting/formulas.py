@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 Args: TypeAlias = Sequence[Any]
 Kwargs: TypeAlias = Mapping[str, Any]
@@ -195,6 +196,56 @@ def negative_log_likelihood(args: Args, _kwargs: Kwargs, _out: Any) -> int:
     return int(args[1].numel())
 
 
+def multilabel_margin(_args: Args, _kwargs: Kwargs, out: Any) -> int | None:
+    """`max(0, 1 - (x_target - x_other))`, summed, for every pair of a target and another class."""
+    return _target_pairs(out[1])
+
+
+def multilabel_margin_backward(args: Args, _kwargs: Kwargs, _out: Any) -> int | None:
+    """The margin again (2), and a gradient for both classes of the pair."""
+    return _target_pairs(args[4])
+
+
+def _target_pairs(is_target: Tensor) -> int | None:
+    """4 FLOPs per pair; which classes are targets only their values tell."""
+    if isinstance(is_target, FakeTensor) or is_target.is_meta:
+        return None
+    targets = is_target.sum(-1)
+    return int(4 * (targets * (is_target.shape[-1] - targets)).sum())
+
+
+# Per step and state of the sequence with blanks: the log-sum of three predecessors (12), and the
+# log-probability. Backward recurses likewise, and adds the product with the forward variable to its
+# class (2); per class the gradient is (exp(p) - exp(sum + loss - p)) * gradient (6).
+CTC_STATE, CTC_OCCUPANCY, CTC_CLASS = 13, 2, 6
+
+
+def ctc_loss(args: Args, _kwargs: Kwargs, _out: Any) -> int:
+    """Graves et al. 2006, equations 5 to 8: 2 L + 1 states for a target of length L."""
+    log_probabilities, targets, steps, lengths = args[:4]
+    return CTC_STATE * _ctc_states(log_probabilities, targets, steps, lengths)
+
+
+def ctc_loss_backward(args: Args, _kwargs: Kwargs, _out: Any) -> int:
+    """Graves et al. 2006, equations 9 to 16."""
+    log_probabilities, targets, steps, lengths = args[1:5]
+    states = _ctc_states(log_probabilities, targets, steps, lengths)
+    return (CTC_STATE + CTC_OCCUPANCY) * states + CTC_CLASS * int(log_probabilities.numel())
+
+
+def _ctc_states(log_probabilities: Tensor, targets: Tensor, steps: Any, lengths: Any) -> int:
+    """States of all steps of all sequences; where lengths have no values, all are the longest."""
+    if any(isinstance(given, FakeTensor) for given in (steps, lengths)):
+        longest, batch = (int(size) for size in log_probabilities.shape[:2])
+        return longest * (2 * targets.numel() + batch)
+    pairs = zip(_integers(steps), _integers(lengths), strict=True)
+    return sum(step * (2 * length + 1) for step, length in pairs)
+
+
+def _integers(given: Tensor | Sequence[int]) -> Sequence[int]:
+    return given.tolist() if isinstance(given, Tensor) else given
+
+
 def normalised(args: Args, parts: int, weight: Any, bias: Any, position: int = 0) -> int | None:
     """`parts` per element, and 1 each for the learned scale and shift."""
     affine = (weight is not None) + (bias is not None)
@@ -243,16 +294,32 @@ def _normalisation_gradients(x: Tensor, weight: Any, wanted: Sequence[bool]) -> 
     return weighted(x, input_gradient + scale_gradient + wanted[2], None)
 
 
-def rms_norm(args: Args, _kwargs: Kwargs, _out: Any) -> int | None:
-    """Square, mean, times the inverse root; and the learned scale."""
-    return normalised(args, 3, args[2], None)
+def rms_norm(args: Args, _kwargs: Kwargs, out: Any) -> int | None:
+    """Square, mean, times the inverse root; the learned scale; per row epsilon and the root."""
+    per_element = normalised(args, 3, args[2], None)
+    return None if per_element is None else per_element + 2 * int(out[1].numel())
 
 
 def rms_norm_backward(args: Args, _kwargs: Kwargs, _out: Any) -> int | None:
-    """Normalise again (1), a product's mean (2), subtract it (2), rescale (1); the scale's (2)."""
-    weight, wanted = args[4], args[5]
-    parts = wanted[0] * (6 + (weight is not None)) + 2 * wanted[1]
-    return weighted(args[1], parts, None)
+    """`_fused_rms_norm_backward(grad, x, shape, rstd, weight, wanted)`: what autograd executes.
+
+    Of the input: times the inverse root (1); the root's own, a product and its sum (2); the mean's
+    (1), the square's (3), joined (1); the scale (1); per row the inverse root's (3). Of the scale:
+    a product and its sum (2).
+    """
+    x, rows, weight, wanted = args[1], int(args[3].numel()), args[4], args[5]
+    per_element = weighted(x, wanted[0] * (8 + (weight is not None)) + 2 * wanted[1], None)
+    return None if per_element is None else per_element + wanted[0] * 3 * rows
+
+
+def weight_norm(args: Args, _kwargs: Kwargs, _out: Any) -> int:
+    """`_weight_norm_interface(v, g)`: the norm of v, g divided by it, times v."""
+    return int(2 * args[0].numel() + args[1].numel())
+
+
+def weight_norm_backward(args: Args, _kwargs: Kwargs, _out: Any) -> int:
+    """`g/n * (grad - v * s/n^2)` and `s/n`, where n is the norm of v and s the sum of grad * v."""
+    return int(5 * args[0].numel() + 4 * args[2].numel())
 
 
 def dropout(args: Args, _kwargs: Kwargs, out: Any) -> int | None:
@@ -289,6 +356,16 @@ def scatter(args: Args, kwargs: Kwargs, _out: Any) -> int | None:
 def embedding_bag(args: Args, _kwargs: Kwargs, _out: Any) -> int | None:
     """Every row looked up is added to its bag."""
     return int(args[1].numel() * args[0].shape[-1])
+
+
+def renormalise(args: Args, _kwargs: Kwargs, _out: Any) -> int:
+    """`renorm(x, p, dim, maximum)`: norm and scale of every slice; the scale is 2 per slice."""
+    return int(2 * args[0].numel() + 2 * args[0].shape[args[2]])
+
+
+def embedding_renormalise(args: Args, _kwargs: Kwargs, _out: Any) -> int:
+    """As `renorm`, of every row that is looked up."""
+    return int(args[1].numel() * (2 * args[0].shape[-1] + 2))
 
 
 def cdist(args: Args, _kwargs: Kwargs, out: Any) -> int | None:

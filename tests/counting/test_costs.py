@@ -8,8 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - as everybody calls it
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from pytest_flops.counting.costs import rule_of
 from pytest_flops.counting.meter import FLOPsMeter
 
 
@@ -206,6 +208,30 @@ POINTWISE = [
     ),
     # 3 pairs of rows of 4 features: subtract, square, add
     ("pdist", lambda: F.pdist(A), 3 * 3 * 4),
+    # three rows with 3 other classes: margin 2, maximum, power, sum per element
+    ("multi margin", lambda: F.multi_margin_loss(A, torch.tensor([0, 1, 2])), 5 * 12),
+    # 2 targets and 2 others in the first row, 1 and 3 in the second: 4 per pair
+    (
+        "multilabel margin",
+        lambda: F.multilabel_margin_loss(A[:2], torch.tensor([[0, 2, -1, -1], [1, -1, -1, -1]])),
+        4 * (2 * 2 + 1 * 3),
+    ),
+    # 6 steps of 2*2+1 states and 4 steps of 2*1+1: log-sum of three 12, a log-probability 1
+    (
+        "CTC",
+        lambda: F.ctc_loss(
+            torch.ones(6, 2, 3).log(),
+            torch.ones(2, 2, dtype=torch.int64),
+            torch.tensor([6, 4]),
+            torch.tensor([2, 1]),
+            reduction="none",
+        ),
+        36 + 13 * (6 * 5 + 4 * 3),
+    ),
+    # the norm of every row, and the row times its scale; a scale is 2 per row
+    ("renorm", lambda: A.renorm(2, 0, 1.0), 2 * 12 + 2 * 3),
+    # divide, round, add, clamp, subtract, multiply
+    ("fake quantisation", lambda: torch.fake_quantize_per_tensor_affine(A, 0.1, 0, 0, 255), 72),
     # log-softmax 5 per element; one log-probability per row is summed
     ("cross-entropy", lambda: F.cross_entropy(A, torch.tensor([0, 1, 2])), 5 * 12 + 3),
     ("sum", A.sum, 12),
@@ -218,12 +244,52 @@ POINTWISE = [
     ("softmax", lambda: A.softmax(1), 5 * 12),
     # mean, variance, subtract, rescale, weight, bias
     ("layer norm", lambda: nn.LayerNorm(4)(A), 6 * 12),
+    # square, mean, times the inverse root, weight; epsilon and the root for each of 3 rows
+    ("RMS norm", lambda: nn.RMSNorm(4)(A), 4 * 12 + 2 * 3),
+    # mean, variance, subtract, rescale, weight, bias; in evaluation subtract, rescale, weight, bias
+    ("batch norm", lambda: nn.BatchNorm1d(4)(A), 6 * 12),
+    ("batch norm in evaluation", lambda: nn.BatchNorm1d(4).eval()(A), 4 * 12),
     ("layer norm without weights", lambda: F.layer_norm(A, (4,)), 4 * 12),
     # 2 images, 4 channels, 5x5 outputs, each from 2x2
     ("average pooling", lambda: F.avg_pool2d(IMAGE, 2), 2 * 4 * 25 * 4),
     ("max pooling", lambda: F.max_pool2d(IMAGE, 2), 2 * 4 * 25 * 4),
+    # 2 images, 4 channels, 3x3 outputs, each from 2x2
+    ("fractional pooling", lambda: F.fractional_max_pool2d(IMAGE, 2, 3), 2 * 4 * 9 * 4),
+    # 10x10 to 5x10: along the columns 2 taps of 2 FLOPs, along the rows twice as many
+    (
+        "resizing with antialiasing",
+        lambda: F.interpolate(IMAGE, (5, 10), mode="bilinear", antialias=True),
+        2 * 4 * (10 * 10 * 2 * 2 + 5 * 10 * 2 * 4),
+    ),
+    # 3x3 positions with 4 channels: three interpolations of 3; a coordinate to pixels 2, less its
+    # whole part 1
+    (
+        "grid sampling",
+        lambda: F.grid_sample(IMAGE, torch.ones(2, 3, 3, 2), align_corners=False),
+        2 * 9 * (4 * 9 + 2 * 3),
+    ),
+    (
+        "grid sampling of the nearest",
+        lambda: F.grid_sample(IMAGE, torch.ones(2, 3, 3, 2), mode="nearest", align_corners=False),
+        2 * 9 * (2 * 2),
+    ),
+    # 7 interpolations of 3, and three coordinates
+    (
+        "grid sampling in 3-D",
+        lambda: F.grid_sample(
+            torch.ones(1, 4, 2, 2, 2), torch.ones(1, 3, 3, 3, 3), align_corners=False
+        ),
+        27 * (4 * 7 * 3 + 3 * 3),
+    ),
+    # (16, 3) times (3, 2)
+    (
+        "affine grid",
+        lambda: F.affine_grid(torch.ones(1, 2, 3), [1, 1, 4, 4], align_corners=False),
+        2 * 16 * 3 * 2,
+    ),
     # scaling the mask, applying it
     ("dropout", lambda: F.dropout(A, 0.5), 2 * 12),
+    ("segment sum", lambda: torch.segment_reduce(V, "sum", lengths=torch.tensor([2, 2])), 4),
     ("index add", lambda: torch.zeros(2, 4).index_add(0, torch.tensor([0, 1, 0]), A), 12),
     (
         "accumulating put",
@@ -240,6 +306,103 @@ POINTWISE = [
 )
 def test_elements_are_counted(run, expected):
     assert forward_of(run) == expected
+
+
+def gradients_of(run) -> int:
+    """FLOPs of the backward of what `run` returns, less the sum that begins it."""
+    with FLOPsMeter() as meter:
+        out = run()
+        out.backward(torch.ones_like(out))
+    assert not meter.uncounted
+    return meter.count.backward
+
+
+def parameter(*shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.ones(shape))
+
+
+GRID = torch.zeros(2, 3, 3, 2)
+GRADIENTS = [
+    # of 18 positions with 4 channels: spread as interpolated, 9
+    (
+        "grid sampling of an image",
+        lambda: F.grid_sample(parameter(2, 4, 10, 10), GRID, align_corners=False),
+        18 * 4 * 9,
+    ),
+    # two coordinates, each 2 differences, an interpolation of 3, times the gradient, summed over
+    # the channels; the sum is scaled
+    (
+        "grid sampling by positions",
+        lambda: F.grid_sample(IMAGE, parameter(2, 3, 3, 2), align_corners=False),
+        18 * 2 * (4 * (2 + 3 + 1 + 1) + 1),
+    ),
+    (
+        "resizing with antialiasing",
+        lambda: F.interpolate(parameter(2, 4, 10, 10), (5, 10), mode="bilinear", antialias=True),
+        2 * 4 * (10 * 10 * 2 * 2 + 5 * 10 * 2 * 4),
+    ),
+    # 6 steps of 5 states: the recursion 13, times the forward variable and to its class 2; and per
+    # class 2 exponentials, 3 sums, times the gradient
+    (
+        "CTC",
+        lambda: torch._ctc_loss(parameter(6, 1, 3), torch.ones(1, 2, dtype=torch.int64), [6], [2])[
+            0
+        ],
+        (13 + 2) * 6 * 5 + 6 * 6 * 3,
+    ),
+    # every one of 6 rows looked up is added to its row of the table
+    (
+        "embedding bag",
+        lambda: F.embedding_bag(torch.zeros(2, 3, dtype=torch.int64), parameter(10, 4), mode="sum"),
+        6 * 4,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("run", "expected"), [g[1:] for g in GRADIENTS], ids=[g[0] for g in GRADIENTS]
+)
+def test_gradients_are_counted(run, expected):
+    assert gradients_of(run) == expected
+
+
+def test_weight_norm_costs_its_plain_parts():
+    layer = nn.utils.parametrizations.weight_norm(nn.Linear(3, 4, bias=False))
+    with FLOPsMeter() as meter:
+        layer(torch.ones(2, 3)).backward(torch.ones(2, 4))
+    lines = meter.operations
+    # 4 rows of 3: their norms, times g / norm
+    assert lines["aten._weight_norm_interface"].forward == 2 * 12 + 4
+    # s = sum(grad v); (grad - v s/n^2) g/n: product, sum, product, difference, product
+    assert lines["aten._weight_norm_interface_backward"].backward == 5 * 12 + 4 * 4
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+def test_the_fused_rms_norm_of_other_devices_costs_what_the_cpu_executes(scaled):
+    weight = parameter(4) if scaled else None
+    with FLOPsMeter() as meter:
+        out = F.rms_norm(parameter(3, 4), (4,), weight)
+        out.backward(torch.ones_like(out))
+    x, rows = torch.ones(3, 4), torch.ones(3, 1)
+    fused = rule_of(torch.ops.aten._fused_rms_norm.default)
+    assert fused.cost((x, [4], weight, None), {}, (x, rows)) == meter.count.forward
+    backward = rule_of(torch.ops.aten._fused_rms_norm_backward.default)
+    args = (x, x, [4], rows, weight, [True, scaled])
+    assert backward.cost(args, {}, None) == meter.count.backward
+
+
+def test_lengths_without_values_count_as_the_longest():
+    rule = rule_of(torch.ops.aten._ctc_loss.Tensor)
+    with FakeTensorMode():
+        lengths = torch.tensor([6, 4])
+        args = (torch.ones(6, 2, 3), torch.ones(2, 2, dtype=torch.int64), lengths, lengths)
+    assert rule.cost(args, {}, None) == 13 * 2 * 6 * 5
+
+
+def test_pairs_that_only_values_tell_have_no_cost_on_fake_tensors():
+    rule = rule_of(torch.ops.aten.multilabel_margin_loss_forward.default)
+    is_target = torch.ones(2, 4, device="meta")
+    assert rule.cost((), {}, (is_target, is_target)) is None
 
 
 INTEGERS = torch.arange(12).reshape(3, 4)
@@ -260,6 +423,8 @@ FREE = [
     ("integers", lambda: INTEGERS + INTEGERS.sum()),
     ("integer products", lambda: INTEGERS @ INTEGERS.t()),
     ("booleans", lambda: (INTEGERS > 2) & (INTEGERS < 5)),
+    ("windows", lambda: (torch.hann_window(8), torch.kaiser_window(8))),
+    ("nesting", lambda: torch.nested.nested_tensor([A, A[:2]], layout=torch.jagged)),
     ("triangles", lambda: (A.tril(), A.flip(0), A.roll(1), F.pad(A, (1, 1)))),
 ]
 
