@@ -349,6 +349,26 @@ def test_a_mistake_on_fake_tensors_is_told_once_by_its_error(caplog):
     assert not logging.getLogger("torch._subclasses.fake_tensor").disabled
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_grouped_products_of_experts_count_as_in_a_real_step(dtype):
+    class Experts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(2, 8, 16, dtype=dtype))
+
+        def forward(self, x):
+            offsets = torch.tensor([1, 4], dtype=torch.int32)
+            return torch._grouped_mm(x, self.weight, offs=offsets).square()
+
+    model, x = Experts(), torch.ones(4, 8, dtype=dtype, requires_grad=True)
+    faked = count_flops(model, x, optimizer="none")
+    with FLOPsMeter() as real:
+        model(x).sum().backward()
+    assert faked.count == real.count
+    # every row times its expert's matrix, and both gradients
+    assert faked.operations["aten._grouped_mm"] == FLOPsCount(2 * 4 * 8 * 16, 2 * (2 * 4 * 8 * 16))
+
+
 def test_checkpointing_is_counted_on_fake_tensors_too():
     class Checkpointed(nn.Module):
         def __init__(self):
