@@ -61,7 +61,8 @@ def tally(threads: Iterable[ThreadState], names: Mapping[int, str]) -> Tally:
     whole = _Phases()
     uncounted: defaultdict[str, int] = defaultdict(int)
     for thread in threads:
-        for (phase, module, operator), cost in thread.flops.copy().items():
+        for (phase, module, operator), flops in thread.flops.copy().items():
+            cost = int(flops)  # sizes are tensors while torch.jit traces
             whole.add(phase, cost)
             by_operator[operator].add(phase, cost)
             for path in _with_ancestors(names[module]):

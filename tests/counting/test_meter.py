@@ -157,6 +157,16 @@ def test_arithmetic_without_a_formula_for_its_arguments_is_uncounted():
     assert sum(meter.uncounted.values()) == 1
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+def test_a_traced_model_costs_what_it_costs_untraced():
+    model, x = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), torch.ones(2, 3, 9, 9)
+    with FLOPsMeter() as meter:
+        torch.jit.trace(model, x, check_trace=False)
+    # 7x7 positions of 4 filters of 27 taps, biases, ReLU
+    assert meter.count == FLOPsCount(2 * 2 * 49 * 4 * 27 + 2 * 4 * 49 + 2 * 4 * 49)
+    assert type(meter.count.forward) is int
+
+
 def test_a_meter_is_entered_once():
     meter = FLOPsMeter()
     with meter, pytest.raises(RuntimeError, match="is counting already"), meter:
