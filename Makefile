@@ -40,7 +40,7 @@ screenshot: $(INSTALLED) ## Take the README's picture of a sample report, with C
 	  file://$(CURDIR)/build/sample-report/flops.html
 
 docs: $(INSTALLED) ## Build the documentation into build/site
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt ".[docs]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	$(BIN)/zensical build --strict
 
 build: $(INSTALLED) ## Build the sdist and the wheel into dist/

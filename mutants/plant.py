@@ -31,7 +31,7 @@ FFN = "ffn = self.moe(self.layernorm(x))"
 MIXED = "mixed: Tensor = x + (ffn + self.bk_scale * self.output_proj(features))"
 LOGITS = "logits: Tensor = self.lm_head(self.final_layernorm(x))"
 TOP_K = "weights, chosen = probabilities.topk(self.experts_per_token, dim=-1)"
-RETURN_CLAMPED = "return features.clamp(-config.feature_clamp, config.feature_clamp)"
+CLAMPED = "features.clamp(-config.feature_clamp, config.feature_clamp)"
 STEP_CALL = "    training_step(model, optimizer, tokens)\n"
 
 
@@ -75,10 +75,10 @@ MUTANTS = (
     Mutant(
         "features squared before the clamp",
         MODEL,
-        RETURN_CLAMPED,
-        RETURN_CLAMPED.replace("features.clamp", "(features * features).clamp"),
+        CLAMPED,
+        CLAMPED.replace("features.clamp", "(features * features).clamp"),
     ),
-    Mutant("features clamped twice", MODEL, RETURN_CLAMPED, f"{RETURN_CLAMPED}.clamp(-9.0, 9.0)"),
+    Mutant("features clamped twice", MODEL, CLAMPED, f"{CLAMPED}.clamp(-9.0, 9.0)"),
     Mutant(
         "the potential is no longer clamped",
         MODEL,

@@ -115,5 +115,8 @@ def _write(gate: Gate, report: Report) -> None:
         return
     from pytest_flops.reports.write import write_reports
 
+    if gate.catalog.foreign:
+        files = ", ".join(sorted(gate.catalog.shown(path) for path in gate.catalog.foreign))
+        gate.notes.append(f"left alone, since they do not look like budgets: {files}")
     paths = write_reports(report, gate.settings.report, base=gate.base, history=gate.history)
     gate.notes.append(f"report: {', '.join(gate.catalog.shown(path) for path in paths)}")

@@ -49,7 +49,7 @@ class Gate:
         settings = Settings.from_config(config)
         self.settings = settings
         self.catalog = Catalog(
-            settings.rootdir, settings.budgets, settings.rootdir / DEFAULT_BUDGETS
+            settings.rootdir, settings.budgets, settings.rootdir / DEFAULT_BUDGETS, settings.given
         )
         self.outcomes: list[Outcome] = []
         self.held: set[str] = set()

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_flops.options import chosen, only_budgets
+from pytest_flops.options import SUFFIXES, chosen, only_budgets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,6 +22,7 @@ class Settings:
     Attributes:
         rootdir: Relative paths start here.
         budgets: Files and folders of budgets that somebody named; each is held to the schema.
+        given: YAML files that pytest was told to run.
         report: Where the report goes; `None` writes none.
         update: Whether to write the `recorded` counts.
         ratchet: Whether to lower the `recorded` counts that fell.
@@ -36,6 +37,7 @@ class Settings:
 
     rootdir: Path
     budgets: tuple[Path, ...]
+    given: tuple[Path, ...]
     report: Path | None
     update: bool
     ratchet: bool
@@ -61,6 +63,7 @@ class Settings:
         return cls(
             rootdir=rootdir,
             budgets=tuple(rootdir / name for name in chosen(config, "flops_budgets")),
+            given=tuple(_yaml_files_given(config)),
             report=path("flops_report"),
             update="flops_update" in asked,
             ratchet="flops_ratchet" in asked,
@@ -77,6 +80,13 @@ class Settings:
     def writes(self) -> bool:
         """Whether the run writes into budget files."""
         return self.update or self.ratchet
+
+
+def _yaml_files_given(config: Config) -> Iterator[Path]:
+    for argument in config.args:
+        path = config.invocation_params.dir / argument.partition("::")[0]
+        if path.suffix in SUFFIXES:
+            yield path
 
 
 def _mistakes(writing: Mapping[str, str]) -> Iterator[str]:

@@ -83,6 +83,29 @@ def test_a_file_met_by_chance_with_no_key_spelt_right_is_ours_all_the_same(proje
     result.stderr.fnmatch_lines(["*budgets/model.yaml:4:5: *limts*limits*"])
 
 
+def test_budgets_on_one_line_are_ours_too(project: Any) -> None:
+    project.budgets('{"version": 1, "budgets": {"a": {"limits": {"total": -1}}}}\n')
+    project.test("def test_nothing(): pass\n")
+    result = project.run()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*budgets/model.yaml:1:*"])
+
+
+def test_a_file_given_to_pytest_is_held_to_the_schema_whatever_it_holds(project: Any) -> None:
+    project.write("gates/model.yaml", "budget:\n  a: {limits: {total: 1}}\n")
+    result = project.run("gates/model.yaml")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*gates/model.yaml:1:1: *budget*did you mean 'budgets'*"])
+
+
+def test_yaml_in_the_folder_of_budgets_that_is_left_alone_is_named(project: Any) -> None:
+    project.budgets()
+    project.write("budgets/finance.yaml", "budget:\n  travel: 900\n")
+    result = project.run("budgets/model.yaml::baseline::limits")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["left alone, *: budgets/finance.yaml"])
+
+
 def test_a_named_folder_is_held_to_the_schema_whatever_it_holds(project: Any) -> None:
     project.write("gates/other.yaml", "replicas: 3\n")
     project.test("def test_nothing(): pass\n")

@@ -6,14 +6,13 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.errors import BudgetError, BudgetFileError, Problem
+from pytest_flops.options import SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
     from pytest_flops.budgets.budget import Budget
-
-SUFFIXES = (".yaml", ".yml")
 
 
 class Catalog:
@@ -24,19 +23,25 @@ class Catalog:
         named: Files and folders that somebody named; whatever they hold must fit the schema.
         default: The folder that is looked into when nobody named one; foreign YAML in it is left
             alone.
+        given: Files that pytest was told to run; they must fit the schema as well.
 
     Attributes:
         problems: The mistakes of all files loaded so far.
+        foreign: YAML of the default folder that does not look like budgets.
         digests: Of each file loaded without mistakes, to see later whether it is still the same.
     """
 
-    def __init__(self, rootdir: Path, named: Iterable[Path], default: Path) -> None:
+    def __init__(
+        self, rootdir: Path, named: Iterable[Path], default: Path, given: Iterable[Path] = ()
+    ) -> None:
         self._rootdir = rootdir
         self._named = tuple(named)
         self._default = default
+        self._given = frozenset(given)
         self._loaded: dict[Path, dict[str, Budget]] = {}
         self.digests: dict[Path, str] = {}
         self.problems: list[Problem] = []
+        self.foreign: set[Path] = set()
 
     def shown(self, path: Path) -> str:
         """The path as messages and node ids show it: relative to rootdir, with slashes."""
@@ -51,7 +56,8 @@ class Catalog:
 
     def is_named(self, path: Path) -> bool:
         """Whether the file, or a folder above it, was named by somebody."""
-        return any(named == path or named in path.parents for named in self._named)
+        named = any(named == path or named in path.parents for named in self._named)
+        return named or path in self._given
 
     def is_budget_file(self, path: Path) -> bool:
         """Whether a YAML file that the run met is a file of budgets."""
@@ -89,6 +95,8 @@ class Catalog:
             for path in files:
                 if self.is_budget_file(path):
                     self.load(path)
+                else:
+                    self.foreign.add(path)
         return self._loaded
 
     def find(self, name: str) -> Budget:

@@ -14,13 +14,14 @@ from pytest_flops.budgets.budget import Location
 from pytest_flops.budgets.errors import BudgetFileError, Problem
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from os import PathLike
 
     from pytest_flops.budgets.budget import Budget
 
 BYTE_ORDER_MARK = "\ufeff"
 
-_TOP_LEVEL = re.compile(r"""^(["']?)budgets\1[ \t]*:""", re.MULTILINE)
+_TOP_LEVEL = re.compile(r"""^(?:\{[^\n]*)?(["']?)\bbudgets\1[ \t]*:""", re.MULTILINE)
 _OUR_KEYS = ("workload", "limits", "scaling", "recorded")
 _KEY = re.compile(r"""(["']?)(\w+)\1[ \t]*:""")
 
@@ -33,9 +34,15 @@ def looks_like_budgets(text: str) -> bool:
     text = text.removeprefix(BYTE_ORDER_MARK)
     if not _TOP_LEVEL.search(text):
         return False
-    indented = (line.partition("#")[0] for line in text.splitlines() if line[:1] in " \t")
-    keys = {match[2] for line in indented for match in _KEY.finditer(line)}
+    keys = {match[2] for part in _below_top_level(text) for match in _KEY.finditer(part)}
     return any(get_close_matches(key, _OUR_KEYS, n=1, cutoff=0.8) for key in keys)
+
+
+def _below_top_level(text: str) -> Iterator[str]:
+    for line in text.splitlines():
+        budgets = _TOP_LEVEL.match(line)
+        if budgets or line[:1] in " \t":
+            yield line[budgets.end() if budgets else 0 :].partition("#")[0]
 
 
 def load_budgets(path: str | PathLike[str], *, name: str | None = None) -> dict[str, Budget]:

@@ -186,7 +186,7 @@ def _about_float(number: float) -> tuple[str, str | None]:
         return f"{number} is not finite", None
     if number < 0:
         return f"{number} is negative", None
-    hint = f'"{number} GFLOP"' if number < 10**6 else str(math.floor(number))
+    hint = str(int(number)) if number.is_integer() else f'"{number} GFLOP"'
     return f"{number} is a decimal number without a unit", hint if len(hint) < 40 else None
 
 

@@ -43,13 +43,15 @@ def explain(
     Args:
         budget_name: The budget's name.
         verdicts: All verdicts; the red ones are told, the green ones are counted. The first line
-            is the first red one, since pytest's summary shows no more. A component above its
-            record is told in brief where the whole, told in full, names it already.
+            is the first red one, since pytest's summary shows no more. Of the components that a
+            pattern matches, the worst is told in full. A component above its record is told in
+            brief where the whole, told in full, names it already.
         location: `file:line:column` of the budget.
         how_to_accept: Whether to end with what to do about a deliberate increase.
     """
     red = [verdict for verdict in verdicts if not verdict.passed]
-    in_full = [verdict for verdict in red if not _told_by_the_whole(verdict, red)][:_IN_FULL]
+    in_full = [verdict for verdict in _first_of_each_pattern(red) if not _told(verdict, red)]
+    in_full = in_full[:_IN_FULL]
     place = f" ({location})" if location else ""
     lines = [headline(verdict) for verdict in in_full[:1]]
     lines += [printable(f"budget {budget_name!r} does not hold{place}"), ""]
@@ -143,7 +145,19 @@ def _percent(part: int, whole: int) -> str:
     return f"{'+' if part > 0 else '-'}{abs(tenths) // 10:,}.{abs(tenths) % 10} %"
 
 
-def _told_by_the_whole(verdict: Verdict, red: Sequence[Verdict]) -> bool:
+def _first_of_each_pattern(red: Sequence[Verdict]) -> list[Verdict]:
+    """The red verdicts, and of those that one limit on a pattern made, the worst."""
+    worst: dict[tuple[object, ...], Verdict] = {}
+    for number, verdict in enumerate(red):
+        alone = verdict.kind != "limit" or verdict.pattern is None
+        key = (number,) if alone else (verdict.pattern, verdict.quantity, verdict.location)
+        rival = worst.setdefault(key, verdict)
+        if (verdict.actual or 0) > (rival.actual or 0):
+            worst[key] = verdict
+    return list(worst.values())
+
+
+def _told(verdict: Verdict, red: Sequence[Verdict]) -> bool:
     if verdict.kind != "recorded" or verdict.component is None:
         return False
     same = (other for other in red if other.kind == "recorded" and other.component is None)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
     from pytest_flops.reports.entry import Entry
-    from pytest_flops.reports.report import Report
+    from pytest_flops.reports.report import Fate, Report
 
 Status = Literal["added", "removed", "unmeasured", "dearer", "cheaper", "same"]
 
@@ -167,7 +167,9 @@ def compare(base: Report, head: Report, *, tolerance: Fraction | None = None) ->
         tolerance: How far a count may rise, as a fraction; `None` leaves it to each budget.
     """
     budgets = [
-        _budget_change(before, after, tolerance, head) for before, after in _pairs(base, head)
+        _budget_change(before, after, tolerance, head)
+        for before, after in _pairs(base, head)
+        if after is not None or before is None or not _left_out(before, head)
     ]
     return Comparison(tuple(budgets), foreign=_are_foreign(base, head))
 
@@ -215,15 +217,23 @@ def _budget_change(
     return BudgetChange(subject, budget, _overall(changes), changes, location, workload)
 
 
+def _left_out(entry: Entry, head: Report) -> bool:
+    """A budget of a test that somebody deselected is neither gone nor lost."""
+    return _fate(entry, head) == "deselected"
+
+
 def _lost(entry: Entry, head: Report) -> Status:
     """A budget whose test is skipped, or was lost, is still there; only nobody measured it."""
-    skipped = any(
-        known.fate == "skipped"
-        and known.name == entry.budget
-        and _file(known.location) == _file(entry.location)
-        for known in head.budgets_known
-    )
-    return "unmeasured" if skipped or head.missing or not head.complete else "removed"
+    lost = _fate(entry, head) == "skipped" or head.missing or not head.complete
+    return "unmeasured" if lost else "removed"
+
+
+def _fate(entry: Entry, head: Report) -> Fate | None:
+    """What became of the budget in the new run; `None` if its files do not have it any more."""
+    for known in head.budgets_known:
+        if _home(entry) == (_file(known.location), known.name):
+            return known.fate
+    return None
 
 
 def _file(location: str | None) -> str | None:

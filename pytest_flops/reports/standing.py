@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _NAME = 60
 _GRAVEST = ("error", "limit", "recorded", "scaling", "parity")
+_KINDS_OF_USE = ("limit", "recorded", "scaling")
 _STATES = {
     "error": ("could not be judged", "could not be judged", "could not be judged"),
     "limit": ("over its limit", "is over its limit", "are over their limits"),
@@ -117,8 +118,19 @@ def state(entry: Entry) -> str:
         return _STATES[grave.kind][0]
     if not entry.verdicts:
         return "nothing was compared"
-    remarks = [v.message for v in entry.verdicts if v.kind == "recorded" and v.allowed is None]
-    return remarks[0] if len(remarks) == len(entry.verdicts) else "within budget"
+    if any(verdict.kind in _KINDS_OF_USE and _is_above(verdict) for verdict in entry.verdicts):
+        return "over, as expected"
+    return "within budget" if holds_something(entry) else entry.verdicts[0].message
+
+
+def holds_something(entry: Entry) -> bool:
+    """Whether anything was compared; a budget that is not recorded yet has remarks alone."""
+    return any(verdict.allowed is not None for verdict in entry.verdicts)
+
+
+def _is_above(verdict: Verdict) -> bool:
+    both = verdict.actual is not None and verdict.allowed is not None
+    return both and (verdict.actual or 0) > (verdict.allowed or 0)
 
 
 def headline(report: Report) -> str:
@@ -126,7 +138,9 @@ def headline(report: Report) -> str:
     if not report.entries and not report.errors and not report.missing:
         return "Red: nothing was measured."
     if report.passed:
-        return f"Green: {_all(len(report.entries))}."
+        idle = sum(not holds_something(entry) for entry in report.entries)
+        but = f", but {idle} of {len(report.entries)} holds nothing yet" if idle else ""
+        return f"Green: {_all(len(report.entries))}{but}."
     reasons = [*_red_budgets(report), *_red_run(report)]
     return f"Red: {', and '.join(reasons)}."
 
