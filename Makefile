@@ -27,7 +27,7 @@ format: $(INSTALLED) ## Format the code and mend what can be mended
 	$(BIN)/ruff format .
 
 fuzz: $(INSTALLED) ## Feed 100,000 broken budget and report files to the readers
-	FUZZ_INPUTS=50000 $(BIN)/python -m pytest -n 2 tests/test_fuzz.py --flops-report=
+	FUZZ_INPUTS=50000 $(BIN)/python -m pytest -n 2 tests/test_fuzz.py tests/reports/test_fuzzed_reports.py --flops-report=
 
 mutants: $(INSTALLED) ## Plant regressions; the gate must catch each (docs/mutants.md)
 	$(BIN)/python mutants/plant.py --write docs/mutants.md

@@ -68,6 +68,11 @@ def test_a_missing_phase_is_0_and_a_written_total_is_not_believed(count, phase):
     assert FLOPsCount.from_dict(record).total == count.total - count.of(phase)
 
 
+def test_whole_numbers_that_another_tool_wrote_as_floats_are_read():
+    record = json.loads('{"forward": 5.0, "backward": 1e+17, "optimizer": 3}')
+    assert FLOPsCount.from_dict(record) == FLOPsCount(5, 10**17, 3)
+
+
 @given(counts, counts)
 def test_equal_counts_are_one_key(a, b):
     assert (a == b) == (a.to_dict() == b.to_dict())
