@@ -58,6 +58,7 @@ class Frame(NamedTuple):
     module: int
     task: int
     call: object = None
+    updates: ParameterUpdates | None = None
 
 
 _BASE = Frame("forward", OUTSIDE, _NO_TASK)
@@ -111,6 +112,10 @@ class ThreadState:
     next_number: int = 0
 
 
+Place: TypeAlias = tuple[ThreadState, MeteredPhase, int, "ParameterUpdates | None"]
+"""The thread, phase and module of an operator; in an optimizer's step whose tensors are whose."""
+
+
 class _Here(threading.local):
     """The calling thread's state; one attribute, since reading it is not free."""
 
@@ -126,6 +131,7 @@ class Attribution:
         self.paths = ModulePaths()
         self.threads: list[ThreadState] = []
         self._here = _Here(self.threads)
+        self._forward_frames: dict[int, Frame] = {}  # of modules that are numbered, and so kept
         self._handles: list[Any] = []
         self.active = False  # a thread may outlive the meter
         self.on_outermost_call: Callable[[], None] = _nothing
@@ -155,20 +161,32 @@ class Attribution:
         """The calling thread's state."""
         return self._here.state
 
-    def locate(self) -> tuple[ThreadState, MeteredPhase, int]:
-        """The thread, the phase and the module of the operator that is running."""
+    def locate(self, *, free: bool = False) -> Place | None:
+        """Where the operator that is running belongs; None where nothing is to be written down.
+
+        Args:
+            free: The operator costs nothing, so that in most places nobody needs to know.
+        """
+        if not self.active:
+            return None
         thread = self._here.state
-        phase, module, call_task, _ = thread.frames[-1]
+        phase, module, call_task, _, updates = thread.frames[-1]
         task = _graph_task()
         if task == call_task:
-            return thread, phase, module
+            return None if free and updates is None else (thread, phase, module, updates)
+        if not _records_graph():
+            thread.task_without_graph = task
+            if free:
+                return None
+            return thread, "backward", self._module_of_running_node(thread), None
+        module = self._module_of_running_node(thread)
+        return thread, self._record_graph(thread, task), module, None
+
+    def _module_of_running_node(self, thread: ThreadState) -> int:
         node = _running_node()
         if node is not thread.node:
             thread.node, thread.node_module = node, self._module_of_node(thread, node)
-        if _records_graph():
-            return thread, self._record_graph(thread, task), thread.node_module
-        thread.task_without_graph = task
-        return thread, "backward", thread.node_module
+        return thread.node_module
 
     @staticmethod
     def _record_graph(thread: ThreadState, task: int) -> MeteredPhase:
@@ -231,22 +249,29 @@ class Attribution:
     def _recorder(self, thread: ThreadState, task: int) -> int:
         """Who records the next autograd nodes: the call in progress, or the running node."""
         frame = thread.frames[-1]
-        return frame.module if task == frame.task else thread.node_module
+        return frame.module if task == frame.task else self._module_of_running_node(thread)
 
     def _enter_module(self, module: Module, _inputs: Any) -> None:
         thread = self._here.state
         frames = thread.frames
-        while isinstance(frames[-1].call, ParameterUpdates):
+        while frames[-1].updates is not None:
             frames.pop()  # a step that raised: PyTorch calls no hook at its end
         if len(frames) == 1:
             self.on_outermost_call()
         task = _graph_task()
+        frame = self._forward_frames.get(id(module)) if task == _NO_TASK else None
+        if frame is None:
+            frame = self._frame(module, thread, task)
+        frames.append(frame)
+        thread.timeline.mark(_next_node_number(), frame.module)
+
+    def _frame(self, module: Module, thread: ThreadState, task: int) -> Frame:
         number = self.paths.number(module, self._recorder(thread, task))
-        phase: MeteredPhase = "forward"
         if task != _NO_TASK:
-            phase = self._phase_in_backward(module, frames[-1], task)
-        frames.append(Frame(phase, number, task, module))
-        thread.timeline.mark(_next_node_number(), number)
+            phase = self._phase_in_backward(module, thread.frames[-1], task)
+            return Frame(phase, number, task, module)
+        frame = self._forward_frames[id(module)] = Frame("forward", number, task, module)
+        return frame
 
     def _phase_in_backward(self, module: Module, caller: Frame, task: int) -> MeteredPhase:
         """A module that backward calls is recomputed, unless it is a graph PyTorch made for it."""
@@ -264,7 +289,7 @@ class Attribution:
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         self.on_step()
         updates = ParameterUpdates(optimizer, self.paths)
-        self._push(Frame("optimizer", OUTSIDE, _graph_task(), updates))
+        self._push(Frame("optimizer", OUTSIDE, _graph_task(), updates, updates))
         if len(args) > 1 and callable(args[1]):
             args = (args[0], self._outside_step(args[1]), *args[2:])
         elif callable(kwargs.get("closure")):
@@ -273,7 +298,7 @@ class Attribution:
 
     def _leave_step(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
         for frame in reversed(self._here.state.frames):
-            if isinstance(frame.call, ParameterUpdates) and frame.call.optimizer is optimizer:
+            if frame.updates is not None and frame.updates.optimizer is optimizer:
                 self._pop(frame.call)
                 return
 

@@ -13,7 +13,6 @@ from torch.utils._pytree import tree_leaves
 from pytest_flops.counting.costs import FREE, Rule, rule_of
 from pytest_flops.counting.fake_kernels import FAKE_KERNELS
 from pytest_flops.counting.higher_order import has_eager_form, run_parts
-from pytest_flops.counting.parameter_updates import ParameterUpdates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -38,6 +37,7 @@ class _Entry:
     each: CostEach | None
     known: bool = True
     decomposes: bool = False
+    free: bool = False
 
 
 class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -73,12 +73,18 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if entry.decomposes:
             return self._run_parts(func, args, kwargs)
         out = entry.run(*args, **kwargs)
-        if not self.attribution.active:
+        place = self.attribution.locate(free=entry.free)
+        if place is None:
             return out
-        thread, phase, module = self.attribution.locate()
-        if phase == "optimizer":
-            _record_update(thread, entry, args, kwargs, out)
-        elif entry.cost is not None:
+        thread, phase, module, updates = place
+        if updates is not None:
+            if entry.each is not None:
+                _record_each(thread, entry.name, entry.each(args, kwargs), args, out)
+                return out
+            module = updates.module_of(args)
+            if not args or out is not args[0]:
+                updates.derive(out, module)
+        if entry.cost is not None:
             _write(thread, (phase, module, entry.name), entry.cost(args, kwargs, out))
             if entry.side_cost is not None:
                 side = entry.side_cost(args, kwargs, out)
@@ -109,30 +115,7 @@ def _write(thread: ThreadState, key: LedgerKey, flops: int | None) -> None:
         thread.uncounted[key[2]] += 1
 
 
-def _record_update(
-    thread: ThreadState, entry: _Entry, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any
-) -> None:
-    """An operator inside an optimizer's step: it goes to the module of the parameter."""
-    updates = thread.frames[-1].call
-    assert isinstance(updates, ParameterUpdates)
-    if entry.each is not None:
-        costs = entry.each(args, kwargs)
-        _record_list_update(thread, entry.name, costs, args, out)
-        return
-    module = updates.module_of(args)
-    if entry.cost is not None:
-        _write(thread, ("optimizer", module, entry.name), entry.cost(args, kwargs, out))
-        if entry.side_cost is not None:
-            side = entry.side_cost(args, kwargs, out)
-            _write(thread, ("optimizer", module, entry.side_name), side)
-    elif not entry.known:
-        _report(thread, entry, args, kwargs, out)
-    if not args or out is not args[0]:
-        for result in out if isinstance(out, tuple | list) else (out,):
-            updates.derive(result, module)
-
-
-def _record_list_update(
+def _record_each(
     thread: ThreadState,
     name: str,
     costs: Sequence[int | None],
@@ -140,8 +123,8 @@ def _record_list_update(
     out: Any,
 ) -> None:
     """An operator over lists of tensors: each position goes to the module of its parameter."""
-    updates = thread.frames[-1].call
-    assert isinstance(updates, ParameterUpdates)
+    updates = thread.frames[-1].updates
+    assert updates is not None
     lists = [arg for arg in args if isinstance(arg, list | tuple)]
     results = out or [None] * len(costs)
     for position, flops in enumerate(costs):
@@ -179,7 +162,8 @@ def _entry(
     # What calling an OpOverload does; every operator is spared the Python around it.
     run = func._op if type(func) is OpOverload else func  # noqa: SLF001
     run = FAKE_KERNELS.get(name, run)
-    return _Entry(func, run, name, *parts, known=known, decomposes=decomposes)
+    free = known and rule.cost is None
+    return _Entry(func, run, name, *parts, known=known, decomposes=decomposes, free=free)
 
 
 def _higher_order_entry(func: HigherOrderOperator) -> _Entry:

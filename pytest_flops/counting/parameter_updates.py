@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 
+_SEQUENCE = (tuple, list)
+
+
 class ParameterUpdates:
     """One step of one optimizer."""
 
@@ -40,27 +43,29 @@ class ParameterUpdates:
         for tensor in tensors:
             if id(tensor) in known:
                 return known[id(tensor)]
-        return self._search(tensors)
+        found = self._find_derived(tensors)
+        return self._search(tensors) if found is None else found
 
     def _search(self, tensors: Iterable[Any]) -> int:
         """States are made in the first step, so they are read again for a tensor not known."""
-        found = self._find(tensors)
-        if found is None and self._hold_states():
-            found = self._find(tensors)
-        if found is None:
-            found = self._find_by_storage(tensors)
+        if self._hold_states():
+            return self.module_of(tensors)
+        found = self._find_by_storage(tensors)
         return OUTSIDE if found is None else found
 
-    def derive(self, result: Any, module: int) -> None:
+    def derive(self, results: Any, module: int) -> None:
         """What a step computes from a parameter's tensors belongs to the parameter's module."""
-        if isinstance(result, Tensor) and module != OUTSIDE and id(result) not in self._modules:
-            self._derived[id(result)] = (weakref.ref(result), module)
+        if module == OUTSIDE:
+            return
+        if isinstance(results, Tensor):
+            if id(results) not in self._modules:
+                self._derived[id(results)] = (weakref.ref(results), module)
+        elif isinstance(results, _SEQUENCE):
+            for result in results:
+                self.derive(result, module)
 
-    def _find(self, tensors: Iterable[Any]) -> int | None:
+    def _find_derived(self, tensors: Iterable[Any]) -> int | None:
         for tensor in tensors:
-            module = self._modules.get(id(tensor))
-            if module is not None:
-                return module
             derived = self._derived.get(id(tensor))
             if derived is not None and derived[0]() is tensor:
                 return derived[1]
