@@ -33,7 +33,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import flop_registry
 
 from pytest_flops.counting import attention, formulas, resampling
 
@@ -676,9 +675,7 @@ def _find_rule(operator: torch._ops.OpOverload) -> Rule | None:
         return _aten_rule(operator, _plain(name))
     if operator.namespace in FREE_NAMESPACES:
         return FREE
-    if packet in flop_registry:
-        return _registry_rule(packet)
-    return FREE if operator.is_view else None
+    return FREE if operator.is_view else _registry_rule(packet)
 
 
 def _plain(name: str) -> str:
@@ -691,24 +688,28 @@ def _aten_rule(operator: torch._ops.OpOverload, name: str) -> Rule | None:
     listed = TABLE.get(name)
     if name in attention.KERNELS:
         return Rule(attention.products(operator), attention.softmax(operator), "softmax")
-    if listed is None and packet in flop_registry:
-        return _registry_rule(packet)
-    if listed is None and name.startswith("_foreach_"):
+    if listed is not None:
+        return listed
+    if name.startswith("_foreach_"):
         return _foreach_rule(name.removeprefix("_foreach_"))
-    if listed is None and operator.is_view:
+    if operator.is_view:
         return FREE
-    if listed is None and torch.Tag.pointwise in _tags(packet):
+    if torch.Tag.pointwise in _tags(packet):
         return per_output(1, COMPLEX_WEIGHTS.get(name))
-    return listed
+    return _registry_rule(packet)
 
 
 def _tags(packet: Any) -> set[torch.Tag]:
     return {tag for overload in packet.overloads() for tag in getattr(packet, overload).tags}
 
 
-def _registry_rule(target: Any) -> Rule:
-    """PyTorch's own formula; complex operands cost 8 per multiply-add where it says 2."""
-    formula = flop_registry[target]
+def _registry_rule(packet: Any) -> Rule | None:
+    """PyTorch's own formula, if any; complex operands cost 8 per multiply-add where it says 2."""
+    from torch.utils.flop_counter import flop_registry  # imports Triton, which is 80 MB
+
+    if packet not in flop_registry:
+        return None
+    formula = flop_registry[packet]
 
     def cost(args: Args, kwargs: Kwargs, out: Any) -> int:
         flops = int(formula(*args, **kwargs, out_val=out))
