@@ -43,7 +43,7 @@ MeteredPhase: TypeAlias = Literal["forward", "backward", "recomputed", "optimize
 LedgerKey: TypeAlias = tuple[MeteredPhase, int, str]
 
 # The two readings PyTorch's own profiler and FLOP counter use too; there is no public face.
-_graph_task = torch._C._current_graph_task_id  # noqa: SLF001
+graph_task = torch._C._current_graph_task_id  # noqa: SLF001
 _running_node = torch._C._current_autograd_node  # noqa: SLF001
 _next_node_number: Callable[[], int] = vars(torch.autograd)["_get_sequence_nr"]
 _records_graph = torch.is_grad_enabled
@@ -112,8 +112,8 @@ class ThreadState:
     next_number: int = 0
 
 
-Place: TypeAlias = tuple[ThreadState, MeteredPhase, int, "ParameterUpdates | None"]
-"""The thread, phase and module of an operator; in an optimizer's step whose tensors are whose."""
+Place: TypeAlias = tuple[MeteredPhase, int, "ParameterUpdates | None"]
+"""The phase and the module of an operator; in an optimizer's step whose tensors are whose."""
 
 
 class _Here(threading.local):
@@ -130,7 +130,7 @@ class Attribution:
     def __init__(self) -> None:
         self.paths = ModulePaths()
         self.threads: list[ThreadState] = []
-        self._here = _Here(self.threads)
+        self.local = _Here(self.threads)
         self._forward_frames: dict[int, Frame] = {}  # of modules that are numbered, and so kept
         self._handles: list[Any] = []
         self.active = False  # a thread may outlive the meter
@@ -159,28 +159,26 @@ class Attribution:
     @property
     def here(self) -> ThreadState:
         """The calling thread's state."""
-        return self._here.state
+        return self.local.state
 
-    def locate(self, *, free: bool = False) -> Place | None:
+    def locate(self, thread: ThreadState, *, free: bool) -> Place | None:
         """Where the operator that is running belongs; None where nothing is to be written down.
 
         Args:
-            free: The operator costs nothing, so that in most places nobody needs to know.
+            thread: The calling thread's state.
+            free: The operator costs nothing, so that in a backward nobody needs to know.
         """
         if not self.active:
             return None
-        thread = self._here.state
         phase, module, call_task, _, updates = thread.frames[-1]
-        task = _graph_task()
+        task = graph_task()
         if task == call_task:
-            return None if free and updates is None else (thread, phase, module, updates)
-        if not _records_graph():
-            thread.task_without_graph = task
-            if free:
-                return None
-            return thread, "backward", self._module_of_running_node(thread), None
-        module = self._module_of_running_node(thread)
-        return thread, self._record_graph(thread, task), module, None
+            return phase, module, updates
+        if _records_graph():
+            module = self._module_of_running_node(thread)
+            return self._record_graph(thread, task), module, None
+        thread.task_without_graph = task
+        return None if free else ("backward", self._module_of_running_node(thread), None)
 
     def _module_of_running_node(self, thread: ThreadState) -> int:
         node = _running_node()
@@ -229,13 +227,13 @@ class Attribution:
     # --- hooks ---
 
     def _push(self, frame: Frame) -> None:
-        thread = self._here.state
+        thread = self.local.state
         thread.frames.append(frame)
         thread.timeline.mark(_next_node_number(), frame.module)
 
     def _pop(self, call: object) -> None:
         """Drop the frame of a call, and what an exception left above it."""
-        thread = self._here.state
+        thread = self.local.state
         frames = thread.frames
         if frames[-1].call is call:
             frames.pop()
@@ -244,7 +242,7 @@ class Attribution:
                 pass
         else:
             return
-        thread.timeline.mark(_next_node_number(), self._recorder(thread, _graph_task()))
+        thread.timeline.mark(_next_node_number(), self._recorder(thread, graph_task()))
 
     def _recorder(self, thread: ThreadState, task: int) -> int:
         """Who records the next autograd nodes: the call in progress, or the running node."""
@@ -252,13 +250,13 @@ class Attribution:
         return frame.module if task == frame.task else self._module_of_running_node(thread)
 
     def _enter_module(self, module: Module, _inputs: Any) -> None:
-        thread = self._here.state
+        thread = self.local.state
         frames = thread.frames
         while frames[-1].updates is not None:
             frames.pop()  # a step that raised: PyTorch calls no hook at its end
         if len(frames) == 1:
             self.on_outermost_call()
-        task = _graph_task()
+        task = graph_task()
         frame = self._forward_frames.get(id(module)) if task == _NO_TASK else None
         if frame is None:
             frame = self._frame(module, thread, task)
@@ -281,7 +279,7 @@ class Attribution:
 
     def _leave_module(self, module: Module, _inputs: Any, _output: Any) -> None:
         self._pop(module)
-        if len(self._here.state.frames) == 1:
+        if len(self.local.state.frames) == 1:
             self.on_outermost_return()
 
     def _enter_step(
@@ -289,7 +287,7 @@ class Attribution:
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         self.on_step()
         updates = ParameterUpdates(optimizer, self.paths)
-        self._push(Frame("optimizer", OUTSIDE, _graph_task(), updates, updates))
+        self._push(Frame("optimizer", OUTSIDE, graph_task(), updates, updates))
         if len(args) > 1 and callable(args[1]):
             args = (args[0], self._outside_step(args[1]), *args[2:])
         elif callable(kwargs.get("closure")):
@@ -297,7 +295,7 @@ class Attribution:
         return args, kwargs
 
     def _leave_step(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
-        for frame in reversed(self._here.state.frames):
+        for frame in reversed(self.local.state.frames):
             if frame.updates is not None and frame.updates.optimizer is optimizer:
                 self._pop(frame.call)
                 return
@@ -307,7 +305,7 @@ class Attribution:
 
         def run() -> Any:
             call = object()
-            self._push(Frame("forward", OUTSIDE, _graph_task(), call))
+            self._push(Frame("forward", OUTSIDE, graph_task(), call))
             try:
                 return closure()
             finally:

@@ -10,6 +10,7 @@ from torch._ops import HigherOrderOperator, OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from pytest_flops.counting.attribution import graph_task
 from pytest_flops.counting.costs import FREE, Rule, rule_of
 from pytest_flops.counting.fake_kernels import FAKE_KERNELS
 from pytest_flops.counting.higher_order import has_eager_form, run_parts
@@ -51,6 +52,7 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, attribution: Attribution) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.attribution = attribution
+        self._local = attribution.local
         self._entries: dict[int, _Entry] = {}
 
     @classmethod
@@ -73,10 +75,13 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if entry.decomposes:
             return self._run_parts(func, args, kwargs)
         out = entry.run(*args, **kwargs)
-        place = self.attribution.locate(free=entry.free)
-        if place is None:
-            return out
-        thread, phase, module, updates = place
+        thread = self._local.state
+        phase, module, task, _, updates = thread.frames[-1]  # where most operators belong
+        if graph_task() != task or not self.attribution.active:
+            place = self.attribution.locate(thread, free=entry.free)
+            if place is None:
+                return out
+            phase, module, updates = place
         if updates is not None:
             if entry.each is not None:
                 _record_each(thread, entry.name, entry.each(args, kwargs), args, out)
