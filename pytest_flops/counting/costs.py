@@ -550,6 +550,14 @@ FREE_OPERATORS = frozenset(
     """.split()  # noqa: SIM905 - one name a line would bury the table
 )
 
+# What a tensor subclass is asked about itself. PyTorch 2.11 cannot tell whether these decompose.
+FREE_OPERATORS |= frozenset(
+    """
+    dim is_contiguous is_non_overlapping_and_dense is_strides_like_format layout numel size
+    storage_offset stride sym_is_contiguous sym_numel sym_size sym_storage_offset sym_stride
+    """.split()  # noqa: SIM905 - as above
+)
+
 # Queries of a tensor, communication between processes, marks in a profile.
 FREE_NAMESPACES = frozenset({"prim", "c10d", "_c10d_functional", "profiler"})
 
