@@ -62,6 +62,12 @@ class Entry:
         """What tells entries apart; a test with two markers has two entries."""
         return self.subject, self.budget
 
+    @property
+    def title(self) -> str:
+        """The budget's name; with the test's where a marked test holds the budget of a file."""
+        own = self.location is None or self.subject.endswith(f"::{self.budget}")
+        return self.budget if own else f"{self.budget} in {self.subject.rpartition('::')[2]}"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON."""
         return {

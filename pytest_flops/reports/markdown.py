@@ -65,7 +65,7 @@ def _red_entries(report: Report) -> list[list[str]]:
 
 def _red_entry(entry: Entry) -> Iterator[str]:
     place = f" at {code(entry.location)}" if entry.location else ""
-    yield f"- ❌ {code(entry.budget)} {state(entry)}{place}"
+    yield f"- ❌ {code(entry.title)} {state(entry)}{place}"
     yield f"  - {plain(story(entry))}"
     others = [verdict for verdict in entry.failures if verdict is not gravest(entry)]
     for verdict in others[:_RED_VERDICTS]:
@@ -107,5 +107,5 @@ def _row(entry: Entry) -> str:
     used = f"{use.percent} of {plain(use.about)}" if use else "no limit"
     counts = entry.measurement.count if entry.measurement else None
     numbers = [format_flops(counts.of(q)) if counts else "-" for q in QUANTITIES]
-    cells = ["✅" if entry.passed else "❌", code(entry.budget), used, *numbers]
+    cells = ["✅" if entry.passed else "❌", code(entry.title), used, *numbers]
     return f"| {' | '.join(cells)} |"

@@ -90,7 +90,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
     use = fullest(entry)
     counts = entry.measurement.count if entry.measurement else None
     return (
-        printable(entry.budget),
+        printable(entry.title),
         state(entry),
         f"{use.percent} of {use.about}" if use else "-",
         *(format_flops(counts.of(quantity)) if counts else "-" for quantity in QUANTITIES),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_flops.reports.entry import Entry
 from pytest_flops.reports.terminal import terminal_lines
 
 
@@ -106,3 +107,11 @@ def test_control_characters_of_names_do_not_reach_the_terminal(make):
     report = make.report(make.outcome("\x1b[31mred\x07\n"), missing=["\x1b[2J"])
     for verbosity in (-1, 0, 1):
         assert all(text.isprintable() for text in texts(report, verbosity=verbosity))
+
+
+def test_a_marked_test_of_a_files_budget_is_told_from_the_budgets_own_items():
+    entries = [
+        Entry(subject=subject, budget="step", tests=(subject,), verdicts=(), location="b.yaml:3:3")
+        for subject in ("b.yaml::step", "test_model.py::test_one")
+    ]
+    assert [entry.title for entry in entries] == ["step", "step in test_one"]
