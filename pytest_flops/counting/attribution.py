@@ -112,8 +112,8 @@ class ThreadState:
     next_number: int = 0
 
 
-Place: TypeAlias = tuple[MeteredPhase, int, "ParameterUpdates | None"]
-"""The phase and the module of an operator; in an optimizer's step whose tensors are whose."""
+Place: TypeAlias = tuple[MeteredPhase, int]
+"""The phase and the module of an operator."""
 
 
 class _Here(threading.local):
@@ -161,24 +161,21 @@ class Attribution:
         """The calling thread's state."""
         return self.local.state
 
-    def locate(self, thread: ThreadState, *, free: bool) -> Place | None:
-        """Where the operator that is running belongs; None where nothing is to be written down.
+    def locate_in_backward(self, thread: ThreadState, task: int, free: bool) -> Place | None:
+        """Where an operator belongs that autograd runs; None where nothing is to be written down.
 
         Args:
             thread: The calling thread's state.
-            free: The operator costs nothing, so that in a backward nobody needs to know.
+            task: Autograd's task.
+            free: The operator costs nothing, so that nobody needs to know.
         """
         if not self.active:
             return None
-        phase, module, call_task, _, updates = thread.frames[-1]
-        task = graph_task()
-        if task == call_task:
-            return phase, module, updates
         if _records_graph():
             module = self._module_of_running_node(thread)
-            return self._record_graph(thread, task), module, None
+            return self._record_graph(thread, task), module
         thread.task_without_graph = task
-        return None if free else ("backward", self._module_of_running_node(thread), None)
+        return None if free else ("backward", self._module_of_running_node(thread))
 
     def _module_of_running_node(self, thread: ThreadState) -> int:
         node = _running_node()

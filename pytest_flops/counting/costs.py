@@ -71,7 +71,8 @@ def per_output(weight: int = 1, complex_weight: int | None = None) -> Rule:
         if not isinstance(out, Tensor):
             out = formulas.first_tensor(out, args)
         if out.dtype.is_floating_point:  # so are most, and this runs for every operator
-            return int(out.numel()) * weight
+            elements: int = out.numel()
+            return elements * weight
         return formulas.weighted(out, weight, complex_weight)
 
     return Rule(cost)
@@ -175,7 +176,8 @@ def _scaled_pointwise(name: str) -> Rule:
     def cost(args: Args, kwargs: Kwargs, out: Any) -> int | None:
         more = scale(args, kwargs) != 1
         if out.dtype.is_floating_point:  # as in per_output
-            return int(out.numel()) * (weight + int(more))
+            elements: int = out.numel()
+            return elements * (weight + more)
         return formulas.weighted(out, weight + more, complex_weight + 6 * more)
 
     return Rule(cost)

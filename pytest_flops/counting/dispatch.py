@@ -76,12 +76,14 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return self._run_parts(func, args, kwargs)
         out = entry.run(*args, **kwargs)
         thread = self._local.state
-        phase, module, task, _, updates = thread.frames[-1]  # where most operators belong
-        if graph_task() != task or not self.attribution.active:
-            place = self.attribution.locate(thread, free=entry.free)
+        phase, module, call_task, _, updates = thread.frames[-1]  # where most operators belong
+        task = graph_task()
+        if task != call_task or not self.attribution.active:
+            place = self.attribution.locate_in_backward(thread, task, entry.free)
             if place is None:
                 return out
-            phase, module, updates = place
+            phase, module = place
+            updates = None
         if updates is not None:
             if entry.each is not None:
                 _record_each(thread, entry.name, entry.each(args, kwargs), args, out)
