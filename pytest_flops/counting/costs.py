@@ -177,7 +177,7 @@ def _scaled_pointwise(name: str) -> Rule:
         more = scale(args, kwargs) != 1
         if out.dtype.is_floating_point:  # as in per_output
             elements: int = out.numel()
-            return elements * (weight + more)
+            return elements * (weight + (1 if more else 0))
         return formulas.weighted(out, weight + more, complex_weight + 6 * more)
 
     return Rule(cost)
