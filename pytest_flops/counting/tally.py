@@ -44,7 +44,8 @@ class Tally:
 
 def _row(name: str, cost: FLOPsCount) -> tuple[str, ...]:
     figures = (cost.forward, cost.backward, cost.optimizer, cost.total)
-    return (name, *(f"{figure:,}" for figure in figures))
+    shown = name if name.isprintable() else ascii(name)
+    return (shown, *(f"{figure:,}" for figure in figures))
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> Iterator[str]:

@@ -42,6 +42,11 @@ def fake_training_step(
     training: bool,
 ) -> None:
     """Forward, and when `training` backward and the optimizer's step, on fakes of everything."""
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise ValueError(
+            "a scripted or traced module cannot be given fake parameters; count the module that it "
+            "was made from, or run it inside FLOPsMeter()"
+        )
     make_optimizer = _optimizer_factory(optimizer)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     inputs, kwargs = _fakes(mode, (tuple(inputs), dict(kwargs)))

@@ -415,3 +415,20 @@ def test_a_hugging_face_gpt2_and_llama_count_from_their_configurations():
         measurement = count_flops(model, input_ids=TOKENS, labels=TOKENS)
         assert not measurement.uncounted
         assert measurement.count.backward > measurement.count.forward
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated")
+def test_a_scripted_module_is_refused_before_anything_is_swapped():
+    scripted = torch.jit.trace(nn.Linear(3, 4), torch.ones(2, 3))
+    with pytest.raises(ValueError, match="scripted or traced module"):
+        count_flops(scripted, torch.ones(2, 3))
+    assert scripted(torch.ones(2, 3)).shape == (2, 4)
+
+
+def test_a_modules_name_cannot_write_control_characters_to_a_terminal():
+    model = nn.Module()
+    model.add_module("\x1b[31mred", nn.Linear(3, 4))
+    model.forward = model._modules["\x1b[31mred"]
+    with FLOPsMeter() as meter:
+        model(torch.ones(2, 3))
+    assert "\x1b" not in meter.table()
