@@ -426,9 +426,8 @@ def test_a_scripted_module_is_refused_before_anything_is_swapped():
 
 
 def test_a_modules_name_cannot_write_control_characters_to_a_terminal():
-    model = nn.Module()
+    model = nn.Sequential()
     model.add_module("\x1b[31mred", nn.Linear(3, 4))
-    model.forward = model._modules["\x1b[31mred"]
     with FLOPsMeter() as meter:
         model(torch.ones(2, 3))
     assert "\x1b" not in meter.table()
