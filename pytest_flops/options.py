@@ -20,93 +20,44 @@ DEFAULT_BUDGETS = "budgets"
 DEFAULT_REPORT = "reports"
 
 
+_VALUES = (
+    ("flops_report", "DIR", DEFAULT_REPORT, "folder for flops.json, .html and .md; empty for none"),
+    ("flops_compare", "FILE", "", "compare with the base's flops.json; fail on what got dearer"),
+    ("flops_history", "DIR", "", "folder of past reports, drawn into the HTML page as small lines"),
+    ("flops_tolerance", "PCT", "", "how far above its base any count may go, e.g. 0.5%"),
+)
+_WRITERS = (
+    ("flops_update", "write this run's counts as the recorded ones; refused under CI=true"),
+    ("flops_ratchet", "lower the recorded counts that fell, raise none; refused under CI=true"),
+)
+_SWITCHES = (
+    ("flops_require_recorded", "a budget without recorded counts is an error"),
+    ("flops_only", "run only the tests that hold a budget"),
+    ("flops_allow_uncounted", "an operator without a known cost is a remark, not an error"),
+)
+
+
 def add_options(parser: Parser) -> None:
     """Declare the options and their ini twins."""
     group = parser.getgroup("flops", "FLOPs budgets")
 
-    def option(
-        name: str, text: str, *, kind: Any = None, default: Any = None, **given: Any
-    ) -> None:
+    def add(name: str, text: str, kind: Any, default: Any, **given: Any) -> str:
         flag = "--" + name.replace("_", "-")
-        group.addoption(flag, dest=name, default=None, help=text, **given)
+        group.addoption(flag, dest=name, default=None, help=text.replace("%", "%%"), **given)
         parser.addini(name, f"{text} (as {flag})", type=kind, default=default)
+        return flag
 
-    def writing(name: str, text: str) -> None:
-        option(name, text, default="no", action="store_const", const="yes")
-        flag = "--" + name.replace("_", "-")
+    budgets = f"file or folder of budgets; may be given several times (default: {DEFAULT_BUDGETS})"
+    add("flops_budgets", budgets, "args", [], action="append", metavar="PATH")
+    for name, metavar, default, text in _VALUES:
+        add(name, text, None, default, metavar=metavar)
+    for name, text in _SWITCHES:
+        add(name, text, "bool", default=False, action="store_const", const=True)
+    for name, text in _WRITERS:
+        flag = add(name, text, None, "no", action="store_const", const="yes")
+        in_ci = {"action": "store_const", "const": "ci", "help": f"{flag}, also under CI=true"}
         # An option of its own: an optional value would swallow the path that follows it.
-        group.addoption(
-            f"{flag}=ci",
-            dest=name,
-            action="store_const",
-            const="ci",
-            help=f"{flag}, also under CI=true",
-        )
-
-    option(
-        "flops_budgets",
-        f"file or folder of budgets; may be given several times (default: {DEFAULT_BUDGETS})",
-        kind="args",
-        default=[],
-        action="append",
-        metavar="PATH",
-    )
-    option(
-        "flops_report",
-        "folder for flops.json, flops.html and flops.md; empty for none",
-        default=DEFAULT_REPORT,
-        metavar="DIR",
-    )
-    writing(
-        "flops_update",
-        "write the counts of this run as the budgets' recorded counts; refused under CI=true",
-    )
-    writing(
-        "flops_ratchet",
-        "lower the recorded counts that fell, and never raise one; refused under CI=true",
-    )
-    option(
-        "flops_require_recorded",
-        "a budget without recorded counts is an error",
-        kind="bool",
-        default=False,
-        action="store_const",
-        const=True,
-    )
-    option(
-        "flops_compare",
-        "compare with the flops.json of the base and fail on what got dearer",
-        default="",
-        metavar="FILE",
-    )
-    option(
-        "flops_history",
-        "folder of past reports, drawn into the HTML page as small lines",
-        default="",
-        metavar="DIR",
-    )
-    option(
-        "flops_tolerance",
-        "how far above the base a count may go, e.g. 0.5%%; replaces every budget's own",
-        default="",
-        metavar="PCT",
-    )
-    option(
-        "flops_only",
-        "run only the tests that hold a budget",
-        kind="bool",
-        default=False,
-        action="store_const",
-        const=True,
-    )
-    option(
-        "flops_allow_uncounted",
-        "an operator without a known cost is a remark, not an error",
-        kind="bool",
-        default=False,
-        action="store_const",
-        const=True,
-    )
+        group.addoption(f"{flag}=ci", dest=name, **in_ci)
 
 
 def chosen(config: Config, name: str) -> Any:
