@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_flops.counting.workload import RESNET_BK
-from pytest_flops.plugin import BUDGET, RECORDER
+from pytest_flops.stash import BUDGET, RECORDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_flops.plugin import RECORDER, SESSION
+from pytest_flops.stash import RECORDER, SESSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 def _flops_recorder(request: pytest.FixtureRequest) -> Recorder:
     stash = request.node.stash
     if RECORDER not in stash:
-        stash[RECORDER] = request.config.stash[SESSION].gate.recorder(request.node.nodeid)
+        from pytest_flops.recorder import Recorder
+
+        gate = request.config.stash[SESSION].gate
+        stash[RECORDER] = Recorder(gate, request.node.nodeid, budget=None)
     recorder: Recorder = stash[RECORDER]
     return recorder
 

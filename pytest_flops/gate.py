@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from pytest_flops.budgets.budget import Budget
     from pytest_flops.counting.measurement import Measurement
     from pytest_flops.counting.workload import Workload
-    from pytest_flops.recorder import Recorder
     from pytest_flops.reports.report import Report
     from pytest_flops.scaling.sweep import Sweep
 
@@ -151,14 +150,6 @@ class Gate:
             file, line, _ = item.location
             place = f"{file}:{(line or 0) + 1}"
             return f"{place}: {item.name}: the marker flops_budget is wrong: {error}"
-
-    def recorder(
-        self, test: str, budget: Budget | None = None, subject: str | None = None
-    ) -> Recorder:
-        """A fresh recorder for one run of one test."""
-        from pytest_flops.recorder import Recorder
-
-        return Recorder(self, test, budget, subject)
 
     def leave_out(self, budget: Budget) -> None:
         """Know that a test of this budget was deselected."""

@@ -12,20 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_flops import options
+from pytest_flops.stash import BUDGET, MISTAKE, RECORDER, SESSION
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from pytest_flops.budgets.budget import Budget
     from pytest_flops.collection import BudgetFile
     from pytest_flops.gate import Gate
-    from pytest_flops.recorder import Recorder
-
-SESSION: pytest.StashKey[FlopsSession] = pytest.StashKey()
-BUDGET: pytest.StashKey[Budget] = pytest.StashKey()
-MISTAKE: pytest.StashKey[str] = pytest.StashKey()
-RECORDER: pytest.StashKey[Recorder] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -110,8 +104,10 @@ class FlopsSession:
         if RECORDER in item.stash:
             del item.stash[RECORDER]
         if BUDGET in item.stash:
+            from pytest_flops.recorder import Recorder
+
             subject = getattr(item, "subject", item.nodeid)
-            item.stash[RECORDER] = self.gate.recorder(item.nodeid, item.stash[BUDGET], subject)
+            item.stash[RECORDER] = Recorder(self.gate, item.nodeid, item.stash[BUDGET], subject)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:

@@ -39,10 +39,6 @@ CELL_BACKWARD = {"lstm": 12, "gru": 11, "rnn": 1}
 _RNN_MODES = ("rnn", "rnn", "lstm", "gru")  # as cuDNN numbers them: relu, tanh, LSTM, GRU
 
 
-def _is_inexact(tensor: Tensor) -> bool:
-    return tensor.dtype.is_floating_point or tensor.dtype.is_complex
-
-
 def first_tensor(*candidates: Any) -> Tensor:
     """The first tensor among values and lists of values."""
     for candidate in candidates:

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 from pytest_flops.counting.count import PHASES, FLOPsCount, Phase
 from pytest_flops.counting.counter import FLOPsCounter
 from pytest_flops.counting.measure import WorkloadError
+from pytest_flops.counting.module_paths import OUTSIDE_PATH
 
 if TYPE_CHECKING:
     from pytest_flops.counting.measurement import Measurement
     from pytest_flops.models.config import ResNetBKConfig
     from pytest_flops.models.resnet_bk import ConfigurableResNetBK
-
-_OUTSIDE = "(outside modules)"  # the loss, which the analytic counter leaves to the training script
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,8 @@ def compare(analytic: Measurement, metered: Measurement) -> tuple[Parity, ...]:
     A component that the meter does not know counts nothing there; what the analytic counter does
     not know shows in the component around it and in the whole.
     """
-    whole = metered.count + metered.components.get(_OUTSIDE, FLOPsCount()) * -1
+    # The loss runs outside; the analytic counter leaves it to the training script.
+    whole = metered.count + metered.components.get(OUTSIDE_PATH, FLOPsCount()) * -1
     pairs: list[tuple[str | None, FLOPsCount, FLOPsCount]] = [(None, analytic.count, whole)]
     for component, cost in analytic.components.items():
         pairs.append((component, cost, metered.components.get(component, FLOPsCount())))
