@@ -6,7 +6,7 @@ CHROMIUM ?= chromium
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help gate test lint format fuzz mutants screenshot docs build packaging clean
+.PHONY: help gate test lint format coverage fuzz mutants screenshot docs build packaging clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,12 @@ lint: $(INSTALLED) ## Check style and types
 format: $(INSTALLED) ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+coverage: $(INSTALLED) ## Run every test and say which lines and branches none runs
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n 2 --flops-report=
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered
 
 fuzz: $(INSTALLED) ## Feed 100,000 broken budget and report files to the readers
 	FUZZ_INPUTS=50000 $(BIN)/python -m pytest -n 2 tests/test_fuzz.py tests/reports/test_fuzzed_reports.py --flops-report=
