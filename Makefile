@@ -26,9 +26,10 @@ format: $(INSTALLED) ## Format the code and mend what can be mended
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# A test that fills the disk would fill it for coverage, too.
 coverage: $(INSTALLED) ## Run every test and say which lines and branches none runs
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 2 --flops-report=
+	$(BIN)/coverage run -m pytest -n 2 --flops-report= -k "not stops_halfway"
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered
 

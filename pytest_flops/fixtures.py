@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_flops.stash import RECORDER, SESSION
+from pytest_flops.stash import GATE, RECORDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ def _flops_recorder(request: pytest.FixtureRequest) -> Recorder:
     if RECORDER not in stash:
         from pytest_flops.recorder import Recorder
 
-        gate = request.config.stash[SESSION].gate
+        gate = request.config.stash[GATE]()
         stash[RECORDER] = Recorder(gate, request.node.nodeid, budget=None)
     recorder: Recorder = stash[RECORDER]
     return recorder

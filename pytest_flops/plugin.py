@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_flops import options
-from pytest_flops.stash import BUDGET, MISTAKE, RECORDER, SESSION
+from pytest_flops.stash import BUDGET, GATE, MISTAKE, RECORDER
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -40,8 +40,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
     config.addinivalue_line("markers", options.MARKER_HELP)
     config.pluginmanager.register(fixtures, "flops-fixtures")
-    config.stash[SESSION] = FlopsSession(config)
-    config.pluginmanager.register(config.stash[SESSION], "flops-session")
+    session = FlopsSession(config)
+    config.stash[GATE] = lambda: session.gate
+    config.pluginmanager.register(session, "flops-session")
 
 
 class FlopsSession:

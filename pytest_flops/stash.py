@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pytest_flops.budgets.budget import Budget
-    from pytest_flops.plugin import FlopsSession
+    from pytest_flops.gate import Gate
     from pytest_flops.recorder import Recorder
 
-SESSION: pytest.StashKey[FlopsSession] = pytest.StashKey()
+GATE: pytest.StashKey[Callable[[], Gate]] = pytest.StashKey()
 BUDGET: pytest.StashKey[Budget] = pytest.StashKey()
 MISTAKE: pytest.StashKey[str] = pytest.StashKey()
 RECORDER: pytest.StashKey[Recorder] = pytest.StashKey()
