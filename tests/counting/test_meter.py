@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.modules import module as torch_module
 from torch.optim import optimizer as torch_optimizer
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+from torch.utils.flop_counter import register_flop_formula
 
 from pytest_flops.counting import costs
 from pytest_flops.counting.costs import how_to_count, register_cost, register_costs
@@ -114,7 +115,7 @@ def test_a_formula_in_pytorchs_registry_counts_a_custom_operator_too():
     def twice(x: torch.Tensor) -> torch.Tensor:
         return x * 2
 
-    @torch.utils.flop_counter.register_flop_formula(torch.ops.meter_test_registry.twice)
+    @register_flop_formula(torch.ops.meter_test_registry.twice)
     def formula(x_shape, out_shape=None, **kwargs):
         return 5 * x_shape[0]
 
