@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from pytest_flops.reports.outcome import Outcome
 
-_KINDS = ("error", "limit", "recorded", "scaling", "parity")
+GRAVEST_FIRST = ("error", "limit", "recorded", "scaling", "parity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +167,7 @@ def _place(verdict: Verdict) -> tuple[Any, ...]:
     """Where a verdict stands in its entry: by kind, line, component, quantity."""
     quantity = QUANTITIES.index(verdict.quantity) if verdict.quantity in QUANTITIES else -1
     return (
-        _KINDS.index(verdict.kind),
+        GRAVEST_FIRST.index(verdict.kind),
         natural(verdict.location or ""),
         natural(verdict.component or ""),
         quantity,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.wording import headline as verdict_headline
 from pytest_flops.budgets.wording import subject
+from pytest_flops.reports.entry import GRAVEST_FIRST
 from pytest_flops.reports.text import percent, shorten
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from pytest_flops.reports.report import Report
 
 _NAME = 60
-_GRAVEST = ("error", "limit", "recorded", "scaling", "parity")
 _KINDS_OF_USE = ("limit", "recorded", "scaling")
 _STATES = {
     "error": ("could not be judged", "could not be judged", "could not be judged"),
@@ -96,7 +96,7 @@ def gravest(entry: Entry) -> Verdict | None:
 
 def _gravity(verdict: Verdict) -> tuple[int, float]:
     over = (verdict.actual or 0) / verdict.allowed if verdict.allowed else math.inf
-    return _GRAVEST.index(verdict.kind), -over
+    return GRAVEST_FIRST.index(verdict.kind), -over
 
 
 def worst_first(entries: Iterable[Entry]) -> list[Entry]:
@@ -105,7 +105,7 @@ def worst_first(entries: Iterable[Entry]) -> list[Entry]:
     def place(entry: Entry) -> tuple[bool, int, float, tuple[str, str]]:
         grave = gravest(entry)
         use = fullest(entry)
-        kind = _GRAVEST.index(grave.kind) if grave else 0
+        kind = GRAVEST_FIRST.index(grave.kind) if grave else 0
         return entry.passed, kind, -(use.share if use else 0.0), entry.key
 
     return sorted(entries, key=place)
