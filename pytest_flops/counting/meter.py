@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from pytest_flops.counting.attribution import Attribution
+from pytest_flops.counting.compiled_code import run_eagerly
 from pytest_flops.counting.dispatch import CountingMode
 from pytest_flops.counting.measurement import Measurement
 from pytest_flops.counting.tally import Tally, tally
@@ -17,9 +14,10 @@ from pytest_flops.counting.threads import Threads
 from pytest_flops.counting.training_step import fake_training_step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
 
+    import torch
     from typing_extensions import Self
 
     from pytest_flops.counting.count import FLOPsCount
@@ -58,7 +56,7 @@ class FLOPsMeter:
             stack.callback(self._attribution.stop)
             self._attribution.start()
             stack.enter_context(Threads(self._attribution).joining())
-            stack.enter_context(_eager_compiled_code())
+            stack.enter_context(run_eagerly())
             stack.enter_context(CountingMode(self._attribution))
             self._active = stack.pop_all()
         return self
@@ -138,18 +136,6 @@ class FLOPsMeter:
 
     def __str__(self) -> str:
         return self.table()
-
-
-@contextmanager
-def _eager_compiled_code() -> Iterator[None]:
-    """Compiled code runs as its operators, which can be seen, while this is active."""
-    with ExitStack() as stack:
-        stack.enter_context(warnings.catch_warnings())
-        # An extra hook on the compiled wrapper is no harm: it adds nothing to a path.
-        warnings.filterwarnings("ignore", message="Using `torch.compile.* global hooks")
-        if "torch._dynamo" in sys.modules:
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-        yield
 
 
 def count_flops(

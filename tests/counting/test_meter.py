@@ -202,6 +202,7 @@ def traces() -> tuple[object, ...]:
         list(_get_current_dispatch_mode_stack()),
         list(warnings.filters),
         threading.Thread.start,
+        torch.compile,
     )
 
 

@@ -364,20 +364,6 @@ def test_functional_transforms_are_counted():
     assert meter.count == FLOPsCount(2 * 3 * 4 * 2)
 
 
-@pytest.mark.parametrize("whole_graph", [False, True])
-def test_a_compiled_model_costs_what_it_costs_uncompiled(whole_graph):
-    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
-    compiled = torch.compile(model, backend="eager", fullgraph=whole_graph)
-    backward(compiled(torch.ones(3, 4)))
-    model.zero_grad(set_to_none=True)
-    with FLOPsMeter() as plain:
-        backward(model(torch.ones(3, 4)))
-    model.zero_grad(set_to_none=True)
-    with FLOPsMeter() as meter:
-        backward(compiled(torch.ones(3, 4)))
-    assert meter.components == plain.components
-
-
 def test_a_loss_module_is_named_after_its_class_and_the_models_paths_stay():
     model, criterion = nn.Sequential(nn.Linear(4, 2)), nn.MSELoss()
     with FLOPsMeter() as meter:
