@@ -95,6 +95,46 @@ def test_an_operator_without_a_cost_fails_and_is_named(project: Any) -> None:
     project.run_apart("--flops-allow-uncounted").assert_outcomes(passed=1)
 
 
+def test_work_of_a_thread_older_than_the_test_fails_and_names_the_thread(project: Any) -> None:
+    source = """\
+import pytest, threading, torch
+from queue import SimpleQueue
+
+@pytest.fixture(scope="module")
+def give():
+    work, done = SimpleQueue(), SimpleQueue()
+
+    def serve():
+        while (task := work.get()) is not None:
+            done.put(task())
+
+    def give(task):
+        work.put(task)
+        return done.get()
+
+    thread = threading.Thread(target=serve, name="trainer")
+    thread.start()
+    yield give
+    work.put(None)
+    thread.join()
+
+X = torch.ones(8, 8)
+
+@pytest.mark.flops_budget(total=2 * 8**3)
+def test_idle(give): X @ X
+
+@pytest.mark.flops_budget(total=2 * 8**3)
+def test_at_work(give): give(lambda: X @ X @ (X @ X))
+"""
+    project.test(source)
+    result = project.run_apart()
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        ["*not counted, 3 times: aten.mm in thread trainer, older than the meter*"]
+    )
+    project.run_apart("--flops-allow-uncounted").assert_outcomes(passed=1, failed=1)
+
+
 def test_a_test_that_breaks_before_it_counts_leaves_no_green_budget(project: Any) -> None:
     project.budgets(NAMED_BY_A_TEST)
     project.test(

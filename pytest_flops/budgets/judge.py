@@ -11,6 +11,7 @@ from pytest_flops.budgets.units import format_percent
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.budgets.wording import cheaper_than_recorded
 from pytest_flops.counting.count import PHASES, QUANTITIES, FLOPsCount
+from pytest_flops.counting.measurement import how_to_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,15 +36,17 @@ def judge_measurement(measurement: Measurement) -> tuple[Verdict, ...]:
         verdicts.append(
             _error("nothing was counted: 0 FLOP in every phase; a budget of it is void")
         )
-    for operator, calls in measurement.uncounted.items():
-        times = "once" if calls == 1 else f"{calls:,} times"
-        verdicts.append(
-            _error(
-                f"the operator {operator} ran {times} and has no known cost, so the count is too "
-                "low; give it a cost with the hook pytest_flops_register_costs"
-            )
-        )
+    verdicts += [_uncounted(name, calls) for name, calls in measurement.uncounted.items()]
     return tuple(verdicts)
+
+
+def _uncounted(name: str, calls: int) -> Verdict:
+    times = "once" if calls == 1 else f"{calls:,} times"
+    if name.startswith("("):
+        what = f"not counted, {times}: {name[1:-1]}"
+    else:
+        what = f"the operator {name} ran {times} and has no known cost"
+    return _error(f"{what}; so the count is too low: {how_to_count(name)}")
 
 
 def judge_limits(budget: Budget, measurement: Measurement) -> tuple[Verdict, ...]:

@@ -655,16 +655,6 @@ def _checked(name: str, cost: Cost) -> Cost:
     return checked
 
 
-def how_to_count(operator: str) -> str:
-    """What to do about an operator without a cost, named as the meter names it."""
-    name = operator.replace(".", "::", 1)
-    return (
-        f"{operator} has no cost; give it one with "
-        f"@pytest_flops.counting.costs.register_cost({name!r}) on a function (args, kwargs, out) "
-        f"that returns its FLOPs, or with the hook pytest_flops_register_costs"
-    )
-
-
 def rule_of(operator: torch._ops.OpOverload) -> Rule | None:
     """The rule of an operator overload, or None when nothing claims it."""
     if operator not in _found:

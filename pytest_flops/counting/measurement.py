@@ -24,8 +24,9 @@ class Measurement:
             children cost, so `layer_0` contains `layer_0.moe`.
         source: The counter that produced it.
         rules: The counting rules it followed.
-        uncounted: Arithmetic operators the meter has no cost for, with the number of their calls.
-            Anything here makes the count a lower bound, and a gate must refuse it.
+        uncounted: Arithmetic operators the meter has no cost for, with the number of their calls;
+            in parentheses, work of threads that it does not see. Anything here makes the count a
+            lower bound, and a gate must refuse it.
         operations: Cost by operator name, of the meter only.
         recomputed: The part of the backward FLOPs that repeats forward work under activation
             checkpointing, of the meter only.
@@ -67,3 +68,13 @@ class Measurement:
             },
             recomputed=record["recomputed"],
         )
+
+
+def how_to_count(uncounted: str) -> str:
+    """What to do about something uncounted, named as in `Measurement.uncounted`."""
+    if uncounted.startswith("("):
+        return "start the thread inside what is counted, or give it the work through a pool"
+    return (
+        "give it a cost with the hook pytest_flops_register_costs, or with the decorator "
+        f"@register_cost({uncounted.replace('.', '::', 1)!r}) of pytest_flops.counting.costs"
+    )

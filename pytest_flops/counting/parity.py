@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pytest_flops.counting.count import PHASES, FLOPsCount, Phase
 from pytest_flops.counting.counter import FLOPsCounter
 from pytest_flops.counting.measure import WorkloadError
+from pytest_flops.counting.measurement import how_to_count
 from pytest_flops.counting.module_paths import OUTSIDE_PATH
 
 if TYPE_CHECKING:
@@ -101,7 +102,6 @@ def _metered(
 ) -> Measurement:
     import torch
 
-    from pytest_flops.counting.costs import how_to_count
     from pytest_flops.counting.meter import count_flops
     from pytest_flops.models.resnet_bk import ConfigurableResNetBK
 
@@ -111,5 +111,6 @@ def _metered(
     tokens = torch.zeros(counter.batch_size, counter.seq_len, dtype=torch.int64, device="meta")
     measurement = count_flops(model, tokens, optimizer=optimizer)
     if measurement.uncounted:
-        raise WorkloadError("; ".join(map(how_to_count, measurement.uncounted)))
+        advice = (f"{name} has no cost: {how_to_count(name)}" for name in measurement.uncounted)
+        raise WorkloadError("; ".join(advice))
     return measurement

@@ -1,25 +1,29 @@
 """Counting in every thread: PyTorch's dispatch modes are active in one thread only.
 
 What a counted thread sets going is counted whole: a thread that it starts, and work that it gives
-to a `ThreadPoolExecutor`, even one that is older than the meter. Of other threads that are older
-than the meter, such as a `multiprocessing` thread pool's, the modules that they call are counted;
-the rest is not seen. That something may be missing is then reported as uncounted, provided the
-thread called a module or an optimizer.
+to a pool, even one that is older than the meter. Of other threads that are older than the meter,
+the modules that they call are counted; what they compute besides, `older_threads.py` finds, and it
+is reported as uncounted. A thread with a meter of its own is left to that meter.
 """
 
 from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING, Any
 
+from torch.nn.modules.module import register_module_forward_hook
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from pytest_flops.counting.dispatch import CountingMode
+from pytest_flops.counting.older_threads import OlderThreads, report_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from torch.nn import Module
 
     from pytest_flops.counting.attribution import Attribution, Frame
 
@@ -29,8 +33,10 @@ class Threads:
 
     def __init__(self, attribution: Attribution) -> None:
         self._attribution = attribution
+        self._older = OlderThreads()
+        self._owner = threading.current_thread()
         self._joined = {threading.get_ident()}
-        self._visits: dict[int, CountingMode] = {}
+        self._visits: dict[int, ExitStack] = {}
         attribution.on_outermost_call = self._enter_older_thread
         attribution.on_outermost_return = self._leave_older_thread
         attribution.on_step = self._report_step
@@ -38,11 +44,14 @@ class Threads:
     @contextmanager
     def joining(self) -> Iterator[None]:
         """While active, what counted threads set going is counted from its first operator on."""
-        _hand_over.begin(self)
-        try:
-            yield
-        finally:
-            _hand_over.end(self)
+        with self._older.watched(self._attribution.here.uncounted):
+            _hand_over.begin(self)
+            try:
+                yield
+            finally:
+                _hand_over.end(self)
+                if self._visits:
+                    self._leave_when_they_return()
 
     def counted(self, work: Callable[..., Any]) -> Callable[..., Any]:
         """Work for another thread, as a part of the call that sets it going."""
@@ -63,25 +72,38 @@ class Threads:
                 return
             self._joined.add(thread)
             try:
-                with CountingMode(self._attribution):
+                with self._older.counted(), CountingMode(self._attribution):
                     yield
             finally:
                 self._joined.discard(thread)  # the number may become another thread's
 
     def _enter_older_thread(self) -> None:
-        if not self.counts_here():
-            mode = CountingMode(self._attribution)
-            self._visits[threading.get_ident()] = mode
-            mode.__enter__()  # type: ignore[no-untyped-call]
+        if not self.counts_here() and not _hand_over.left_to_another(self):
+            with ExitStack() as visit:
+                visit.enter_context(self._older.counted())
+                visit.enter_context(CountingMode(self._attribution))
+                self._visits[threading.get_ident()] = visit.pop_all()
 
     def _leave_older_thread(self) -> None:
-        mode = self._visits.pop(threading.get_ident(), None)
-        if mode is not None:
-            mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
-            self._report("outside modules")
+        visit = self._visits.pop(threading.get_ident(), None)
+        if visit is not None:
+            visit.close()
+            self._report("operators outside modules")
+
+    def _leave_when_they_return(self) -> None:
+        """Take the counting out of threads that are inside a module when the meter ends."""
+
+        def leave(module: Module, _inputs: Any, _output: Any) -> None:
+            frames = self._attribution.here.frames
+            if len(frames) > 1 and frames[1].call is module:
+                self._leave_older_thread()
+            if not self._visits:
+                hook.remove()
+
+        hook = register_module_forward_hook(leave, always_call=True)
 
     def _report_step(self) -> None:
-        if not self.counts_here():
+        if not self.counts_here() and not _hand_over.left_to_another(self):
             self._report("an optimizer step")
 
     def counts_here(self) -> bool:
@@ -93,12 +115,23 @@ class Threads:
             for mode in _get_current_dispatch_mode_stack()
         )
 
+    def leaves_to(self, other: Threads) -> bool:
+        """Whether another meter, of another thread, counts the calling thread."""
+        return other._owner is not self._owner and threading.get_ident() in other._joined
+
+    def ignore_owner_of(self, other: Threads) -> None:
+        """Leave the thread that entered another meter to that meter."""
+        if other._owner is not self._owner:
+            self._older.ignore(other._owner)
+
     def _report(self, what: str) -> None:
-        name = threading.current_thread().name
-        self._attribution.here.uncounted[f"({what}, in thread {name}, older than the meter)"] += 1
+        """Report what may be missing, unless whatever is missing will be found."""
+        if not self._older.watches_here():
+            name = report_name(what, threading.current_thread().name)
+            self._attribution.here.uncounted[name] += 1
 
 
-class _Submits(threading.local):
+class _Gives(threading.local):
     """Whether the calling thread is giving work to a pool, which may start a worker for it.
 
     The worker outlives the meter, so only its work is counted.
@@ -108,7 +141,7 @@ class _Submits(threading.local):
 
 
 class _HandOver:
-    """The two ways to set another thread to work, replaced while any meter counts.
+    """The ways to set another thread to work, replaced while any meter counts.
 
     Meters may overlap in any order, so what is replaced belongs to all of them.
     """
@@ -116,41 +149,60 @@ class _HandOver:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._meters: list[Threads] = []
-        self._submits = _Submits()
-        self._start = threading.Thread.start
-        self._submit = ThreadPoolExecutor.submit
+        self._gives = _Gives()
+        self._undo = ExitStack()
 
     def begin(self, meter: Threads) -> None:
         with self._lock:
             if not self._meters:
                 self._replace()
+            for other in self._meters:
+                other.ignore_owner_of(meter)
+                meter.ignore_owner_of(other)
             self._meters.append(meter)
 
     def end(self, meter: Threads) -> None:
         with self._lock:
             self._meters.remove(meter)
             if not self._meters:
-                threading.Thread.start = self._start  # type: ignore[method-assign]
-                ThreadPoolExecutor.submit = self._submit  # type: ignore[method-assign]
+                self._undo.close()
+
+    def left_to_another(self, meter: Threads) -> bool:
+        """Whether the calling thread is the business of another meter."""
+        return any(meter.leaves_to(other) for other in tuple(self._meters))
 
     def _replace(self) -> None:
-        self._start, self._submit = threading.Thread.start, ThreadPoolExecutor.submit
+        begin_thread = threading.Thread.start
 
         def start(thread: threading.Thread) -> None:
-            if not self._submits.here:
+            if not self._gives.here:
                 thread.run = self._counted(thread.run)  # type: ignore[method-assign]
-            self._start(thread)
+            begin_thread(thread)
 
-        def submit(pool: Any, work: Any, /, *args: Any, **kwargs: Any) -> Any:
+        self._replace_method(threading.Thread, "start", start)
+        self._replace_method(ThreadPoolExecutor, "submit", self._giving(ThreadPoolExecutor.submit))
+        for name in ("apply_async", "_map_async", "imap", "imap_unordered"):
+            self._replace_method(ThreadPool, name, self._giving(getattr(ThreadPool, name)))
+
+    def _replace_method(self, owner: type, name: str, method: Any) -> None:
+        if name in vars(owner):
+            self._undo.callback(setattr, owner, name, vars(owner)[name])
+        else:
+            self._undo.callback(delattr, owner, name)
+        setattr(owner, name, method)
+
+    def _giving(self, give: Callable[..., Any]) -> Callable[..., Any]:
+        """A pool's method that takes work first, so that the work is counted."""
+
+        def give_counted(pool: Any, work: Any, /, *args: Any, **kwargs: Any) -> Any:
             counted = self._counted(work)
-            self._submits.here = True
+            self._gives.here = True
             try:
-                return self._submit(pool, counted, *args, **kwargs)
+                return give(pool, counted, *args, **kwargs)
             finally:
-                self._submits.here = False
+                self._gives.here = False
 
-        threading.Thread.start = start  # type: ignore[method-assign, assignment]
-        ThreadPoolExecutor.submit = submit  # type: ignore[method-assign]
+        return give_counted
 
     def _counted(self, work: Callable[..., Any]) -> Callable[..., Any]:
         for meter in tuple(self._meters):

@@ -291,3 +291,11 @@ class TestMeasurement:
         for verdict in (first, second):
             assert not verdict.passed
             assert "pytest_flops_register_costs" in verdict.message
+
+    def test_what_a_thread_ran_unseen_is_an_error_that_says_where_to_start_the_thread(self):
+        unseen = {"(aten.mm in thread worker (2), older than the meter)": 2}
+        (verdict,) = judge_measurement(replace(BASELINE, uncounted=unseen))
+        assert not verdict.passed
+        assert "2 times: aten.mm in thread worker (2), older than the meter;" in verdict.message
+        assert "start the thread inside what is counted" in verdict.message
+        assert "register" not in verdict.message

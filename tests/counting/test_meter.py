@@ -14,9 +14,9 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from torch.utils.flop_counter import register_flop_formula
 
 from pytest_flops.counting import costs
-from pytest_flops.counting.costs import how_to_count, register_cost, register_costs
+from pytest_flops.counting.costs import register_cost, register_costs
 from pytest_flops.counting.count import FLOPsCount
-from pytest_flops.counting.measurement import Measurement
+from pytest_flops.counting.measurement import Measurement, how_to_count
 from pytest_flops.counting.meter import FLOPsMeter
 
 

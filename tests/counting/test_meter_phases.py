@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from queue import Queue
-
 import pytest
 import torch
 from torch import nn
-from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from torch.utils.checkpoint import checkpoint
 
 from pytest_flops.counting.count import FLOPsCount
@@ -423,120 +418,3 @@ def test_a_module_nobody_holds_counts_for_its_caller():
     with FLOPsMeter() as meter:
         Model()(torch.ones(3, 4))
     assert meter.components["part"].forward == linear(3, 4, 4) + 5 * 12
-
-
-def test_threads_started_inside_the_meter_are_counted_whole():
-    model = nn.Sequential(nn.Linear(4, 2))
-
-    def step():
-        loss = model(torch.ones(3, 4)).sum()
-        loss.backward()
-
-    with FLOPsMeter() as meter:
-        threads = [threading.Thread(target=step) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert not meter.uncounted
-    assert meter.count.forward == 4 * (linear(3, 4, 2) + 6)
-    # gradients accumulate once per thread but the first
-    assert meter.count.backward == 4 * weight_gradient(3, 4, 2) + 3 * 10
-    assert meter.components[OUTSIDE].forward == 4 * 6
-
-
-def test_a_thread_belongs_to_the_module_that_starts_it():
-    class Threaded(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layer = nn.Linear(4, 2)
-
-        def forward(self, x):
-            results = []
-            thread = threading.Thread(target=lambda: results.append(self.layer(x) * 2))
-            thread.start()
-            thread.join()
-            return results[0]
-
-    with FLOPsMeter() as meter:
-        nn.Sequential(Threaded())(torch.ones(3, 4))
-    assert meter.components["0.layer"].forward == linear(3, 4, 2)
-    assert meter.components["0"].forward == linear(3, 4, 2) + 6
-
-
-def test_work_given_to_an_older_pool_is_counted_whole():
-    class Pooled(nn.Module):
-        def __init__(self, pool):
-            super().__init__()
-            self.layer, self.pool = nn.Linear(4, 2), pool
-
-        def forward(self, x):
-            return self.pool.submit(lambda: self.layer(x) * 2).result()
-
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(int).result()
-        model = nn.Sequential(Pooled(pool))
-        with FLOPsMeter() as meter:
-            model(torch.ones(3, 4))
-            list(pool.map(torch.mm, [torch.ones(3, 4)] * 2, [torch.ones(4, 5)] * 2))
-        pool.submit(torch.mm, torch.ones(3, 4), torch.ones(4, 5)).result()
-    assert not meter.uncounted
-    assert meter.components["0.layer"].forward == linear(3, 4, 2)
-    assert meter.components["0"].forward == linear(3, 4, 2) + 6
-    assert meter.components[OUTSIDE].forward == 2 * (2 * 3 * 4 * 5)
-
-
-def test_a_pools_worker_that_outlives_the_meter_is_left_as_it_was():
-    with ThreadPoolExecutor(1) as pool:
-        with FLOPsMeter() as meter:
-            pool.submit(torch.mm, torch.ones(3, 4), torch.ones(4, 5)).result()
-        assert pool.submit(_get_current_dispatch_mode_stack).result() == []
-    assert meter.count.forward == 2 * 3 * 4 * 5
-
-
-def test_an_older_thread_is_counted_in_its_modules_and_reported_for_the_rest():
-    model = nn.Sequential(nn.Linear(4, 2))
-    work: Queue = Queue()
-
-    def run() -> None:
-        work.get()()
-
-    thread = threading.Thread(target=run, name="old")
-    thread.start()
-    with FLOPsMeter() as meter:
-        work.put(lambda: model(torch.ones(3, 4)).sum())
-        thread.join()
-    assert meter.components["0"].forward == meter.count.forward == linear(3, 4, 2)
-    assert meter.uncounted == {"(outside modules, in thread old, older than the meter)": 1}
-
-
-def test_a_thread_is_counted_by_the_meter_of_the_thread_that_starts_it():
-    counts = {}
-
-    def measure(size: int, barrier: threading.Barrier):
-        with FLOPsMeter() as meter:
-            barrier.wait()
-            thread = threading.Thread(target=lambda: torch.ones(size) + 1)
-            thread.start()
-            thread.join()
-            barrier.wait()
-        counts[size] = meter.count.forward
-
-    barrier = threading.Barrier(2)
-    threads = [threading.Thread(target=measure, args=(size, barrier)) for size in (3, 50)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert counts == {3: 3, 50: 50}
-
-
-def test_meters_that_overlap_leave_threads_and_pools_as_they_were():
-    before = threading.Thread.start, ThreadPoolExecutor.submit
-    first, second = FLOPsMeter(), FLOPsMeter()
-    first.__enter__()
-    second.__enter__()
-    first.__exit__(None, None, None)
-    assert (threading.Thread.start, ThreadPoolExecutor.submit) != before
-    second.__exit__(None, None, None)
-    assert (threading.Thread.start, ThreadPoolExecutor.submit) == before

@@ -1,0 +1,439 @@
+"""Threads: what a meter's block sets going is counted, what else runs meanwhile is reported."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing.pool import ThreadPool
+from queue import SimpleQueue
+
+import pytest
+import torch
+from torch import nn
+from torch.autograd.profiler import profile
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
+from pytest_flops.counting.meter import FLOPsMeter
+
+OUTSIDE = "(outside modules)"
+A, B = torch.ones(3, 4), torch.ones(4, 5)
+PRODUCT = 2 * 3 * 4 * 5
+
+
+def linear(rows: int, i: int, o: int) -> int:
+    """A Linear layer's forward: the product and its bias."""
+    return 2 * rows * i * o + rows * o
+
+
+def weight_gradient(rows: int, i: int, o: int) -> int:
+    """Its backward when the input needs no gradient: one product, and the bias's sum."""
+    return 2 * rows * i * o + rows * o
+
+
+class Worker:
+    """A thread that runs what it is given, one after the other."""
+
+    def __init__(self, name: str) -> None:
+        self._work: SimpleQueue = SimpleQueue()
+        self._done: SimpleQueue = SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name=name)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while (work := self._work.get()) is not None:
+            self._done.put(work())
+
+    def begin(self, work) -> None:
+        self._work.put(work)
+
+    def result(self):
+        return self._done.get()
+
+    def run(self, work):
+        self.begin(work)
+        return self.result()
+
+    def end(self) -> None:
+        self._work.put(None)
+        self._thread.join()
+
+
+@pytest.fixture
+def old():
+    worker = Worker("old")
+    yield worker
+    worker.end()
+
+
+def in_old(what: str) -> str:
+    return f"({what} in thread old, older than the meter)"
+
+
+def test_threads_started_inside_the_meter_are_counted_whole():
+    model = nn.Sequential(nn.Linear(4, 2))
+
+    def step():
+        loss = model(torch.ones(3, 4)).sum()
+        loss.backward()
+
+    with FLOPsMeter() as meter:
+        threads = [threading.Thread(target=step) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not meter.uncounted
+    assert meter.count.forward == 4 * (linear(3, 4, 2) + 6)
+    # gradients accumulate once per thread but the first
+    assert meter.count.backward == 4 * weight_gradient(3, 4, 2) + 3 * 10
+    assert meter.components[OUTSIDE].forward == 4 * 6
+
+
+def test_a_thread_belongs_to_the_module_that_starts_it():
+    class Threaded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 2)
+
+        def forward(self, x):
+            results = []
+            thread = threading.Thread(target=lambda: results.append(self.layer(x) * 2))
+            thread.start()
+            thread.join()
+            return results[0]
+
+    with FLOPsMeter() as meter:
+        nn.Sequential(Threaded())(torch.ones(3, 4))
+    assert meter.components["0.layer"].forward == linear(3, 4, 2)
+    assert meter.components["0"].forward == linear(3, 4, 2) + 6
+
+
+def test_work_given_to_an_older_pool_is_counted_whole():
+    class Pooled(nn.Module):
+        def __init__(self, pool):
+            super().__init__()
+            self.layer, self.pool = nn.Linear(4, 2), pool
+
+        def forward(self, x):
+            return self.pool.submit(lambda: self.layer(x) * 2).result()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(int).result()
+        model = nn.Sequential(Pooled(pool))
+        with FLOPsMeter() as meter:
+            model(torch.ones(3, 4))
+            list(pool.map(torch.mm, [torch.ones(3, 4)] * 2, [torch.ones(4, 5)] * 2))
+        pool.submit(torch.mm, torch.ones(3, 4), torch.ones(4, 5)).result()
+    assert not meter.uncounted
+    assert meter.components["0.layer"].forward == linear(3, 4, 2)
+    assert meter.components["0"].forward == linear(3, 4, 2) + 6
+    assert meter.components[OUTSIDE].forward == 2 * (2 * 3 * 4 * 5)
+
+
+def test_a_pools_worker_that_outlives_the_meter_is_left_as_it_was():
+    with ThreadPoolExecutor(1) as pool:
+        with FLOPsMeter() as meter:
+            pool.submit(torch.mm, torch.ones(3, 4), torch.ones(4, 5)).result()
+        assert pool.submit(_get_current_dispatch_mode_stack).result() == []
+    assert meter.count.forward == 2 * 3 * 4 * 5
+
+
+@pytest.mark.parametrize(
+    "give",
+    [
+        lambda pool: pool.apply(torch.mm, (A, B)),
+        lambda pool: pool.apply_async(torch.mm, (A, B)).get(),
+        lambda pool: pool.starmap(torch.mm, [(A, B)]),
+        lambda pool: pool.map(B.T.matmul, [A.T]),
+        lambda pool: pool.map_async(B.T.matmul, [A.T], chunksize=1).get(),
+        lambda pool: list(pool.imap(B.T.matmul, [A.T], chunksize=2)),
+        lambda pool: list(pool.imap_unordered(B.T.matmul, [A.T])),
+    ],
+)
+def test_work_given_to_an_older_thread_pool_of_multiprocessing_is_counted_whole(give):
+    before = dict(vars(ThreadPool))
+    with ThreadPool(1) as pool:
+        pool.apply(int)
+        with FLOPsMeter() as meter:
+            give(pool)
+        pool.apply(torch.mm, (A, B))
+        assert pool.apply(_get_current_dispatch_mode_stack) == []
+    assert meter.count.forward == PRODUCT
+    assert not meter.uncounted
+    assert dict(vars(ThreadPool)) == before
+
+
+def test_an_older_thread_is_counted_in_its_modules(old):
+    model = nn.Sequential(nn.Linear(4, 2))
+    with FLOPsMeter() as meter:
+        old.run(lambda: model(A))
+    assert meter.components["0"].forward == meter.count.forward == linear(3, 4, 2)
+    assert not meter.uncounted
+
+
+def test_what_an_older_thread_computes_outside_modules_is_reported_by_operator(old):
+    model = nn.Sequential(nn.Linear(4, 2))
+    with FLOPsMeter() as meter:
+        old.run(lambda: [torch.mm(A, B), A @ B, model(A).sum()])
+    assert meter.count.forward == linear(3, 4, 2)
+    assert meter.uncounted == {in_old("aten.mm"): 2, in_old("aten.sum"): 1}
+
+
+def test_what_calls_other_operators_inside_is_reported_once(old):
+    image, kernel = torch.ones(1, 1, 4, 4), torch.ones(1, 1, 2, 2)
+    with FLOPsMeter() as meter:
+        old.run(lambda: torch.conv2d(image, kernel))
+    assert meter.uncounted == {in_old("aten.convolution"): 1}
+
+
+def test_an_operator_without_a_cost_is_reported_in_an_older_thread_too(old):
+    square = torch.library.custom_op(
+        "tests_threads::square", lambda x: x * x, mutates_args=(), schema="(Tensor x) -> Tensor"
+    )
+    with FLOPsMeter() as meter:
+        old.run(lambda: square(A))
+    assert meter.uncounted == {in_old("tests_threads.square"): 1}
+
+
+def test_a_backward_and_an_optimizer_of_an_older_thread_are_reported(old):
+    model = nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, foreach=False)
+    model(A).backward(torch.ones(3, 2))
+    with FLOPsMeter() as meter:
+        old.run(optimizer.step)
+    # the weight's update and the bias's
+    assert meter.uncounted == {in_old("aten.add_"): 2}
+    with FLOPsMeter() as meter:
+        old.run(lambda: model(A).backward(torch.ones(3, 2)))
+    assert meter.count.forward == linear(3, 4, 2)
+    assert in_old("aten.mm") in meter.uncounted
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda: None,
+        lambda: torch.ones(3, dtype=torch.int64) + 1,
+        lambda: torch.rand(3, 4).T.contiguous().double() > 0,
+        lambda: torch.autograd.profiler.record_function("a label").__enter__(),
+    ],
+    ids=["idle", "integers", "free", "label"],
+)
+def test_an_older_thread_that_computes_nothing_is_no_remark(old, work):
+    with FLOPsMeter() as meter:
+        torch.mm(A, B)
+        old.run(work)
+    assert meter.count.forward == PRODUCT
+    assert not meter.uncounted
+
+
+def multiply(begins: threading.Event) -> None:
+    begins.wait()
+    torch.mm(A, B)
+
+
+class Multiplier(threading.Thread):
+    def __init__(self, begins: threading.Event) -> None:
+        super().__init__()
+        self._begins = begins
+
+    def run(self) -> None:
+        multiply(self._begins)
+
+
+class Multiply:
+    def __call__(self, begins: threading.Event) -> None:
+        multiply(begins)
+
+
+@pytest.mark.parametrize(
+    "thread",
+    [
+        lambda begins: threading.Thread(target=multiply, args=[begins]),
+        lambda begins: threading.Thread(target=partial(multiply, begins)),
+        lambda begins: threading.Thread(target=Multiply(), args=[begins]),
+        Multiplier,
+    ],
+    ids=["function", "partial", "object", "subclass"],
+)
+def test_a_thread_is_watched_whatever_it_was_started_with(thread):
+    begins = threading.Event()
+    thread = thread(begins)
+    thread.name = "old"
+    thread.start()
+    with FLOPsMeter() as meter:
+        begins.set()
+        thread.join()
+    assert meter.uncounted == {in_old("aten.mm"): 1}
+
+
+@pytest.mark.parametrize("names", [{"torch": torch}, {"nn": nn}, {"Linear": nn.Linear}, {}])
+def test_a_thread_of_an_installed_package_is_watched_if_the_package_uses_pytorch(names):
+    source = "def serve(multiply, begins): multiply(begins)"
+    library = {"__name__": "library"} | names
+    exec(compile(source, "lib/site-packages/library.py", "exec"), library)
+    begins = threading.Event()
+    thread = threading.Thread(target=library["serve"], args=[multiply, begins], name="old")
+    thread.start()
+    with FLOPsMeter() as meter:
+        begins.set()
+        thread.join()
+    assert meter.uncounted == ({in_old("aten.mm"): 1} if names else {})
+
+
+def test_the_main_thread_is_watched_by_a_meter_in_another_one():
+    counts, computed = threading.Event(), threading.Event()
+
+    def count():
+        with FLOPsMeter() as meter:
+            counts.set()
+            computed.wait()
+        return meter
+
+    with ThreadPoolExecutor(1) as pool:
+        meter = pool.submit(count)
+        counts.wait()
+        torch.mm(A, B)
+        computed.set()
+    report = "(aten.mm in thread MainThread, older than the meter)"
+    assert meter.result().uncounted == {report: 1}
+
+
+def test_nobody_is_watched_without_an_older_thread_that_may_compute():
+    with waiting_in_the_standard_library(), FLOPsMeter():
+        assert not torch.autograd._profiler_enabled()
+
+
+@contextmanager
+def waiting_in_the_standard_library():
+    ends = threading.Event()
+    thread = threading.Thread(target=ends.wait)
+    thread.start()
+    yield
+    ends.set()
+    thread.join()
+
+
+def test_a_module_called_from_a_thread_that_nobody_watches_is_counted_with_a_remark():
+    loop, done = asyncio.new_event_loop(), SimpleQueue()
+    thread = threading.Thread(target=loop.run_forever, name="loop")
+    thread.start()
+    model = nn.Sequential(nn.Linear(4, 2))
+    with FLOPsMeter() as meter:
+        loop.call_soon_threadsafe(lambda: done.put(model(A).sum()))
+        done.get()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+    assert meter.count.forward == linear(3, 4, 2)
+    report = "(operators outside modules in thread loop, older than the meter)"
+    assert meter.uncounted == {report: 1}
+
+
+def test_a_thread_inside_a_module_when_the_meter_ends_is_left_as_it_was(old):
+    inside, ended = threading.Event(), threading.Event()
+
+    class Slow(nn.Module):
+        def forward(self, x):
+            inside.set()
+            ended.wait()
+            return x
+
+    model = nn.Sequential(Slow(), nn.Linear(4, 2))
+    with FLOPsMeter() as meter:
+        old.begin(lambda: model(A))
+        inside.wait()
+    ended.set()
+    old.result()
+    assert old.run(_get_current_dispatch_mode_stack) == []
+    assert not nn.modules.module._global_forward_hooks
+    assert not nn.modules.module._global_forward_hooks_always_called
+    assert meter.count.total == 0
+
+
+def test_a_profiler_of_the_users_own_sees_what_it_would_see(old):
+    def profiled():
+        with profile(use_kineto=True) as profiler:
+            torch.mm(A, B)
+        return [event.name() for event in profiler.kineto_results.events()]
+
+    without = profiled()
+    with FLOPsMeter() as meter:
+        assert set(profiled()) >= set(without)
+    assert meter.count.forward == PRODUCT
+    unseen = "(thread old, older than the meter, unwatched: another profiler was active)"
+    assert meter.uncounted == {unseen: 1}
+    with profile(use_kineto=True) as profiler:
+        with FLOPsMeter() as meter:
+            torch.mm(A, B)
+        torch.mm(A, B)
+    assert [event.name() for event in profiler.kineto_results.events()].count("aten::mm") >= 2
+    assert meter.uncounted == {unseen: 1}
+
+
+def test_meters_of_two_threads_count_each_its_own(old):
+    model = nn.Linear(4, 2)
+    both, done = threading.Barrier(2), threading.Barrier(2)
+
+    def count(work):
+        with FLOPsMeter() as meter:
+            both.wait()
+            work()
+            done.wait()
+        return meter
+
+    old.begin(lambda: count(lambda: [model(A), torch.mm(A, B)]))
+    here = count(lambda: torch.mm(A, B))
+    there = old.result()
+    assert here.count.forward == PRODUCT
+    assert there.count.forward == linear(3, 4, 2) + PRODUCT
+    assert not here.uncounted
+    assert not there.uncounted
+
+
+def test_meters_inside_each_other_each_report_what_ran_meanwhile(old):
+    model = nn.Linear(4, 2)
+    with FLOPsMeter() as outer:
+        old.run(lambda: torch.mm(A, B))
+        with FLOPsMeter() as inner:
+            old.run(lambda: [model(A), torch.mm(A, B)])
+        old.run(lambda: torch.mm(A, B))
+    assert outer.uncounted == {in_old("aten.mm"): 3}
+    assert inner.uncounted == {in_old("aten.mm"): 1}
+    assert outer.count == inner.count
+    assert inner.count.forward == linear(3, 4, 2)
+
+
+def test_a_thread_is_counted_by_the_meter_of_the_thread_that_starts_it():
+    counts = {}
+
+    def measure(size: int, barrier: threading.Barrier):
+        with FLOPsMeter() as meter:
+            barrier.wait()
+            thread = threading.Thread(target=lambda: torch.ones(size) + 1)
+            thread.start()
+            thread.join()
+            barrier.wait()
+        counts[size] = meter.count.forward
+
+    barrier = threading.Barrier(2)
+    threads = [threading.Thread(target=measure, args=(size, barrier)) for size in (3, 50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counts == {3: 3, 50: 50}
+
+
+def test_meters_that_overlap_leave_threads_and_pools_as_they_were():
+    before = threading.Thread.start, ThreadPoolExecutor.submit
+    first, second = FLOPsMeter(), FLOPsMeter()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert (threading.Thread.start, ThreadPoolExecutor.submit) != before
+    second.__exit__(None, None, None)
+    assert (threading.Thread.start, ThreadPoolExecutor.submit) == before
