@@ -42,11 +42,12 @@ def judge_measurement(measurement: Measurement) -> tuple[Verdict, ...]:
 
 def _uncounted(name: str, calls: int) -> Verdict:
     times = "once" if calls == 1 else f"{calls:,} times"
+    how = how_to_count(name)
     if name.startswith("("):
-        what = f"not counted, {times}: {name[1:-1]}"
-    else:
-        what = f"the operator {name} ran {times} and has no known cost"
-    return _error(f"{what}; so the count is too low: {how_to_count(name)}")
+        return _error(f"not counted, {times}: {name[1:-1]}, so the count is too low; {how}")
+    return _error(
+        f"the operator {name} ran {times} and has no known cost, so the count is too low; {how}"
+    )
 
 
 def judge_limits(budget: Budget, measurement: Measurement) -> tuple[Verdict, ...]:

@@ -296,6 +296,6 @@ class TestMeasurement:
         unseen = {"(aten.mm in thread worker (2), older than the meter)": 2}
         (verdict,) = judge_measurement(replace(BASELINE, uncounted=unseen))
         assert not verdict.passed
-        assert "2 times: aten.mm in thread worker (2), older than the meter;" in verdict.message
+        assert "2 times: aten.mm in thread worker (2), older than the meter, so" in verdict.message
         assert "start the thread inside what is counted" in verdict.message
         assert "register" not in verdict.message
