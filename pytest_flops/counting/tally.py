@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.module_paths import OUTSIDE_PATH, WHOLE
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from pytest_flops.counting.attribution import MeteredPhase, ThreadState
+
+    _Phases: TypeAlias = dict[MeteredPhase, int]
 
 _COLUMNS = ("component", "forward", "backward", "optimizer", "total")
 
@@ -57,39 +59,43 @@ def _aligned(rows: list[tuple[str, ...]]) -> Iterator[str]:
 
 def tally(threads: Iterable[ThreadState], names: Mapping[int, str]) -> Tally:
     """Add up the books of all threads; `names` gives the path of every module's number."""
-    by_path = {path: _Phases() for path in names.values() if path != WHOLE}
-    by_operator: defaultdict[str, _Phases] = defaultdict(_Phases)
-    whole = _Phases()
+    by_module: defaultdict[int, _Phases] = defaultdict(_phases)
+    by_operator: defaultdict[str, _Phases] = defaultdict(_phases)
     uncounted: defaultdict[str, int] = defaultdict(int)
     for thread in threads:
         for (phase, module, operator), flops in thread.flops.copy().items():
             cost = int(flops)  # sizes are tensors while torch.jit traces
-            whole.add(phase, cost)
-            by_operator[operator].add(phase, cost)
-            for path in _with_ancestors(names[module]):
-                by_path.setdefault(path, _Phases()).add(phase, cost)
+            by_module[module][phase] += cost
+            by_operator[operator][phase] += cost
         for operator, calls in thread.uncounted.copy().items():
             uncounted[operator] += calls
+    whole = _phases()
+    by_path = defaultdict(_phases, {path: _phases() for path in names.values() if path != WHOLE})
+    for module, phases in by_module.items():
+        _add(whole, phases)
+        for path in _with_ancestors(names[module]):
+            _add(by_path[path], phases)
     return Tally(
-        count=whole.count(),
-        components={path: phases.count() for path, phases in by_path.items()},
-        operations={name: phases.count() for name, phases in sorted(by_operator.items())},
+        count=_count(whole),
+        components={path: _count(phases) for path, phases in by_path.items()},
+        operations={name: _count(phases) for name, phases in sorted(by_operator.items())},
         uncounted=dict(sorted(uncounted.items())),
-        recomputed=whole.recomputed,
+        recomputed=whole["recomputed"],
     )
 
 
-class _Phases:
-    """A sum in the making."""
+def _phases() -> _Phases:
+    return {"forward": 0, "backward": 0, "recomputed": 0, "optimizer": 0}
 
-    def __init__(self) -> None:
-        self.forward = self.backward = self.recomputed = self.optimizer = 0
 
-    def add(self, phase: MeteredPhase, flops: int) -> None:
-        setattr(self, phase, getattr(self, phase) + flops)
+def _add(total: _Phases, phases: _Phases) -> None:
+    for phase, flops in phases.items():
+        total[phase] += flops
 
-    def count(self) -> FLOPsCount:
-        return FLOPsCount(self.forward, self.backward + self.recomputed, self.optimizer)
+
+def _count(phases: _Phases) -> FLOPsCount:
+    backward = phases["backward"] + phases["recomputed"]
+    return FLOPsCount(phases["forward"], backward, phases["optimizer"])
 
 
 def _with_ancestors(path: str) -> Iterator[str]:
