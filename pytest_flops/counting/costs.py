@@ -515,7 +515,13 @@ FREE_OPERATORS = frozenset(
     _has_same_storage_numel _indices_copy _is_all_true _is_any_true _lazy_clone
     _linalg_check_errors _local_scalar_dense _make_dual_copy _mkldnn_reshape _mkldnn_transpose
     _neg_view_copy _nested_tensor_from_mask _nested_tensor_from_mask_left_aligned
-    _nested_from_padded _nested_tensor_size _nested_tensor_storage_offsets _nested_tensor_strides
+    _nested_from_padded _nested_from_padded_and_nested_example _nested_from_padded_tensor
+    _nested_get_jagged_dummy _nested_get_lengths _nested_get_max_seqlen _nested_get_min_seqlen
+    _nested_get_offsets _nested_get_ragged_idx _nested_get_values_copy
+    _nested_compute_contiguous_strides_offsets _nested_select_backward _nested_sum_backward
+    _nested_view_from_buffer_copy _nested_view_from_jagged_copy _jagged_to_padded_dense_forward
+    _padded_dense_to_jagged_forward _nested_tensor_size _nested_tensor_storage_offsets
+    _nested_tensor_strides
     _new_zeros_with_same_feature_meta _nnz _pack_padded_sequence _pin_memory _print
     _reshape_alias_copy _reshape_copy _resize_output _sample_dirichlet _sparse_broadcast_to_copy
     _sparse_compressed_tensor_with_dims _sparse_coo_tensor_with_dims

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch._ops import HigherOrderOperator, OpOverload
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -14,6 +15,7 @@ from pytest_flops.counting.attribution import graph_task
 from pytest_flops.counting.costs import FREE, Rule, rule_of
 from pytest_flops.counting.fake_kernels import FAKE_KERNELS
 from pytest_flops.counting.higher_order import has_eager_form, run_parts
+from pytest_flops.counting.nested import STRIDED_COSTS, holds_strided
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +41,7 @@ class _Entry:
     known: bool = True
     decomposes: bool = False
     free: bool = False
+    depends: bool = False  # on the kind of tensor: without a rule, or taken apart
 
 
 class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -54,6 +57,7 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.attribution = attribution
         self._local = attribution.local
         self._entries: dict[int, _Entry] = {}
+        self._nested: dict[str, _Entry] = {}
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -72,8 +76,11 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         entry = self._entries.get(id(func)) or self._resolve(func)
         kwargs = kwargs or {}
-        if entry.decomposes:
-            return self._run_parts(func, args, kwargs)
+        if entry.depends:
+            settled, done = self._settle(func, entry, types, args, kwargs)
+            if settled is None:
+                return done
+            entry = settled
         out = entry.run(*args, **kwargs)
         thread = self._local.state
         phase, module, call_task, _, updates = thread.frames[-1]  # where most operators belong
@@ -85,12 +92,10 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             phase, module = place
             updates = None
         if updates is not None:
-            if entry.each is not None:
-                _record_each(thread, entry.name, entry.each(args, kwargs), args, out)
+            owner = _follow_update(thread, entry, args, kwargs, out)
+            if owner is None:
                 return out
-            module = updates.module_of(args)
-            if not args or out is not args[0]:
-                updates.derive(out, module)
+            module = owner
         if entry.cost is not None:
             _write(thread, (phase, module, entry.name), entry.cost(args, kwargs, out))
             if entry.side_cost is not None:
@@ -108,6 +113,28 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._entries[id(func)] = entry
         return entry
 
+    def _settle(
+        self,
+        func: Any,
+        entry: _Entry,
+        types: Sequence[type],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> tuple[_Entry | None, Any]:
+        """What an operator is with these tensors; None if it is done, and with what result."""
+        if any(kind is not FakeTensor for kind in types):
+            return None, NotImplemented  # the tensor's class runs it, by operators we will see
+        if entry.name in STRIDED_COSTS and holds_strided(args):
+            return self._resolve_nested(func, entry.name), None
+        if entry.decomposes:
+            return None, self._run_parts(func, args, kwargs)
+        return entry, None
+
+    def _resolve_nested(self, func: Any, name: str) -> _Entry:
+        if name not in self._nested:
+            self._nested[name] = _entry(func, name, Rule(STRIDED_COSTS[name]))
+        return self._nested[name]
+
     def _run_parts(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         with self:
             if isinstance(func, HigherOrderOperator):
@@ -120,6 +147,21 @@ def _write(thread: ThreadState, key: LedgerKey, flops: int | None) -> None:
         thread.flops[key] += flops
     elif flops is None:
         thread.uncounted[key[2]] += 1
+
+
+def _follow_update(
+    thread: ThreadState, entry: _Entry, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any
+) -> int | None:
+    """The module of an optimizer's operator; None if all of it is written down."""
+    updates = thread.frames[-1].updates
+    assert updates is not None
+    if entry.each is not None:
+        _record_each(thread, entry.name, entry.each(args, kwargs), args, out)
+        return None
+    module = updates.module_of(args)
+    if not args or out is not args[0]:
+        updates.derive(out, module)
+    return module
 
 
 def _record_each(
@@ -170,7 +212,8 @@ def _entry(
     run = func._op if type(func) is OpOverload else func  # noqa: SLF001
     run = FAKE_KERNELS.get(name, run)
     free = known and rule.cost is None
-    return _Entry(func, run, name, *parts, known=known, decomposes=decomposes, free=free)
+    depends = decomposes or not known
+    return _Entry(func, run, name, *parts, known, decomposes, free, depends)
 
 
 def _higher_order_entry(func: HigherOrderOperator) -> _Entry:

@@ -69,7 +69,7 @@ def _multiply_add(tensor: Tensor) -> int:
 
 
 def _is_sparse(tensor: Tensor) -> bool:
-    return tensor.layout != torch.strided
+    return tensor.layout not in (torch.strided, torch.jagged)
 
 
 def matrix_product(a: Tensor, b: Tensor) -> int | None:
