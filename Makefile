@@ -6,7 +6,7 @@ CHROMIUM ?= chromium
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help gate test lint format coverage fuzz mutants screenshot docs build packaging clean
+.PHONY: help gate test models lint format coverage fuzz mutants screenshot docs build packaging clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,10 @@ gate: $(INSTALLED) ## Hold this project's own budgets; write reports/flops.json 
 
 test: $(INSTALLED) ## Run every test
 	$(BIN)/python -m pytest -n 2 --flops-report reports
+
+models: $(INSTALLED) ## Count models of Hugging Face, for which transformers is installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt transformers
+	$(BIN)/python -m pytest tests/counting/test_hugging_face.py --flops-report=
 
 lint: $(INSTALLED) ## Check style and types
 	$(BIN)/ruff check .
