@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
-from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def write_atomically(path: Path, content: bytes, *, replacing: bytes | None = None) -> None:
@@ -22,29 +24,29 @@ def write_atomically(path: Path, content: bytes, *, replacing: bytes | None = No
         OSError: It cannot be written, or has changed; what is there is untouched.
     """
     target = path.resolve()
-    mode = target.stat().st_mode & 0o7777 if target.exists() else 0o666 & ~_umask()
-    descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:64]}.")
+    mode = target.stat().st_mode & 0o7777 if target.exists() else None
+    temporary = target.with_name(f".{target.name[:64]}.{os.urandom(8).hex()}")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with _created(temporary, 0o666 if mode is None else mode & 0o666) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(mode)
+        if mode is not None:
+            temporary.chmod(mode)  # whatever the umask
         if replacing is not None:
             _require(target, replacing)
-        Path(temporary).replace(target)
+        temporary.replace(target)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
-            Path(temporary).unlink()
+            temporary.unlink()
         raise
+
+
+def _created(path: Path, mode: int) -> IO[bytes]:
+    """A new file, with what the umask leaves of `mode`."""
+    return open(path, "xb", opener=lambda name, flags: os.open(name, flags, mode))
 
 
 def _require(target: Path, content: bytes) -> None:
     if target.read_bytes() != content:
         raise OSError("it changed while it was being updated")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
