@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from typing import Any
 
 import pytest
@@ -55,6 +57,21 @@ def test_an_update_of_the_same_counts_writes_nothing(project: Any) -> None:
     result = project.run("--flops-update")
     result.stdout.fnmatch_lines(["*holds these counts already; it was not changed"])
     assert file.stat().st_mtime_ns == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions are POSIX's")
+def test_files_keep_their_permissions_and_new_ones_have_the_umasks(project: Any) -> None:
+    file = project.budgets(NOT_RECORDED)
+    file.chmod(0o664)
+    project.test(COUNTED)
+    umask = os.umask(0o027)
+    try:
+        assert project.run("--flops-update").ret == 0
+    finally:
+        os.umask(umask)
+    assert file.read_text() == RECORDED
+    assert stat.S_IMODE(file.stat().st_mode) == 0o664
+    assert stat.S_IMODE((project.root / "reports/flops.json").stat().st_mode) == 0o640
 
 
 def test_an_update_leaves_a_limit_that_is_passed_alone_and_red(project: Any) -> None:
