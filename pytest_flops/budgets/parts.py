@@ -1,12 +1,15 @@
 """Which components make up most of a cost, or of its growth: the rows that explain a red verdict.
 
 Components are a tree by dotted path. A row is the deepest component that explains its share; what
-a component costs beyond its children is a row of its own, `layer_0 (itself)`.
+a component costs beyond its children is a row of its own, `layer_0 (itself)`. Components that are
+alike are one row.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+from pytest_flops.budgets.alike import merge_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -33,8 +36,8 @@ def parts_of_cost(
     """The dearest components of the whole or under one component, without a base to compare."""
     costs = {path: count.of(quantity) for path, count in components.items()}
     shares = dict(_shares(costs, whole, under))
-    largest = sorted(shares, key=lambda row: (-shares[row], row))
-    return tuple((row, shares[row], None) for row in largest if shares[row] > 0)[:MOST_ROWS]
+    rows: list[Row] = [(path, cost, None) for path, cost in shares.items() if cost > 0]
+    return tuple(sorted(merge_rows(rows), key=lambda row: (-row[1], row[0])))[:MOST_ROWS]
 
 
 def parts_of_growth(
@@ -59,9 +62,9 @@ def parts_of_growth(
     then = {path: base[path].of(quantity) if path in base else 0 for path in comparable}
     costs = dict(_shares(now, whole[0], under))
     before = dict(_shares(then, whole[1], under))
-    grown = {row: cost - before[row] for row, cost in costs.items() if cost > before[row]}
-    largest = sorted(grown, key=lambda row: (-grown[row], row))
-    return tuple((row, costs[row], grown[row]) for row in largest)[:MOST_ROWS]
+    rows = [(path, cost, cost - before[path]) for path, cost in costs.items()]
+    grown: list[Row] = [row for row in rows if row[2] > 0]
+    return tuple(sorted(merge_rows(grown), key=lambda row: (-(row[2] or 0), row[0])))[:MOST_ROWS]
 
 
 def _shares(costs: Mapping[str, int], whole: int, under: str | None) -> Iterator[tuple[str, int]]:

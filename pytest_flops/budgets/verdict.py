@@ -32,7 +32,7 @@ class Verdict:
         message: For an error, the whole story; otherwise a remark to add, or empty.
         parts: For a red limit or recorded verdict: what makes up most of the excess or of the
             cost, as (component path, FLOPs, FLOPs above the recorded count or None) rows, largest
-            first.
+            first. Components that are alike are one row, `layer_*.moe (12 together)`.
     """
 
     kind: Kind

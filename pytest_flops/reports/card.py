@@ -7,6 +7,7 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_flops.budgets.alike import merge_verdicts
 from pytest_flops.reports.icicle import Tree, branches, pictures, trunk
 from pytest_flops.reports.plots import Plot, Sparkline, scaling_plot, sparkline
 from pytest_flops.reports.standing import Use, fullest, gravest, state, uses
@@ -78,6 +79,12 @@ class Card:
     def grave(self) -> Verdict | None:
         """The red verdict to tell first."""
         return gravest(self.entry)
+
+    @property
+    def also_red(self) -> list[Verdict]:
+        """The other red verdicts, those of components that are alike as one."""
+        grave = self.grave
+        return merge_verdicts(verdict for verdict in self.entry.failures if verdict is not grave)
 
     @property
     def fullest(self) -> Use | None:

@@ -90,12 +90,20 @@ def fullest(entry: Entry) -> Use | None:
 
 
 def gravest(entry: Entry) -> Verdict | None:
-    """The red verdict to tell first: the one furthest over, of the kind that matters most."""
+    """The red verdict to tell first: the one furthest over, of the kind that matters most.
+
+    Limits are what they are for their own reasons, so the share of one tells how far over it is.
+    Recorded counts are parts of one whole, so FLOPs tell.
+    """
     return min(entry.failures, key=_gravity, default=None)
 
 
 def _gravity(verdict: Verdict) -> tuple[int, float]:
-    over = (verdict.actual or 0) / verdict.allowed if verdict.allowed else math.inf
+    actual, allowed = verdict.actual or 0, verdict.allowed or 0
+    if verdict.kind == "recorded":
+        over = actual - allowed
+    else:
+        over = actual / allowed if allowed else math.inf
     return GRAVEST_FIRST.index(verdict.kind), -over
 
 

@@ -105,10 +105,10 @@ class TestPartsOfARedLimit:
     def test_the_dearest_leaves_come_first_with_the_rest_of_their_parents(self):
         assert self.parts(limit("forward", 1)) == (
             ("lm_head", 1000, None),
-            ("layer_0.moe", 70, None),
-            ("layer_1.moe", 70, None),
-            ("layer_0.bk_core", 20, None),
-            ("layer_1.bk_core", 20, None),
+            ("layer_*.moe (2 together)", 70 + 70, None),
+            ("layer_*.bk_core (2 together)", 20 + 20, None),
+            ("layer_* (itself) (2 together)", 2 * (100 - 70 - 20), None),
+            ("embedding", 10, None),
         )
 
     def test_under_a_component_only_its_own_parts_are_told(self):
@@ -202,6 +202,19 @@ class TestRecorded:
         now = {f"c{i}": (10 + i, 0, 0) for i in range(9)}
         verdict = next(v for v in held(before, now) if not v.passed)
         assert [row[0] for row in verdict.parts] == ["c8", "c7", "c6", "c5", "c4"]
+
+    def test_components_that_grew_alike_are_one_row(self):
+        before = {f"layer_{i}": (10, 0, 0) for i in range(12)} | {"conv1": (10, 0, 0)}
+        now = {f"layer_{i}": (13, 0, 0) for i in range(11)} | {
+            "layer_11": (15, 0, 0),
+            "conv1": (14, 0, 0),
+        }
+        verdict = next(v for v in held(before, now) if not v.passed)
+        assert verdict.parts == (
+            ("layer_* (11 together)", 11 * 13, 11 * 3),
+            ("layer_11", 15, 5),
+            ("conv1", 14, 4),
+        )
 
     def test_new_components_are_told_and_explain_the_growth(self):
         now = {**MODEL, "layer_2": (100, 200, 30), "layer_2.moe": (70, 140, 20), "idle": (0, 0, 0)}

@@ -146,12 +146,23 @@ def test_green_comparisons_are_counted():
 
 
 def test_of_very_many_red_comparisons_the_first_are_told_in_full_and_the_last_are_counted():
-    red = [Verdict("limit", False, "forward", f"layer_{i}", 2, 1) for i in range(100)]
+    red = [Verdict("limit", False, "forward", f"layer_{i}", 2 + i, 1) for i in range(100)]
     text = explain("b", red)
     assert len(text.splitlines()) < 100
     assert "layer_0 forward: 2 FLOP, limit 1 FLOP" in text
     assert "layer_27 forward" in text
     assert "and 72 more" in text
+
+
+def test_the_same_said_of_components_that_differ_in_their_numbers_is_said_once():
+    whole = Verdict("recorded", False, "forward", None, 36, 24, "0%", 24)
+    layers = [Verdict("recorded", False, "forward", f"layer_{i}", 3, 2, "0%", 2) for i in range(11)]
+    other = Verdict("recorded", False, "forward", "layer_11", 4, 2, "0%", 2)
+    lines = explain("b", [whole, *layers, other]).splitlines()
+    assert [line for line in lines if line.startswith("  layer_")] == [
+        "  layer_* (each of 11) forward: 3 FLOP, recorded 2 FLOP, over by 1 FLOP (+50.0 %)",
+        "  layer_11 forward: 4 FLOP, recorded 2 FLOP, over by 2 FLOP (+100.0 %)",
+    ]
 
 
 def test_how_to_accept_can_be_left_out():

@@ -200,6 +200,14 @@ def test_red_scaling_comes_before_green(make, sweep):
     assert scaling.index("✕ total over seq_len") < scaling.index("✓ forward over seq_len")
 
 
+def test_what_is_red_of_every_layer_is_said_once(make):
+    whole = Verdict("recorded", False, "forward", None, 36, 24, "0%", 24)
+    layers = [Verdict("recorded", False, "forward", f"layer_{i}", 3, 2, "0%", 2) for i in range(12)]
+    text = Page(render_html(make.report(make.outcome(verdicts=(whole, *layers))))).text
+    assert "layer_* (each of 12) forward: 3 FLOP, recorded 2 FLOP" in text
+    assert "more, all in the tables below" not in text
+
+
 def test_missing_tests_and_errors_are_on_top(make):
     page = Page(
         render_html(

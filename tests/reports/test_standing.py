@@ -83,6 +83,19 @@ def test_a_limit_of_nothing_is_graver_than_one_slightly_passed(make):
     assert gravest(entry).component == "a"
 
 
+def test_of_recorded_counts_the_one_that_grew_by_most_flops_is_told_first(make):
+    def recorded(component: str | None, quantity: str, actual: int, base: int) -> Verdict:
+        return Verdict("recorded", False, quantity, component, actual, base, "0%", base)
+
+    verdicts = (
+        recorded(None, "optimizer", 110, 100),
+        recorded(None, "total", 10_110, 10_000),
+        recorded("layer_0.moe", "optimizer", 15, 10),  # by half, but of nearly nothing
+    )
+    (entry,) = make.report(make.outcome(verdicts=verdicts)).entries
+    assert (gravest(entry).component, gravest(entry).quantity) == (None, "total")
+
+
 def test_a_report_of_nothing_says_so():
     assert headline(build_report([])) == "Red: nothing was measured."
     assert headline(build_report([], complete=False)).startswith("Red: nothing was measured")
