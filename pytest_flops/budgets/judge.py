@@ -11,7 +11,7 @@ from pytest_flops.budgets.units import format_percent
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.budgets.wording import cheaper_than_recorded
 from pytest_flops.counting.count import PHASES, QUANTITIES, FLOPsCount
-from pytest_flops.counting.measurement import how_to_count
+from pytest_flops.counting.measurement import how_to_count, is_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,10 +41,10 @@ def judge_measurement(measurement: Measurement) -> tuple[Verdict, ...]:
 
 
 def _uncounted(name: str, calls: int) -> Verdict:
-    times = "once" if calls == 1 else f"{calls:,} times"
     how = how_to_count(name)
-    if name.startswith("("):
-        return _error(f"not counted, {times}: {name[1:-1]}, so the count is too low; {how}")
+    if is_thread(name):
+        return _error(f"not counted: {name[1:-1]}, so the count may be too low; {how}")
+    times = "once" if calls == 1 else f"{calls:,} times"
     return _error(
         f"the operator {name} ran {times} and has no known cost, so the count is too low; {how}"
     )

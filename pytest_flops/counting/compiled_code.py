@@ -5,13 +5,18 @@ from __future__ import annotations
 import sys
 import threading
 import warnings
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+_COMPILER = "torch._dynamo"
 
 
 @contextmanager
@@ -28,14 +33,18 @@ class _Eager:
     """The compiler's eager stance, which belongs to all meters: they may overlap in any order."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._meters = 0
         self._undo = ExitStack()
 
     def begin(self) -> None:
         with self._lock:
             if not self._meters:
-                self._enter()
+                self._ignore_warnings()
+                if _COMPILER in sys.modules:
+                    self.take_stance()
+                else:
+                    self._await_compiler()
             self._meters += 1
 
     def end(self) -> None:
@@ -44,31 +53,56 @@ class _Eager:
             if not self._meters:
                 self._undo.close()
 
-    def _enter(self) -> None:
-        self._undo.enter_context(warnings.catch_warnings())
+    def take_stance(self) -> None:
+        self._undo.enter_context(torch.compiler.set_stance("force_eager"))
+
+    def _ignore_warnings(self) -> None:
         # An extra hook on the compiled wrapper is no harm: it adds nothing to a path.
         warnings.filterwarnings("ignore", message="Using `torch.compile.* global hooks")
-        if "torch._dynamo" in sys.modules:
-            self._undo.enter_context(torch.compiler.set_stance("force_eager"))
-        else:
-            self._await_compiler()
+        ours = warnings.filters[0]
+        self._undo.callback(_remove, warnings.filters, ours)  # type: ignore[arg-type]
 
     def _await_compiler(self) -> None:
-        """Take the stance when something first compiles: importing the compiler takes seconds."""
-        original = torch.compile
+        """Importing the compiler takes seconds, so it is left to who needs it."""
+        finder = _CompilerFinder(self.compiler_arrives)
+        sys.meta_path.insert(0, finder)
+        self._undo.callback(_remove, sys.meta_path, finder)
 
-        def restore() -> None:
-            torch.compile = original
+    def compiler_arrives(self) -> None:
+        with self._lock:
+            if self._meters:
+                self.take_stance()
 
-        def compile_eagerly(*args: Any, **kwargs: Any) -> Any:
-            with self._lock:
-                if self._meters and torch.compile is compile_eagerly:
-                    restore()  # before the import: the compiler knows functions by identity
-                    self._undo.enter_context(torch.compiler.set_stance("force_eager"))
-            return original(*args, **kwargs)
 
-        torch.compile = compile_eagerly
-        self._undo.callback(restore)
+class _CompilerFinder:
+    """Calls `arrived` when the compiler is imported; finds nothing by itself."""
+
+    def __init__(self, arrived: Callable[[], None]) -> None:
+        self._arrived = arrived
+
+    def find_spec(self, name: str, *_: Any) -> ModuleSpec | None:
+        if name != _COMPILER:
+            return None
+        _remove(sys.meta_path, self)
+        spec = find_spec(name)
+        if spec is None or spec.loader is None:
+            return spec
+        loader: Any = spec.loader
+        execute = loader.exec_module
+
+        def execute_and_tell(module: ModuleType) -> None:
+            del loader.exec_module
+            execute(module)
+            self._arrived()
+
+        loader.exec_module = execute_and_tell
+        return spec
+
+
+def _remove(entries: list[Any], entry: object) -> None:
+    """Take out what we put in, unless somebody else has done so."""
+    with suppress(ValueError):
+        entries.remove(entry)
 
 
 _eager = _Eager()

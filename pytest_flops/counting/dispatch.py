@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 from torch._ops import HigherOrderOperator, OpOverload
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -15,7 +15,7 @@ from pytest_flops.counting.attribution import graph_task
 from pytest_flops.counting.costs import FREE, Rule, rule_of
 from pytest_flops.counting.fake_kernels import FAKE_KERNELS
 from pytest_flops.counting.higher_order import has_eager_form, run_parts
-from pytest_flops.counting.nested import STRIDED_COSTS, holds_strided
+from pytest_flops.counting.nested import STRIDED_COSTS, layout_of_nested
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -77,7 +77,7 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         entry = self._entries.get(id(func)) or self._resolve(func)
         kwargs = kwargs or {}
         if entry.depends:
-            settled, done = self._settle(func, entry, types, args, kwargs)
+            settled, done = self._settle(func, entry, args, kwargs)
             if settled is None:
                 return done
             entry = settled
@@ -114,17 +114,13 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return entry
 
     def _settle(
-        self,
-        func: Any,
-        entry: _Entry,
-        types: Sequence[type],
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
+        self, func: Any, entry: _Entry, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> tuple[_Entry | None, Any]:
         """What an operator is with these tensors; None if it is done, and with what result."""
-        if any(kind is not FakeTensor for kind in types):
-            return None, NotImplemented  # the tensor's class runs it, by operators we will see
-        if entry.name in STRIDED_COSTS and holds_strided(args):
+        nested = layout_of_nested(args)
+        if nested == torch.jagged:
+            return None, NotImplemented  # its class runs it, by operators that we will see
+        if nested is not None and entry.name in STRIDED_COSTS:
             return self._resolve_nested(func, entry.name), None
         if entry.decomposes:
             return None, self._run_parts(func, args, kwargs)

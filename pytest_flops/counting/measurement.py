@@ -25,7 +25,7 @@ class Measurement:
         source: The counter that produced it.
         rules: The counting rules it followed.
         uncounted: Arithmetic operators the meter has no cost for, with the number of their calls;
-            in parentheses, work of threads that it does not see. Anything here makes the count a
+            in parentheses, threads that it does not see into. Anything here makes the count a
             lower bound, and a gate must refuse it.
         operations: Cost by operator name, of the meter only.
         recomputed: The part of the backward FLOPs that repeats forward work under activation
@@ -70,9 +70,14 @@ class Measurement:
         )
 
 
+def is_thread(uncounted: str) -> bool:
+    """Whether a name in `Measurement.uncounted` is a thread's and not an operator's."""
+    return uncounted.startswith("(")
+
+
 def how_to_count(uncounted: str) -> str:
     """What to do about something uncounted, named as in `Measurement.uncounted`."""
-    if uncounted.startswith("("):
+    if is_thread(uncounted):
         return "start the thread inside what is counted, or give it the work through a pool"
     return (
         "give it a cost with the hook pytest_flops_register_costs, or with the decorator "

@@ -109,7 +109,10 @@ class FLOPsMeter:
 
     @property
     def uncounted(self) -> Mapping[str, int]:
-        """Calls of arithmetic operators without a cost; anything here makes `count` too low."""
+        """Calls of arithmetic operators without a cost, and threads that ran where nobody counts.
+
+        Anything here makes `count` a lower bound.
+        """
         return self._tally.uncounted
 
     @property

@@ -13,19 +13,14 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from pytest_flops.counting.formulas import SOFTMAX
-
 if TYPE_CHECKING:
     from pytest_flops.counting.formulas import Args, Cost, Kwargs
 
 
-def holds_strided(args: Args) -> bool:
-    """Whether an operator gets a nested tensor of the strided layout."""
-    return any(isinstance(leaf, Tensor) and _is_strided(leaf) for leaf in tree_leaves(args))
-
-
-def _is_strided(tensor: Tensor) -> bool:
-    return tensor.is_nested and tensor.layout == torch.strided
+def layout_of_nested(args: Args) -> torch.layout | None:
+    """The layout of the nested tensor that an operator gets, if it gets one."""
+    tensors = (leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor))
+    return next((tensor.layout for tensor in tensors if tensor.is_nested), None)
 
 
 def _products(result: Tensor, left: Tensor) -> int:
@@ -60,15 +55,10 @@ def _linear_backward(args: Args, _kwargs: Kwargs, _out: Any) -> int:
     return int(gradient.numel() * (2 * weight.shape[1] * (of_input + of_weight) + of_bias))
 
 
-def _softmax(args: Args, _kwargs: Kwargs, _out: Any) -> int:
-    return SOFTMAX * int(args[0].numel())
-
-
 STRIDED_COSTS: dict[str, Cost] = {
     "aten.matmul": _matmul,
     "aten.matmul_backward": _matmul_backward,
     "aten.linear": _linear,
     "aten.linear_backward": _linear_backward,
-    "aten._nested_tensor_softmax_with_shape": _softmax,
 }
 """The cost of operators that have no rule of their own, or are taken apart with other tensors."""

@@ -111,6 +111,6 @@ def _metered(
     tokens = torch.zeros(counter.batch_size, counter.seq_len, dtype=torch.int64, device="meta")
     measurement = count_flops(model, tokens, optimizer=optimizer)
     if measurement.uncounted:
-        advice = (f"{name} has no cost: {how_to_count(name)}" for name in measurement.uncounted)
+        advice = (f"{name} is not counted: {how_to_count(name)}" for name in measurement.uncounted)
         raise WorkloadError("; ".join(advice))
     return measurement

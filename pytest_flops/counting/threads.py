@@ -2,8 +2,8 @@
 
 What a counted thread sets going is counted whole: a thread that it starts, and work that it gives
 to a pool, even one that is older than the meter. Of other threads that are older than the meter,
-the modules that they call are counted; what they compute besides, `older_threads.py` finds, and it
-is reported as uncounted. A thread with a meter of its own is left to that meter.
+the modules that they call are counted; that they ran is reported as uncounted, since nobody sees
+what they compute besides. A thread with a meter of its own is left to that meter.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import wraps
 from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from pytest_flops.counting.dispatch import CountingMode
-from pytest_flops.counting.older_threads import OlderThreads, report_name
+from pytest_flops.counting.older_threads import OlderThreads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,7 +37,7 @@ class Threads:
         self._older = OlderThreads()
         self._owner = threading.current_thread()
         self._joined = {threading.get_ident()}
-        self._visits: dict[int, ExitStack] = {}
+        self._visits: dict[int, CountingMode] = {}
         attribution.on_outermost_call = self._enter_older_thread
         attribution.on_outermost_return = self._leave_older_thread
         attribution.on_step = self._report_step
@@ -44,14 +45,16 @@ class Threads:
     @contextmanager
     def joining(self) -> Iterator[None]:
         """While active, what counted threads set going is counted from its first operator on."""
-        with self._older.watched(self._attribution.here.uncounted):
-            _hand_over.begin(self)
-            try:
-                yield
-            finally:
-                _hand_over.end(self)
-                if self._visits:
-                    self._leave_when_they_return()
+        self._older.begin()
+        _hand_over.begin(self)
+        try:
+            yield
+        finally:
+            _hand_over.end(self)
+            for thread in self._older.that_ran():
+                self._report(thread)
+            if self._visits:
+                self._leave_when_they_return()
 
     def counted(self, work: Callable[..., Any]) -> Callable[..., Any]:
         """Work for another thread, as a part of the call that sets it going."""
@@ -72,23 +75,22 @@ class Threads:
                 return
             self._joined.add(thread)
             try:
-                with self._older.counted(), CountingMode(self._attribution):
+                with CountingMode(self._attribution):
                     yield
             finally:
                 self._joined.discard(thread)  # the number may become another thread's
 
     def _enter_older_thread(self) -> None:
         if not self.counts_here() and not _hand_over.left_to_another(self):
-            with ExitStack() as visit:
-                visit.enter_context(self._older.counted())
-                visit.enter_context(CountingMode(self._attribution))
-                self._visits[threading.get_ident()] = visit.pop_all()
+            mode = CountingMode(self._attribution)
+            self._visits[threading.get_ident()] = mode
+            mode.__enter__()  # type: ignore[no-untyped-call]
 
     def _leave_older_thread(self) -> None:
-        visit = self._visits.pop(threading.get_ident(), None)
-        if visit is not None:
-            visit.close()
-            self._report("operators outside modules")
+        mode = self._visits.pop(threading.get_ident(), None)
+        if mode is not None:
+            mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+            self._report(threading.current_thread())
 
     def _leave_when_they_return(self) -> None:
         """Take the counting out of threads that are inside a module when the meter ends."""
@@ -104,7 +106,7 @@ class Threads:
 
     def _report_step(self) -> None:
         if not self.counts_here() and not _hand_over.left_to_another(self):
-            self._report("an optimizer step")
+            self._report(threading.current_thread())
 
     def counts_here(self) -> bool:
         """Whether the calling thread is counted."""
@@ -124,20 +126,19 @@ class Threads:
         if other._owner is not self._owner:
             self._older.ignore(other._owner)
 
-    def _report(self, what: str) -> None:
-        """Report what may be missing, unless whatever is missing will be found."""
-        if not self._older.watches_here():
-            name = report_name(what, threading.current_thread().name)
-            self._attribution.here.uncounted[name] += 1
+    def _report(self, thread: threading.Thread) -> None:
+        self._older.ignore(thread)  # once is enough
+        report = f"(thread {thread.name}, older than the meter, where only modules are counted)"
+        self._attribution.here.uncounted[report] = 1
 
 
-class _Gives(threading.local):
-    """Whether the calling thread is giving work to a pool, which may start a worker for it.
+class _Starts(threading.local):
+    """Whether what the calling thread starts are workers of a pool.
 
-    The worker outlives the meter, so only its work is counted.
+    They may outlive the meter, so only their work is counted.
     """
 
-    here = False
+    workers = False
 
 
 class _HandOver:
@@ -149,7 +150,7 @@ class _HandOver:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._meters: list[Threads] = []
-        self._gives = _Gives()
+        self._starts = _Starts()
         self._undo = ExitStack()
 
     def begin(self, meter: Threads) -> None:
@@ -175,7 +176,7 @@ class _HandOver:
         begin_thread = threading.Thread.start
 
         def start(thread: threading.Thread) -> None:
-            if not self._gives.here:
+            if not self._starts.workers:
                 thread.run = self._counted(thread.run)  # type: ignore[method-assign]
             begin_thread(thread)
 
@@ -183,6 +184,7 @@ class _HandOver:
         self._replace_method(ThreadPoolExecutor, "submit", self._giving(ThreadPoolExecutor.submit))
         for name in ("apply_async", "_map_async", "imap", "imap_unordered"):
             self._replace_method(ThreadPool, name, self._giving(getattr(ThreadPool, name)))
+        self._replace_method(ThreadPool, "__init__", self._uncounted(ThreadPool.__init__))
 
     def _replace_method(self, owner: type, name: str, method: Any) -> None:
         if name in vars(owner):
@@ -193,16 +195,30 @@ class _HandOver:
 
     def _giving(self, give: Callable[..., Any]) -> Callable[..., Any]:
         """A pool's method that takes work first, so that the work is counted."""
+        give = self._uncounted(give)
 
-        def give_counted(pool: Any, work: Any, /, *args: Any, **kwargs: Any) -> Any:
-            counted = self._counted(work)
-            self._gives.here = True
-            try:
-                return give(pool, counted, *args, **kwargs)
-            finally:
-                self._gives.here = False
+        @wraps(give)
+        def give_counted(pool: Any, /, *args: Any, **kwargs: Any) -> Any:
+            if args:
+                return give(pool, self._counted(args[0]), *args[1:], **kwargs)
+            if "func" in kwargs:
+                kwargs["func"] = self._counted(kwargs["func"])
+            return give(pool, **kwargs)
 
         return give_counted
+
+    def _uncounted(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """A pool's method that may start workers, which are not counted themselves."""
+
+        @wraps(call)
+        def call_uncounted(*args: Any, **kwargs: Any) -> Any:
+            before, self._starts.workers = self._starts.workers, True
+            try:
+                return call(*args, **kwargs)
+            finally:
+                self._starts.workers = before
+
+        return call_uncounted
 
     def _counted(self, work: Callable[..., Any]) -> Callable[..., Any]:
         for meter in tuple(self._meters):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import warnings
 
@@ -202,7 +203,7 @@ def traces() -> tuple[object, ...]:
         list(_get_current_dispatch_mode_stack()),
         list(warnings.filters),
         threading.Thread.start,
-        torch.compile,
+        list(sys.meta_path),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.testing._internal.two_tensor import TwoTensor
 from torch.utils.checkpoint import checkpoint
 
 from pytest_flops.counting.count import FLOPsCount
@@ -418,3 +419,11 @@ def test_a_module_nobody_holds_counts_for_its_caller():
     with FLOPsMeter() as meter:
         Model()(torch.ones(3, 4))
     assert meter.components["part"].forward == linear(3, 4, 4) + 5 * 12
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_an_operator_on_a_subclass_that_computes_with_other_tensors_costs_once(mode):
+    weight = TwoTensor(torch.ones(2, 4), torch.ones(2, 4))
+    with FLOPsMeter() as meter, mode():
+        nn.functional.linear(torch.ones(3, 4), weight)
+    assert meter.count.forward == 2 * 3 * 4 * 2
