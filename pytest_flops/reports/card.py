@@ -7,10 +7,9 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_flops.budgets.alike import merge_verdicts
 from pytest_flops.reports.icicle import Tree, branches, pictures, trunk
 from pytest_flops.reports.plots import Plot, Sparkline, scaling_plot, sparkline
-from pytest_flops.reports.standing import Use, fullest, gravest, state, uses
+from pytest_flops.reports.standing import Use, fullest, gravest, less_grave, state, uses
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,9 +81,8 @@ class Card:
 
     @property
     def also_red(self) -> list[Verdict]:
-        """The other red verdicts, those of components that are alike as one."""
-        grave = self.grave
-        return merge_verdicts(verdict for verdict in self.entry.failures if verdict is not grave)
+        """The other red verdicts."""
+        return less_grave(self.entry)
 
     @property
     def fullest(self) -> Use | None:

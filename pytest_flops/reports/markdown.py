@@ -10,7 +10,7 @@ from pytest_flops.counting.count import QUANTITIES
 from pytest_flops.reports.compare import compare
 from pytest_flops.reports.compare_formats import markdown_lines, worst_changes_first
 from pytest_flops.reports.markdown_page import MAX_BYTES, Page, code, plain
-from pytest_flops.reports.standing import fullest, gravest, headline, state, story, worst_first
+from pytest_flops.reports.standing import fullest, headline, less_grave, state, story, worst_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -67,7 +67,7 @@ def _red_entry(entry: Entry) -> Iterator[str]:
     place = f" at {code(entry.location)}" if entry.location else ""
     yield f"- ❌ {code(entry.title)} {state(entry)}{place}"
     yield f"  - {plain(story(entry))}"
-    others = [verdict for verdict in entry.failures if verdict is not gravest(entry)]
+    others = less_grave(entry)
     for verdict in others[:_RED_VERDICTS]:
         yield f"  - {plain(verdict_headline(verdict))}"
     if len(others) > _RED_VERDICTS:

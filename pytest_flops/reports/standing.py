@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
+from pytest_flops.budgets.alike import merge_verdicts
 from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.wording import headline as verdict_headline
 from pytest_flops.budgets.wording import subject
@@ -93,9 +94,16 @@ def gravest(entry: Entry) -> Verdict | None:
     """The red verdict to tell first: the one furthest over, of the kind that matters most.
 
     Limits are what they are for their own reasons, so the share of one tells how far over it is.
-    Recorded counts are parts of one whole, so FLOPs tell.
+    Recorded counts are parts of one whole, so FLOPs tell. Of components that are alike it is one
+    verdict.
     """
-    return min(entry.failures, key=_gravity, default=None)
+    return min(merge_verdicts(entry.failures), key=_gravity, default=None)
+
+
+def less_grave(entry: Entry) -> list[Verdict]:
+    """The other red verdicts."""
+    grave = gravest(entry)
+    return [verdict for verdict in merge_verdicts(entry.failures) if verdict != grave]
 
 
 def _gravity(verdict: Verdict) -> tuple[int, float]:

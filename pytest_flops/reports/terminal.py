@@ -11,7 +11,7 @@ from pytest_flops.counting.count import PHASES, QUANTITIES
 from pytest_flops.reports.compare import compare
 from pytest_flops.reports.compare_formats import text_lines, worst_changes_first
 from pytest_flops.reports.icicle import Tree
-from pytest_flops.reports.standing import fullest, headline, state, story, worst_first
+from pytest_flops.reports.standing import fullest, headline, less_grave, state, story, worst_first
 from pytest_flops.reports.text import shorten
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ def _why(entry: Entry, verbosity: int) -> list[str]:
         return [verdict_headline(verdict) for verdict in entry.failures]
     if entry.passed:
         return []
-    more = len(entry.failures) - 1
-    return [story(entry), *([f"and {more} more; -v shows them"] if more > 0 else [])]
+    more = len(less_grave(entry))
+    return [story(entry), *([f"and {more} more; -v shows them"] if more else [])]
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
