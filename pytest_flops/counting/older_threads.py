@@ -5,8 +5,8 @@ can watch all threads, but to stop it while they compute crashes the process (2.
 is only known that a thread has run at all, by the CPU time that Linux has given it. Where the
 system does not tell, a thread is taken for running.
 
-Only threads that were started with a function of the project, or of a package that uses PyTorch,
-and the main thread are looked at: others are always there, and compute nothing of a model.
+Only the main thread is looked at, event loops, and threads that were started with a function of the
+project or of a package that uses PyTorch: others are always there, and compute nothing of a model.
 """
 
 from __future__ import annotations
@@ -91,6 +91,8 @@ def _function_of(thread: threading.Thread) -> FunctionType | None:
 def _is_at_work(function: FunctionType | None) -> bool:
     if function is None or _package(function.__module__) in _NEVER_AT_WORK:
         return False
+    if _package(function.__module__) == "asyncio":
+        return True  # what a loop runs was given to it later
     names = [*function.__globals__.values()]
     return not _is_installed(function.__code__.co_filename) or any(map(_is_torchs, names))
 

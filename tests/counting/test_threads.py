@@ -282,19 +282,31 @@ def test_the_main_thread_is_reported_by_a_meter_in_another_one():
     assert meter.result().uncounted == unseen("MainThread")
 
 
-def test_a_module_called_on_an_older_event_loop_is_counted_with_a_remark():
+@pytest.mark.parametrize("at_work", [False, True])
+def test_an_older_event_loop_is_reported_if_it_ran(at_work):
     loop, done = asyncio.new_event_loop(), SimpleQueue()
     thread = threading.Thread(target=loop.run_forever, name="loop")
     thread.start()
-    model = nn.Sequential(nn.Linear(4, 2))
     with FLOPsMeter() as meter:
-        loop.call_soon_threadsafe(lambda: done.put(model(A).sum()))
-        done.get()
+        if at_work:
+            loop.call_soon_threadsafe(lambda: done.put(torch.mm(A, B)))
+            done.get()
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
+    assert meter.uncounted == (unseen("loop") if at_work else {})
+
+
+def test_a_module_called_in_any_older_thread_is_counted_with_a_remark():
+    model, work, done = nn.Linear(4, 2), SimpleQueue(), SimpleQueue()
+    # started with a function of the standard library: an executor, busy with older work
+    with ThreadPoolExecutor(1, thread_name_prefix="older") as pool:
+        pool.submit(lambda: done.put(work.get()()))
+        with FLOPsMeter() as meter:
+            work.put(lambda: model(A))
+            done.get()
     assert meter.count.forward == linear(3, 4, 2)
-    assert meter.uncounted == unseen("loop")
+    assert meter.uncounted == unseen("older_0")
 
 
 def test_a_thread_inside_a_module_when_the_meter_ends_is_left_as_it_was(old):
