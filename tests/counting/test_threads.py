@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,6 +16,10 @@ from torch import nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from pytest_flops.counting.meter import FLOPsMeter
+
+tells_cpu_times = pytest.mark.skipif(
+    sys.platform != "linux", reason="no other system tells the CPU time of each thread"
+)
 
 OUTSIDE = "(outside modules)"
 A, B = torch.ones(3, 4), torch.ones(4, 5)
@@ -200,6 +205,7 @@ def test_an_optimizer_of_an_older_thread_is_reported(old):
     assert meter.uncounted == unseen()
 
 
+@tells_cpu_times
 def test_an_older_thread_that_waits_is_no_remark():
     for _ in range(20):  # right after its start, when it does not wait yet
         old = Worker("old")
@@ -282,6 +288,7 @@ def test_the_main_thread_is_reported_by_a_meter_in_another_one():
     assert meter.result().uncounted == unseen("MainThread")
 
 
+@tells_cpu_times
 @pytest.mark.parametrize("at_work", [False, True])
 def test_an_older_event_loop_is_reported_if_it_ran(at_work):
     loop, done = asyncio.new_event_loop(), SimpleQueue()
@@ -350,6 +357,7 @@ def test_meters_of_two_threads_count_each_its_own(old):
     assert not there.uncounted
 
 
+@tells_cpu_times
 def test_meters_inside_each_other_each_report_what_ran_meanwhile(old):
     model = nn.Linear(4, 2)
     with FLOPsMeter() as outer:
