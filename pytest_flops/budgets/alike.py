@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pytest_flops.budgets.parts import Row
-    from pytest_flops.budgets.verdict import Verdict
 
+
+class OfComponent(Protocol):
+    """A frozen dataclass about a component: a verdict, a change."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def component(self) -> str | None:
+        """The component's path; `None` for the whole workload."""
+
+
+OfComponentT = TypeVar("OfComponentT", bound=OfComponent)
 _NUMBER = re.compile(r"[0-9]+")
 
 
@@ -33,19 +44,23 @@ def merge_rows(rows: Iterable[Row]) -> list[Row]:
     ]
 
 
-def merge_verdicts(verdicts: Iterable[Verdict]) -> list[Verdict]:
-    """Verdicts that say the same of components that differ in their numbers alone: one.
+def merge_alike(items: Iterable[OfComponentT], **unlike: Any) -> list[OfComponentT]:
+    """What is the same of components that differ in their numbers alone: one.
 
     Its component is `layer_*.moe (each of 12)`.
+
+    Args:
+        items: What is told of components.
+        unlike: Fields in which they may differ, with a value to compare instead.
     """
-    families: dict[Verdict, list[Verdict]] = {}
-    for verdict in verdicts:
-        common = replace(verdict, component=_family(verdict.component or ""), parts=())
-        families.setdefault(common, []).append(verdict)
+    families: dict[OfComponentT, list[OfComponentT]] = {}
+    for item in items:
+        common = replace(item, component=_family(item.component or ""), **unlike)
+        families.setdefault(common, []).append(item)
     return [_one_for(alike) for alike in families.values()]
 
 
-def _one_for(alike: Sequence[Verdict]) -> Verdict:
+def _one_for(alike: Sequence[OfComponentT]) -> OfComponentT:
     first = alike[0]
     if len(alike) == 1 or first.component is None:
         return first

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from pytest_flops.budgets.alike import merge_verdicts
+from pytest_flops.budgets.alike import merge_alike
 from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.units import format_exact, format_flops
 
@@ -58,7 +58,8 @@ def explain(
     lines += [printable(f"budget {budget_name!r} does not hold{place}"), ""]
     for verdict in in_full:
         lines += [*_block(verdict), ""]
-    lines += _in_brief(merge_verdicts(verdict for verdict in red if verdict not in in_full))
+    rest = (verdict for verdict in red if verdict not in in_full)
+    lines += _in_brief(merge_alike(rest, parts=()))
     green = len(verdicts) - len(red)
     if green:
         lines += [f"{green} other comparison{'s hold' if green > 1 else ' holds'}.", ""]

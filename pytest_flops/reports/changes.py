@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from pytest_flops.budgets.alike import merge_alike
 from pytest_flops.budgets.units import format_exact
 from pytest_flops.reports.text import percent
 
@@ -75,14 +76,17 @@ def changed(budget: BudgetChange) -> list[Change]:
 
 
 def leading(budget: BudgetChange) -> list[Change]:
-    """One change per component, most often its total; not what came or went with its parent."""
+    """One change per component, most often its total; not what came or went with its parent.
+
+    What is the same of several components is one change.
+    """
     here = {change.component: change.status for change in budget.changes}
     by_component = sorted(
         (change for change in changed(budget) if not _told_by_parent(change, here)),
         key=lambda change: change.component or "",
     )
     groups = groupby(by_component, key=lambda change: change.component)
-    return sorted((_total_or_largest(group) for _, group in groups), key=_place)
+    return merge_alike(sorted((_total_or_largest(group) for _, group in groups), key=_place))
 
 
 def rows(changes: Iterable[Change]) -> list[ChangeRow]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from pytest_flops.budgets.alike import merge_verdicts
+from pytest_flops.budgets.alike import merge_alike
 from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.wording import headline as verdict_headline
 from pytest_flops.budgets.wording import subject
@@ -97,13 +97,13 @@ def gravest(entry: Entry) -> Verdict | None:
     Recorded counts are parts of one whole, so FLOPs tell. Of components that are alike it is one
     verdict.
     """
-    return min(merge_verdicts(entry.failures), key=_gravity, default=None)
+    return min(merge_alike(entry.failures, parts=()), key=_gravity, default=None)
 
 
 def less_grave(entry: Entry) -> list[Verdict]:
     """The other red verdicts."""
     grave = gravest(entry)
-    return [verdict for verdict in merge_verdicts(entry.failures) if verdict != grave]
+    return [verdict for verdict in merge_alike(entry.failures, parts=()) if verdict != grave]
 
 
 def _gravity(verdict: Verdict) -> tuple[int, float]:

@@ -271,6 +271,17 @@ def test_of_many_changed_components_the_largest_are_listed(make):
         assert "and 29 smaller changes" in text
 
 
+def test_layers_that_changed_alike_are_one_line(make):
+    base = counted(make, {f"layer_{i}": FLOPsCount(100) for i in range(12)})
+    grown = {f"layer_{i}": FLOPsCount(101) for i in range(11)} | {"layer_11": FLOPsCount(105)}
+    text = FORMATS["text"](compare(base, counted(make, grown)))
+    layers = [line.strip() for line in text.splitlines() if "layer_" in line]
+    assert layers == [
+        "layer_11 total: 100 -> 105 FLOP (+5, +5.00 %)",
+        "layer_* (each of 11) total: 100 -> 101 FLOP (+1, +1.00 %)",
+    ]
+
+
 def test_a_phase_that_grows_behind_an_equal_total_is_named(make):
     head = counted(make, {"a": FLOPsCount(110, 190, 10), "b": B})
     ((message, _),) = regressions(compare(counted(make, {"a": A, "b": B}), head))
