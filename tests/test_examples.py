@@ -95,7 +95,7 @@ REGRESSIONS = [
         "gpt.py",
         "nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)",
         "nn.Linear(width, 5 * width), nn.GELU(), nn.Linear(5 * width, width)",
-        "blocks.0.mlp forward: *",
+        "blocks.[*].mlp (each of 2) forward: *",
     ),
 ]
 

@@ -44,13 +44,15 @@ def explain(
     Args:
         budget_name: The budget's name.
         verdicts: All verdicts; the red ones are told, the green ones are counted. The first line
-            is the first red one, since pytest's summary shows no more. Of the components that a
-            pattern matches, the worst is told in full. A component above its record is told in
-            brief where the whole, told in full, names it already.
+            is the first red one, since pytest's summary shows no more. What is red of components
+            that are alike is told once; of those that a pattern matches, the worst is told in full.
+            A component above its record is told in brief where the whole, told in full, names it
+            already.
         location: `file:line:column` of the budget.
         how_to_accept: Whether to end with what to do about a deliberate increase.
     """
-    red = [verdict for verdict in verdicts if not verdict.passed]
+    failed = [verdict for verdict in verdicts if not verdict.passed]
+    red = merge_alike(failed, parts=())
     in_full = [verdict for verdict in _first_of_each_pattern(red) if not _told(verdict, red)]
     in_full = in_full[:_IN_FULL]
     place = f" ({location})" if location else ""
@@ -58,9 +60,8 @@ def explain(
     lines += [printable(f"budget {budget_name!r} does not hold{place}"), ""]
     for verdict in in_full:
         lines += [*_block(verdict), ""]
-    rest = (verdict for verdict in red if verdict not in in_full)
-    lines += _in_brief(merge_alike(rest, parts=()))
-    green = len(verdicts) - len(red)
+    lines += _in_brief([verdict for verdict in red if verdict not in in_full])
+    green = len(verdicts) - len(failed)
     if green:
         lines += [f"{green} other comparison{'s hold' if green > 1 else ' holds'}.", ""]
     if how_to_accept:
