@@ -63,7 +63,9 @@ def test_inline_component_limits_take_patterns(project: Any) -> None:
     result = project.run()
     result.assert_outcomes(failed=1)
     # 34 x 32 x 128, by the reference page.
-    result.stdout.fnmatch_lines(["*layer_[*].bk_core (each of 4)*139.264 kFLOP*", f"*{34 * 32 * 128:,}*"])
+    result.stdout.fnmatch_lines(
+        ["*layer_[*].bk_core (each of 4)*139.264 kFLOP*", f"*{34 * 32 * 128:,}*"]
+    )
 
 
 def test_the_nearest_marker_wins_keyword_by_keyword(project: Any) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pytest_flops.counting.higher_order import under_autograd
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from importlib.machinery import ModuleSpec
@@ -40,6 +42,7 @@ class _Eager:
     def begin(self) -> None:
         with self._lock:
             if not self._meters:
+                self._undo.enter_context(under_autograd())
                 self._ignore_warnings()
                 if _COMPILER in sys.modules:
                     self.take_stance()

@@ -1,17 +1,23 @@
 """Higher-order operators (`cond`, `while_loop`, `scan`, ...): what they run, so that it is counted.
 
 Run eagerly, such an operator calls the functions it was given: the branch taken, each iteration.
-The meter lets it do so while it watches, and so counts what really runs.
+The meter lets it do so while it watches, and so counts what really runs. PyTorch's own gradients of
+`cond`, `map` and `scan` rest on its compiler, which turns what the functions close over into
+inputs. Run eagerly they would be lost, so the functions run under autograd like any other code.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from torch._C import DispatchKey
+from torch._higher_order_ops.cond import cond_op
+from torch._higher_order_ops.map import map_impl
+from torch._higher_order_ops.scan import scan_op
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch._ops import HigherOrderOperator
 
@@ -26,6 +32,29 @@ def run_parts(operator: HigherOrderOperator, args: Sequence[Any], kwargs: Mappin
     run = _eager_form(operator)
     assert run is not None
     return run(*args, **kwargs)
+
+
+@contextmanager
+def under_autograd() -> Iterator[None]:
+    """While active, operators that need the compiler for their gradients do without."""
+    key = DispatchKey.Autograd
+    kernels = {operator: operator.py_kernels[key] for operator in _NEED_THE_COMPILER}
+    for operator in kernels:
+        _set_kernel(operator, key, _runs_parts(operator))
+    try:
+        yield
+    finally:
+        for operator, kernel in kernels.items():
+            _set_kernel(operator, key, kernel)
+
+
+def _runs_parts(operator: HigherOrderOperator) -> Callable[..., Any]:
+    return lambda *args, **kwargs: run_parts(operator, args, kwargs)
+
+
+def _set_kernel(operator: HigherOrderOperator, key: DispatchKey, kernel: Any) -> None:
+    operator.py_kernels[key] = kernel
+    operator._dispatch_cache.clear()  # noqa: SLF001 - as registering one does
 
 
 def _eager_form(operator: HigherOrderOperator) -> Callable[..., Any] | None:
@@ -60,3 +89,5 @@ _OWN_FORMS: dict[str, Callable[..., Any]] = {
     "scan": _scan,
     "invoke_subgraph": _subgraph,
 }
+
+_NEED_THE_COMPILER: tuple[HigherOrderOperator, ...] = (cond_op, map_impl, scan_op)

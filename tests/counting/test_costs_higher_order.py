@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
+from torch._higher_order_ops.map import map as torch_map
 from torch._higher_order_ops.scan import scan
 from torch._higher_order_ops.while_loop import while_loop
 from torch.nn.attention.flex_attention import flex_attention
@@ -11,6 +13,7 @@ from torch.nn.attention.flex_attention import flex_attention
 from pytest_flops.counting.meter import FLOPsMeter
 
 X = torch.ones(4, 4)
+OUTSIDE = "(outside modules)"
 PRODUCT = 2 * 4 * 4 * 4
 
 
@@ -61,3 +64,38 @@ def test_flex_attention_costs_what_its_eager_form_runs():
     # scores (16,8) x (8,16) and the weighted sum (16,16) x (16,8), in 2 heads
     assert plain.operations["aten.bmm"].forward == 2 * (2 * 16 * 8 * 16 + 2 * 16 * 16 * 8)
     assert scaled.count.forward == plain.count.forward + 2 * 16 * 16
+
+
+def branch_by_cond(layer, x):
+    return torch.cond(torch.tensor(True), lambda x: layer(x).sin(), lambda x: x, (x,))
+
+
+def branch_by_map(layer, x):
+    return torch_map(lambda row: layer(row).sin(), x)
+
+
+def branch_by_scan(layer, x):
+    return scan(lambda carry, row: (carry + row, layer(row).sin()), torch.zeros(4), x)[1]
+
+
+@pytest.mark.parametrize("run", [branch_by_cond, branch_by_map, branch_by_scan])
+@pytest.mark.parametrize("operand_needs_gradient", [False, True])
+def test_gradients_reach_what_the_functions_close_over(run, operand_needs_gradient):
+    layer = nn.Linear(4, 4)
+    x = torch.ones(5, 4, requires_grad=operand_needs_gradient)
+    layer(x).sin().sum().backward()
+    expected = [leaf.grad for leaf in (*layer.parameters(), x)]
+    for leaf in (*layer.parameters(), x):
+        leaf.grad = None
+    with FLOPsMeter() as meter:
+        run(layer, x).sum().backward()
+    for leaf, gradient in zip((*layer.parameters(), x), expected, strict=True):
+        assert (leaf.grad is None) == (gradient is None)
+        if gradient is not None:
+            torch.testing.assert_close(leaf.grad, gradient)
+    assert not meter.uncounted
+    # a product and a bias; sin; the weight's gradient, the operand's
+    product = 2 * 5 * 4 * 4
+    assert meter.components[OUTSIDE].forward >= 5 * 4
+    assert meter.count.forward >= product + 5 * 4 + 5 * 4
+    assert meter.count.backward >= (1 + operand_needs_gradient) * product

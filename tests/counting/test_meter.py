@@ -9,6 +9,7 @@ import warnings
 import pytest
 import torch
 from torch import nn
+from torch._higher_order_ops.cond import cond_op
 from torch.nn.modules import module as torch_module
 from torch.optim import optimizer as torch_optimizer
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
@@ -204,6 +205,7 @@ def traces() -> tuple[object, ...]:
         list(warnings.filters),
         threading.Thread.start,
         list(sys.meta_path),
+        cond_op.py_kernels[torch._C.DispatchKey.Autograd],
     )
 
 
