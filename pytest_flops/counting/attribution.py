@@ -46,6 +46,7 @@ LedgerKey: TypeAlias = tuple[MeteredPhase, int, str]
 graph_task = torch._C._current_graph_task_id  # noqa: SLF001
 _running_node = torch._C._current_autograd_node  # noqa: SLF001
 _next_node_number: Callable[[], int] = vars(torch.autograd)["_get_sequence_nr"]
+_at_the_end = torch.autograd.Variable._execution_engine.queue_callback  # noqa: SLF001 - as DDP does
 _records_graph = torch.is_grad_enabled
 _NO_TASK = -1
 _ACCUMULATES = 2**64 - 1  # the number of every node that adds to a leaf's gradient: it runs first
@@ -183,8 +184,7 @@ class Attribution:
             thread.node, thread.node_module = node, self._module_of_node(thread, node)
         return thread.node_module
 
-    @staticmethod
-    def _record_graph(thread: ThreadState, task: int) -> MeteredPhase:
+    def _record_graph(self, thread: ThreadState, task: int) -> MeteredPhase:
         """The phase of an operator of backward that is recorded for a backward of its own.
 
         A backward records no graph, or (`create_graph`) it does so all along; where one does both,
@@ -193,10 +193,19 @@ class Attribution:
         recorded one node.
         """
         number = _next_node_number()
-        since = thread.next_number if task == thread.task else number - 1
+        if task == thread.task:
+            since = thread.next_number
+        else:
+            since = number - 1
+            _at_the_end(self._leave_graph)
         thread.timeline.mark(since, thread.node_module)
         thread.task, thread.next_number = task, number
         return "recomputed" if task == thread.task_without_graph else "backward"
+
+    def _leave_graph(self) -> None:
+        """What is recorded after a backward belongs to the call that it was a part of."""
+        thread = self.local.state
+        thread.timeline.mark(_next_node_number(), thread.frames[-1].module)
 
     def _module_of_node(self, thread: ThreadState, node: Any) -> int:
         if node is None:

@@ -345,6 +345,27 @@ def test_the_second_derivative_is_charged_to_the_module_too():
     assert meter.count.backward > 4 * 5 + 2 * 5
 
 
+def test_what_is_computed_after_a_backward_with_a_graph_is_outside_its_modules():
+    model = nn.Sequential(nn.Linear(4, 4, bias=False))
+
+    def penalise(times: int) -> FLOPsMeter:
+        model.zero_grad()
+        x = torch.ones(3, 4, requires_grad=True)
+        with FLOPsMeter() as meter:
+            out = model(x)
+            (slope,) = torch.autograd.grad((out * out).sum(), x, create_graph=True)
+            for _ in range(times):
+                slope = slope.sin()
+            slope.sum().backward()
+        return meter
+
+    without, with_penalty = penalise(0), penalise(100)
+    assert with_penalty.components["0"] == without.components["0"]
+    # 12 elements: a sine each; in its backward a cosine and a product
+    more = FLOPsCount(100 * 12, 100 * 2 * 12)
+    assert with_penalty.components[OUTSIDE] == without.components[OUTSIDE] + more
+
+
 def test_functional_transforms_are_counted():
     layer, x = nn.Linear(4, 2), torch.ones(3, 4)
     parameters = dict(layer.named_parameters())
