@@ -70,9 +70,9 @@ def per_output(weight: int = 1, complex_weight: int | None = None) -> Rule:
     def cost(args: Args, _kwargs: Kwargs, out: Any) -> int | None:
         if not isinstance(out, Tensor):
             out = formulas.first_tensor(out, args)
-        if out.dtype.is_floating_point:  # so are most, and this runs for every operator
-            elements: int = out.numel()
-            return elements * weight
+        if out.dtype.is_floating_point and out.layout == torch.strided:
+            flops: int = out.numel() * weight  # so are most, and this runs for every operator
+            return flops
         return formulas.weighted(out, weight, complex_weight)
 
     return Rule(cost)
@@ -81,8 +81,11 @@ def per_output(weight: int = 1, complex_weight: int | None = None) -> Rule:
 def per_input(weight: int = 1, complex_weight: int | None = None, position: int = 0) -> Rule:
     """`weight` FLOPs per element of the input at `position`."""
 
-    def cost(args: Args, _kwargs: Kwargs, _out: Any) -> int | None:
-        return formulas.weighted(formulas.first_tensor(args[position]), weight, complex_weight)
+    def cost(args: Args, _kwargs: Kwargs, out: Any) -> int | None:
+        tensor = formulas.first_tensor(args[position])
+        if not formulas.is_exact(tensor) or not isinstance(out, Tensor) or formulas.is_exact(out):
+            return formulas.weighted(tensor, weight, complex_weight)
+        return tensor.numel() * weight  # integers, reduced as floating-point numbers
 
     return Rule(cost)
 
@@ -175,9 +178,12 @@ def _scaled_pointwise(name: str) -> Rule:
 
     def cost(args: Args, kwargs: Kwargs, out: Any) -> int | None:
         more = scale(args, kwargs) != 1
-        if out.dtype.is_floating_point:  # as in per_output
-            elements: int = out.numel()
-            return elements * (weight + (1 if more else 0))
+        other = args[1]
+        if isinstance(other, Tensor) and other.layout != torch.strided:
+            out = other  # what is not stored is not added
+        if out.dtype.is_floating_point and out.layout == torch.strided:  # as in per_output
+            flops: int = out.numel() * (weight + more)
+            return flops
         return formulas.weighted(out, weight + more, complex_weight + 6 * more)
 
     return Rule(cost)
@@ -256,6 +262,8 @@ def _batch_norm(training: Callable[[Sequence[Any]], bool]) -> Rule:
 
 NORMALISATIONS: dict[str, Rule] = {
     "_softmax": per_input(formulas.SOFTMAX),
+    "softmax": per_input(formulas.SOFTMAX),
+    "log_softmax": per_input(5),
     "_safe_softmax": per_input(formulas.SOFTMAX),
     "_softmax_backward_data": per_input(formulas.SOFTMAX_BACKWARD),
     "_log_softmax": per_input(5),  # maximum, subtract, exponential, sum, subtract
@@ -733,7 +741,8 @@ def _foreach_rule(name: str) -> Rule:
         return _each_rule(lambda args, _kwargs: [0] * len(args[0]))
     if name in SCALED_WEIGHTS:
         return _each_rule(partial(_scaled_each, name))
-    weight, complex_weight = POINTWISE_WEIGHTS.get(name, 1), COMPLEX_WEIGHTS.get(name)
+    weight = POINTWISE_WEIGHTS.get(name, 1)
+    complex_weight = COMPLEX_WEIGHTS.get(name, _COMPLEX_REDUCTIONS.get(name))
 
     def each(args: Args, _kwargs: Kwargs) -> list[int | None]:
         return [formulas.weighted(tensor, weight, complex_weight) for tensor in args[0]]

@@ -52,10 +52,20 @@ def first_tensor(*candidates: Any) -> Tensor:
 def weighted(tensor: Tensor, weight: int, complex_weight: int | None) -> int | None:
     """`weight` or `complex_weight` FLOPs per element; 0 for integers and booleans."""
     if tensor.dtype.is_floating_point:
-        return tensor.numel() * weight
+        return elements(tensor) * weight
     if tensor.dtype.is_complex:
-        return None if complex_weight is None else tensor.numel() * complex_weight
+        return None if complex_weight is None else elements(tensor) * complex_weight
     return 0
+
+
+def is_exact(tensor: Tensor) -> bool:
+    """Whether its elements are integers or booleans."""
+    return not tensor.dtype.is_floating_point and not tensor.dtype.is_complex
+
+
+def elements(tensor: Tensor) -> int:
+    """How many elements a tensor stores."""
+    return _nonzeros(tensor) if _is_sparse(tensor) else tensor.numel()
 
 
 def _argument(args: Args, kwargs: Kwargs, position: int, name: str) -> Any:
@@ -86,9 +96,9 @@ def matrix_product(a: Tensor, b: Tensor) -> int | None:
 
 def _nonzeros(sparse: Tensor) -> int:
     """Stored values; a block of a block-sparse matrix stores every element of the block."""
-    if sparse.layout in (torch.sparse_bsr, torch.sparse_bsc):
-        return sparse.values().numel()
-    return sparse._nnz()  # noqa: SLF001 - the public way needs a coalesced tensor
+    if sparse.layout == torch.sparse_coo:
+        return sparse._values().numel()  # noqa: SLF001 - the public way needs a coalesced tensor
+    return sparse.values().numel()
 
 
 def bias(_args: Args, kwargs: Kwargs, out: Any) -> int | None:

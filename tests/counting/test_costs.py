@@ -177,7 +177,17 @@ def test_a_convolutions_bias_gradient_is_a_sum_over_the_output():
     assert meter.operations["aten.convolution_backward:bias"].backward == 2 * 6 * 64
 
 
+TWO_ROWS = (torch.eye(100)[:, [3, 70]] @ torch.ones(2, 8)).to_sparse(1)
 POINTWISE = [
+    ("integers summed as floats", lambda: torch.arange(12).sum(dtype=torch.float32), 12),
+    ("booleans averaged", lambda: (torch.arange(12) > 3).mean(dtype=torch.float32), 12),
+    ("softmax(out=)", lambda: torch.softmax(A, -1, out=torch.empty(A.shape)), 5 * 12),
+    ("log_softmax(out=)", lambda: torch.log_softmax(A, -1, out=torch.empty(A.shape)), 5 * 12),
+    ("foreach norm, complex", lambda: torch._foreach_norm([A.to(torch.complex64)]), 4 * 12),
+    ("sparse times a number", lambda: torch.eye(4).to_sparse() * 0.5, 4),
+    ("CSR times a number", lambda: torch.eye(4).to_sparse_csr() * 0.5, 4),
+    ("sparse added to dense", lambda: torch.ones(4, 4).add_(torch.eye(4).to_sparse()), 4),
+    ("two rows of 8, scaled", lambda: torch.ones(100, 8).add_(TWO_ROWS, alpha=0.1), 2 * 2 * 8),
     ("add", lambda: A + A, 12),
     ("add that broadcasts", lambda: torch.ones(2, 1) + torch.ones(3), 6),
     ("add a scaled tensor", lambda: torch.add(A, A, alpha=3), 2 * 12),
