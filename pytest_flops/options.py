@@ -33,7 +33,7 @@ _WRITERS = (
 _SWITCHES = (
     ("flops_require_recorded", "a budget without recorded counts is an error"),
     ("flops_only", "run only the tests that hold a budget"),
-    ("flops_allow_uncounted", "an operator without a known cost is a remark, not an error"),
+    ("flops_allow_uncounted", "an operator without a known cost is a warning, not an error"),
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+import warnings
 from collections.abc import Iterable
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
@@ -181,10 +182,15 @@ class Recorder:
         )
 
     def judge_count(self, measurement: Measurement) -> tuple[Verdict, ...]:
-        """Errors that make a count no count: nothing counted, or operators without a cost."""
-        from pytest_flops.budgets.judge import judge_measurement
+        """Errors that make a count no count: nothing counted, or operators without a cost.
+
+        The latter are warnings where the user allows them.
+        """
+        from pytest_flops.budgets.judge import judge_measurement, uncounted_messages
 
         if self._gate.settings.allow_uncounted:
+            for message in uncounted_messages(measurement):
+                warnings.warn(printable(message), stacklevel=2)
             measurement = replace(measurement, uncounted={})
         return judge_measurement(measurement)
 

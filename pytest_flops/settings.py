@@ -32,7 +32,7 @@ class Settings:
         history: A folder of past reports, for the page's small lines of history.
         tolerance: As written, e.g. `"1%"`; `None` leaves it to each budget.
         only: Whether to run nothing but budget tests.
-        allow_uncounted: Whether an operator without a known cost is a remark and not an error.
+        allow_uncounted: Whether an operator without a known cost is a warning and not an error.
     """
 
     rootdir: Path

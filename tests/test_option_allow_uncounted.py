@@ -1,4 +1,4 @@
-"""`--flops-allow-uncounted`: an operator without a known cost is a remark, not an error."""
+"""`--flops-allow-uncounted`: an operator without a known cost is a warning, not an error."""
 
 from __future__ import annotations
 
@@ -26,13 +26,22 @@ def test_the_option_lets_it_through_and_the_report_still_tells(
     project: Any, mode: tuple[str, ...]
 ) -> None:
     project.test(COUNTED)
-    result = project.run("--flops-allow-uncounted", *mode)
-    result.assert_outcomes(passed=1)
+    result = project.run_apart("--flops-allow-uncounted", *mode)
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines(["*Warning: the operator mylib.mystery ran 2 times*"])
     (entry,) = project.report()["entries"]
     assert entry["measurement"]["uncounted"] == {"mylib.mystery": 2}
+
+
+def test_where_warnings_are_errors_the_test_fails_and_says_so(project: Any) -> None:
+    project.test(COUNTED)
+    result = project.run("--flops-allow-uncounted", "-W", "error")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*UserWarning: the operator mylib.mystery ran 2 times*"])
+    assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
 
 
 def test_the_ini_twin(project: Any) -> None:
     project.write("pytest.ini", "[pytest]\nflops_allow_uncounted = true\n")
     project.test(COUNTED)
-    project.run().assert_outcomes(passed=1)
+    project.run_apart().assert_outcomes(passed=1)

@@ -36,18 +36,21 @@ def judge_measurement(measurement: Measurement) -> tuple[Verdict, ...]:
         verdicts.append(
             _error("nothing was counted: 0 FLOP in every phase; a budget of it is void")
         )
-    verdicts += [_uncounted(name, calls) for name, calls in measurement.uncounted.items()]
+    verdicts += [_error(message) for message in uncounted_messages(measurement)]
     return tuple(verdicts)
 
 
-def _uncounted(name: str, calls: int) -> Verdict:
+def uncounted_messages(measurement: Measurement) -> list[str]:
+    """What was not counted, and what to do about it."""
+    return [_uncounted_message(name, calls) for name, calls in measurement.uncounted.items()]
+
+
+def _uncounted_message(name: str, calls: int) -> str:
     how = how_to_count(name)
     if is_thread(name):
-        return _error(f"not counted: {name[1:-1]}, so the count may be too low; {how}")
+        return f"not counted: {name[1:-1]}, so the count may be too low; {how}"
     times = "once" if calls == 1 else f"{calls:,} times"
-    return _error(
-        f"the operator {name} ran {times} and has no known cost, so the count is too low; {how}"
-    )
+    return f"the operator {name} ran {times} and has no known cost, so the count is too low; {how}"
 
 
 def judge_limits(budget: Budget, measurement: Measurement) -> tuple[Verdict, ...]:

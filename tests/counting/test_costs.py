@@ -311,6 +311,7 @@ POINTWISE = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state")
 @pytest.mark.parametrize(
     ("run", "expected"), [p[1:] for p in POINTWISE], ids=[p[0] for p in POINTWISE]
 )
