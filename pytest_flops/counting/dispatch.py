@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from pytest_flops.counting.attribution import graph_task
 from pytest_flops.counting.costs import FREE, Rule, rule_of
+from pytest_flops.counting.data_dependence import explaining_meta
 from pytest_flops.counting.fake_kernels import FAKE_KERNELS
 from pytest_flops.counting.higher_order import has_eager_form, run_parts
 from pytest_flops.counting.nested import STRIDED_COSTS, layout_of_nested
@@ -205,7 +206,9 @@ def _entry(
     side_name = f"{name}:{rule.side_line}"
     parts = (rule.cost, rule.side_cost, side_name, rule.each)
     # What calling an OpOverload does; every operator is spared the Python around it.
-    run = func._op if type(func) is OpOverload else func  # noqa: SLF001
+    run: Callable[..., Any] = func
+    if type(func) is OpOverload:
+        run = explaining_meta(func, func._op)  # noqa: SLF001
     run = FAKE_KERNELS.get(name, run)
     free = known and rule.cost is None
     depends = decomposes or not known

@@ -10,12 +10,10 @@ from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    FakeTensorMode,
-)
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_map_only
+
+from pytest_flops.counting.data_dependence import naming_the_operator
 
 OptimizerFactory: TypeAlias = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 Loss: TypeAlias = Callable[[Any], Tensor]
@@ -26,10 +24,6 @@ OPTIMIZERS: dict[str, OptimizerFactory | None] = {
     "adamw": torch.optim.AdamW,
     "none": None,
 }
-
-
-class DataDependentError(RuntimeError):
-    """The model asks for the value of a tensor, and a fake tensor has none."""
 
 
 def fake_training_step(
@@ -52,7 +46,7 @@ def fake_training_step(
     inputs, kwargs = _fakes(mode, (tuple(inputs), dict(kwargs)))
     with (
         _fake_model(model, mode, training=training),
-        _naming_the_operator(),
+        naming_the_operator(),
         _without_pytorchs_log(),
     ):
         with mode, torch.set_grad_enabled(training):
@@ -160,31 +154,6 @@ def _fake_member(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(fake, requires_grad=tensor.requires_grad)
     return fake
-
-
-# What people write that ends in these operators.
-_WRITTEN_AS = {
-    "aten._local_scalar_dense": ".item(), float(tensor) or a tensor in an if",
-    "aten.nonzero": "nonzero(), where(condition) or a mask as an index",
-    "aten.masked_select": "masked_select()",
-    "aten.equal": "torch.equal()",
-}
-
-
-@contextmanager
-def _naming_the_operator() -> Iterator[None]:
-    try:
-        yield
-    except (DataDependentOutputException, DynamicOutputShapeException) as error:
-        operator = str(error.func.overloadpacket)
-        written = _WRITTEN_AS.get(operator)
-        raise DataDependentError(
-            f"the model's code depends on the values of a tensor through "
-            f"{f'{written} ({operator})' if written else operator}, and "
-            f"count_flops runs it on fake tensors, which have shapes but no values. Either write "
-            f"that part so that shapes decide, or count a real step: "
-            f"with FLOPsMeter() as meter: ..."
-        ) from error
 
 
 @contextmanager

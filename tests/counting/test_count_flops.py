@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 - as everybody calls it
 
 from pytest_flops.counting.count import FLOPsCount
+from pytest_flops.counting.data_dependence import DataDependentError
 from pytest_flops.counting.meter import FLOPsMeter, count_flops
-from pytest_flops.counting.training_step import DataDependentError
 
 
 class CausalAttention(nn.Module):
@@ -320,6 +320,7 @@ def test_an_unknown_optimizer_is_named_with_the_known_ones():
         (lambda x: x[x > 0], "a mask as an index (aten.nonzero)"),
         (lambda x: x.nonzero(), "nonzero()"),
         (torch.unique, "through aten._unique2, and"),
+        (lambda x: x * float(x.detach().cpu().numpy().sum()), "through .numpy(), and"),
     ],
 )
 @pytest.mark.parametrize("device", ["cpu", "meta"])

@@ -18,6 +18,7 @@ from torch.utils.flop_counter import register_flop_formula
 from pytest_flops.counting import costs
 from pytest_flops.counting.costs import register_cost, register_costs
 from pytest_flops.counting.count import FLOPsCount
+from pytest_flops.counting.data_dependence import DataDependentError
 from pytest_flops.counting.measurement import Measurement, how_to_count
 from pytest_flops.counting.meter import FLOPsMeter
 
@@ -219,6 +220,29 @@ def test_an_error_inside_the_meter_is_the_users_own_and_leaves_nothing_behind():
         nn.Sequential(nn.Linear(4, 2), Failing())(torch.ones(3, 4))
     assert traces() == before
     assert meter.count == FLOPsCount(2 * 3 * 4 * 2 + 3 * 2)
+
+
+@pytest.mark.parametrize(
+    ("depend", "operator"),
+    [
+        (lambda x: x.sum().item(), ".item()"),
+        (lambda x: x if x.sum() > 0 else -x, "a tensor in an if"),
+        (torch.nonzero, "a mask as an index"),
+        (torch.unique, "aten._unique2"),
+    ],
+)
+def test_code_that_depends_on_values_of_the_meta_device_is_told_the_operator(depend, operator):
+    with pytest.raises(DataDependentError) as raised, FLOPsMeter():
+        depend(torch.ones(3, device="meta"))
+    assert operator in str(raised.value)
+    assert "count it with tensors on a device" in str(raised.value)
+
+
+def test_indices_on_the_meta_device_need_no_values():
+    x = torch.ones(3, 4, device="meta")
+    with FLOPsMeter() as meter:
+        assert (x[torch.zeros(5, dtype=torch.int64, device="meta")] + 1).shape == (5, 4)
+    assert meter.count.forward == 5 * 4
 
 
 def test_a_traceback_ends_in_the_line_that_called_the_operator():

@@ -1,0 +1,84 @@
+"""Code that asks for the values of tensors that have none, fake ones or on the meta device."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensor,
+)
+from torch.utils._pytree import tree_leaves
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torch._ops import OpOverload
+
+# What people write that ends in these operators.
+_WRITTEN_AS = {
+    "aten._local_scalar_dense": ".item(), float(tensor) or a tensor in an if",
+    "aten.nonzero": "nonzero(), where(condition) or a mask as an index",
+    "aten.masked_select": "masked_select()",
+    "aten.equal": "torch.equal()",
+}
+_NEEDS_VALUES = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
+
+
+class DataDependentError(RuntimeError):
+    """The model asks for the value of a tensor, and the tensor has none."""
+
+
+@contextmanager
+def naming_the_operator() -> Iterator[None]:
+    """Errors of code that depends on the values of fake tensors say what to do."""
+    try:
+        yield
+    except (DataDependentOutputException, DynamicOutputShapeException) as error:
+        raise _of_fake_tensors(_written(str(error.func.overloadpacket))) from error
+    except RuntimeError as error:
+        if ".numpy()" in str(error):
+            raise _of_fake_tensors(".numpy()") from error
+        raise
+
+
+def explaining_meta(operator: OpOverload, run: Callable[..., Any]) -> Callable[..., Any]:
+    """An operator as it runs; where it fails for want of values, the error says what to do."""
+    if not any(tag in operator.tags for tag in _NEEDS_VALUES):
+        return run
+
+    def run_explaining(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return run(*args, **kwargs)
+        except RuntimeError as error:
+            if "meta" not in str(error).lower() or not any(map(_is_on_meta, tree_leaves(args))):
+                raise
+            raise DataDependentError(
+                f"the code depends on the values of a tensor through "
+                f"{_written(str(operator.overloadpacket))}, and a tensor on the meta device has a "
+                f"shape but no values. Either write that part so that shapes decide, or count it "
+                f"with tensors on a device"
+            ) from error
+
+    return run_explaining
+
+
+def _is_on_meta(leaf: object) -> bool:
+    return isinstance(leaf, Tensor) and leaf.is_meta and not isinstance(leaf, FakeTensor)
+
+
+def _written(operator: str) -> str:
+    written = _WRITTEN_AS.get(operator)
+    return f"{written} ({operator})" if written else operator
+
+
+def _of_fake_tensors(written: str) -> DataDependentError:
+    return DataDependentError(
+        f"the model's code depends on the values of a tensor through {written}, and count_flops "
+        f"runs it on fake tensors, which have shapes but no values. Either write that part so that "
+        f"shapes decide, or count a real step: with FLOPsMeter() as meter: ..."
+    )
