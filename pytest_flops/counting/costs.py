@@ -344,7 +344,7 @@ ACCUMULATION: dict[str, Rule] = {
     "embedding_dense_backward": per_input(1),
     "_embedding_bag": Rule(formulas.embedding_bag),
     "_embedding_bag_forward_only": Rule(formulas.embedding_bag),
-    "_embedding_bag_backward": Rule(formulas.embedding_bag),
+    "_embedding_bag_backward": Rule(formulas.embedding_bag_backward),
     "_embedding_bag_dense_backward": per_input(1),
     "index_add": per_input(1, 2, position=3),
     "scatter_add": per_input(1, 2, position=3),

@@ -36,6 +36,7 @@ CELL_POINTWISE = {"lstm": 13, "gru": 10, "rnn": 2}
 CELL_GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 # Their gradients: LSTM 3 sigmoids, 2 tanh, 6 multiplies, 1 add; GRU alike; RNN 1.
 CELL_BACKWARD = {"lstm": 12, "gru": 11, "rnn": 1}
+_MEAN = 1  # as embedding_bag numbers sum, mean and max
 _RNN_MODES = ("rnn", "rnn", "lstm", "gru")  # as cuDNN numbers them: relu, tanh, LSTM, GRU
 
 
@@ -359,8 +360,16 @@ def scatter(args: Args, kwargs: Kwargs, _out: Any) -> int | None:
     return weighted(args[0], 1, 2) and int(args[2].numel())
 
 
-def embedding_bag(args: Args, _kwargs: Kwargs, _out: Any) -> int | None:
-    """Every row looked up is added to its bag."""
+def embedding_bag(args: Args, kwargs: Kwargs, out: Any) -> int:
+    """Every row looked up is added to its bag, times its weight if it has one; a mean divides."""
+    weighted_rows = _argument(args, kwargs, 6, "per_sample_weights") is not None
+    is_mean = _argument(args, kwargs, 4, "mode") == _MEAN
+    rows = args[1].numel() * args[0].shape[-1]
+    return int(rows * (1 + weighted_rows) + is_mean * out[0].numel())
+
+
+def embedding_bag_backward(args: Args, _kwargs: Kwargs, _out: Any) -> int:
+    """Every row looked up accumulates a gradient."""
     return int(args[1].numel() * args[0].shape[-1])
 
 

@@ -177,8 +177,17 @@ def test_a_convolutions_bias_gradient_is_a_sum_over_the_output():
     assert meter.operations["aten.convolution_backward:bias"].backward == 2 * 6 * 64
 
 
+BAGS, ROWS = torch.zeros(2, 3, dtype=torch.int64), torch.ones(10, 4)
 TWO_ROWS = (torch.eye(100)[:, [3, 70]] @ torch.ones(2, 8)).to_sparse(1)
 POINTWISE = [
+    # 2 bags of 3 rows of 4
+    ("sums of bags", lambda: F.embedding_bag(BAGS, ROWS, mode="sum"), 24),
+    ("means of bags", lambda: F.embedding_bag(BAGS, ROWS, mode="mean"), 24 + 8),
+    (
+        "weighted bags",
+        lambda: F.embedding_bag(BAGS, ROWS, mode="sum", per_sample_weights=torch.ones(2, 3)),
+        24 + 24,
+    ),
     ("integers summed as floats", lambda: torch.arange(12).sum(dtype=torch.float32), 12),
     ("booleans averaged", lambda: (torch.arange(12) > 3).mean(dtype=torch.float32), 12),
     ("softmax(out=)", lambda: torch.softmax(A, -1, out=torch.empty(A.shape)), 5 * 12),
