@@ -97,13 +97,22 @@ def gravest(entry: Entry) -> Verdict | None:
     Recorded counts are parts of one whole, so FLOPs tell. Of components that are alike it is one
     verdict.
     """
-    return min(merge_alike(entry.failures, parts=()), key=_gravity, default=None)
+    grave = min(entry.failures, key=_gravity, default=None)
+    if grave is None:
+        return None
+    # Of the others only those that may be alike are compared: this is asked for again and again.
+    as_grave = (verdict for verdict in entry.failures if _figures(verdict) == _figures(grave))
+    return merge_alike(as_grave, parts=())[0]
 
 
 def less_grave(entry: Entry) -> list[Verdict]:
     """The other red verdicts."""
     grave = gravest(entry)
     return [verdict for verdict in merge_alike(entry.failures, parts=()) if verdict != grave]
+
+
+def _figures(verdict: Verdict) -> tuple[object, ...]:
+    return verdict.kind, verdict.quantity, verdict.actual, verdict.allowed
 
 
 def _gravity(verdict: Verdict) -> tuple[int, float]:
