@@ -69,7 +69,8 @@ def elements(tensor: Tensor) -> int:
     return _nonzeros(tensor) if _is_sparse(tensor) else tensor.numel()
 
 
-def _argument(args: Args, kwargs: Kwargs, position: int, name: str) -> Any:
+def argument(args: Args, kwargs: Kwargs, position: int, name: str) -> Any:
+    """What an operator was given, by position or by name; None if nothing."""
     return args[position] if len(args) > position else kwargs.get(name)
 
 
@@ -349,7 +350,7 @@ def average_pool_backward(args: Args, _kwargs: Kwargs, _out: Any) -> int | None:
 
 def index_put(args: Args, kwargs: Kwargs, _out: Any) -> int | None:
     """One addition per value where it accumulates."""
-    accumulates = _argument(args, kwargs, 3, "accumulate")
+    accumulates = argument(args, kwargs, 3, "accumulate")
     return weighted(args[2], 1, 2) if accumulates else 0
 
 
@@ -362,8 +363,8 @@ def scatter(args: Args, kwargs: Kwargs, _out: Any) -> int | None:
 
 def embedding_bag(args: Args, kwargs: Kwargs, out: Any) -> int:
     """Every row looked up is added to its bag, times its weight if it has one; a mean divides."""
-    weighted_rows = _argument(args, kwargs, 6, "per_sample_weights") is not None
-    is_mean = _argument(args, kwargs, 4, "mode") == _MEAN
+    weighted_rows = argument(args, kwargs, 6, "per_sample_weights") is not None
+    is_mean = argument(args, kwargs, 4, "mode") == _MEAN
     rows = args[1].numel() * args[0].shape[-1]
     return int(rows * (1 + weighted_rows) + is_mean * out[0].numel())
 
@@ -427,8 +428,8 @@ def arithmetic(matrix: Tensor) -> int:
 def svd(args: Args, kwargs: Kwargs, _out: Any) -> int:
     """Golub and Van Loan, figure 8.6.1: values only, thin vectors, or all vectors."""
     matrix = args[0]
-    full = _argument(args, kwargs, 1, "full_matrices")
-    vectors = _argument(args, kwargs, 2, "compute_uv")
+    full = argument(args, kwargs, 1, "full_matrices")
+    vectors = argument(args, kwargs, 2, "compute_uv")
     m, n = sorted((int(size) for size in matrix.shape[-2:]), reverse=True)
     if vectors is False:
         flops = 4 * m * n**2 - 4 * n**3 // 3
@@ -442,7 +443,7 @@ def svd(args: Args, kwargs: Kwargs, _out: Any) -> int:
 def eigh(args: Args, kwargs: Kwargs, _out: Any) -> int:
     """Tridiagonalisation is 4/3 n^3; with vectors the symmetric QR iteration takes 9 n^3."""
     matrix, n = args[0], int(args[0].shape[-1])
-    vectors = _argument(args, kwargs, 2, "compute_v")
+    vectors = argument(args, kwargs, 2, "compute_v")
     flops = 4 * n**3 // 3 if vectors is False else 9 * n**3
     return matrices(matrix) * flops * arithmetic(matrix)
 
@@ -450,7 +451,7 @@ def eigh(args: Args, kwargs: Kwargs, _out: Any) -> int:
 def qr(args: Args, kwargs: Kwargs, _out: Any) -> int:
     """Householder: `2mn^2 - 2n^3/3` for R, as much again for a thin Q, `4(m^2 n - ...)` for all."""
     matrix = args[0]
-    mode = _argument(args, kwargs, 1, "mode") or "reduced"
+    mode = argument(args, kwargs, 1, "mode") or "reduced"
     m, n = sorted((int(size) for size in matrix.shape[-2:]), reverse=True)
     triangle = 2 * m * n**2 - 2 * n**3 // 3
     thin = triangle
@@ -551,7 +552,7 @@ def native_attention(args: Args, kwargs: Kwargs, _out: Any) -> int | None:
     query = args[0]
     if query is not args[1] or query is not args[2]:
         return None
-    masked = _argument(args, kwargs, 9, "mask") is not None
+    masked = argument(args, kwargs, 9, "mask") is not None
     return _self_attention(_lengths(query), args[3], args[4], masked=masked)
 
 
@@ -560,7 +561,7 @@ def transformer_layer(args: Args, kwargs: Kwargs, _out: Any) -> int:
     x, width, heads, inner = args[0], args[1], args[2], int(args[15].shape[0])
     lengths = _lengths(x)
     tokens = sum(lengths)
-    masked = _argument(args, kwargs, 19, "mask") is not None
+    masked = argument(args, kwargs, 19, "mask") is not None
     attention = _self_attention(lengths, width, heads, masked=masked)
     residuals, norms = 2 * tokens * width, 2 * tokens * width * (NORMALISE + 2)
     feed_forward = tokens * (2 * 2 * width * inner + inner + width + inner)

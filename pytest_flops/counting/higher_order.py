@@ -40,16 +40,12 @@ def under_autograd() -> Iterator[None]:
     key = DispatchKey.Autograd
     kernels = {operator: operator.py_kernels[key] for operator in _NEED_THE_COMPILER}
     for operator in kernels:
-        _set_kernel(operator, key, _runs_parts(operator))
+        _set_kernel(operator, key, _eager_form(operator))
     try:
         yield
     finally:
         for operator, kernel in kernels.items():
             _set_kernel(operator, key, kernel)
-
-
-def _runs_parts(operator: HigherOrderOperator) -> Callable[..., Any]:
-    return lambda *args, **kwargs: run_parts(operator, args, kwargs)
 
 
 def _set_kernel(operator: HigherOrderOperator, key: DispatchKey, kernel: Any) -> None:

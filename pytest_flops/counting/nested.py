@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from pytest_flops.counting.formulas import argument
+
 if TYPE_CHECKING:
     from pytest_flops.counting.formulas import Args, Cost, Kwargs
 
@@ -45,8 +47,8 @@ def _matmul_backward(args: Args, _kwargs: Kwargs, _out: Any) -> int:
 
 def _linear(args: Args, kwargs: Kwargs, out: Any) -> int:
     """The product, and 1 per output element for the bias."""
-    bias = args[2] if len(args) > 2 else kwargs.get("bias")
-    return int(out.numel() * (2 * args[1].shape[1] + (bias is not None)))
+    has_bias = argument(args, kwargs, 2, "bias") is not None
+    return int(out.numel() * (2 * args[1].shape[1] + has_bias))
 
 
 def _linear_backward(args: Args, _kwargs: Kwargs, _out: Any) -> int:
