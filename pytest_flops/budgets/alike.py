@@ -27,7 +27,7 @@ _NUMBER = re.compile(r"[0-9]+")
 
 
 def merge_rows(rows: Iterable[Row]) -> list[Row]:
-    """Rows of components that differ in their numbers alone, cost the same and grew the same: one.
+    """Rows of components that differ in their first number alone, and cost and grew the same: one.
 
     It has their sum and the name `layer_*.moe (12 together)`.
     """
@@ -45,7 +45,7 @@ def merge_rows(rows: Iterable[Row]) -> list[Row]:
 
 
 def merge_alike(items: Iterable[OfComponentT], **unlike: Any) -> list[OfComponentT]:
-    """What is the same of components that differ in their numbers alone: one.
+    """What is the same of components that differ in their first number alone: one.
 
     Its component is `layer_*.moe (each of 12)`.
 
@@ -68,4 +68,5 @@ def _one_for(alike: Sequence[OfComponentT]) -> OfComponentT:
 
 
 def _family(path: str) -> str:
-    return _NUMBER.sub("*", path)
+    """The path without its first number; a second one is a name, as in `*.2` of a list of lists."""
+    return _NUMBER.sub("*", path, count=1)

@@ -216,6 +216,14 @@ class TestRecorded:
             ("conv1", 14, 4),
         )
 
+    def test_parts_of_a_list_of_lists_keep_the_number_that_is_their_name(self):
+        blocks = ["0", "1", "2"]
+        parts = [f"{block}.{part}" for block in blocks for part in (0, 2)]
+        before = dict.fromkeys(blocks, (20, 0, 0)) | dict.fromkeys(parts, (10, 0, 0))
+        now = dict.fromkeys(blocks, (26, 0, 0)) | dict.fromkeys(parts, (13, 0, 0))
+        verdict = next(v for v in held(before, now) if not v.passed)
+        assert verdict.parts == (("*.0 (3 together)", 39, 9), ("*.2 (3 together)", 39, 9))
+
     def test_new_components_are_told_and_explain_the_growth(self):
         now = {**MODEL, "layer_2": (100, 200, 30), "layer_2.moe": (70, 140, 20), "idle": (0, 0, 0)}
         verdicts = held(MODEL, now)
