@@ -137,6 +137,36 @@ def test_at_work(give): give(lambda: X @ X @ (X @ X))
     project.run_apart("--flops-allow-uncounted").assert_outcomes(passed=1, failed=1)
 
 
+def test_a_librarys_thread_that_ran_meanwhile_is_a_remark_and_no_failure(project: Any) -> None:
+    source = """\
+import pytest, threading, torch
+from socketserver import TCPServer, BaseRequestHandler
+
+@pytest.fixture
+def server():
+    with TCPServer(("127.0.0.1", 0), BaseRequestHandler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=[0.001], name="server")
+        thread.start()
+        yield thread
+        server.shutdown()
+        thread.join()
+
+X = torch.ones(8, 8)
+
+@pytest.mark.flops_budget(total=2 * 8**3)
+def test_served(server):
+    X @ X
+    server.join(0.1)
+"""
+    project.test(source)
+    result = project.run_apart("-v", "-W", "error")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*ran meanwhile, unseen: server"])
+    (entry,) = project.report()["entries"]
+    assert entry["measurement"]["unseen"] == ["server"]
+    assert "a thread of another library" in (project.root / "reports/flops.html").read_text()
+
+
 def test_a_test_that_breaks_before_it_counts_leaves_no_green_budget(project: Any) -> None:
     project.budgets(NAMED_BY_A_TEST)
     project.test(

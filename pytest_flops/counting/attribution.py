@@ -131,6 +131,7 @@ class Attribution:
     def __init__(self) -> None:
         self.paths = ModulePaths()
         self.threads: list[ThreadState] = []
+        self.unseen: set[str] = set()  # names of threads
         self.local = _Here(self.threads)
         self._forward_frames: dict[int, Frame] = {}  # of modules that are numbered, and so kept
         self._handles: list[Any] = []

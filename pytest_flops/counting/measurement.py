@@ -27,6 +27,8 @@ class Measurement:
         uncounted: Arithmetic operators the meter has no cost for, with the number of their calls;
             in parentheses, threads that it does not see into. Anything here makes the count a
             lower bound, and a gate must refuse it.
+        unseen: Names of other libraries' threads that ran meanwhile, where the meter does not see;
+            a remark, and no part of what makes two measurements equal.
         operations: Cost by operator name, of the meter only.
         recomputed: The part of the backward FLOPs that repeats forward work under activation
             checkpointing, of the meter only.
@@ -37,6 +39,7 @@ class Measurement:
     source: Source
     rules: Rules
     uncounted: Mapping[str, int] = field(default_factory=dict)
+    unseen: tuple[str, ...] = field(default=(), compare=False)
     operations: Mapping[str, FLOPsCount] = field(default_factory=dict)
     recomputed: int = 0
 
@@ -48,6 +51,7 @@ class Measurement:
             "source": self.source,
             "rules": self.rules,
             "uncounted": dict(self.uncounted),
+            "unseen": list(self.unseen),
             "operations": {name: cost.to_dict() for name, cost in self.operations.items()},
             "recomputed": self.recomputed,
         }
@@ -63,6 +67,7 @@ class Measurement:
             source=record["source"],
             rules=record["rules"],
             uncounted=dict(record["uncounted"]),
+            unseen=tuple(record.get("unseen", ())),
             operations={
                 name: FLOPsCount.from_dict(cost) for name, cost in record["operations"].items()
             },

@@ -77,7 +77,8 @@ class FLOPsMeter:
             self._attribution = Attribution()  # lets go of the modules
 
     def _read(self) -> Tally:
-        return tally(self._attribution.threads, self._attribution.paths.names())
+        own = self._attribution
+        return tally(own.threads, own.paths.names(), own.unseen)
 
     @property
     def _tally(self) -> Tally:
@@ -116,6 +117,15 @@ class FLOPsMeter:
         return self._tally.uncounted
 
     @property
+    def unseen(self) -> tuple[str, ...]:
+        """Names of other libraries' threads that ran meanwhile, where nobody counts.
+
+        They are those of a progress bar, a logger or a server more likely than a model's, so a gate
+        lets them pass. They are known at the end of the block.
+        """
+        return self._tally.unseen
+
+    @property
     def recomputed(self) -> int:
         """The part of `count.backward` that repeats forward work (activation checkpointing)."""
         return self._tally.recomputed
@@ -129,6 +139,7 @@ class FLOPsMeter:
             source="meter",
             rules="executed",
             uncounted=result.uncounted,
+            unseen=result.unseen,
             operations=result.operations,
             recomputed=result.recomputed,
         )

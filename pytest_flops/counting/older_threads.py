@@ -5,23 +5,29 @@ can watch all threads, but to stop it while they compute crashes the process (2.
 is only known that a thread has run at all, by the CPU time that Linux has given it. Where the
 system does not tell, a thread is taken for running.
 
-Only the main thread is looked at, event loops, and threads that were started with a function of the
-project or of a package that uses PyTorch: others are always there, and compute nothing of a model.
+What the main thread ran may well belong to a model, and so may what an event loop ran, or a thread
+that was started with a function of the project or of a package that uses PyTorch. Other threads are
+those of a progress bar, a logger, a server: they wake now and then.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _STANDARD_LIBRARY = Path(threading.__file__).parent
 _NEVER_AT_WORK = ("torch", "pytest_flops")  # their own threads compute nothing of the model
 _SETTLING = 0.002  # seconds, after which a thread that has just been started waits for work
 _ATTEMPTS = 25
+_HAND_OVER = 500_000  # nanoseconds of CPU time; taking work from a queue needs some 100,000
 
 
 class OlderThreads:
@@ -29,10 +35,15 @@ class OlderThreads:
 
     def __init__(self) -> None:
         self._cpu_times: dict[threading.Thread, int | None] = {}
+        self._suspects: set[threading.Thread] = set()
 
     def begin(self) -> None:
-        """Note the threads that may compute, once those that have just been started are idle."""
-        threads = [thread for thread in threading.enumerate() if _may_compute(thread)]
+        """Note what each has run, once those that have just been started are idle."""
+        threads = [thread for thread in threading.enumerate() if _is_watched(thread)]
+        if _cpu_time(threading.current_thread()) is not None:
+            # threads that Python did not start are listed even when they have ended
+            threads = [thread for thread in threads if _cpu_time(thread) is not None]
+        self._suspects = set(filter(_is_suspect, threads))  # one that has ended does not tell
         self._cpu_times = _cpu_times(threads)
         for _ in range(_ATTEMPTS if threads else 0):
             time.sleep(_SETTLING)
@@ -44,12 +55,28 @@ class OlderThreads:
         """From now on, what a thread runs is none of this meter's business."""
         self._cpu_times.pop(thread, None)
 
+    @contextmanager
+    def at_counted_work(self) -> Iterator[None]:
+        """What the calling thread runs inside is counted, so it has not run unseen."""
+        thread, begin = threading.current_thread(), time.thread_time_ns()
+        try:
+            yield
+        finally:
+            before = self._cpu_times.get(thread)
+            if before is not None:
+                counted = time.thread_time_ns() - begin
+                self._cpu_times[thread] = before + counted + _HAND_OVER
+
+    def may_be_the_models(self, thread: threading.Thread) -> bool:
+        """Whether what a thread ran may well be a part of a model's step."""
+        return thread in self._suspects
+
     def that_ran(self) -> list[threading.Thread]:
         """Those that have run since, or may have."""
         return [
             thread
             for thread, before in self._cpu_times.items()
-            if before is None or _cpu_time(thread) != before
+            if before is None or (now := _cpu_time(thread)) is None or now > before
         ]
 
 
@@ -66,10 +93,15 @@ def _cpu_time(thread: threading.Thread) -> int | None:
     return int(told.split()[0])
 
 
-def _may_compute(thread: threading.Thread) -> bool:
+def _is_suspect(thread: threading.Thread) -> bool:
+    return thread is threading.main_thread() or _is_at_work(_function_of(thread))
+
+
+def _is_watched(thread: threading.Thread) -> bool:
     if thread is threading.current_thread():
         return False
-    return thread is threading.main_thread() or _is_at_work(_function_of(thread))
+    function = _function_of(thread)
+    return function is None or _package(function.__module__) not in _NEVER_AT_WORK
 
 
 def _function_of(thread: threading.Thread) -> FunctionType | None:
@@ -89,7 +121,7 @@ def _function_of(thread: threading.Thread) -> FunctionType | None:
 
 
 def _is_at_work(function: FunctionType | None) -> bool:
-    if function is None or _package(function.__module__) in _NEVER_AT_WORK:
+    if function is None:
         return False
     if _package(function.__module__) == "asyncio":
         return True  # what a loop runs was given to it later

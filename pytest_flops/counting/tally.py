@@ -27,6 +27,7 @@ class Tally:
     components: Mapping[str, FLOPsCount]
     operations: Mapping[str, FLOPsCount]
     uncounted: Mapping[str, int]
+    unseen: tuple[str, ...]
     recomputed: int
 
     def table(self) -> str:
@@ -42,12 +43,17 @@ class Tally:
             yield f"recomputed in backward (activation checkpointing): {self.recomputed:,}"
         for operator, calls in self.uncounted.items():
             yield f"uncounted: {operator}, {calls} call{'s' if calls > 1 else ''}"
+        if self.unseen:
+            yield f"ran meanwhile, unseen: {', '.join(map(_printable, self.unseen))}"
 
 
 def _row(name: str, cost: FLOPsCount) -> tuple[str, ...]:
     figures = (cost.forward, cost.backward, cost.optimizer, cost.total)
-    shown = name if name.isprintable() else ascii(name)
-    return (shown, *(f"{figure:,}" for figure in figures))
+    return (_printable(name), *(f"{figure:,}" for figure in figures))
+
+
+def _printable(name: str) -> str:
+    return name if name.isprintable() else ascii(name)
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> Iterator[str]:
@@ -57,7 +63,7 @@ def _aligned(rows: list[tuple[str, ...]]) -> Iterator[str]:
         yield "  ".join((name.ljust(widths[0]), *cells))
 
 
-def tally(threads: Iterable[ThreadState], names: Mapping[int, str]) -> Tally:
+def tally(threads: Iterable[ThreadState], names: Mapping[int, str], unseen: Iterable[str]) -> Tally:
     """Add up the books of all threads; `names` gives the path of every module's number."""
     by_module: defaultdict[int, _Phases] = defaultdict(_phases)
     by_operator: defaultdict[str, _Phases] = defaultdict(_phases)
@@ -80,6 +86,7 @@ def tally(threads: Iterable[ThreadState], names: Mapping[int, str]) -> Tally:
         components={path: _count(phases) for path, phases in by_path.items()},
         operations={name: _count(phases) for name, phases in sorted(by_operator.items())},
         uncounted=dict(sorted(uncounted.items())),
+        unseen=tuple(sorted(unseen)),
         recomputed=whole["recomputed"],
     )
 

@@ -44,7 +44,7 @@ def terminal_lines(
     Args:
         report: What to tell.
         verbosity: pytest's: below 0 is the headline and what is wrong with the run as a whole,
-            which nothing else tells; above 0 adds the components.
+            which nothing else tells; above 0 adds the components and remarks on the count.
         width: Columns of the terminal; no line of the table is wider.
         base: A report to show changes against.
     """
@@ -136,7 +136,10 @@ def _components(entry: Entry, width: int) -> list[Line]:
     numbers = [max(len(row[i]) for row in rows) for i in range(1, len(quantities) + 1)]
     name = min(max(len(row[0]) for row in rows), width - sum(numbers) - _GAP * (len(numbers) + 1))
     widths = dict(enumerate([max(name, 1), *numbers]))
-    return [(" " * _GAP + _aligned(row, widths, names=1), _PLAIN) for row in rows]
+    lines = [" " * _GAP + _aligned(row, widths, names=1) for row in rows]
+    if entry.measurement.unseen:
+        lines.append(printable(f"  ran meanwhile, unseen: {', '.join(entry.measurement.unseen)}"))
+    return [(line, _PLAIN) for line in lines]
 
 
 def _changes(base: Report, report: Report) -> list[Line]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from multiprocessing.pool import ThreadPool
 from queue import SimpleQueue
+from urllib.request import urlopen
 
 import pytest
 import torch
@@ -134,6 +137,55 @@ def test_work_given_to_an_older_pool_is_counted_whole():
     assert meter.components["0.layer"].forward == linear(3, 4, 2)
     assert meter.components["0"].forward == linear(3, 4, 2) + 6
     assert meter.components[OUTSIDE].forward == 2 * (2 * 3 * 4 * 5)
+
+
+def test_callbacks_of_what_is_given_to_a_pool_are_counted():
+    called = SimpleQueue()
+
+    def compute(_result) -> None:
+        called.put(torch.mm(A, B))
+
+    with ThreadPoolExecutor(1) as pool, FLOPsMeter() as meter:
+        future = pool.submit(threading.Event().wait, 0.01)
+        future.add_done_callback(compute)
+        called.get()
+        future.add_done_callback(compute)  # it is done: at once
+        called.get()
+    assert meter.count.forward == 2 * PRODUCT
+    with ThreadPool(1) as pool, FLOPsMeter() as meter:
+        pool.apply_async(int, callback=compute).get()
+        pool.apply_async(int, ("none",), {}, None, compute).wait()
+        pool.map_async(int, [1, 2], callback=compute).get()
+        for _ in range(3):
+            called.get()
+    assert meter.count.forward == 3 * PRODUCT
+
+
+class Products:
+    """A sequence that computes its items when it is gone through."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def __iter__(self):
+        return (torch.mm(A, B) for _ in range(3))
+
+
+@pytest.mark.parametrize("make_items", [Products, lambda: iter(Products())])
+@pytest.mark.parametrize("go_through", ["map", "imap", "imap_unordered"])
+def test_what_the_items_compute_that_a_pool_goes_through_is_counted(make_items, go_through):
+    with ThreadPool(1) as pool, FLOPsMeter() as meter:
+        sizes = getattr(pool, go_through)(torch.numel, make_items())
+        assert list(sizes) == [3 * 5] * 3
+    assert meter.count.forward == 3 * PRODUCT
+
+
+def test_a_thread_started_by_the_raw_function_is_counted():
+    done = SimpleQueue()
+    with FLOPsMeter() as meter:
+        _thread.start_new_thread(lambda a, b: done.put(torch.mm(a, b)), (A,), {"b": B})
+        done.get()
+    assert meter.count.forward == PRODUCT
 
 
 def test_a_pools_worker_that_outlives_the_meter_is_left_as_it_was():
@@ -269,6 +321,69 @@ def test_a_thread_of_an_installed_package_is_reported_if_the_package_uses_pytorc
         begins.set()
         thread.join()
     assert meter.uncounted == (unseen() if names else {})
+    assert meter.unseen == (() if names else ("old",))
+
+
+class Product(BaseHTTPRequestHandler):
+    """Answers with the sum of a product; no module, no optimizer."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(str(torch.mm(A, B).sum().item()).encode())
+
+    def log_message(self, *_args) -> None:
+        pass
+
+
+def test_what_a_librarys_server_ran_meanwhile_is_unseen():
+    with HTTPServer(("127.0.0.1", 0), Product) as server:
+        thread = threading.Thread(target=server.serve_forever, args=[0.001], name="server")
+        thread.start()
+        with FLOPsMeter() as meter:
+            torch.mm(A, B)
+            url = f"http://127.0.0.1:{server.server_port}"
+            assert urlopen(url).read() == b"60.0"
+        server.shutdown()
+        thread.join()
+    assert meter.count.forward == PRODUCT
+    assert meter.unseen == ("server",)
+    assert not meter.uncounted
+    assert str(meter).endswith("ran meanwhile, unseen: server")
+
+
+@tells_cpu_times
+@pytest.mark.parametrize("busy", [False, True])
+def test_an_older_pool_is_unseen_if_it_is_busy_with_older_work(busy):
+    begins = threading.Event()
+
+    def older_work() -> None:
+        begins.wait()
+        for _ in range(1_000):
+            torch.mm(A, B)
+
+    with ThreadPoolExecutor(1, thread_name_prefix="pool") as pool:
+        pool.submit(older_work if busy else int)
+        with FLOPsMeter() as meter:
+            begins.set()
+            pool.submit(torch.mm, A, B).result()
+    assert meter.count.forward == PRODUCT
+    assert meter.unseen == (("pool_0",) if busy else ())
+
+
+@tells_cpu_times
+def test_a_thread_that_has_ended_is_no_remark_though_python_lists_it():
+    ended = threading.Event()
+
+    def run() -> None:
+        threading.current_thread()  # from now on it is listed
+        ended.set()
+
+    _thread.start_new_thread(run, ())
+    ended.wait()
+    with FLOPsMeter() as meter:
+        torch.mm(A, B)
+    assert not meter.unseen
 
 
 def test_the_main_thread_is_reported_by_a_meter_in_another_one():

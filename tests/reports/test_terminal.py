@@ -54,6 +54,12 @@ def test_verbose_adds_exact_counts_of_every_component(make):
     assert names.index("layer_0.moe") == names.index("layer_0") + 2
 
 
+def test_verbose_names_the_threads_that_ran_unseen(make):
+    found = make.report(make.outcome(measurement=make.measurement(unseen=("a\nb", "c"))))
+    assert "  ran meanwhile, unseen: a\\nb, c" in texts(found, verbosity=1)
+    assert not any("unseen" in line for line in texts(found))
+
+
 @pytest.mark.parametrize("width", [40, 50, 60, 72, 80, 100, 200])
 def test_no_row_of_the_table_is_wider_than_the_terminal(make, width):
     report = make.report(make.outcome("n" * 300), make.outcome("short"))

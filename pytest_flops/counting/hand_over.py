@@ -1,0 +1,160 @@
+"""`HandOver`: the ways to set another thread to work, replaced while any meter counts.
+
+PyTorch's dispatch modes are active in one thread only, so what a counted thread gives to another
+one, a new thread or a pool's worker, is wrapped on the way: it counts where it runs.
+"""
+
+from __future__ import annotations
+
+import _thread
+import inspect
+import threading
+from collections.abc import Sized
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import wraps
+from multiprocessing.pool import AsyncResult, ThreadPool
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from pytest_flops.counting.threads import Threads
+
+_END = object()
+
+
+class _Starts(threading.local):
+    """Whether what the calling thread starts are workers of a pool.
+
+    They may outlive the meter, so only their work is counted.
+    """
+
+    workers = False
+
+
+class HandOver:
+    """Meters may overlap in any order, so what is replaced belongs to all of them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._meters: list[Threads] = []
+        self._starts = _Starts()
+        self._undo = ExitStack()
+
+    def begin(self, meter: Threads) -> None:
+        """Let a meter count what the threads that it counts set going."""
+        with self._lock:
+            if not self._meters:
+                self._replace_all()
+            for other in self._meters:
+                other.ignore_owner_of(meter)
+                meter.ignore_owner_of(other)
+            self._meters.append(meter)
+
+    def end(self, meter: Threads) -> None:
+        """The last meter to end leaves everything as the first has found it."""
+        with self._lock:
+            self._meters.remove(meter)
+            if not self._meters:
+                self._undo.close()
+
+    def left_to_another(self, meter: Threads) -> bool:
+        """Whether the calling thread is the business of another meter."""
+        return any(meter.leaves_to(other) for other in tuple(self._meters))
+
+    def _replace_all(self) -> None:
+        start = threading.Thread.start
+        start_raw = _thread.start_new_thread
+
+        def start_counted(thread: threading.Thread) -> None:
+            if not self._starts.workers:
+                thread.run = self._counted(thread.run)  # type: ignore[method-assign]
+            start(thread)
+
+        def start_raw_counted(function: Callable[..., Any], *args: Any) -> int:
+            return start_raw(self._counted(function), *args)
+
+        self._replace(threading.Thread, "start", start_counted)
+        self._replace(_thread, "start_new_thread", start_raw_counted)
+        submit = self._starting_workers(ThreadPoolExecutor.submit)
+        self._replace(ThreadPoolExecutor, "submit", self._taking(submit, "fn"))
+        self._replace(Future, "add_done_callback", self._taking(Future.add_done_callback, "fn"))
+        self._replace(ThreadPool, "__init__", self._starting_workers(ThreadPool.__init__))
+        for name in ("apply_async", "_map_async", "imap", "imap_unordered"):
+            self._replace(ThreadPool, name, self._taking(getattr(ThreadPool, name), "func"))
+        callbacks = ("callback", "error_callback")
+        self._replace(AsyncResult, "__init__", self._taking(AsyncResult.__init__, *callbacks))
+
+    def _replace(self, owner: Any, name: str, replacement: Any) -> None:
+        if name in vars(owner):
+            self._undo.callback(setattr, owner, name, vars(owner)[name])
+        else:
+            self._undo.callback(delattr, owner, name)
+        setattr(owner, name, replacement)
+
+    def _taking(self, take: Callable[..., Any], *parameters: str) -> Callable[..., Any]:
+        """A pool's method, so that the functions it is given by these parameters are counted.
+
+        So is what an `iterable` computes, since another thread may go through it.
+        """
+        signature = inspect.signature(take)
+
+        @wraps(take)
+        def take_counted(*args: Any, **kwargs: Any) -> Any:
+            given = signature.bind(*args, **kwargs)
+            for name in parameters:
+                if given.arguments.get(name) is not None:
+                    given.arguments[name] = self._counted(given.arguments[name])
+            if "iterable" in given.arguments:
+                given.arguments["iterable"] = self._counted_items(given.arguments["iterable"])
+            return take(*given.args, **given.kwargs)
+
+        return take_counted
+
+    def _starting_workers(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """A pool's method that may start workers, which are not counted themselves."""
+
+        @wraps(call)
+        def call_uncounted(*args: Any, **kwargs: Any) -> Any:
+            before, self._starts.workers = self._starts.workers, True
+            try:
+                return call(*args, **kwargs)
+            finally:
+                self._starts.workers = before
+
+        return call_uncounted
+
+    def _counted(self, work: Callable[..., Any]) -> Callable[..., Any]:
+        for meter in tuple(self._meters):
+            if meter.counts_here():
+                work = meter.counted(work)
+        return work
+
+    def _counted_items(self, items: Iterable[Any]) -> Iterable[Any]:
+        take = self._counted(next)
+        iterator = iter(items)
+
+        def counted_items() -> Iterator[Any]:
+            while (item := take(iterator, _END)) is not _END:
+                yield item
+
+        return _Sized(counted_items(), len(items)) if isinstance(items, Sized) else counted_items()
+
+
+@dataclass(frozen=True)
+class _Sized:
+    """Items to go through once, of which it is known how many there are."""
+
+    items: Iterator[Any]
+    size: int
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.items
+
+    def __len__(self) -> int:
+        return self.size
+
+
+hand_over = HandOver()
