@@ -1,4 +1,7 @@
-"""Compiled code runs as its operators, which can be seen, while any meter counts."""
+"""Compiled code runs as its operators, which can be seen, while any meter counts.
+
+So do higher-order operators; and operators run as they do where no dispatch mode is active.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pytest_flops.counting.higher_order import under_autograd
+from pytest_flops.counting.spectra import without_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,7 +36,7 @@ def run_eagerly() -> Iterator[None]:
 
 
 class _Eager:
-    """The compiler's eager stance, which belongs to all meters: they may overlap in any order."""
+    """What PyTorch does otherwise; it belongs to all meters, which may overlap in any order."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -43,6 +47,7 @@ class _Eager:
         with self._lock:
             if not self._meters:
                 self._undo.enter_context(under_autograd())
+                self._undo.enter_context(without_vectors())
                 self._ignore_warnings()
                 if _COMPILER in sys.modules:
                     self.take_stance()

@@ -17,6 +17,7 @@ from pytest_flops.counting.data_dependence import explaining_meta
 from pytest_flops.counting.fake_kernels import FAKE_KERNELS
 from pytest_flops.counting.higher_order import has_eager_form, run_parts
 from pytest_flops.counting.nested import STRIDED_COSTS, layout_of_nested
+from pytest_flops.counting.spectra import SPECTRA
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -136,7 +137,7 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         with self:
             if isinstance(func, HigherOrderOperator):
                 return run_parts(func, args, kwargs)
-            return func.decompose(*args, **kwargs)
+            return SPECTRA.get(func, func.decompose)(*args, **kwargs)
 
 
 def _write(thread: ThreadState, key: LedgerKey, flops: int | None) -> None:

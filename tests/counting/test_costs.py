@@ -528,6 +528,59 @@ def test_linear_algebra_and_fourier_transforms_follow_the_textbooks(run, expecte
     assert forward_of(run) == expected
 
 
+# m = 6, n = 3: 4 m n^2 - 4/3 n^3; n = 6: 4/3 n^3; 10 n^3
+TALL = torch.arange(18.0).reshape(6, 3).sin()
+SYMMETRIC = torch.diag(torch.arange(6.0)) + torch.ones(6, 6)
+SPECTRA = [
+    (torch.linalg.svdvals, TALL, 4 * 6 * 9 - 4 * 27 // 3),
+    (torch.linalg.eigvalsh, SYMMETRIC, 4 * 216 // 3),
+    (torch.linalg.eigvals, SYMMETRIC, 10 * 216),
+]
+# with vectors: 14 m n^2 + 8 n^3; 9 n^3; 25 n^3
+WITH_VECTORS = [14 * 6 * 9 + 8 * 27, 9 * 216, 25 * 216]
+
+
+@pytest.mark.parametrize(("values_of", "matrix", "expected"), SPECTRA)
+def test_values_alone_cost_no_vectors_in_any_form(values_of, matrix, expected):
+    without_meter = values_of(matrix)
+    with FLOPsMeter() as meter:
+        values = values_of(matrix)
+    assert meter.count.forward == expected
+    assert torch.equal(values, without_meter)
+    assert forward_of(lambda: values_of(matrix, out=torch.empty_like(without_meter))) == expected
+    assert forward_of(lambda: values_of(matrix.to("meta"))) == expected
+    with torch.no_grad():
+        assert forward_of(lambda: values_of(matrix.clone().requires_grad_())) == expected
+    with torch.inference_mode():
+        assert forward_of(lambda: values_of(matrix)) == expected
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")  # PyTorch's own
+@pytest.mark.parametrize(
+    ("values_of", "matrix", "expected"),
+    [(*case[:2], vectors) for case, vectors in zip(SPECTRA, WITH_VECTORS, strict=True)],
+)
+def test_values_with_a_gradient_cost_the_vectors_too(values_of, matrix, expected):
+    def size(x):
+        return values_of(x).abs().sum()
+
+    x = matrix.clone().requires_grad_()
+    assert forward_of(lambda: values_of(x)) == expected
+    size(x).backward()
+    direction = torch.ones_like(matrix)
+    _, slope = torch.func.jvp(size, (matrix,), (direction,))
+    with FLOPsMeter():
+        gradient = torch.func.grad(size)(matrix)
+        _, metered_slope = torch.func.jvp(size, (matrix,), (direction,))
+    torch.testing.assert_close(gradient, x.grad)
+    torch.testing.assert_close(metered_slope, slope)
+
+
+def test_a_norm_that_rests_on_singular_values_costs_no_vectors():
+    expected = 4 * 6 * 9 - 4 * 27 // 3 + 3  # and the largest of three
+    assert forward_of(lambda: torch.linalg.matrix_norm(TALL, 2)) == expected
+
+
 def plain_cell(kind: str, features: int, hidden: int) -> int:
     """One step of one sequence: W x + b + U h + c for every gate, and the gates."""
     gates = {"LSTM": 4, "GRU": 3}[kind]

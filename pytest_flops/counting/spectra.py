@@ -1,0 +1,73 @@
+"""`svdvals`, `eigvalsh` and `eigvals` inside the meter: values alone, as outside it.
+
+PyTorch computes the vectors too where a gradient may be asked for, since that needs them, and for
+any tensor of a subclass. While a dispatch mode is active it takes every tensor for one of those, so
+a meter would make these operators, and the norms and ranks that rest on them, up to eight times
+dearer than they are.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from torch._ops import OpOverload
+
+_DEVICES = ("CPU", "CUDA", "MPS", "XPU", "Meta")
+_aten = torch.ops.aten
+_is_transformed: Callable[[Tensor], bool] = vars(torch._C._functorch)["is_functorch_wrapped_tensor"]  # noqa: SLF001
+
+
+@contextmanager
+def without_vectors() -> Iterator[None]:
+    """While active, they are computed so in every thread."""
+    library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
+    for operator, compute in SPECTRA.items():
+        for device in _DEVICES:
+            library.impl(operator, compute, f"Autograd{device}")  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        library._destroy()  # type: ignore[no-untyped-call]  # noqa: SLF001 - there is no public way
+
+
+def _svdvals(a: Tensor, *, driver: str | None = None) -> Tensor:
+    """Singular values of `(..., m, n)`."""
+    values: Tensor = _aten._linalg_svd(a, False, _needs_vectors(a), driver=driver)[1]  # noqa: SLF001
+    return values
+
+
+def _eigvalsh(a: Tensor, uplo: str = "L") -> Tensor:
+    """Eigenvalues of the symmetric or Hermitian `(..., n, n)`."""
+    values: Tensor = _aten._linalg_eigh(a, uplo, _needs_vectors(a))[0]  # noqa: SLF001
+    return values
+
+
+def _eigvals(a: Tensor) -> Tensor:
+    """Eigenvalues of `(..., n, n)`, complex."""
+    values: Tensor = (
+        _aten.linalg_eig(a)[0] if _needs_vectors(a) else _aten._linalg_eigvals(a)  # noqa: SLF001
+    )
+    return values
+
+
+def _needs_vectors(a: Tensor) -> bool:
+    """Whether a gradient may be asked for: backward, forward mode, or by a transform."""
+    tangent = unpack_dual(a).tangent  # type: ignore[no-untyped-call]
+    wanted = torch.is_grad_enabled() and a.requires_grad
+    return wanted or tangent is not None or _is_transformed(a)
+
+
+SPECTRA: Mapping[OpOverload, Callable[..., Tensor]] = {
+    _aten.linalg_svdvals.default: _svdvals,
+    _aten.linalg_eigvalsh.default: _eigvalsh,
+    _aten.linalg_eigvals.default: _eigvals,
+}
+"""What each runs."""
