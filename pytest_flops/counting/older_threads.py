@@ -40,9 +40,6 @@ class OlderThreads:
     def begin(self) -> None:
         """Note what each has run, once those that have just been started are idle."""
         threads = [thread for thread in threading.enumerate() if _is_watched(thread)]
-        if _cpu_time(threading.current_thread()) is not None:
-            # threads that Python did not start are listed even when they have ended
-            threads = [thread for thread in threads if _cpu_time(thread) is not None]
         self._suspects = set(filter(_is_suspect, threads))  # one that has ended does not tell
         self._cpu_times = _cpu_times(threads)
         for _ in range(_ATTEMPTS if threads else 0):
@@ -50,6 +47,9 @@ class OlderThreads:
             before, self._cpu_times = self._cpu_times, _cpu_times(threads)
             if self._cpu_times == before:
                 break
+        if _cpu_time(threading.current_thread()) is not None:
+            # Python lists threads that it has not started even when they have ended
+            self._cpu_times = {t: ran for t, ran in self._cpu_times.items() if ran is not None}
 
     def ignore(self, thread: threading.Thread) -> None:
         """From now on, what a thread runs is none of this meter's business."""

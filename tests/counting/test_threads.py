@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from multiprocessing.pool import ThreadPool
+from pathlib import Path
 from queue import SimpleQueue
 from urllib.request import urlopen
 
@@ -373,14 +374,12 @@ def test_an_older_pool_is_unseen_if_it_is_busy_with_older_work(busy):
 
 @tells_cpu_times
 def test_a_thread_that_has_ended_is_no_remark_though_python_lists_it():
-    ended = threading.Event()
-
-    def run() -> None:
-        threading.current_thread()  # from now on it is listed
-        ended.set()
-
-    _thread.start_new_thread(run, ())
-    ended.wait()
+    threads = SimpleQueue()
+    # which lists it from now on
+    _thread.start_new_thread(lambda: threads.put(threading.current_thread()), ())
+    task = Path(f"/proc/self/task/{threads.get().native_id}")
+    while task.exists():
+        pass
     with FLOPsMeter() as meter:
         torch.mm(A, B)
     assert not meter.unseen
