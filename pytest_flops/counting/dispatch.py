@@ -40,10 +40,8 @@ class _Entry:
     side_cost: Cost | None
     side_name: str
     each: CostEach | None
-    known: bool = True
-    decomposes: bool = False
-    free: bool = False
-    depends: bool = False  # on the kind of tensor: without a rule, or taken apart
+    decomposes: bool
+    depends: bool  # on the kind of tensor: taken apart, or without a rule
 
 
 class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -69,7 +67,7 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """
         return False
 
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # noqa: C901 - a call less, for every operator
         self,
         func: Any,
         types: Any,
@@ -88,23 +86,25 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         phase, module, call_task, _, updates = thread.frames[-1]  # where most operators belong
         task = graph_task()
         if task != call_task or not self.attribution.active:
-            place = self.attribution.locate_in_backward(thread, task, entry.free)
+            place = self.attribution.locate_in_backward(thread, task, entry.cost is None)
             if place is None:
                 return out
             phase, module = place
             updates = None
         if updates is not None:
-            owner = _follow_update(thread, entry, args, kwargs, out)
-            if owner is None:
+            if entry.each is not None:
+                _record_each(thread, entry.name, entry.each(args, kwargs), args, out)
                 return out
-            module = owner
+            module = updates.follow(args, out)
         if entry.cost is not None:
-            _write(thread, (phase, module, entry.name), entry.cost(args, kwargs, out))
+            flops = entry.cost(args, kwargs, out)
+            if flops:  # as `_write` does
+                thread.flops[phase, module, entry.name] += flops
+            elif flops is None:
+                thread.uncounted[entry.name] += 1
             if entry.side_cost is not None:
                 side = entry.side_cost(args, kwargs, out)
                 _write(thread, (phase, module, entry.side_name), side)
-        elif not entry.known:
-            _report(thread, entry, args, kwargs, out)
         return out
 
     def _resolve(self, func: Any) -> _Entry:
@@ -147,21 +147,6 @@ def _write(thread: ThreadState, key: LedgerKey, flops: int | None) -> None:
         thread.uncounted[key[2]] += 1
 
 
-def _follow_update(
-    thread: ThreadState, entry: _Entry, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any
-) -> int | None:
-    """The module of an optimizer's operator; None if all of it is written down."""
-    updates = thread.frames[-1].updates
-    assert updates is not None
-    if entry.each is not None:
-        _record_each(thread, entry.name, entry.each(args, kwargs), args, out)
-        return None
-    module = updates.module_of(args)
-    if not args or out is not args[0]:
-        updates.derive(out, module)
-    return module
-
-
 def _record_each(
     thread: ThreadState,
     name: str,
@@ -181,14 +166,15 @@ def _record_each(
         updates.derive(results[position], module)
 
 
-def _report(
-    thread: ThreadState, entry: _Entry, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any
-) -> None:
-    """An operator that no rule claims; work on integers and booleans alone is free."""
+def _unknown_cost(args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> int | None:
+    """An operator that no rule claims has no cost; work on integers and booleans alone is free."""
     for leaf in tree_leaves((args, kwargs, out)):
         if isinstance(leaf, Tensor) and (leaf.is_floating_point() or leaf.is_complex()):
-            thread.uncounted[entry.name] += 1
-            return
+            return None
+    return 0
+
+
+_UNKNOWN = Rule(_unknown_cost)
 
 
 def _operator_entry(func: OpOverload) -> _Entry:
@@ -198,12 +184,10 @@ def _operator_entry(func: OpOverload) -> _Entry:
         return _entry(func, name, rule)
     if func._can_decompose():  # noqa: SLF001 - as PyTorch's own counter asks
         return _entry(func, name, FREE, decomposes=True)
-    return _entry(func, name, FREE, known=False)
+    return _entry(func, name, _UNKNOWN)
 
 
-def _entry(
-    func: Callable[..., Any], name: str, rule: Rule, *, known: bool = True, decomposes: bool = False
-) -> _Entry:
+def _entry(func: Callable[..., Any], name: str, rule: Rule, *, decomposes: bool = False) -> _Entry:
     side_name = f"{name}:{rule.side_line}"
     parts = (rule.cost, rule.side_cost, side_name, rule.each)
     # What calling an OpOverload does; every operator is spared the Python around it.
@@ -211,12 +195,10 @@ def _entry(
     if type(func) is OpOverload:
         run = explaining_meta(func, func._op)  # noqa: SLF001
     run = FAKE_KERNELS.get(name, run)
-    free = known and rule.cost is None
-    depends = decomposes or not known
-    return _Entry(func, run, name, *parts, known, decomposes, free, depends)
+    return _Entry(func, run, name, *parts, decomposes, decomposes or rule is _UNKNOWN)
 
 
 def _higher_order_entry(func: HigherOrderOperator) -> _Entry:
     name = f"higher_order.{func.__name__}"
     runs = has_eager_form(func)
-    return _entry(func, name, FREE, known=runs, decomposes=runs)
+    return _entry(func, name, FREE if runs else _UNKNOWN, decomposes=runs)

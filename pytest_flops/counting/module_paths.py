@@ -57,11 +57,11 @@ class ModulePaths:
 
     def _add_tree(self, root: Module) -> None:
         for module in root.modules():
-            if id(module) not in self._numbers:
-                self._numbers[id(module)] = len(self._modules)
+            number = self._numbers.setdefault(id(module), len(self._modules))
+            if number == len(self._modules):
                 self._modules.append(module)
-            for parameter in module.parameters(recurse=False):
-                self._owners.setdefault(id(parameter), self._numbers[id(module)])
+            for parameter in module._parameters.values():  # noqa: SLF001 - parameters() is slow
+                self._owners.setdefault(id(parameter), number)
 
     def is_stray(self, module: Module) -> bool:
         """Whether no root holds a module, such as a graph that PyTorch made for itself."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from pytest_flops.counting.module_paths import OUTSIDE, ModulePaths
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from torch.optim import Optimizer
 
@@ -36,6 +36,16 @@ class ParameterUpdates:
         self._states_read = -1
         self._hold_parameters()
         self._hold_states()
+
+    def follow(self, args: Sequence[Any], out: Any) -> int:
+        """The module of an operator of the step; what it results in belongs there from now on."""
+        first = args[0] if args else None
+        module = self._modules.get(id(first))
+        if module is None:
+            module = self.module_of(args)
+        if out is not first:
+            self.derive(out, module)
+        return module
 
     def module_of(self, tensors: Iterable[Any]) -> int:
         """The module of the first tensor that is known; `OUTSIDE` when none is."""
@@ -84,9 +94,10 @@ class ParameterUpdates:
         self._states_read = states
         for parameter, state in self.optimizer.state.items():
             module = self._modules.get(id(parameter), OUTSIDE)
-            tensors = [value for value in state.values() if isinstance(value, Tensor)]
-            self._modules.update(dict.fromkeys(map(id, tensors), module))
-            self._held += tensors
+            for value in state.values():
+                if isinstance(value, Tensor):
+                    self._modules[id(value)] = module
+                    self._held.append(value)
         return True
 
     def _find_by_storage(self, tensors: Iterable[Any]) -> int | None:
