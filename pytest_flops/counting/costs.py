@@ -111,6 +111,7 @@ _CONVOLUTION = Rule(formulas.convolution, formulas.convolution_bias, "bias")
 
 PRODUCTS: dict[str, Rule] = {
     "mm": product(),
+    "linear": Rule(formulas.linear, formulas.linear_bias, "bias"),
     "bmm": product(),
     "mv": product(),
     "dot": product(),
@@ -123,6 +124,9 @@ PRODUCTS: dict[str, Rule] = {
     "_addmm_activation": product_with_bias(),
     "_sparse_addmm": product_with_bias(),
     "_sparse_mm": product(),
+    "_sparse_mm_reduce_impl": product(),
+    "_sparse_mm_reduce_impl_backward": Rule(formulas.sparse_product_backward),
+    "sparse_sampled_addmm": Rule(formulas.sampled_product, formulas.bias, "bias"),
     "_int_mm": Rule(formulas.quantised_product),
     "_grouped_mm": Rule(formulas.grouped_product),
     "_trilinear": Rule(formulas.trilinear),
@@ -159,8 +163,18 @@ COMPLEX_WEIGHTS: dict[str, int] = {
     "cos": 6,
     "sinh": 6,
     "cosh": 6,
-    "_conj_physical": 1,
-    "conj_physical": 1,
+    "tan": 9,  # sin, cos, sinh and cosh of the doubled parts, their sum, and two divides
+    "tanh": 9,
+    "exp2": 7,  # times log 2, exp
+    "expm1": 6,
+    "log2": 8,
+    "log10": 8,
+    "log1p": 7,
+    "rsqrt": 19,  # sqrt, reciprocal
+    "tanh_backward": 13,  # square, 1 minus it, times the gradient
+    "sigmoid_backward": 13,
+    "sigmoid": 19,  # neg, exp, add 1, reciprocal
+    "silu": 25,
 }
 
 
@@ -195,7 +209,7 @@ UNTAGGED_POINTWISE = frozenset(
     _add_relu _masked_scale _prelu_kernel _prelu_kernel_backward elu_backward floor_divide glu
     glu_backward hardshrink_backward hardsigmoid_backward hardswish hardswish_backward
     hardtanh_backward leaky_relu_backward log_sigmoid_backward log_sigmoid_forward mish_backward
-    rrelu_with_noise rrelu_with_noise_backward softplus_backward softshrink_backward linalg_cross
+    rrelu_with_noise rrelu_with_noise_backward softplus_backward softshrink_backward
     _standard_gamma_grad _dirichlet_grad
     """.split()  # noqa: SIM905 - one name a line would bury the table
 )
@@ -204,6 +218,7 @@ UNTAGGED_POINTWISE = frozenset(
 SPECIAL_POINTWISE: dict[str, Rule] = {
     "abs": per_input(1, COMPLEX_WEIGHTS["abs"]),
     "angle": per_input(1, 1),
+    "linalg_cross": per_output(3, 14),  # two multiplies, subtract
     "polar": per_input(4),  # sin, cos, and two multiplies
     "frexp": FREE,
 }
@@ -234,7 +249,7 @@ LOSSES: dict[str, Rule] = {
     "nll_loss_backward": FREE,  # writes one constant per row
     "nll_loss2d_forward": Rule(formulas.negative_log_likelihood),
     "nll_loss2d_backward": FREE,
-    "dist": per_input(2),  # subtract, and the norm's reduction
+    "dist": per_input(2, 6),  # subtract, and the norm's reduction
 }
 
 # --- Reductions: 1 per input element (complex 2), and what is built from them -------------------
@@ -248,6 +263,7 @@ REDUCTIONS = frozenset(
 )
 _COMPLEX_REDUCTIONS = {"sum": 2, "mean": 2, "nansum": 2, "cumsum": 2, "trace": 2}
 _COMPLEX_REDUCTIONS |= {"linalg_vector_norm": 4, "norm": 4}
+_COMPLEX_REDUCTIONS |= {"var": 2, "std": 2, "var_mean": 2, "std_mean": 2}
 
 
 def _batch_norm(training: Callable[[Sequence[Any]], bool]) -> Rule:
@@ -262,8 +278,8 @@ def _batch_norm(training: Callable[[Sequence[Any]], bool]) -> Rule:
 
 NORMALISATIONS: dict[str, Rule] = {
     "_softmax": per_input(formulas.SOFTMAX),
-    "softmax": per_input(formulas.SOFTMAX),
-    "log_softmax": per_input(5),
+    "softmax": per_output(formulas.SOFTMAX),
+    "log_softmax": per_output(5),
     "_safe_softmax": per_input(formulas.SOFTMAX),
     "_softmax_backward_data": per_input(formulas.SOFTMAX_BACKWARD),
     "_log_softmax": per_input(5),  # maximum, subtract, exponential, sum, subtract
@@ -346,6 +362,7 @@ ACCUMULATION: dict[str, Rule] = {
     "_embedding_bag_forward_only": Rule(formulas.embedding_bag),
     "_embedding_bag_backward": Rule(formulas.embedding_bag_backward),
     "_embedding_bag_dense_backward": per_input(1),
+    "_embedding_bag_per_sample_weights_backward": Rule(formulas.embedding_bag_weights_backward),
     "index_add": per_input(1, 2, position=3),
     "scatter_add": per_input(1, 2, position=3),
     "scatter_reduce": per_input(1, 2, position=3),
@@ -358,8 +375,12 @@ ACCUMULATION: dict[str, Rule] = {
     "_index_put_impl": Rule(formulas.index_put),
     "_unsafe_index_put": Rule(formulas.index_put),
     "put": Rule(formulas.index_put),
-    "unfold_backward": per_input(1),
-    "col2im": per_input(1),
+    "bincount": Rule(formulas.weighted_histogram(position=1)),
+    "histogram": Rule(formulas.weighted_histogram()),
+    "_histogramdd_from_bin_cts": Rule(formulas.weighted_histogram()),
+    "_histogramdd_from_bin_tensors": Rule(formulas.weighted_histogram()),
+    "unfold_backward": per_input(1, 2),
+    "col2im": per_input(1, 2),
     "_coalesce": FREE,
 }
 
@@ -428,6 +449,8 @@ LINEAR_ALGEBRA: dict[str, Rule] = {
     "_linalg_det": _LU,
     "_linalg_slogdet": _LU,
     "linalg_lu_solve": _substitution(2, matrix=0),
+    "linalg_ldl_factor_ex": _factorisation(lambda _m, n: n**3 // 3),
+    "linalg_ldl_solve": _substitution(2, matrix=0),
     "linalg_solve_triangular": _substitution(1, matrix=0),
     "triangular_solve": _substitution(1, matrix=1),
     "linalg_inv_ex": _factorisation(lambda _m, n: 2 * n**3),
@@ -444,6 +467,7 @@ LINEAR_ALGEBRA: dict[str, Rule] = {
     "linalg_qr": Rule(formulas.qr),
     "geqrf": _factorisation(lambda m, n: 2 * m * n**2 - 2 * n**3 // 3),
     "linalg_householder_product": _factorisation(lambda m, n: 2 * m * n**2 - 2 * n**3 // 3),
+    "ormqr": Rule(formulas.reflect),
     "linalg_lstsq": Rule(formulas.least_squares),
     # thin SVD, scale, and one product
     "linalg_pinv": _factorisation(lambda m, n: 14 * m * n**2 + 8 * n**3 + n**2 + 2 * m * n**2),
@@ -514,8 +538,9 @@ FUSED_OPTIMIZERS: dict[str, Rule] = {
 FREE_OPERATORS = frozenset(
     """
     broadcast_in_dim convert_element_type device_put iota copy_strided copy_to collapse
-    __and__ __or__ __xor__ _assert_async _assert_scalar _assert_tensor_metadata _chunk_cat
-    _coalesced _conj_copy _convert_indices_from_coo_to_csr _convert_indices_from_csr_to_coo
+    __and__ __or__ __xor__ __ixor__ _assert_async _assert_scalar _assert_tensor_metadata _chunk_cat
+    _coalesced _conj_copy _conj_physical conj_physical hash_tensor _histogramdd_bin_edges
+    _convert_indices_from_coo_to_csr _convert_indices_from_csr_to_coo
     _copy_from _copy_from_and_resize _cudnn_init_dropout_state _cudnn_rnn_flatten_weight _dimI _dimV
     _efficientzerotensor _functional_assert_async
     _functional_assert_scalar _functional_sym_constrain_range
@@ -546,7 +571,7 @@ FREE_OPERATORS = frozenset(
     embedding empty empty_like empty_permuted empty_strided eq equal exponential expand_copy eye
     fft_fftfreq fft_rfftfreq fill flip from_file full full_like gather ge geometric gt histc im2col
     index index_copy index_fill index_select indices_copy is_coalesced is_pinned is_same_size
-    is_set_to isfinite isin isinf isnan isneginf isposinf kthvalue le lift lift_fresh
+    is_set_to isin isinf isnan isneginf isposinf kthvalue le lift lift_fresh
     lift_fresh_copy linspace log_normal logical_and logical_not logical_or logical_xor logspace lt
     lu_unpack masked_fill masked_scatter masked_scatter_backward masked_select max_unpool2d
     max_unpool3d mode multinomial narrow_copy ne new_empty new_empty_strided new_full
@@ -579,7 +604,7 @@ FREE_NAMESPACES = frozenset({"prim", "c10d", "_c10d_functional", "profiler"})
 
 # Gradients of copies: what is copied twice is accumulated, 1 per element of the gradient.
 ACCUMULATION |= {
-    f"{name}_backward": per_input(1)
+    f"{name}_backward": per_input(1, 2)
     for name in (
         *(f"{pad}_pad{d}d" for pad in ("reflection", "replication") for d in (1, 2, 3)),
         *(f"upsample_nearest{d}d" for d in (1, 2, 3)),
@@ -686,10 +711,19 @@ def _find_rule(operator: torch._ops.OpOverload) -> Rule | None:
     if registered is not None:
         return registered
     if operator.namespace in ("aten", "prims"):
-        return _aten_rule(operator, _plain(name))
+        rule = _aten_rule(operator, _plain(name))
+        # Whole, it would cost other than by its parts, as which it runs with autograd.
+        return None if rule is not FREE and is_composite(operator) else rule
     if operator.namespace in FREE_NAMESPACES:
         return FREE
     return FREE if operator.is_view else _registry_rule(packet)
+
+
+def is_composite(operator: torch._ops.OpOverload) -> bool:
+    """Whether PyTorch runs an operator as other operators on every device."""
+    name = operator.name()  # type: ignore[no-untyped-call]
+    has_kernel = partial(torch._C._dispatch_has_kernel_for_dispatch_key, name)  # noqa: SLF001
+    return has_kernel("CompositeImplicitAutograd") and not any(map(has_kernel, ("CPU", "CUDA")))
 
 
 def _plain(name: str) -> str:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch._C import DispatchKey
+from torch._library.custom_ops import OPDEFS
 from torch._ops import HigherOrderOperator, OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from pytest_flops.counting.attribution import graph_task
-from pytest_flops.counting.costs import FREE, Rule, rule_of
+from pytest_flops.counting.conjugates import CONJUGATE_INSIDE, heeding_conjugates
+from pytest_flops.counting.costs import FREE, Rule, is_composite, rule_of
 from pytest_flops.counting.data_dependence import explaining_meta
 from pytest_flops.counting.fake_kernels import FAKE_KERNELS
 from pytest_flops.counting.higher_order import has_eager_form, run_parts
@@ -137,7 +141,9 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         with self:
             if isinstance(func, HigherOrderOperator):
                 return run_parts(func, args, kwargs)
-            return SPECTRA.get(func, func.decompose)(*args, **kwargs)
+            parts = _parts_of(func)
+            assert parts is not None
+            return parts(*args, **kwargs)
 
 
 def _write(thread: ThreadState, key: LedgerKey, flops: int | None) -> None:
@@ -177,14 +183,27 @@ def _unknown_cost(args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> i
 _UNKNOWN = Rule(_unknown_cost)
 
 
+def _parts_of(func: OpOverload) -> Callable[..., Any] | None:
+    """What PyTorch runs for an operator that is made of others; the C++ kernel before Python's."""
+    if func in SPECTRA:
+        return SPECTRA[func]
+    if is_composite(func):
+        return partial(func._op_dk, DispatchKey.CompositeImplicitAutograd)  # noqa: SLF001
+    if func._can_decompose():  # noqa: SLF001 - as PyTorch's own counter asks
+        return func.decompose
+    if func.namespace == "torch_nn":  # PyTorch's own, written in Python
+        parts: Callable[..., Any] = OPDEFS[func._schema.name]._init_fn  # noqa: SLF001
+        return parts
+    return None
+
+
 def _operator_entry(func: OpOverload) -> _Entry:
     name = str(func._overloadpacket)  # noqa: SLF001 - the name that FlopCounterMode uses
     rule = rule_of(func)
     if rule is not None:
         return _entry(func, name, rule)
-    if func._can_decompose():  # noqa: SLF001 - as PyTorch's own counter asks
-        return _entry(func, name, FREE, decomposes=True)
-    return _entry(func, name, _UNKNOWN)
+    made_of_others = _parts_of(func) is not None
+    return _entry(func, name, FREE if made_of_others else _UNKNOWN, decomposes=made_of_others)
 
 
 def _entry(func: Callable[..., Any], name: str, rule: Rule, *, decomposes: bool = False) -> _Entry:
@@ -195,6 +214,8 @@ def _entry(func: Callable[..., Any], name: str, rule: Rule, *, decomposes: bool 
     if type(func) is OpOverload:
         run = explaining_meta(func, func._op)  # noqa: SLF001
     run = FAKE_KERNELS.get(name, run)
+    if name in CONJUGATE_INSIDE:
+        run = heeding_conjugates(run)
     return _Entry(func, run, name, *parts, decomposes, decomposes or rule is _UNKNOWN)
 
 

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
+from pytest_flops.counting.data_dependence import DataDependentError
+
 Args: TypeAlias = Sequence[Any]
 Kwargs: TypeAlias = Mapping[str, Any]
 Cost: TypeAlias = Callable[[Args, Kwargs, Any], "int | None"]
@@ -97,10 +99,43 @@ def matrix_product(a: Tensor, b: Tensor) -> int | None:
 
 
 def _nonzeros(sparse: Tensor) -> int:
-    """Stored values; a block of a block-sparse matrix stores every element of the block."""
-    if sparse.layout == torch.sparse_coo:
-        return sparse._values().numel()  # noqa: SLF001 - the public way needs a coalesced tensor
-    return sparse.values().numel()
+    """Stored values; a block of a block-sparse matrix stores every element of the block.
+
+    Raises:
+        DataDependentError: The tensor has a shape alone.
+    """
+    is_coo = sparse.layout == torch.sparse_coo
+    # the public way to the values of a COO tensor needs a coalesced one
+    stored = (sparse._values() if is_coo else sparse.values()).numel()  # noqa: SLF001
+    if not stored and (isinstance(sparse, FakeTensor) or sparse.is_meta):
+        raise DataDependentError(
+            "what an operator on a sparse tensor costs depends on how many values it stores, and a "
+            "fake tensor, or one on the meta device, does not know. Count a real step: "
+            "with FLOPsMeter() as meter: ..."
+        )
+    return stored
+
+
+def linear(args: Args, _kwargs: Kwargs, _out: Any) -> int:
+    """`x @ weight.T`, of `(..., in)` and `(out, in)`."""
+    x, weight = args[0], args[1]
+    return _multiply_add(x) * int(x.numel() * weight.shape[0])
+
+
+def linear_bias(args: Args, kwargs: Kwargs, out: Any) -> int | None:
+    """One addition per output element, where there is a bias."""
+    return 0 if argument(args, kwargs, 2, "bias") is None else weighted(out, 1, 2)
+
+
+def sampled_product(args: Args, _kwargs: Kwargs, _out: Any) -> int:
+    """`(m, k) @ (k, n)` where the sparse first argument stores a value."""
+    return _multiply_add(args[1]) * _nonzeros(args[0]) * int(args[1].shape[-1])
+
+
+def sparse_product_backward(args: Args, _kwargs: Kwargs, _out: Any) -> int:
+    """`_sparse_mm_reduce_impl_backward(sparse, grad, ...)`: a product for each gradient wanted."""
+    sparse, gradient, wanted = args[0], args[1], args[5]
+    return int(2 * _nonzeros(sparse) * gradient.shape[-1] * sum(wanted))
 
 
 def bias(_args: Args, kwargs: Kwargs, out: Any) -> int | None:
@@ -218,8 +253,8 @@ def _target_pairs(is_target: Tensor) -> int | None:
     """4 FLOPs per pair; which classes are targets only their values tell."""
     if isinstance(is_target, FakeTensor) or is_target.is_meta:
         return None
-    targets = is_target.sum(-1)
-    return int(4 * (targets * (is_target.shape[-1] - targets)).sum())
+    targets, others = is_target.sum(-1), (1 - is_target).sum(-1)
+    return int(4 * (targets * others).sum())
 
 
 # Per step and state of the sequence with blanks: the log-sum of three predecessors (12), and the
@@ -361,6 +396,19 @@ def scatter(args: Args, kwargs: Kwargs, _out: Any) -> int | None:
     return weighted(args[0], 1, 2) and int(args[2].numel())
 
 
+def weighted_histogram(position: int | None = None) -> Cost:
+    """Counting is free; a weight is added to its bin, and a density divides."""
+
+    def cost(args: Args, kwargs: Kwargs, out: Any) -> int | None:
+        weights = kwargs.get("weight", kwargs.get("weights"))
+        if position is not None:
+            weights = argument(args, kwargs, position, "weights")
+        divided = first_tensor(out).numel() if kwargs.get("density") else 0
+        return divided if weights is None else divided + (weighted(weights, 1, None) or 0)
+
+    return cost
+
+
 def embedding_bag(args: Args, kwargs: Kwargs, out: Any) -> int:
     """Every row looked up is added to its bag, times its weight if it has one; a mean divides."""
     weighted_rows = argument(args, kwargs, 6, "per_sample_weights") is not None
@@ -372,6 +420,11 @@ def embedding_bag(args: Args, kwargs: Kwargs, out: Any) -> int:
 def embedding_bag_backward(args: Args, _kwargs: Kwargs, _out: Any) -> int:
     """Every row looked up accumulates a gradient."""
     return int(args[1].numel() * args[0].shape[-1])
+
+
+def embedding_bag_weights_backward(args: Args, _kwargs: Kwargs, _out: Any) -> int:
+    """A row's weight has the product of its bag's gradient with the row for a gradient."""
+    return int(2 * args[2].numel() * args[1].shape[-1])
 
 
 def renormalise(args: Args, _kwargs: Kwargs, _out: Any) -> int:
@@ -458,6 +511,15 @@ def qr(args: Args, kwargs: Kwargs, _out: Any) -> int:
     full = 4 * (m**2 * n - m * n**2) + 4 * n**3 // 3
     flops = triangle + {"r": 0, "reduced": thin, "complete": full}[mode]
     return matrices(matrix) * flops * arithmetic(matrix)
+
+
+def reflect(args: Args, kwargs: Kwargs, _out: Any) -> int:
+    """`ormqr`: k reflectors of length m on n vectors (Golub and Van Loan, section 5.1.6)."""
+    reflectors, tau, other = args[0], args[1], args[2]
+    left = argument(args, kwargs, 3, "left") is not False
+    k, m = int(tau.shape[-1]), int(reflectors.shape[-2])
+    n = int(other.shape[-1 if left else -2])
+    return matrices(reflectors) * 2 * n * k * (2 * m - k) * arithmetic(reflectors)
 
 
 def linear_solve(args: Args, _kwargs: Kwargs, out: Any) -> int:

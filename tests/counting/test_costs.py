@@ -11,7 +11,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from pytest_flops.counting.costs import rule_of
+from pytest_flops.counting.costs import TABLE, rule_of
 from pytest_flops.counting.meter import FLOPsMeter
 
 
@@ -40,6 +40,10 @@ COMPLEX = torch.complex(torch.ones(3, 4), torch.ones(3, 4))
 BATCH = torch.ones(2, 3, 4)
 
 
+def diagonal() -> torch.Tensor:
+    return torch.eye(3).to_sparse_csr()
+
+
 PRODUCTS = [
     # 2 m n k
     ("mm", lambda: A @ B, 2 * 3 * 4 * 5),
@@ -50,6 +54,14 @@ PRODUCTS = [
         lambda: torch.ones(2, 1, 3, 4) @ torch.ones(7, 4, 5),
         2 * 7 * (2 * 3 * 4 * 5),
     ),
+    ("linear(out=)", lambda: torch._C._nn.linear(A, B.T, out=torch.empty(3, 5)), 2 * 3 * 4 * 5),
+    # three stored values, each the product of a row with a column
+    (
+        "product where a matrix stores values",
+        lambda: torch.sparse.sampled_addmm(diagonal(), A, A.T, beta=0),
+        2 * 3 * 4,
+    ),
+    ("reduced sparse product", lambda: torch.sparse.mm(diagonal(), A, "sum"), 2 * 3 * 4),
     ("mv", lambda: A @ V, 2 * 3 * 4),
     ("dot", lambda: torch.dot(V, V), 2 * 4),
     ("vdot", lambda: torch.vdot(V, V), 2 * 4),
@@ -213,6 +225,18 @@ POINTWISE = [
     ("addcdiv", lambda: torch.addcdiv(A, A, A + 1, value=0.5), 3 * 12 + 12),
     ("division of integers", lambda: torch.ones(3, dtype=torch.int64) / 2, 3),
     ("complex add", lambda: COMPLEX + COMPLEX, 2 * 12),
+    # twice both parts; sin, cos, sinh, cosh; one sum; two divides
+    ("complex tanh", COMPLEX.tanh, 9 * 12),
+    # neg, exp, add 1, divide
+    ("complex sigmoid", COMPLEX.sigmoid, (2 + 5 + 1 + 11) * 12),
+    ("complex variance", COMPLEX.var, 2 * 12),
+    # two multiplies and their difference
+    ("cross product", lambda: torch.linalg.cross(A[:, :3], A[:, :3]), 3 * 9),
+    ("weighted histogram", lambda: torch.histogram(A, 5, weight=A), 12),
+    ("weighted counts", lambda: torch.bincount(torch.arange(4), V), 4),
+    # one target of two classes: 4 per pair of it and the other one
+    ("margin of one row", lambda: F.multilabel_margin_loss(V[:2], torch.tensor([0, -1])), 4),
+    ("margin of one number", lambda: F.multilabel_margin_loss(V[0], torch.tensor(0)), 0),
     ("complex multiply", lambda: COMPLEX * COMPLEX, 6 * 12),
     ("complex divide", lambda: COMPLEX / COMPLEX, 11 * 12),
     # two squares, a sum, a root
@@ -328,6 +352,49 @@ def test_elements_are_counted(run, expected):
     assert forward_of(run) == expected
 
 
+@pytest.mark.parametrize(
+    ("run", "expected"),
+    [
+        (lambda: torch.max(A, A), 12),
+        (lambda: torch.max(A), 12),
+        (A.isfinite, 12),  # the absolute value
+        (lambda: torch.true_divide(COMPLEX, COMPLEX), 11 * 12),
+        (lambda: torch.float_power(COMPLEX.cdouble(), 2), 6 * 12),
+        (lambda: F.dropout(A, 0.5), 2 * 12),
+        (lambda: F.linear(A, B.T, V.new_ones(5)), 2 * 3 * 4 * 5 + 3 * 5),
+        (lambda: F.rms_norm(A, (4,)), 3 * 12 + 2 * 3),
+    ],
+)
+def test_operators_made_of_others_cost_the_same_in_inference_mode(run, expected):
+    assert forward_of(run) == expected
+    with torch.inference_mode():
+        assert forward_of(run) == expected
+
+
+def test_complex_pseudoinverses_are_right_inside_the_meter():
+    matrix = torch.complex(A, A.flip(0).sin())[:, :2]
+    with FLOPsMeter() as meter:
+        inverse = torch.linalg.pinv(matrix)
+    torch.testing.assert_close(inverse @ matrix, torch.eye(2, dtype=torch.complex64))
+    # a thin SVD, the scaled vectors, one product: of complex numbers
+    assert meter.count.forward == 4 * (14 * 3 * 4 + 8 * 8 + 4 + 2 * 3 * 4)
+
+
+@pytest.mark.skipif(not hasattr(F, "linear_cross_entropy"), reason="torch 2.13 brings it")
+def test_a_loss_that_pytorch_writes_in_python_costs_its_parts():
+    from torch.nn.modules.linear_cross_entropy_options import LinearCrossEntropyOptions
+
+    options = LinearCrossEntropyOptions(batch_chunk_size=3)
+    x, weight, target = parameter(6, 4), parameter(5, 4), torch.arange(6) % 5
+    with FLOPsMeter() as meter:
+        F.linear_cross_entropy(x, weight, target, options=options).backward()
+    assert not meter.uncounted
+    # three products: the logits, and both gradients at once
+    products = ("aten.mm", "aten.addmm", "aten.addmm_")
+    assert sum(meter.operations[name].forward for name in products) == 3 * (2 * 6 * 4 * 5)
+    assert meter.operations["aten.exp_"].forward == 6 * 5
+
+
 def gradients_of(run) -> int:
     """FLOPs of the backward of what `run` returns, less the sum that begins it."""
     with FLOPsMeter() as meter:
@@ -343,6 +410,17 @@ def parameter(*shape: int) -> nn.Parameter:
 
 GRID = torch.zeros(2, 3, 3, 2)
 GRADIENTS = [
+    # of every row's weight: the product of its bag's gradient with the row
+    (
+        "weights of bags",
+        lambda: F.embedding_bag(BAGS, ROWS, mode="sum", per_sample_weights=parameter(2, 3)),
+        2 * 6 * 4,
+    ),
+    (
+        "reduced sparse product",
+        lambda: torch.sparse.mm(diagonal(), parameter(3, 4), "sum"),
+        2 * 3 * 4,
+    ),
     # of 18 positions with 4 channels: spread as interpolated, 9
     (
         "grid sampling of an image",
@@ -379,6 +457,7 @@ GRADIENTS = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state")
 @pytest.mark.parametrize(
     ("run", "expected"), [g[1:] for g in GRADIENTS], ids=[g[0] for g in GRADIENTS]
 )
@@ -404,7 +483,7 @@ def test_the_fused_rms_norm_of_other_devices_costs_what_the_cpu_executes(scaled)
         out = F.rms_norm(parameter(3, 4), (4,), weight)
         out.backward(torch.ones_like(out))
     x, rows = torch.ones(3, 4), torch.ones(3, 1)
-    fused = rule_of(torch.ops.aten._fused_rms_norm.default)
+    fused = TABLE["_fused_rms_norm"]
     assert fused.cost((x, [4], weight, None), {}, (x, rows)) == meter.count.forward
     backward = rule_of(torch.ops.aten._fused_rms_norm_backward.default)
     args = (x, x, [4], rows, weight, [True, scaled])
@@ -445,6 +524,8 @@ FREE = [
     ("booleans", lambda: (INTEGERS > 2) & (INTEGERS < 5)),
     ("windows", lambda: (torch.hann_window(8), torch.kaiser_window(8))),
     ("nesting", lambda: torch.nested.nested_tensor([A, A[:2]], layout=torch.jagged)),
+    ("conjugates", lambda: (COMPLEX.conj().resolve_conj(), torch.conj_physical(A))),
+    ("counting", lambda: (torch.histogram(A, 5), torch.bincount(torch.arange(4)))),
     ("triangles", lambda: (A.tril(), A.flip(0), A.roll(1), F.pad(A, (1, 1)))),
 ]
 
@@ -493,6 +574,14 @@ LINEAR_ALGEBRA = [
     ("full svd", lambda: torch.linalg.svd(RHS), 4 * 36 * 2 + 8 * 6 * 4 + 9 * 8),
     # 2 m n^2 - 2/3 n^3, twice for a thin Q
     ("qr", lambda: torch.linalg.qr(RHS), 2 * (2 * 6 * 4 - 2 * 8 // 3)),
+    ("LDL", lambda: torch.linalg.ldl_factor(SQUARE), 216 // 3),
+    ("LDL solve", lambda: torch.linalg.ldl_solve(*torch.linalg.ldl_factor(SQUARE), RHS), 72 + 144),
+    # two reflectors of length 6 on 4 vectors: 2 * 4 * 2 * (2 * 6 - 2), after 2 m n^2 - 2/3 n^3
+    (
+        "reflections",
+        lambda: torch.ormqr(*torch.geqrf(RHS), torch.ones(6, 4)),
+        2 * 4 * 2 * 10 + (2 * 6 * 4 - 2 * 8 // 3),
+    ),
     ("eigh", lambda: torch.linalg.eigh(SQUARE), 9 * 216),
     ("eig", lambda: torch.linalg.eig(SQUARE), 25 * 216),
     # n^2 per right-hand side

@@ -295,6 +295,24 @@ def test_an_output_without_a_gradient_asks_for_a_loss():
         count_flops(Deciding(), torch.ones(3, 4))
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state")
+@pytest.mark.parametrize("sparse", [torch.Tensor.to_sparse, torch.Tensor.to_sparse_csr])
+def test_what_a_sparse_tensor_stores_is_not_known_and_not_taken_for_nothing(sparse):
+    class Graph(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("neighbours", sparse(torch.eye(5)))
+
+        def forward(self, x):
+            return torch.sparse.mm(self.neighbours, x)
+
+    with pytest.raises(DataDependentError, match="how many values it stores.*Count a real step"):
+        count_flops(Graph(), torch.ones(5, 7), optimizer="none")
+    with FLOPsMeter() as meter:
+        Graph()(torch.ones(5, 7))
+    assert meter.count.forward == 2 * 5 * 7
+
+
 def test_an_optimizer_of_ones_own():
     def rmsprop(parameters):
         return torch.optim.RMSprop(parameters, lr=0.1)
@@ -321,6 +339,7 @@ def test_an_unknown_optimizer_is_named_with_the_known_ones():
         (lambda x: x.nonzero(), "nonzero()"),
         (torch.unique, "through aten._unique2, and"),
         (lambda x: x * float(x.detach().cpu().numpy().sum()), "through .numpy(), and"),
+        (lambda x: x.tensor_split(torch.tensor([1]))[0], "through C++ code that reads its memory"),
     ],
 )
 @pytest.mark.parametrize("device", ["cpu", "meta"])
