@@ -6,7 +6,7 @@ CHROMIUM ?= chromium
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help gate test models lint format coverage fuzz mutants screenshot docs build packaging clean
+.PHONY: help gate test models operators lint format coverage fuzz mutants screenshot docs build packaging clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,10 @@ test: $(INSTALLED) ## Run every test
 models: $(INSTALLED) ## Count models of Hugging Face, for which transformers is installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt transformers
 	$(BIN)/python -m pytest tests/counting/test_hugging_face.py --flops-report=
+
+operators: $(INSTALLED) ## Count PyTorch's own samples of every operator, in every form
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt expecttest numpy
+	$(BIN)/python -m pytest -n 2 tests/counting/test_every_operator.py --flops-report=
 
 lint: $(INSTALLED) ## Check style and types
 	$(BIN)/ruff check .

@@ -1,8 +1,8 @@
-"""`linalg.pinv` of complex matrices, which PyTorch gets wrong while any dispatch mode is active.
+"""`linalg.pinv` and `lstsq` of complex matrices, which PyTorch gets wrong inside a dispatch mode.
 
 A conjugate is a flag of the tensor there, which a dispatch key of its own heeds. Below a mode that
 key is switched off, since the mode has been called behind it; so an operator that is made of others
-and conjugates between them, as `pinv` does, computes with what is not conjugated (2.11 to 2.13).
+and conjugates between them, as these do, computes with what is not conjugated (2.11 to 2.13).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch._C import DispatchKey
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-CONJUGATE_INSIDE = frozenset({"aten.linalg_pinv"})
+CONJUGATE_INSIDE = frozenset({"aten.linalg_pinv", "aten.linalg_lstsq"})
 
 
 def heeding_conjugates(run: Callable[..., Any]) -> Callable[..., Any]:

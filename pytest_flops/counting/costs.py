@@ -26,9 +26,10 @@ Add an operator of your own with `register_cost`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -258,7 +259,7 @@ REDUCTIONS = frozenset(
     """
     _aminmax amax amin aminmax linalg_vector_norm max mean min nansum norm
     std std_mean sum trace var var_mean cumsum _sparse_sum _sparse_csr_sum median nanmedian
-    linalg__powsum native_norm
+    linalg__powsum powsum native_norm
     """.split()  # noqa: SIM905 - one name a line would bury the table
 )
 _COMPLEX_REDUCTIONS = {"sum": 2, "mean": 2, "nansum": 2, "cumsum": 2, "trace": 2}
@@ -506,7 +507,7 @@ RECURRENT_AND_TRANSFORMER: dict[str, Rule] = {
 def _fused(weight: Callable[[Mapping[str, Any]], int]) -> Rule:
     """`weight` FLOPs per element of every parameter."""
 
-    def each(args: Args, kwargs: Kwargs) -> list[int | None]:
+    def each(args: Args, kwargs: Kwargs, _out: Any) -> list[int | None]:
         per_element = weight(kwargs) + (kwargs.get("grad_scale") is not None)
         return [formulas.weighted(parameter, per_element, None) for parameter in args[0]]
 
@@ -514,8 +515,8 @@ def _fused(weight: Callable[[Mapping[str, Any]], int]) -> Rule:
 
 
 def _each_rule(each: CostEach) -> Rule:
-    def cost(args: Args, kwargs: Kwargs, _out: Any) -> int | None:
-        costs = each(args, kwargs)
+    def cost(args: Args, kwargs: Kwargs, out: Any) -> int | None:
+        costs = each(args, kwargs, out)
         return None if None in costs else sum(cost or 0 for cost in costs)
 
     return Rule(cost, each=each)
@@ -528,7 +529,7 @@ FUSED_OPTIMIZERS: dict[str, Rule] = {
     "_fused_adagrad": _fused(formulas.adagrad_weight),
     # automatic mixed precision: every gradient is scaled, and the scale itself updated
     "_amp_foreach_non_finite_check_and_unscale": _each_rule(
-        lambda args, _kwargs: [formulas.weighted(gradient, 1, None) for gradient in args[0]]
+        lambda args, _kwargs, _out: [formulas.weighted(grad, 1, None) for grad in args[0]]
     ),
     "_amp_update_scale": per_input(1),
 }
@@ -767,31 +768,36 @@ def _registry_rule(packet: Any) -> Rule | None:
     return Rule(cost)
 
 
-def _foreach_rule(name: str) -> Rule:
+def _foreach_rule(name: str) -> Rule | None:
     """A list form costs what the plain form costs on each of its tensors."""
-    if name == "mm":
-        return _each_rule(lambda args, _kwargs: list(map(formulas.matrix_product, *args[:2])))
-    if name in FREE_OPERATORS:
-        return _each_rule(lambda args, _kwargs: [0] * len(args[0]))
-    if name in SCALED_WEIGHTS:
-        return _each_rule(partial(_scaled_each, name))
-    weight = POINTWISE_WEIGHTS.get(name, 1)
-    complex_weight = COMPLEX_WEIGHTS.get(name, _COMPLEX_REDUCTIONS.get(name))
+    packet = getattr(torch.ops.aten, name, None)
+    plain = TABLE.get(name)
+    if plain is None and packet is not None and torch.Tag.pointwise in _tags(packet):
+        plain = per_output(1, COMPLEX_WEIGHTS.get(name))
+    if plain is None:
+        return None
+    cost_of_one = plain.cost
 
-    def each(args: Args, _kwargs: Kwargs) -> list[int | None]:
-        return [formulas.weighted(tensor, weight, complex_weight) for tensor in args[0]]
+    def each(args: Args, kwargs: Kwargs, out: Any) -> list[int | None]:
+        if cost_of_one is None:
+            return [0] * len(args[0])
+        return [cost_of_one(*call) for call in _plain_calls(args, kwargs, out)]
 
     return _each_rule(each)
 
 
-def _scaled_each(name: str, args: Args, kwargs: Kwargs) -> list[int | None]:
-    weight, complex_weight, scale_of = SCALED_WEIGHTS[name]
-    scale = scale_of(args, kwargs)
-    if isinstance(scale, Tensor):
-        scale = scale.tolist()
-    scales = scale if isinstance(scale, list | tuple) else [scale] * len(args[0])
-    scaled = [scale != 1 for scale in scales]
-    return [
-        formulas.weighted(tensor, weight + more, complex_weight + 6 * more)
-        for tensor, more in zip(args[0], scaled, strict=True)
-    ]
+def _plain_calls(args: Args, kwargs: Kwargs, out: Any) -> Iterator[tuple[Args, Kwargs, Any]]:
+    """The calls of a plain form that one call of a list form stands for."""
+    if len(args) > 3 and isinstance(args[3], Tensor):
+        args = (*args[:3], args[3].tolist())  # scalars, one for each
+
+    def by_position(given: Iterable[Any]) -> Iterator[tuple[Any, ...]]:
+        return zip(
+            *(each if isinstance(each, list | tuple) else repeat(each) for each in given),
+            strict=False,
+        )
+
+    results = out if isinstance(out, list | tuple) else args[0]  # in place
+    named = by_position(kwargs.values()) if kwargs else repeat(())
+    for result, of_one, named_of_one in zip(results, by_position(args), named, strict=False):
+        yield of_one, dict(zip(kwargs, named_of_one, strict=True)), result

@@ -97,7 +97,7 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             updates = None
         if updates is not None:
             if entry.each is not None:
-                _record_each(thread, entry.name, entry.each(args, kwargs), args, out)
+                _record_each(thread, entry.name, entry.each(args, kwargs, out), args, out)
                 return out
             module = updates.follow(args, out)
         if entry.cost is not None:

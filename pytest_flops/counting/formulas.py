@@ -19,7 +19,7 @@ from pytest_flops.counting.data_dependence import DataDependentError
 Args: TypeAlias = Sequence[Any]
 Kwargs: TypeAlias = Mapping[str, Any]
 Cost: TypeAlias = Callable[[Args, Kwargs, Any], "int | None"]
-CostEach: TypeAlias = Callable[[Args, Kwargs], "list[int | None]"]
+CostEach: TypeAlias = Callable[[Args, Kwargs, Any], "list[int | None]"]
 
 # maximum, subtract, exponential, sum, divide
 SOFTMAX = 5

@@ -371,13 +371,18 @@ def test_operators_made_of_others_cost_the_same_in_inference_mode(run, expected)
         assert forward_of(run) == expected
 
 
-def test_complex_pseudoinverses_are_right_inside_the_meter():
+def test_complex_pseudoinverses_and_least_squares_are_right_inside_the_meter():
     matrix = torch.complex(A, A.flip(0).sin())[:, :2]
     with FLOPsMeter() as meter:
         inverse = torch.linalg.pinv(matrix)
     torch.testing.assert_close(inverse @ matrix, torch.eye(2, dtype=torch.complex64))
     # a thin SVD, the scaled vectors, one product: of complex numbers
     assert meter.count.forward == 4 * (14 * 3 * 4 + 8 * 8 + 4 + 2 * 3 * 4)
+    right = COMPLEX[:, :1] * 1j + V[:3, None]
+    with FLOPsMeter():
+        fit = torch.linalg.lstsq(matrix, right, driver="gels")
+    error = (matrix @ fit.solution - right).abs().square().sum(0)
+    torch.testing.assert_close(fit.residuals, error, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.skipif(not hasattr(F, "linear_cross_entropy"), reason="torch 2.13 brings it")
@@ -737,6 +742,12 @@ def test_foreach_forms_cost_what_the_plain_forms_cost():
 
     # 7 elements: scaled add 2, multiply 1, addcmul 3, addcdiv 3, lerp 3, norm 1, zero 0
     assert forward_of(foreach) == 7 * (2 + 1 + 3 + 3 + 3 + 1)
+    integers = [torch.ones(3, dtype=torch.int64), torch.ones(4, dtype=torch.int64)]
+    assert forward_of(lambda: torch._foreach_exp(integers)) == 7  # which are floats
+    assert forward_of(lambda: torch._foreach_add(integers, integers)) == 0
+    # scaled by a number each: 2, and 3 where it is not 1
+    numbers = torch.tensor([1.0, 0.5])
+    assert forward_of(lambda: torch._foreach_addcmul(lists, lists, lists, numbers)) == 2 * 3 + 3 * 4
 
 
 @pytest.mark.parametrize("network", ["mlp", "convolutional", "attention"])
