@@ -1,7 +1,8 @@
 """Shapes of operators on fake tensors, where PyTorch's fake kernel refuses what the real one takes.
 
 `_grouped_mm`, the product inside a mixture of experts, takes float32 on the CPU, and bfloat16 alone
-on fake tensors (torch 2.11 to 2.13).
+on fake tensors. The CTC loss has no fake kernel, since its longest target is a value (torch 2.11 to
+2.13).
 """
 
 from __future__ import annotations
@@ -37,4 +38,35 @@ def grouped_mm(
     return a.new_empty([*groups, a.shape[-2], b.shape[-1]], dtype=out_dtype or a.dtype)
 
 
-FAKE_KERNELS: Mapping[str, Callable[..., Any]] = {"aten._grouped_mm": grouped_mm}
+def ctc_loss(
+    log_probabilities: Tensor, targets: Tensor, steps: Any, lengths: Any, *options: Any
+) -> tuple[Tensor, Tensor]:
+    """The loss `(batch,)`, and the log-probability of every state `(batch, steps, states)`.
+
+    `log_probabilities` are `(steps, batch, classes)`; `targets` `(batch, longest)`, or all in one.
+    """
+    if not isinstance(log_probabilities, FakeTensor):
+        operator = torch.ops.aten._ctc_loss  # noqa: SLF001
+        run = operator.Tensor if isinstance(steps, torch.Tensor) else operator.default
+        loss, states = run._op(log_probabilities, targets, steps, lengths, *options)  # noqa: SLF001
+        return loss, states
+    longest_steps, batch, _ = log_probabilities.shape
+    loss = log_probabilities.new_empty(batch)
+    return loss, loss.new_empty(batch, longest_steps, 2 * targets.shape[-1] + 1)
+
+
+def ctc_loss_backward(gradient: Tensor, log_probabilities: Tensor, *rest: Any) -> Tensor:
+    """The gradient of the log-probabilities."""
+    if isinstance(log_probabilities, FakeTensor):
+        return log_probabilities.new_empty(log_probabilities.shape)
+    operator = torch.ops.aten._ctc_loss_backward  # noqa: SLF001
+    run = operator.Tensor if isinstance(rest[1], torch.Tensor) else operator.default
+    result: Tensor = run._op(gradient, log_probabilities, *rest)  # noqa: SLF001
+    return result
+
+
+FAKE_KERNELS: Mapping[str, Callable[..., Any]] = {
+    "aten._grouped_mm": grouped_mm,
+    "aten._ctc_loss": ctc_loss,
+    "aten._ctc_loss_backward": ctc_loss_backward,
+}

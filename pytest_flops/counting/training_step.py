@@ -52,11 +52,20 @@ def fake_training_step(
         with mode, torch.set_grad_enabled(training):
             output = model(*inputs, **kwargs)
             if training:
-                torch.autograd.backward((loss or default_loss)(output))
+                _backward((loss or default_loss)(output))
         # Outside the mode, so that the step counters of the optimizer are real numbers.
         parameters = [p for p in model.parameters() if p.requires_grad]
         if training and make_optimizer is not None and parameters:
             make_optimizer(parameters).step()
+
+
+def _backward(loss: Tensor) -> None:
+    if not loss.requires_grad:
+        raise ValueError(
+            "the loss needs no gradient, so there is no backward to count: no parameter that it "
+            "depends on requires one; training=False counts the forward alone"
+        )
+    torch.autograd.backward(loss)
 
 
 def _optimizer_factory(optimizer: str | OptimizerFactory) -> OptimizerFactory | None:

@@ -295,6 +295,26 @@ def test_an_output_without_a_gradient_asks_for_a_loss():
         count_flops(Deciding(), torch.ones(3, 4))
 
 
+def test_a_ctc_loss_counts_as_in_a_real_step_whose_targets_are_the_longest():
+    class Speech(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.classes, self.loss = nn.Linear(8, 5), nn.CTCLoss()
+
+        def forward(self, sound, targets, steps, lengths):
+            return self.loss(self.classes(sound).log_softmax(-1), targets, steps, lengths)
+
+    step = (torch.ones(6, 2, 8), torch.ones(2, 3, dtype=torch.int64))
+    step += (torch.tensor([6, 6]), torch.tensor([3, 3]))
+    counted = count_flops(Speech(), *step, optimizer="none")
+    with FLOPsMeter() as meter:
+        Speech()(*step).sum().backward()
+    assert counted.count == meter.count
+    # of 2 sequences, 6 steps, 2 * 3 + 1 states: 13; backward 15, and 6 per log-probability
+    assert counted.operations["aten._ctc_loss"].forward == 13 * 2 * 6 * 7
+    assert counted.operations["aten._ctc_loss_backward"].backward == 15 * 2 * 6 * 7 + 6 * 6 * 2 * 5
+
+
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state")
 @pytest.mark.parametrize("sparse", [torch.Tensor.to_sparse, torch.Tensor.to_sparse_csr])
 def test_what_a_sparse_tensor_stores_is_not_known_and_not_taken_for_nothing(sparse):
@@ -311,6 +331,13 @@ def test_what_a_sparse_tensor_stores_is_not_known_and_not_taken_for_nothing(spar
     with FLOPsMeter() as meter:
         Graph()(torch.ones(5, 7))
     assert meter.count.forward == 2 * 5 * 7
+
+
+def test_a_step_without_a_gradient_says_so():
+    frozen = nn.Linear(4, 2).requires_grad_(False)
+    with pytest.raises(ValueError, match="needs no gradient.*training=False"):
+        count_flops(frozen, torch.ones(3, 4), loss=torch.Tensor.sum)
+    assert count_flops(frozen, torch.ones(3, 4), training=False).count.forward == 2 * 3 * 4 * 2 + 6
 
 
 def test_an_optimizer_of_ones_own():
