@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import wraps
-from multiprocessing.pool import AsyncResult, ThreadPool
+from multiprocessing.pool import AsyncResult, Pool, ThreadPool
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -81,9 +81,11 @@ class HandOver:
         submit = self._starting_workers(ThreadPoolExecutor.submit)
         self._replace(ThreadPoolExecutor, "submit", self._taking(submit, "fn"))
         self._replace(Future, "add_done_callback", self._taking(Future.add_done_callback, "fn"))
-        self._replace(ThreadPool, "__init__", self._starting_workers(ThreadPool.__init__))
+        self._replace(Pool, "__init__", self._starting_workers(Pool.__init__))
         for name in ("apply_async", "_map_async", "imap", "imap_unordered"):
             self._replace(ThreadPool, name, self._taking(getattr(ThreadPool, name), "func"))
+            # what is given to a process is not counted, but the items are this one's work
+            self._replace(Pool, name, self._taking(getattr(Pool, name)))
         callbacks = ("callback", "error_callback")
         self._replace(AsyncResult, "__init__", self._taking(AsyncResult.__init__, *callbacks))
 

@@ -9,6 +9,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from multiprocessing import get_context
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from queue import SimpleQueue
@@ -179,6 +180,16 @@ def test_what_the_items_compute_that_a_pool_goes_through_is_counted(make_items, 
         sizes = getattr(pool, go_through)(torch.numel, make_items())
         assert list(sizes) == [3 * 5] * 3
     assert meter.count.forward == 3 * PRODUCT
+
+
+def test_what_the_items_compute_that_other_processes_get_is_counted():
+    with get_context("spawn").Pool(1) as pool, FLOPsMeter() as meter:
+        called = SimpleQueue()
+        items = (torch.mm(A, B).shape[0] for _ in range(3))
+        assert list(pool.imap(abs, items)) == [3] * 3
+        pool.apply_async(abs, (-3,), callback=lambda _: called.put(torch.mm(A, B))).get()
+        called.get()
+    assert meter.count.forward == 4 * PRODUCT
 
 
 def test_a_thread_started_by_the_raw_function_is_counted():
