@@ -13,6 +13,7 @@ optimizer's operator belongs, `parameter_updates.py` knows.
 
 from __future__ import annotations
 
+import sys
 import threading
 from bisect import bisect_right
 from collections import defaultdict
@@ -35,6 +36,7 @@ from pytest_flops.counting.parameter_updates import ParameterUpdates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType
 
     from torch.nn import Module
     from torch.optim import Optimizer
@@ -48,6 +50,7 @@ _running_node = torch._C._current_autograd_node  # noqa: SLF001
 _next_node_number: Callable[[], int] = vars(torch.autograd)["_get_sequence_nr"]
 _at_the_end = torch.autograd.Variable._execution_engine.queue_callback  # noqa: SLF001 - as DDP does
 _records_graph = torch.is_grad_enabled
+_CALLS_ENGINE = torch.autograd.graph._engine_run_backward.__code__  # noqa: SLF001
 _NO_TASK = -1
 _ACCUMULATES = 2**64 - 1  # the number of every node that adds to a leaf's gradient: it runs first
 
@@ -100,12 +103,18 @@ class ThreadState:
         uncounted: Calls of operators without a cost.
         frames: The calls in progress, outermost first.
         timeline: Who recorded the autograd nodes of this thread.
+        first_number: The number of the first node that it recorded since it is looked at.
+        served_task: The task that `serves` is known of.
+        serves: Whether it runs the task for another thread, as a device's thread does.
     """
 
     flops: defaultdict[LedgerKey, int] = field(default_factory=lambda: defaultdict(int))
     uncounted: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     frames: list[Frame] = field(default_factory=lambda: [_BASE])
     timeline: Timeline = field(default_factory=Timeline)
+    first_number: int = field(default_factory=_next_node_number)
+    served_task: int = _NO_TASK
+    serves: bool = False
     node: object = None
     node_module: int = OUTSIDE
     task: int = _NO_TASK
@@ -120,9 +129,10 @@ Place: TypeAlias = tuple[MeteredPhase, int]
 class _Here(threading.local):
     """The calling thread's state; one attribute, since reading it is not free."""
 
-    def __init__(self, threads: list[ThreadState]) -> None:
+    def __init__(self, threads: list[ThreadState], idents: set[int]) -> None:
         self.state = ThreadState()
         threads.append(self.state)
+        idents.add(threading.get_ident())
 
 
 class Attribution:
@@ -132,7 +142,8 @@ class Attribution:
         self.paths = ModulePaths()
         self.threads: list[ThreadState] = []
         self.unseen: set[str] = set()  # names of threads
-        self.local = _Here(self.threads)
+        self.idents: set[int] = set()  # of the threads where anything was counted
+        self.local = _Here(self.threads, self.idents)
         self._forward_frames: dict[int, Frame] = {}  # of modules that are numbered, and so kept
         self._handles: list[Any] = []
         self.active = False  # a thread may outlive the meter
@@ -215,12 +226,35 @@ class Attribution:
         if number == _ACCUMULATES:
             return self.paths.owner(node.variable)
         own = thread.timeline.module(number)
-        if len(self.threads) == 1 or (own != OUTSIDE and number < _next_node_number()):
+        if len(self.threads) == 1:
             return own
-        # Recorded in another thread, such as the one that waits for this backward. Threads number
-        # their nodes each for itself, so among several recording threads this is a guess.
-        modules = (other.timeline.module(number) for other in self.threads if other is not thread)
+        # Threads number their nodes each for itself, so among several that record nodes this is a
+        # guess: a thread that serves another runs what the other recorded, else what it did.
+        others = [other for other in self.threads if other is not thread]
+        if self._serves(thread):
+            others = [other for other in others if number >= other.first_number]
+            if not others:
+                return own
+        elif own != OUTSIDE and number < _next_node_number():
+            return own
+        modules = (other.timeline.module(number) for other in others)
         return next((module for module in modules if module != OUTSIDE), OUTSIDE)
+
+    def _serves(self, thread: ThreadState) -> bool:
+        """Whether the calling thread runs its task for another one, that waits for it.
+
+        It does unless it has called the engine itself, as reentrant checkpointing does.
+        """
+        task = graph_task()
+        if task != thread.served_task:
+            thread.served_task, thread.serves = task, True
+            frame: FrameType | None = sys._getframe()  # noqa: SLF001
+            while frame is not None:
+                if frame.f_code is _CALLS_ENGINE:
+                    thread.serves = False
+                    break
+                frame = frame.f_back
+        return thread.serves
 
     @contextmanager
     def adopted_by(self, frame: Frame) -> Iterator[None]:
@@ -296,9 +330,9 @@ class Attribution:
         updates = ParameterUpdates(optimizer, self.paths)
         self._push(Frame("optimizer", OUTSIDE, graph_task(), updates, updates))
         if len(args) > 1 and callable(args[1]):
-            args = (args[0], self._outside_step(args[1]), *args[2:])
+            args = (args[0], self._outside_step(args[1], updates), *args[2:])
         elif callable(kwargs.get("closure")):
-            kwargs = {**kwargs, "closure": self._outside_step(kwargs["closure"])}
+            kwargs = {**kwargs, "closure": self._outside_step(kwargs["closure"], updates)}
         return args, kwargs
 
     def _leave_step(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
@@ -307,7 +341,9 @@ class Attribution:
                 self._pop(frame.call)
                 return
 
-    def _outside_step(self, closure: Callable[[], Any]) -> Callable[[], Any]:
+    def _outside_step(
+        self, closure: Callable[[], Any], updates: ParameterUpdates
+    ) -> Callable[[], Any]:
         """A step's closure is a training step of its own: forward and backward, not optimizer."""
 
         def run() -> Any:
@@ -317,5 +353,6 @@ class Attribution:
                 return closure()
             finally:
                 self._pop(call)
+                updates.read_again()
 
         return run

@@ -1,8 +1,10 @@
-"""`linalg.pinv` and `lstsq` of complex matrices, which PyTorch gets wrong inside a dispatch mode.
+"""Conjugates inside an operator that is made of others: right inside the meter too.
 
-A conjugate is a flag of the tensor there, which a dispatch key of its own heeds. Below a mode that
-key is switched off, since the mode has been called behind it; so an operator that is made of others
-and conjugates between them, as these do, computes with what is not conjugated (2.11 to 2.13).
+A conjugate is a flag of the tensor there, which a dispatch key of its own heeds. Below a dispatch
+mode that key is switched off, since the mode has been called behind it; so an operator that is made
+of others and conjugates between them computes with what is not conjugated, inside any mode (2.11 to
+2.13). Of PyTorch's operators `linalg.pinv` and `lstsq` do so, and composite ones, which reach the
+mode whole under `torch.inference_mode`; any custom operator may.
 """
 
 from __future__ import annotations
@@ -15,7 +17,12 @@ from torch._C import DispatchKey
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-CONJUGATE_INSIDE = frozenset({"aten.linalg_pinv", "aten.linalg_lstsq"})
+_MADE_OF_OTHERS = frozenset({"aten.linalg_pinv", "aten.linalg_lstsq"})
+
+
+def may_conjugate_inside(name: str) -> bool:
+    """Whether an operator of this name is, or may be, made of others that conjugate."""
+    return name in _MADE_OF_OTHERS or not name.startswith(("aten.", "prims."))
 
 
 def heeding_conjugates(run: Callable[..., Any]) -> Callable[..., Any]:

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from pytest_flops.counting import attention, formulas, resampling
 
@@ -217,6 +218,8 @@ UNTAGGED_POINTWISE = frozenset(
 
 # Pointwise functions whose output is not of the input's kind.
 SPECIAL_POINTWISE: dict[str, Rule] = {
+    "values": Rule(formulas.values_of_sparse),
+    "_values": Rule(formulas.values_of_sparse),
     "abs": per_input(1, COMPLEX_WEIGHTS["abs"]),
     "angle": per_input(1, 1),
     "linalg_cross": per_output(3, 14),  # two multiplies, subtract
@@ -713,11 +716,27 @@ def _find_rule(operator: torch._ops.OpOverload) -> Rule | None:
         return registered
     if operator.namespace in ("aten", "prims"):
         rule = _aten_rule(operator, _plain(name))
+        if operator.namespace == "prims" and rule is not None:
+            rule = _unless_of_shapes(rule)
         # Whole, it would cost other than by its parts, as which it runs with autograd.
         return None if rule is not FREE and is_composite(operator) else rule
     if operator.namespace in FREE_NAMESPACES:
         return FREE
     return FREE if operator.is_view else _registry_rule(packet)
+
+
+def _unless_of_shapes(rule: Rule) -> Rule:
+    """PyTorch computes the shapes of forward-mode gradients by `prims` on the meta device."""
+    cost = rule.cost
+    if cost is None:
+        return rule
+
+    def cost_of_values(args: Args, kwargs: Kwargs, out: Any) -> int | None:
+        result = formulas.first_tensor(out, args)
+        of_shapes = result.is_meta and not isinstance(result, FakeTensor)
+        return 0 if of_shapes else cost(args, kwargs, out)
+
+    return Rule(cost_of_values)
 
 
 def is_composite(operator: torch._ops.OpOverload) -> bool:

@@ -15,11 +15,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from pytest_flops.counting.attribution import graph_task
-from pytest_flops.counting.conjugates import CONJUGATE_INSIDE, heeding_conjugates
+from pytest_flops.counting.conjugates import heeding_conjugates, may_conjugate_inside
 from pytest_flops.counting.costs import FREE, Rule, is_composite, rule_of
 from pytest_flops.counting.data_dependence import explaining_meta
 from pytest_flops.counting.fake_kernels import FAKE_KERNELS
+from pytest_flops.counting.formulas import stores_unknown
 from pytest_flops.counting.higher_order import has_eager_form, run_parts
+from pytest_flops.counting.measurement import SPARSE_WITHOUT_VALUES
 from pytest_flops.counting.nested import STRIDED_COSTS, layout_of_nested
 from pytest_flops.counting.spectra import SPECTRA
 
@@ -105,10 +107,10 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if flops:  # as `_write` does
                 thread.flops[phase, module, entry.name] += flops
             elif flops is None:
-                thread.uncounted[entry.name] += 1
+                _report(thread, entry.name, args)
             if entry.side_cost is not None:
                 side = entry.side_cost(args, kwargs, out)
-                _write(thread, (phase, module, entry.side_name), side)
+                _write(thread, (phase, module, entry.side_name), side, args)
         return out
 
     def _resolve(self, func: Any) -> _Entry:
@@ -143,14 +145,20 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return run_parts(func, args, kwargs)
             parts = _parts_of(func)
             assert parts is not None
-            return parts(*args, **kwargs)
+            return heeding_conjugates(parts)(*args, **kwargs)
 
 
-def _write(thread: ThreadState, key: LedgerKey, flops: int | None) -> None:
+def _write(thread: ThreadState, key: LedgerKey, flops: int | None, args: Sequence[Any]) -> None:
     if flops:
         thread.flops[key] += flops
     elif flops is None:
-        thread.uncounted[key[2]] += 1
+        _report(thread, key[2], args)
+
+
+def _report(thread: ThreadState, name: str, args: Sequence[Any]) -> None:
+    if any(isinstance(leaf, Tensor) and stores_unknown(leaf) for leaf in tree_leaves(args)):
+        name += SPARSE_WITHOUT_VALUES
+    thread.uncounted[name] += 1
 
 
 def _record_each(
@@ -168,7 +176,7 @@ def _record_each(
     for position, flops in enumerate(costs):
         tensors = [each[position] for each in lists if position < len(each)]
         module = updates.module_of(tensors)
-        _write(thread, ("optimizer", module, name), flops)
+        _write(thread, ("optimizer", module, name), flops, args)
         updates.derive(results[position], module)
 
 
@@ -213,8 +221,9 @@ def _entry(func: Callable[..., Any], name: str, rule: Rule, *, decomposes: bool 
     run: Callable[..., Any] = func
     if type(func) is OpOverload:
         run = explaining_meta(func, func._op)  # noqa: SLF001
-    run = FAKE_KERNELS.get(name, run)
-    if name in CONJUGATE_INSIDE:
+    if name in FAKE_KERNELS:
+        run = partial(FAKE_KERNELS[name], run)
+    if may_conjugate_inside(name):
         run = heeding_conjugates(run)
     return _Entry(func, run, name, *parts, decomposes, decomposes or rule is _UNKNOWN)
 

@@ -19,19 +19,19 @@ if TYPE_CHECKING:
 
 
 def grouped_mm(
+    run: Callable[..., Any],
     a: Tensor,
     b: Tensor,
     offs: Tensor | None = None,
-    bias: Tensor | None = None,
+    *rest: Any,
     out_dtype: torch.dtype | None = None,
-) -> Tensor:
+) -> Any:
     """`a @ b` for groups that `offs` ends; where both are matrices it splits what is summed over.
 
     The result is `(rows, columns)`, and `(groups, rows, columns)` where every group has its own.
     """
     if not isinstance(a, FakeTensor) or a.dtype == torch.bfloat16:
-        run: Callable[..., Tensor] = torch.ops.aten._grouped_mm.default._op  # noqa: SLF001
-        return run(a, b, offs, bias, out_dtype)
+        return run(a, b, offs, *rest, out_dtype=out_dtype)
     groups: list[int] = []
     if a.dim() == b.dim():
         groups = [a.shape[0] if offs is None else len(offs)]
@@ -39,30 +39,26 @@ def grouped_mm(
 
 
 def ctc_loss(
-    log_probabilities: Tensor, targets: Tensor, steps: Any, lengths: Any, *options: Any
-) -> tuple[Tensor, Tensor]:
+    run: Callable[..., Any], log_probabilities: Tensor, targets: Tensor, *rest: Any, **out: Any
+) -> Any:
     """The loss `(batch,)`, and the log-probability of every state `(batch, steps, states)`.
 
     `log_probabilities` are `(steps, batch, classes)`; `targets` `(batch, longest)`, or all in one.
     """
-    if not isinstance(log_probabilities, FakeTensor):
-        operator = torch.ops.aten._ctc_loss  # noqa: SLF001
-        run = operator.Tensor if isinstance(steps, torch.Tensor) else operator.default
-        loss, states = run._op(log_probabilities, targets, steps, lengths, *options)  # noqa: SLF001
-        return loss, states
-    longest_steps, batch, _ = log_probabilities.shape
+    if out or not isinstance(log_probabilities, FakeTensor):
+        return run(log_probabilities, targets, *rest, **out)
+    steps, batch, _ = log_probabilities.shape
     loss = log_probabilities.new_empty(batch)
-    return loss, loss.new_empty(batch, longest_steps, 2 * targets.shape[-1] + 1)
+    return loss, loss.new_empty(batch, steps, 2 * targets.shape[-1] + 1)
 
 
-def ctc_loss_backward(gradient: Tensor, log_probabilities: Tensor, *rest: Any) -> Tensor:
+def ctc_loss_backward(
+    run: Callable[..., Any], gradient: Tensor, log_probabilities: Tensor, *rest: Any, **out: Any
+) -> Any:
     """The gradient of the log-probabilities."""
-    if isinstance(log_probabilities, FakeTensor):
-        return log_probabilities.new_empty(log_probabilities.shape)
-    operator = torch.ops.aten._ctc_loss_backward  # noqa: SLF001
-    run = operator.Tensor if isinstance(rest[1], torch.Tensor) else operator.default
-    result: Tensor = run._op(gradient, log_probabilities, *rest)  # noqa: SLF001
-    return result
+    if out or not isinstance(log_probabilities, FakeTensor):
+        return run(gradient, log_probabilities, *rest, **out)
+    return log_probabilities.new_empty(log_probabilities.shape)
 
 
 FAKE_KERNELS: Mapping[str, Callable[..., Any]] = {
@@ -70,3 +66,4 @@ FAKE_KERNELS: Mapping[str, Callable[..., Any]] = {
     "aten._ctc_loss": ctc_loss,
     "aten._ctc_loss_backward": ctc_loss_backward,
 }
+"""By the operator's name: a function of what PyTorch runs, and of the operator's own arguments."""

@@ -14,8 +14,6 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from pytest_flops.counting.data_dependence import DataDependentError
-
 Args: TypeAlias = Sequence[Any]
 Kwargs: TypeAlias = Mapping[str, Any]
 Cost: TypeAlias = Callable[[Args, Kwargs, Any], "int | None"]
@@ -54,11 +52,12 @@ def first_tensor(*candidates: Any) -> Tensor:
 
 def weighted(tensor: Tensor, weight: int, complex_weight: int | None) -> int | None:
     """`weight` or `complex_weight` FLOPs per element; 0 for integers and booleans."""
-    if tensor.dtype.is_floating_point:
-        return elements(tensor) * weight
-    if tensor.dtype.is_complex:
-        return None if complex_weight is None else elements(tensor) * complex_weight
-    return 0
+    if is_exact(tensor):
+        return 0
+    each = weight if tensor.dtype.is_floating_point else complex_weight
+    if each is None or stores_unknown(tensor):
+        return None
+    return elements(tensor) * each
 
 
 def is_exact(tensor: Tensor) -> bool:
@@ -69,6 +68,12 @@ def is_exact(tensor: Tensor) -> bool:
 def elements(tensor: Tensor) -> int:
     """How many elements a tensor stores."""
     return _nonzeros(tensor) if _is_sparse(tensor) else tensor.numel()
+
+
+def stores_unknown(tensor: Tensor) -> bool:
+    """Whether a tensor is sparse and has a shape alone: nobody knows how many values it stores."""
+    without_values = isinstance(tensor, FakeTensor) or tensor.is_meta
+    return without_values and _is_sparse(tensor) and not _nonzeros(tensor)
 
 
 def argument(args: Args, kwargs: Kwargs, position: int, name: str) -> Any:
@@ -91,7 +96,7 @@ def matrix_product(a: Tensor, b: Tensor) -> int | None:
     columns = b.shape[-1] if b.dim() > 1 else 1
     if not _is_sparse(a) and not _is_sparse(b):
         return _multiply_add(a) * a.numel() * columns
-    if _is_sparse(a) and _is_sparse(b):
+    if (_is_sparse(a) and _is_sparse(b)) or stores_unknown(a) or stores_unknown(b):
         return None
     if _is_sparse(a):
         return _multiply_add(a) * _nonzeros(a) * columns
@@ -99,21 +104,15 @@ def matrix_product(a: Tensor, b: Tensor) -> int | None:
 
 
 def _nonzeros(sparse: Tensor) -> int:
-    """Stored values; a block of a block-sparse matrix stores every element of the block.
+    """Stored values; a block of a block-sparse matrix stores every element of the block."""
+    if sparse.layout == torch.sparse_coo:
+        return sparse._values().numel()  # noqa: SLF001 - the public way needs a coalesced tensor
+    return sparse.values().numel()
 
-    Raises:
-        DataDependentError: The tensor has a shape alone.
-    """
-    is_coo = sparse.layout == torch.sparse_coo
-    # the public way to the values of a COO tensor needs a coalesced one
-    stored = (sparse._values() if is_coo else sparse.values()).numel()  # noqa: SLF001
-    if not stored and (isinstance(sparse, FakeTensor) or sparse.is_meta):
-        raise DataDependentError(
-            "what an operator on a sparse tensor costs depends on how many values it stores, and a "
-            "fake tensor, or one on the meta device, does not know. Count a real step: "
-            "with FLOPsMeter() as meter: ..."
-        )
-    return stored
+
+def values_of_sparse(args: Args, _kwargs: Kwargs, _out: Any) -> int | None:
+    """A view, and free; but what is computed with no values of a fake tensor counts as nothing."""
+    return None if stores_unknown(args[0]) else 0
 
 
 def linear(args: Args, _kwargs: Kwargs, _out: Any) -> int:
@@ -127,14 +126,18 @@ def linear_bias(args: Args, kwargs: Kwargs, out: Any) -> int | None:
     return 0 if argument(args, kwargs, 2, "bias") is None else weighted(out, 1, 2)
 
 
-def sampled_product(args: Args, _kwargs: Kwargs, _out: Any) -> int:
+def sampled_product(args: Args, _kwargs: Kwargs, _out: Any) -> int | None:
     """`(m, k) @ (k, n)` where the sparse first argument stores a value."""
+    if stores_unknown(args[0]):
+        return None
     return _multiply_add(args[1]) * _nonzeros(args[0]) * int(args[1].shape[-1])
 
 
-def sparse_product_backward(args: Args, _kwargs: Kwargs, _out: Any) -> int:
+def sparse_product_backward(args: Args, _kwargs: Kwargs, _out: Any) -> int | None:
     """`_sparse_mm_reduce_impl_backward(sparse, grad, ...)`: a product for each gradient wanted."""
     sparse, gradient, wanted = args[0], args[1], args[5]
+    if stores_unknown(sparse):
+        return None
     return int(2 * _nonzeros(sparse) * gradient.shape[-1] * sum(wanted))
 
 
@@ -286,7 +289,7 @@ def _ctc_states(log_probabilities: Tensor, targets: Tensor, steps: Any, lengths:
 
 
 def _integers(given: Tensor | Sequence[int]) -> Sequence[int]:
-    return given.tolist() if isinstance(given, Tensor) else given
+    return given.reshape(-1).tolist() if isinstance(given, Tensor) else given
 
 
 def normalised(args: Args, parts: int, weight: Any, bias: Any, position: int = 0) -> int | None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import wraps
 from multiprocessing.pool import AsyncResult, Pool, ThreadPool
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -23,15 +24,18 @@ if TYPE_CHECKING:
     from pytest_flops.counting.threads import Threads
 
 _END = object()
+_COMPUTE_NOTHING = (list, tuple, range, str, bytes, dict, set, frozenset)
 
 
 class _Starts(threading.local):
-    """Whether what the calling thread starts are workers of a pool.
+    """Whether what the calling thread starts are workers of a pool, and of an older one.
 
-    They may outlive the meter, so only their work is counted.
+    They may outlive the meter, so only their work is counted. An older pool's begin with an
+    initializer that was given before.
     """
 
     workers = False
+    of_older_pool = False
 
 
 class HandOver:
@@ -41,6 +45,7 @@ class HandOver:
         self._lock = threading.Lock()
         self._meters: list[Threads] = []
         self._starts = _Starts()
+        self._made: WeakSet[ThreadPoolExecutor] = WeakSet()  # pools, while a meter counts
         self._undo = ExitStack()
 
     def begin(self, meter: Threads) -> None:
@@ -59,6 +64,7 @@ class HandOver:
             self._meters.remove(meter)
             if not self._meters:
                 self._undo.close()
+                self._made.clear()
 
     def left_to_another(self, meter: Threads) -> bool:
         """Whether the calling thread is the business of another meter."""
@@ -71,16 +77,28 @@ class HandOver:
         def start_counted(thread: threading.Thread) -> None:
             if not self._starts.workers:
                 thread.run = self._counted(thread.run)  # type: ignore[method-assign]
+            elif self._starts.of_older_pool:
+                for meter in self._counting_here():
+                    meter.watch(thread)
             start(thread)
 
         def start_raw_counted(function: Callable[..., Any], *args: Any) -> int:
-            return start_raw(self._counted(function), *args)
+            return start_raw(self._counted(function) if callable(function) else function, *args)
 
         self._replace(threading.Thread, "start", start_counted)
         self._replace(_thread, "start_new_thread", start_raw_counted)
+        self._replace(_thread, "start_new", start_raw_counted)
+        make = self._taking(ThreadPoolExecutor.__init__, "initializer")
+
+        def make_counted(pool: ThreadPoolExecutor, *args: Any, **kwargs: Any) -> None:
+            make(pool, *args, **kwargs)
+            self._made.add(pool)
+
+        self._replace(ThreadPoolExecutor, "__init__", make_counted)
         submit = self._starting_workers(ThreadPoolExecutor.submit)
         self._replace(ThreadPoolExecutor, "submit", self._taking(submit, "fn"))
         self._replace(Future, "add_done_callback", self._taking(Future.add_done_callback, "fn"))
+        self._replace(ThreadPool, "__init__", self._taking(ThreadPool.__init__, "initializer"))
         self._replace(Pool, "__init__", self._starting_workers(Pool.__init__))
         for name in ("apply_async", "_map_async", "imap", "imap_unordered"):
             self._replace(ThreadPool, name, self._taking(getattr(ThreadPool, name), "func"))
@@ -105,7 +123,10 @@ class HandOver:
 
         @wraps(take)
         def take_counted(*args: Any, **kwargs: Any) -> Any:
-            given = signature.bind(*args, **kwargs)
+            try:
+                given = signature.bind(*args, **kwargs)
+            except TypeError:
+                return take(*args, **kwargs)  # which says what is wrong
             for name in parameters:
                 if given.arguments.get(name) is not None:
                     given.arguments[name] = self._counted(given.arguments[name])
@@ -119,44 +140,50 @@ class HandOver:
         """A pool's method that may start workers, which are not counted themselves."""
 
         @wraps(call)
-        def call_uncounted(*args: Any, **kwargs: Any) -> Any:
-            before, self._starts.workers = self._starts.workers, True
+        def call_uncounted(pool: Any, /, *args: Any, **kwargs: Any) -> Any:
+            starts, older = self._starts, isinstance(pool, ThreadPoolExecutor)
+            before = starts.workers, starts.of_older_pool
+            starts.workers, starts.of_older_pool = True, older and pool not in self._made
             try:
-                return call(*args, **kwargs)
+                return call(pool, *args, **kwargs)
             finally:
-                self._starts.workers = before
+                starts.workers, starts.of_older_pool = before
 
         return call_uncounted
 
     def _counted(self, work: Callable[..., Any]) -> Callable[..., Any]:
-        for meter in tuple(self._meters):
-            if meter.counts_here():
-                work = meter.counted(work)
+        for meter in self._counting_here():
+            work = meter.counted(work)
         return work
 
+    def _counting_here(self) -> list[Threads]:
+        return [meter for meter in tuple(self._meters) if meter.counts_here()]
+
     def _counted_items(self, items: Iterable[Any]) -> Iterable[Any]:
-        take = self._counted(next)
-        iterator = iter(items)
-
-        def counted_items() -> Iterator[Any]:
-            while (item := take(iterator, _END)) is not _END:
-                yield item
-
-        return _Sized(counted_items(), len(items)) if isinstance(items, Sized) else counted_items()
+        if type(items) in _COMPUTE_NOTHING:
+            return items
+        counted = _CountedItems if not isinstance(items, Sized) else _CountedSizedItems
+        return counted(items, self._counted(next))
 
 
 @dataclass(frozen=True)
-class _Sized:
-    """Items to go through once, of which it is known how many there are."""
+class _CountedItems:
+    """What is gone through, each step by `take`, which is `next` as a part of what is counted."""
 
-    items: Iterator[Any]
-    size: int
+    items: Iterable[Any]
+    take: Callable[..., Any]
 
     def __iter__(self) -> Iterator[Any]:
-        return self.items
+        iterator = iter(self.items)
+        while (item := self.take(iterator, _END)) is not _END:
+            yield item
+
+
+class _CountedSizedItems(_CountedItems):
+    """The same of what has a length."""
 
     def __len__(self) -> int:
-        return self.size
+        return len(self.items)  # type: ignore[arg-type]
 
 
 hand_over = HandOver()

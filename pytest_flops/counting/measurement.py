@@ -75,6 +75,10 @@ class Measurement:
         )
 
 
+SPARSE_WITHOUT_VALUES = " (of a sparse tensor without values)"
+"""Follows an operator's name in `Measurement.uncounted` whose cost only such values would tell."""
+
+
 def is_thread(uncounted: str) -> bool:
     """Whether a name in `Measurement.uncounted` is a thread's and not an operator's."""
     return uncounted.startswith("(")
@@ -84,6 +88,11 @@ def how_to_count(uncounted: str) -> str:
     """What to do about something uncounted, named as in `Measurement.uncounted`."""
     if is_thread(uncounted):
         return "start the thread inside what is counted, or give it the work through a pool"
+    if uncounted.endswith(SPARSE_WITHOUT_VALUES):
+        return (
+            "how much it computes depends on how many values the tensor stores, which a fake one, "
+            "or one on the meta device, does not know: count a real step, with FLOPsMeter()"
+        )
     return (
         "give it a cost with the hook pytest_flops_register_costs, or with the decorator "
         f"@register_cost({uncounted.replace('.', '::', 1)!r}) of pytest_flops.counting.costs"

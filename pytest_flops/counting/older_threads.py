@@ -7,27 +7,24 @@ system does not tell, a thread is taken for running.
 
 What the main thread ran may well belong to a model, and so may what an event loop ran, or a thread
 that was started with a function of the project or of a package that uses PyTorch. Other threads are
-those of a progress bar, a logger, a server: they wake now and then.
+those of a progress bar, a logger, a server: they wake now and then. A pool's worker is one of them:
+what it ran besides the work that is counted, nobody knows.
 """
 
 from __future__ import annotations
 
+import _thread
 import threading
 import time
-from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from types import FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from typing import Any
 
 _STANDARD_LIBRARY = Path(threading.__file__).parent
 _NEVER_AT_WORK = ("torch", "pytest_flops")  # their own threads compute nothing of the model
 _SETTLING = 0.002  # seconds, after which a thread that has just been started waits for work
 _ATTEMPTS = 25
-_HAND_OVER = 500_000  # nanoseconds of CPU time; taking work from a queue needs some 100,000
 
 
 class OlderThreads:
@@ -40,7 +37,8 @@ class OlderThreads:
     def begin(self) -> None:
         """Note what each has run, once those that have just been started are idle."""
         threads = [thread for thread in threading.enumerate() if _is_watched(thread)]
-        self._suspects = set(filter(_is_suspect, threads))  # one that has ended does not tell
+        # one that has ended does not tell
+        self._suspects = set(filter(_is_suspect, threads))
         self._cpu_times = _cpu_times(threads)
         for _ in range(_ATTEMPTS if threads else 0):
             time.sleep(_SETTLING)
@@ -51,25 +49,25 @@ class OlderThreads:
             # Python lists threads that it has not started even when they have ended
             self._cpu_times = {t: ran for t, ran in self._cpu_times.items() if ran is not None}
 
+    def watch(self, thread: threading.Thread) -> None:
+        """Look at a thread that is being started, too: it runs what was given before."""
+        self._cpu_times[thread] = 0
+
     def ignore(self, thread: threading.Thread) -> None:
         """From now on, what a thread runs is none of this meter's business."""
         self._cpu_times.pop(thread, None)
 
-    @contextmanager
-    def at_counted_work(self) -> Iterator[None]:
-        """What the calling thread runs inside is counted, so it has not run unseen."""
-        thread, begin = threading.current_thread(), time.thread_time_ns()
-        try:
-            yield
-        finally:
-            before = self._cpu_times.get(thread)
-            if before is not None:
-                counted = time.thread_time_ns() - begin
-                self._cpu_times[thread] = before + counted + _HAND_OVER
-
     def may_be_the_models(self, thread: threading.Thread) -> bool:
         """Whether what a thread ran may well be a part of a model's step."""
         return thread in self._suspects
+
+    def raw(self) -> int:
+        """How many run that Python does not list, beside those that were there from the first."""
+        found = _raw_threads() - _RAW_FROM_THE_FIRST
+        if found > 0:
+            time.sleep(_SETTLING)  # one that ends is taken from the list first
+            found = min(found, _raw_threads() - _RAW_FROM_THE_FIRST)
+        return max(found, 0)
 
     def that_ran(self) -> list[threading.Thread]:
         """Those that have run since, or may have."""
@@ -78,6 +76,19 @@ class OlderThreads:
             for thread, before in self._cpu_times.items()
             if before is None or (now := _cpu_time(thread)) is None or now > before
         ]
+
+
+def _raw_threads() -> int:
+    """Threads that were started by `_thread` itself, and are in no list."""
+    listed = [
+        thread
+        for thread in threading.enumerate()
+        if thread is not threading.main_thread() and not isinstance(thread, threading._DummyThread)  # noqa: SLF001
+    ]
+    return _thread._count() - len(listed)  # noqa: SLF001 - there is no public count
+
+
+_RAW_FROM_THE_FIRST = _raw_threads()  # those of pytest-xdist, for one
 
 
 def _cpu_times(threads: list[threading.Thread]) -> dict[threading.Thread, int | None]:

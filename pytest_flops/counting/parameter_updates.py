@@ -37,6 +37,13 @@ class ParameterUpdates:
         self._hold_parameters()
         self._hold_states()
 
+    def read_again(self) -> None:
+        """After the step's closure, which may have called a module for the first time."""
+        self._by_storage.clear()
+        self._states_read = -1
+        self._hold_parameters()
+        self._hold_states()
+
     def follow(self, args: Sequence[Any], out: Any) -> int:
         """The module of an operator of the step; what it results in belongs there from now on."""
         first = args[0] if args else None

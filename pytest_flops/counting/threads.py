@@ -53,8 +53,10 @@ class Threads:
             for thread in self._older.that_ran():
                 if self._older.may_be_the_models(thread):
                     self._report(thread)
-                else:
+                elif not self._is_autograds(thread):
                     self._attribution.unseen.add(thread.name)
+            if raw := self._older.raw():
+                self._attribution.unseen.add(f"{raw} of the module _thread")
             if self._visits:
                 self._leave_when_they_return()
 
@@ -77,7 +79,7 @@ class Threads:
                 return
             self._joined.add(thread)
             try:
-                with self._older.at_counted_work(), CountingMode(self._attribution):
+                with CountingMode(self._attribution):
                     yield
             finally:
                 self._joined.discard(thread)  # the number may become another thread's
@@ -123,10 +125,19 @@ class Threads:
         """Whether another meter, of another thread, counts the calling thread."""
         return other._owner is not self._owner and threading.get_ident() in other._joined
 
+    def watch(self, thread: threading.Thread) -> None:
+        """Report a thread that a counted one starts, but that runs what others gave."""
+        self._older.watch(thread)
+
     def ignore_owner_of(self, other: Threads) -> None:
         """Leave the thread that entered another meter to that meter."""
         if other._owner is not self._owner:
             self._older.ignore(other._owner)
+
+    def _is_autograds(self, thread: threading.Thread) -> bool:
+        """Whether a thread is a device's, of autograd, which inherits the counting."""
+        foreign = isinstance(thread, threading._DummyThread)  # noqa: SLF001 - not Python's own
+        return foreign and thread.ident in self._attribution.idents
 
     def _report(self, thread: threading.Thread) -> None:
         self._older.ignore(thread)  # once is enough

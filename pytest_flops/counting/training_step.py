@@ -60,7 +60,7 @@ def fake_training_step(
 
 
 def _backward(loss: Tensor) -> None:
-    if not loss.requires_grad:
+    if isinstance(loss, Tensor) and not loss.requires_grad:
         raise ValueError(
             "the loss needs no gradient, so there is no backward to count: no parameter that it "
             "depends on requires one; training=False counts the forward alone"

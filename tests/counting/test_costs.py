@@ -385,6 +385,37 @@ def test_complex_pseudoinverses_and_least_squares_are_right_inside_the_meter():
     torch.testing.assert_close(fit.residuals, error, atol=1e-4, rtol=1e-4)
 
 
+def test_conjugates_inside_an_operator_are_heeded():
+    @torch.library.custom_op("conjugates::energy", mutates_args=())
+    def energy(x: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.vecdot(x, x)
+
+    x = torch.complex(A, A.flip(1))
+    expected = (x.abs() ** 2).sum(-1).to(torch.complex64)
+    with FLOPsMeter():
+        torch.testing.assert_close(energy(x), expected)
+        with torch.inference_mode():
+            torch.testing.assert_close(torch.linalg.vecdot(x, x), expected)
+
+
+def test_a_ctc_loss_of_one_sequence_is_counted():
+    sound, length = A.log_softmax(-1), torch.tensor(2)
+    steps = torch.tensor(3)
+    # 3 steps, 2 * 2 + 1 states
+    operations = operations_of(lambda: F.ctc_loss(sound, torch.tensor([1, 2]), steps, length))
+    assert operations["aten._ctc_loss"] == 13 * 3 * 5
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")  # PyTorch's own
+def test_forward_mode_counts_what_runs_on_values_alone():
+    def scaled(x):
+        return x * V
+
+    with FLOPsMeter() as meter:
+        torch.func.jvp(scaled, (A,), (A,))
+    assert meter.count.forward == 2 * 12  # the values and their tangents
+
+
 @pytest.mark.skipif(not hasattr(F, "linear_cross_entropy"), reason="torch 2.13 brings it")
 def test_a_loss_that_pytorch_writes_in_python_costs_its_parts():
     from torch.nn.modules.linear_cross_entropy_options import LinearCrossEntropyOptions

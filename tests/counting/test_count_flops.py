@@ -13,6 +13,7 @@ from torch.nn import functional as F  # noqa: N812 - as everybody calls it
 
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.data_dependence import DataDependentError
+from pytest_flops.counting.measurement import how_to_count
 from pytest_flops.counting.meter import FLOPsMeter, count_flops
 
 
@@ -326,11 +327,23 @@ def test_what_a_sparse_tensor_stores_is_not_known_and_not_taken_for_nothing(spar
         def forward(self, x):
             return torch.sparse.mm(self.neighbours, x)
 
-    with pytest.raises(DataDependentError, match="how many values it stores.*Count a real step"):
-        count_flops(Graph(), torch.ones(5, 7), optimizer="none")
+    counted = count_flops(Graph(), torch.ones(5, 7), training=False)
+    (name,) = counted.uncounted
+    assert name.endswith(" (of a sparse tensor without values)")
+    assert "count a real step" in how_to_count(name)
     with FLOPsMeter() as meter:
         Graph()(torch.ones(5, 7))
     assert meter.count.forward == 2 * 5 * 7
+    assert not meter.uncounted
+
+
+def test_an_update_of_the_rows_that_were_looked_up_is_not_taken_for_nothing():
+    def sparse_adam(parameters):
+        return torch.optim.SparseAdam(parameters)
+
+    model = nn.Embedding(10, 4, sparse=True)
+    counted = count_flops(model, torch.tensor([1, 2]), optimizer=sparse_adam)
+    assert "aten._values (of a sparse tensor without values)" in counted.uncounted
 
 
 def test_a_step_without_a_gradient_says_so():

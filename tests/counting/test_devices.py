@@ -25,32 +25,38 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is 
 
 
 @cache
-def steps_on_a_device_in_python():
+def on_a_device_in_python(step: str):
     script = Path(__file__).with_name("python_device.py")
-    run = subprocess.run([sys.executable, script], check=True, capture_output=True, text=True)
+    command = [sys.executable, script, step]
+    run = subprocess.run(command, check=True, capture_output=True, text=True)
     return json.loads(run.stdout)
 
 
-def test_a_backward_in_a_devices_thread_belongs_to_the_modules():
-    step = steps_on_a_device_in_python()["plain"]["device"]
-    assert step["threads"] == 2
-    assert step["components"] == {
-        # (3, 4) @ (4, 5) and (3, 5) @ (5, 2), and both gradients of each
-        "0": [2 * 3 * 4 * 5, 2 * 2 * 3 * 4 * 5],
-        "1": [2 * 3 * 5 * 2, 2 * 2 * 3 * 5 * 2],
-        "(outside modules)": [3 * 2, 0],
-    }
+def product(i: int, o: int) -> int:
+    return 2 * 3 * i * o
 
 
-def test_a_forward_repeated_in_a_devices_thread_is_recomputed():
-    step = steps_on_a_device_in_python()["checkpointed"]["device"]
-    assert step["recomputed"] == 2 * 3 * 4 * 5  # the second product is not needed again
-    assert step["components"]["0"] == [2 * 3 * 4 * 5, 3 * 2 * 3 * 4 * 5]
+@pytest.mark.parametrize(
+    ("step", "repeated"), [("plain", []), ("checkpointed", [0]), ("reentrant", [0, 1])]
+)
+def test_a_backward_in_a_devices_thread_belongs_to_the_modules(step, repeated):
+    found = on_a_device_in_python(step)["device"]
+    assert found["threads"] == 2
+    inner = [(6, 7), (7, 3)]
+    # without reentrance, the last product of a checkpointed part is not needed again
+    again = [product(*inner[layer]) if layer in repeated else 0 for layer in (0, 1)]
+    assert found["recomputed"] == sum(again)
+    forward = {"first": product(4, 5), "second": product(5, 6), "last": product(3, 2)}
+    forward |= {f"inner.{layer}": product(*inner[layer]) for layer in (0, 1)}
+    for path, flops in forward.items():
+        assert found["components"][path][0] == flops
+        repeat = again[int(path[-1])] if path.startswith("inner") else 0
+        assert found["components"][path][1] == 2 * flops + repeat, path
 
 
-@pytest.mark.parametrize("step", ["plain", "checkpointed", "twice"])
+@pytest.mark.parametrize("step", ["plain", "checkpointed", "reentrant", "twice"])
 def test_a_step_in_a_devices_thread_costs_what_it_costs_on_the_cpu(step):
-    found = steps_on_a_device_in_python()[step]
+    found = on_a_device_in_python(step)
     device, cpu = ({**found[place], "threads": None} for place in ("device", "cpu"))
     assert device == cpu
 

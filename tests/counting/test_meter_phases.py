@@ -275,6 +275,20 @@ def test_each_of_several_optimizers_is_charged_to_its_own_modules():
     assert meter.components["1"].optimizer == 14 * 10 + 2
 
 
+def test_an_update_belongs_to_a_module_first_called_in_the_steps_closure():
+    model = nn.Sequential(nn.Linear(4, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def closure():
+        loss = model(torch.ones(3, 4)).sum()
+        loss.backward()
+        return loss
+
+    with FLOPsMeter() as meter:
+        optimizer.step(closure)
+    assert meter.components["0"].optimizer == 2 * (4 * 2 + 2)
+
+
 def test_the_closure_of_a_step_is_forward_and_backward():
     model = nn.Linear(4, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

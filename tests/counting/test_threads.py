@@ -6,7 +6,7 @@ import _thread
 import asyncio
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from multiprocessing import get_context
@@ -179,6 +179,19 @@ def test_what_the_items_compute_that_a_pool_goes_through_is_counted(make_items, 
     with ThreadPool(1) as pool, FLOPsMeter() as meter:
         sizes = getattr(pool, go_through)(torch.numel, make_items())
         assert list(sizes) == [3 * 5] * 3
+    assert meter.count.forward == 3 * PRODUCT
+
+
+class Endless(Products):
+    """Asks nobody for its length, as a data loader of a stream does not."""
+
+    def __len__(self) -> int:
+        raise TypeError("a stream has no length")
+
+
+def test_items_are_gone_through_as_lazily_as_without_a_meter():
+    with ThreadPool(1) as pool, FLOPsMeter() as meter:
+        assert list(pool.imap(torch.numel, Endless())) == [15] * 3
     assert meter.count.forward == 3 * PRODUCT
 
 
@@ -365,22 +378,64 @@ def test_what_a_librarys_server_ran_meanwhile_is_unseen():
 
 
 @tells_cpu_times
-@pytest.mark.parametrize("busy", [False, True])
-def test_an_older_pool_is_unseen_if_it_is_busy_with_older_work(busy):
+@pytest.mark.parametrize("counted", [0, 1, 20])
+def test_an_older_pool_that_runs_is_unseen_whatever_else_it_is_given(counted):
     begins = threading.Event()
 
     def older_work() -> None:
         begins.wait()
-        for _ in range(1_000):
-            torch.mm(A, B)
+        torch.mm(A, B)
 
     with ThreadPoolExecutor(1, thread_name_prefix="pool") as pool:
-        pool.submit(older_work if busy else int)
+        older = pool.submit(older_work)
+        with FLOPsMeter() as idle:
+            pass
         with FLOPsMeter() as meter:
             begins.set()
-            pool.submit(torch.mm, A, B).result()
-    assert meter.count.forward == PRODUCT
-    assert meter.unseen == (("pool_0",) if busy else ())
+            older.result()
+            for _ in range(counted):
+                pool.submit(torch.mm, A, B).result()
+    assert meter.count.forward == counted * PRODUCT
+    assert meter.unseen == ("pool_0",)
+    assert not idle.unseen
+
+
+def test_work_of_the_projects_thread_is_reported_also_when_it_calls_back(old):
+    with FLOPsMeter() as meter:
+        for _ in range(20):
+            future = Future()
+            future.add_done_callback(lambda _: None)
+            old.run(lambda future=future: future.set_result(torch.mm(A, B)))
+    assert meter.count.total == 0
+    assert meter.uncounted == unseen()
+
+
+def test_what_initialises_a_pools_workers_is_counted():
+    with FLOPsMeter() as meter:
+        with ThreadPoolExecutor(1, initializer=torch.mm, initargs=(A, B)) as pool:
+            pool.submit(int).result()
+        with ThreadPool(1, initializer=torch.mm, initargs=(A, B)) as pool:
+            pool.apply(int)
+    assert meter.count.forward == 2 * PRODUCT
+    assert not meter.unseen
+
+
+def test_a_worker_that_an_older_pool_starts_is_unseen():
+    older = ThreadPoolExecutor(1, "pool", initializer=torch.mm, initargs=(A, B))
+    with older as pool, FLOPsMeter() as meter:
+        pool.submit(int).result()
+    assert meter.unseen == ("pool_0",)
+
+
+def test_a_raw_thread_that_is_older_is_unseen():
+    begins, done = threading.Event(), SimpleQueue()
+    _thread.start_new_thread(lambda: (begins.wait(), done.put(torch.mm(A, B)), ends.wait()), ())
+    ends = threading.Event()
+    with FLOPsMeter() as meter:
+        begins.set()
+        done.get()
+    ends.set()
+    assert meter.unseen == ("1 of the module _thread",)
 
 
 @tells_cpu_times
