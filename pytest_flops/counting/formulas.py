@@ -281,7 +281,8 @@ def ctc_loss_backward(args: Args, _kwargs: Kwargs, _out: Any) -> int:
 
 def _ctc_states(log_probabilities: Tensor, targets: Tensor, steps: Any, lengths: Any) -> int:
     """States of all steps of all sequences; where lengths have no values, all are the longest."""
-    if any(isinstance(given, FakeTensor) for given in (steps, lengths)):
+    lists = not isinstance(steps, Tensor) and not isinstance(lengths, Tensor)
+    if not lists and any(isinstance(t, FakeTensor) for t in (log_probabilities, steps, lengths)):
         longest, batch = (int(size) for size in log_probabilities.shape[:2])
         return longest * (2 * targets.numel() + batch)
     pairs = zip(_integers(steps), _integers(lengths), strict=True)

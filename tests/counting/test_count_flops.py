@@ -311,6 +311,12 @@ def test_a_ctc_loss_counts_as_in_a_real_step_whose_targets_are_the_longest():
     with FLOPsMeter() as meter:
         Speech()(*step).sum().backward()
     assert counted.count == meter.count
+    sound, *rest = step
+    own_loss = nn.Sequential(nn.Linear(8, 5), nn.LogSoftmax(-1))
+    counted_apart = count_flops(
+        own_loss, sound, loss=lambda out: F.ctc_loss(out, *rest), optimizer="none"
+    )
+    assert counted_apart.operations["aten._ctc_loss"] == counted.operations["aten._ctc_loss"]
     # of 2 sequences, 6 steps, 2 * 3 + 1 states: 13; backward 15, and 6 per log-probability
     assert counted.operations["aten._ctc_loss"].forward == 13 * 2 * 6 * 7
     assert counted.operations["aten._ctc_loss_backward"].backward == 15 * 2 * 6 * 7 + 6 * 6 * 2 * 5

@@ -33,6 +33,13 @@ with warnings.catch_warnings():
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 SAMPLES = 5
+# Which classes are targets; how many values a matrix stores; how long sequences are.
+COST_DEPENDS_ON_VALUES = (
+    "nn.functional.multilabel_margin_loss",
+    "sparse.mm",
+    "sparse.sampled_addmm",
+    "nn.functional.ctc_loss",
+)
 DTYPES = (torch.float32, torch.complex64, torch.int64)
 FOREACH = [
     op
@@ -122,10 +129,14 @@ def check_without_values(op: Any, sample: Any) -> None:
         if "data is not allocated yet" not in str(error):
             raise
         return
-    assert meter.uncounted or (meter.count, True) == real
+    assert (meter.count, not meter.uncounted) == real
 
 
-@pytest.mark.parametrize("op", samples_of.op_db, ids=lambda op: op.full_name)
+@pytest.mark.parametrize(
+    "op",
+    [op for op in samples_of.op_db if op.name not in COST_DEPENDS_ON_VALUES],
+    ids=lambda op: op.full_name,
+)
 def test_an_operator_and_its_gradient_cost_the_same_without_values(op):
     for sample in samples(op, gradients=True):
         check_without_values(op, sample)
@@ -150,6 +161,8 @@ def check_results(op: Any, args: list[Any], kwargs: dict[str, Any]) -> None:
 def test_what_is_counted_gives_the_same_results(op):
     for sample in samples(op):
         check_results(op, *placed(sample))
+        with torch.inference_mode():
+            check_results(op, *placed(sample))
 
 
 def check_list_form(op: Any, args: list[Any], kwargs: dict[str, Any]) -> None:
