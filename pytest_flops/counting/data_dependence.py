@@ -25,6 +25,7 @@ _WRITTEN_AS = {
     "aten.nonzero": "nonzero(), where(condition) or a mask as an index",
     "aten.masked_select": "masked_select()",
     "aten.equal": "torch.equal()",
+    "aten._to_copy": ".tolist(), .cpu() or another copy of its values",
 }
 _NEEDS_VALUES = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
 
@@ -50,7 +51,8 @@ def naming_the_operator() -> Iterator[None]:
 
 def explaining_meta(operator: OpOverload, run: Callable[..., Any]) -> Callable[..., Any]:
     """An operator as it runs; where it fails for want of values, the error says what to do."""
-    if not any(tag in operator.tags for tag in _NEEDS_VALUES):
+    copies_values = str(operator) == "aten._to_copy.default"
+    if not copies_values and not any(tag in operator.tags for tag in _NEEDS_VALUES):
         return run
 
     def run_explaining(*args: Any, **kwargs: Any) -> Any:

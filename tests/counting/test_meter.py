@@ -229,6 +229,7 @@ def test_an_error_inside_the_meter_is_the_users_own_and_leaves_nothing_behind():
         (lambda x: x if x.sum() > 0 else -x, "a tensor in an if"),
         (torch.nonzero, "a mask as an index"),
         (torch.unique, "aten._unique2"),
+        (lambda x: x.tolist(), ".tolist(), .cpu() or another copy of its values (aten._to_copy)"),
     ],
 )
 def test_code_that_depends_on_values_of_the_meta_device_is_told_the_operator(depend, operator):
