@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
 import sys
 import threading
 import warnings
+from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing.pool import AsyncResult, Pool, ThreadPool
 
 import pytest
 import torch
@@ -204,7 +207,9 @@ def traces() -> tuple[object, ...]:
         len(torch_optimizer._global_optimizer_post_hooks),
         list(_get_current_dispatch_mode_stack()),
         list(warnings.filters),
-        threading.Thread.start,
+        *(dict(vars(owner)) for owner in (_thread, threading.Thread, Future, ThreadPoolExecutor)),
+        *(dict(vars(owner)) for owner in (Pool, ThreadPool, AsyncResult)),
+        torch._C._dispatch_dump("aten::linalg_svdvals"),
         list(sys.meta_path),
         cond_op.py_kernels[torch._C.DispatchKey.Autograd],
     )
