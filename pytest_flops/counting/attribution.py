@@ -106,6 +106,7 @@ class ThreadState:
         first_number: The number of the first node that it recorded since it is looked at.
         served_task: The task that `serves` is known of.
         serves: Whether it runs the task for another thread, as a device's thread does.
+        records_graph: Whether a backward that it ran has recorded a graph for a backward of its own.
     """
 
     flops: defaultdict[LedgerKey, int] = field(default_factory=lambda: defaultdict(int))
@@ -115,11 +116,21 @@ class ThreadState:
     first_number: int = field(default_factory=_next_node_number)
     served_task: int = _NO_TASK
     serves: bool = False
+    records_graph: bool = False
     node: object = None
     node_module: int = OUTSIDE
     task: int = _NO_TASK
     task_without_graph: int = _NO_TASK
     next_number: int = 0
+
+
+def _parameters_of(node: Any) -> Iterator[torch.Tensor]:
+    """The leaves whose gradient a node computes, itself or through a view."""
+    for near, _ in node.next_functions:
+        if hasattr(near, "variable"):
+            yield near.variable
+        elif near is not None:
+            yield from (far.variable for far, _ in near.next_functions if hasattr(far, "variable"))
 
 
 Place: TypeAlias = tuple[MeteredPhase, int]
@@ -212,7 +223,10 @@ class Attribution:
             _at_the_end(self._leave_graph)
         thread.timeline.mark(since, thread.node_module)
         thread.task, thread.next_number = task, number
-        return "recomputed" if task == thread.task_without_graph else "backward"
+        if task == thread.task_without_graph:
+            return "recomputed"
+        thread.records_graph = True
+        return "backward"
 
     def _leave_graph(self) -> None:
         """What is recorded after a backward belongs to the call that it was a part of."""
@@ -228,17 +242,22 @@ class Attribution:
         own = thread.timeline.module(number)
         if len(self.threads) == 1:
             return own
-        # Threads number their nodes each for itself, so among several that record nodes this is a
-        # guess: a thread that serves another runs what the other recorded, else what it did.
+        # Threads number their nodes each for itself, so several may have recorded this number. A
+        # thread that serves another runs what the other recorded, or its own of a double backward;
+        # else it runs first of all its own. Parameters tell for sure.
         others = [other for other in self.threads if other is not thread]
         if self._serves(thread):
             others = [other for other in others if number >= other.first_number]
-            if not others:
-                return own
-        elif own != OUTSIDE and number < _next_node_number():
-            return own
-        modules = (other.timeline.module(number) for other in others)
-        return next((module for module in modules if module != OUTSIDE), OUTSIDE)
+            own = own if thread.records_graph or not others else OUTSIDE
+        elif number >= _next_node_number():
+            own = OUTSIDE
+        modules = [own, *(other.timeline.module(number) for other in others)]
+        candidates = dict.fromkeys(module for module in modules if module != OUTSIDE)
+        if len(candidates) > 1:
+            for parameter in _parameters_of(node):
+                if (owner := self.paths.owner(parameter)) in candidates:
+                    return owner
+        return next(iter(candidates), OUTSIDE)
 
     def _serves(self, thread: ThreadState) -> bool:
         """Whether the calling thread runs its task for another one, that waits for it.

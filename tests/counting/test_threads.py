@@ -119,6 +119,30 @@ def test_a_thread_belongs_to_the_module_that_starts_it():
     assert meter.components["0"].forward == linear(3, 4, 2) + 6
 
 
+def test_a_backward_through_what_parallel_threads_recorded_belongs_to_each_ones_modules():
+    class Parallel(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.narrow, self.wide = nn.Linear(4, 2, bias=False), nn.Linear(4, 16, bias=False)
+
+        def forward(self, x):
+            results = {}
+            threads = [
+                threading.Thread(target=lambda layer=layer: results.update({layer: layer(x)}))
+                for layer in (self.narrow, self.wide)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            return results[self.narrow].sum() + results[self.wide].sum()
+
+    with FLOPsMeter() as meter:
+        Parallel()(torch.ones(3, 4)).backward()
+    assert meter.components["narrow"].backward == 2 * 3 * 4 * 2
+    assert meter.components["wide"].backward == 2 * 3 * 4 * 16
+
+
 def test_work_given_to_an_older_pool_is_counted_whole():
     class Pooled(nn.Module):
         def __init__(self, pool):
