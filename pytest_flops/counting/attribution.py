@@ -106,7 +106,7 @@ class ThreadState:
         first_number: The number of the first node that it recorded since it is looked at.
         served_task: The task that `serves` is known of.
         serves: Whether it runs the task for another thread, as a device's thread does.
-        records_graph: Whether a backward that it ran has recorded a graph for a backward of its own.
+        records_graph: Whether a backward that it ran has recorded a graph for another backward.
     """
 
     flops: defaultdict[LedgerKey, int] = field(default_factory=lambda: defaultdict(int))
