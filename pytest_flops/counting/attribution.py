@@ -124,13 +124,35 @@ class ThreadState:
     next_number: int = 0
 
 
+_VIEWS = ("TBackward0", "TransposeBackward0", "PermuteBackward0", "ViewBackward0")
+
+
 def _parameters_of(node: Any) -> Iterator[torch.Tensor]:
     """The leaves whose gradient a node computes, itself or through a view."""
     for near, _ in node.next_functions:
-        if hasattr(near, "variable"):
+        if near is None:
+            continue
+        if near.name() in _VIEWS:
+            near = near.next_functions[0][0]  # noqa: PLW2901
+        if near is not None and near._sequence_nr() == _ACCUMULATES:  # noqa: SLF001
             yield near.variable
-        elif near is not None:
-            yield from (far.variable for far, _ in near.next_functions if hasattr(far, "variable"))
+
+
+def _is_pythons(ident: int) -> bool:
+    """Whether Python has started a thread, which a device's thread of autograd it has not."""
+    return any(
+        thread.ident == ident and not isinstance(thread, threading._DummyThread)  # noqa: SLF001
+        for thread in threading.enumerate()
+    )
+
+
+def _has_called_engine() -> bool:
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001
+    while frame is not None:
+        if frame.f_code is _CALLS_ENGINE:
+            return True
+        frame = frame.f_back
+    return False
 
 
 Place: TypeAlias = tuple[MeteredPhase, int]
@@ -244,13 +266,15 @@ class Attribution:
             return own
         # Threads number their nodes each for itself, so several may have recorded this number. A
         # thread that serves another runs what the other recorded, or its own of a double backward;
-        # else it runs first of all its own. Parameters tell for sure.
+        # else it runs first of all its own. Among several the parameters tell.
         others = [other for other in self.threads if other is not thread]
         if self._serves(thread):
             others = [other for other in others if number >= other.first_number]
             own = own if thread.records_graph or not others else OUTSIDE
         elif number >= _next_node_number():
             own = OUTSIDE
+        elif own != OUTSIDE:
+            return own
         modules = [own, *(other.timeline.module(number) for other in others)]
         candidates = dict.fromkeys(module for module in modules if module != OUTSIDE)
         if len(candidates) > 1:
@@ -266,13 +290,8 @@ class Attribution:
         """
         task = graph_task()
         if task != thread.served_task:
-            thread.served_task, thread.serves = task, True
-            frame: FrameType | None = sys._getframe()  # noqa: SLF001
-            while frame is not None:
-                if frame.f_code is _CALLS_ENGINE:
-                    thread.serves = False
-                    break
-                frame = frame.f_back
+            thread.served_task = task
+            thread.serves = not _is_pythons(threading.get_ident()) and not _has_called_engine()
         return thread.serves
 
     @contextmanager

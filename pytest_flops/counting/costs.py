@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.autograd import forward_ad
 
 from pytest_flops.counting import attention, formulas, resampling
 
@@ -733,8 +734,9 @@ def _unless_of_shapes(rule: Rule) -> Rule:
 
     def cost_of_values(args: Args, kwargs: Kwargs, out: Any) -> int | None:
         result = formulas.first_tensor(out, args)
-        of_shapes = result.is_meta and not isinstance(result, FakeTensor)
-        return 0 if of_shapes else cost(args, kwargs, out)
+        on_meta = result.is_meta and not isinstance(result, FakeTensor)
+        in_forward_mode = forward_ad._current_level >= 0  # noqa: SLF001 - as unpack_dual asks
+        return 0 if on_meta and in_forward_mode else cost(args, kwargs, out)
 
     return Rule(cost_of_values)
 

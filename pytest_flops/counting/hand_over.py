@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import wraps
 from multiprocessing.pool import AsyncResult, Pool, ThreadPool
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
+from weakref import ref
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -45,7 +45,7 @@ class HandOver:
         self._lock = threading.Lock()
         self._meters: list[Threads] = []
         self._starts = _Starts()
-        self._made: WeakSet[ThreadPoolExecutor] = WeakSet()  # pools, while a meter counts
+        self._made: dict[int, ref[ThreadPoolExecutor]] = {}  # pools, while a meter counts
         self._undo = ExitStack()
 
     def begin(self, meter: Threads) -> None:
@@ -92,7 +92,7 @@ class HandOver:
 
         def make_counted(pool: ThreadPoolExecutor, *args: Any, **kwargs: Any) -> None:
             make(pool, *args, **kwargs)
-            self._made.add(pool)
+            self._made[id(pool)] = ref(pool)
 
         self._replace(ThreadPoolExecutor, "__init__", make_counted)
         submit = self._starting_workers(ThreadPoolExecutor.submit)
@@ -128,7 +128,7 @@ class HandOver:
             except TypeError:
                 return take(*args, **kwargs)  # which says what is wrong
             for name in parameters:
-                if given.arguments.get(name) is not None:
+                if callable(given.arguments.get(name)):
                     given.arguments[name] = self._counted(given.arguments[name])
             if "iterable" in given.arguments:
                 given.arguments["iterable"] = self._counted_items(given.arguments["iterable"])
@@ -141,15 +141,19 @@ class HandOver:
 
         @wraps(call)
         def call_uncounted(pool: Any, /, *args: Any, **kwargs: Any) -> Any:
-            starts, older = self._starts, isinstance(pool, ThreadPoolExecutor)
+            starts = self._starts
             before = starts.workers, starts.of_older_pool
-            starts.workers, starts.of_older_pool = True, older and pool not in self._made
+            starts.workers, starts.of_older_pool = True, self._is_older(pool)
             try:
                 return call(pool, *args, **kwargs)
             finally:
                 starts.workers, starts.of_older_pool = before
 
         return call_uncounted
+
+    def _is_older(self, pool: Any) -> bool:
+        made = self._made.get(id(pool))
+        return isinstance(pool, ThreadPoolExecutor) and (made is None or made() is not pool)
 
     def _counted(self, work: Callable[..., Any]) -> Callable[..., Any]:
         for meter in self._counting_here():

@@ -39,9 +39,16 @@ class ParameterUpdates:
 
     def read_again(self) -> None:
         """After the step's closure, which may have called a module for the first time."""
+        owners = {
+            id(parameter): self._paths.owner(parameter)
+            for group in self.optimizer.param_groups
+            for parameter in group["params"]
+        }
+        if owners.items() <= self._modules.items():
+            return
+        self._modules.update(owners)
         self._by_storage.clear()
         self._states_read = -1
-        self._hold_parameters()
         self._hold_states()
 
     def follow(self, args: Sequence[Any], out: Any) -> int:

@@ -7,6 +7,7 @@ import asyncio
 import sys
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from multiprocessing import get_context
@@ -141,6 +142,39 @@ def test_a_backward_through_what_parallel_threads_recorded_belongs_to_each_ones_
         Parallel()(torch.ones(3, 4)).backward()
     assert meter.components["narrow"].backward == 2 * 3 * 4 * 2
     assert meter.components["wide"].backward == 2 * 3 * 4 * 16
+
+
+def test_a_backward_that_calls_the_engine_itself_belongs_to_the_modules():
+    model = nn.Sequential(nn.Linear(4, 2, bias=False))
+    with ThreadPoolExecutor(1) as pool, FLOPsMeter() as meter:
+        pool.submit(torch.mm, A, B).result()  # another counted thread, which records nothing
+        loss = model(A).sum()
+        torch.autograd.Variable._execution_engine.run_backward(
+            (loss,),
+            (torch.ones(()),),
+            False,
+            False,
+            (),
+            allow_unreachable=True,
+            accumulate_grad=True,
+        )
+    assert meter.components["0"].backward == 2 * 3 * 4 * 2
+
+
+def test_pools_of_ones_own_work_as_without_a_meter():
+    @dataclass
+    class Named(ThreadPoolExecutor):  # which cannot be hashed
+        name: str
+
+        def __post_init__(self):
+            super().__init__(1)
+
+    with FLOPsMeter() as meter, Named("mine") as pool:
+        pool.submit(torch.mm, A, B).result()
+        with pytest.raises(TypeError, match="initializer must be a callable"):
+            ThreadPoolExecutor(1, initializer=5)
+    assert meter.count.forward == PRODUCT
+    assert not meter.unseen
 
 
 def test_work_given_to_an_older_pool_is_counted_whole():
