@@ -273,8 +273,6 @@ class Attribution:
             own = own if thread.records_graph or not others else OUTSIDE
         elif number >= _next_node_number():
             own = OUTSIDE
-        elif own != OUTSIDE:
-            return own
         modules = [own, *(other.timeline.module(number) for other in others)]
         candidates = dict.fromkeys(module for module in modules if module != OUTSIDE)
         if len(candidates) > 1:
