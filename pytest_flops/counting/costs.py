@@ -764,9 +764,14 @@ def _aten_rule(operator: torch._ops.OpOverload, name: str) -> Rule | None:
         return _foreach_rule(name.removeprefix("_foreach_"))
     if operator.is_view:
         return FREE
-    if torch.Tag.pointwise in _tags(packet):
-        return per_output(1, COMPLEX_WEIGHTS.get(name))
-    return _registry_rule(packet)
+    return _pointwise_rule(name, packet) or _registry_rule(packet)
+
+
+def _pointwise_rule(name: str, packet: Any) -> Rule | None:
+    """The rule of what PyTorch tags as pointwise."""
+    if torch.Tag.pointwise not in _tags(packet):
+        return None
+    return per_output(1, COMPLEX_WEIGHTS.get(name))
 
 
 def _tags(packet: Any) -> set[torch.Tag]:
@@ -793,8 +798,8 @@ def _foreach_rule(name: str) -> Rule | None:
     """A list form costs what the plain form costs on each of its tensors."""
     packet = getattr(torch.ops.aten, name, None)
     plain = TABLE.get(name)
-    if plain is None and packet is not None and torch.Tag.pointwise in _tags(packet):
-        plain = per_output(1, COMPLEX_WEIGHTS.get(name))
+    if plain is None and packet is not None:
+        plain = _pointwise_rule(name, packet)
     if plain is None:
         return None
     cost_of_one = plain.cost

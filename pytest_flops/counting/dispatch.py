@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from pytest_flops.counting.attribution import graph_task
 from pytest_flops.counting.conjugates import heeding_conjugates, may_conjugate_inside
-from pytest_flops.counting.costs import FREE, Rule, is_composite, rule_of
+from pytest_flops.counting.costs import Rule, is_composite, rule_of
 from pytest_flops.counting.data_dependence import explaining_meta
 from pytest_flops.counting.fake_kernels import FAKE_KERNELS
 from pytest_flops.counting.formulas import stores_unknown
@@ -131,21 +131,14 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if nested is not None and entry.name in STRIDED_COSTS:
             return self._resolve_nested(func, entry.name), None
         if entry.decomposes:
-            return None, self._run_parts(func, args, kwargs)
+            with self:
+                return None, entry.run(*args, **kwargs)
         return entry, None
 
     def _resolve_nested(self, func: Any, name: str) -> _Entry:
         if name not in self._nested:
             self._nested[name] = _entry(func, name, Rule(STRIDED_COSTS[name]))
         return self._nested[name]
-
-    def _run_parts(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        with self:
-            if isinstance(func, HigherOrderOperator):
-                return run_parts(func, args, kwargs)
-            parts = _parts_of(func)
-            assert parts is not None
-            return heeding_conjugates(parts)(*args, **kwargs)
 
 
 def _write(thread: ThreadState, key: LedgerKey, flops: int | None, args: Sequence[Any]) -> None:
@@ -210,11 +203,17 @@ def _operator_entry(func: OpOverload) -> _Entry:
     rule = rule_of(func)
     if rule is not None:
         return _entry(func, name, rule)
-    made_of_others = _parts_of(func) is not None
-    return _entry(func, name, FREE if made_of_others else _UNKNOWN, decomposes=made_of_others)
+    parts = _parts_of(func)
+    if parts is None:
+        return _entry(func, name, _UNKNOWN)
+    return _entry_of_parts(func, name, heeding_conjugates(parts))
 
 
-def _entry(func: Callable[..., Any], name: str, rule: Rule, *, decomposes: bool = False) -> _Entry:
+def _entry_of_parts(func: object, name: str, run: Callable[..., Any]) -> _Entry:
+    return _Entry(func, run, name, None, None, "", None, decomposes=True, depends=True)
+
+
+def _entry(func: Callable[..., Any], name: str, rule: Rule) -> _Entry:
     side_name = f"{name}:{rule.side_line}"
     parts = (rule.cost, rule.side_cost, side_name, rule.each)
     # What calling an OpOverload does; every operator is spared the Python around it.
@@ -225,10 +224,11 @@ def _entry(func: Callable[..., Any], name: str, rule: Rule, *, decomposes: bool 
         run = partial(FAKE_KERNELS[name], run)
     if may_conjugate_inside(name):
         run = heeding_conjugates(run)
-    return _Entry(func, run, name, *parts, decomposes, decomposes or rule is _UNKNOWN)
+    return _Entry(func, run, name, *parts, decomposes=False, depends=rule is _UNKNOWN)
 
 
 def _higher_order_entry(func: HigherOrderOperator) -> _Entry:
     name = f"higher_order.{func.__name__}"
-    runs = has_eager_form(func)
-    return _entry(func, name, FREE if runs else _UNKNOWN, decomposes=runs)
+    if not has_eager_form(func):
+        return _entry(func, name, _UNKNOWN)
+    return _entry_of_parts(func, name, lambda *args, **kwargs: run_parts(func, args, kwargs))
