@@ -31,6 +31,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
+from pytest_flops.counting import raw_threads
 from pytest_flops.counting.module_paths import OUTSIDE, ModulePaths
 from pytest_flops.counting.parameter_updates import ParameterUpdates
 
@@ -138,14 +139,6 @@ def _parameters_of(node: Any) -> Iterator[torch.Tensor]:
             yield near.variable
 
 
-def _is_pythons(ident: int) -> bool:
-    """Whether Python has started a thread, which a device's thread of autograd it has not."""
-    return any(
-        thread.ident == ident and not isinstance(thread, threading._DummyThread)  # noqa: SLF001
-        for thread in threading.enumerate()
-    )
-
-
 def _has_called_engine() -> bool:
     frame: FrameType | None = sys._getframe()  # noqa: SLF001
     while frame is not None:
@@ -162,10 +155,11 @@ Place: TypeAlias = tuple[MeteredPhase, int]
 class _Here(threading.local):
     """The calling thread's state; one attribute, since reading it is not free."""
 
-    def __init__(self, threads: list[ThreadState], idents: set[int]) -> None:
+    def __init__(self, threads: list[ThreadState], raw: dict[int, int]) -> None:
         self.state = ThreadState()
         threads.append(self.state)
-        idents.add(threading.get_ident())
+        if raw_threads.is_raw():
+            raw[raw_threads.number()] = threading.get_native_id()
 
 
 class Attribution:
@@ -175,8 +169,8 @@ class Attribution:
         self.paths = ModulePaths()
         self.threads: list[ThreadState] = []
         self.unseen: set[str] = set()  # names of threads
-        self.idents: set[int] = set()  # of the threads where anything was counted
-        self.local = _Here(self.threads, self.idents)
+        self.raw_threads: dict[int, int] = {}  # native identifiers by number
+        self.local = _Here(self.threads, self.raw_threads)
         self._forward_frames: dict[int, Frame] = {}  # of modules that are numbered, and so kept
         self._handles: list[Any] = []
         self.active = False  # a thread may outlive the meter
@@ -289,7 +283,7 @@ class Attribution:
         task = graph_task()
         if task != thread.served_task:
             thread.served_task = task
-            thread.serves = not _is_pythons(threading.get_ident()) and not _has_called_engine()
+            thread.serves = raw_threads.is_raw() and not _has_called_engine()
         return thread.serves
 
     @contextmanager

@@ -18,6 +18,8 @@ from multiprocessing.pool import AsyncResult, Pool, ThreadPool
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+from pytest_flops.counting.raw_threads import note_other
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -81,6 +83,7 @@ class HandOver:
                 for meter in self._counting_here():
                     meter.watch(thread)
             start(thread)
+            note_other()
 
         def start_raw_counted(function: Callable[..., Any], *args: Any) -> int:
             return start_raw(self._counted(function) if callable(function) else function, *args)

@@ -13,8 +13,6 @@ what it ran besides the work that is counted, nobody knows.
 
 from __future__ import annotations
 
-import _thread
-import os
 import threading
 import time
 from functools import cache, partial
@@ -34,7 +32,6 @@ class OlderThreads:
     def __init__(self) -> None:
         self._cpu_times: dict[threading.Thread, int | None] = {}
         self._suspects: set[threading.Thread] = set()
-        self._raw = 0
 
     def begin(self) -> None:
         """Note what each has run, once those that have just been started are idle."""
@@ -51,8 +48,6 @@ class OlderThreads:
             # Python lists threads that it has not started even when they have ended
             self._cpu_times = {t: ran for t, ran in self._cpu_times.items() if ran is not None}
 
-        self._raw = _raw_threads()
-
     def watch(self, thread: threading.Thread) -> None:
         """Look at a thread that is being started, too: it runs what was given before."""
         self._cpu_times[thread] = 0
@@ -65,10 +60,6 @@ class OlderThreads:
         """Whether what a thread ran may well be a part of a model's step."""
         return thread in self._suspects
 
-    def raw(self) -> int:
-        """How many there were or are that Python does not list, beside those of the first hour."""
-        return max(self._raw, _raw_threads())
-
     def that_ran(self) -> list[threading.Thread]:
         """Those that have run since, or may have."""
         return [
@@ -76,36 +67,6 @@ class OlderThreads:
             for thread, before in self._cpu_times.items()
             if before is None or (now := _cpu_time(thread)) is None or now > before
         ]
-
-
-def _raw_threads() -> int:
-    """Threads that were started by `_thread` itself, and are in no list."""
-    found = _count_raw() - _of_the_first_hour
-    if found > 0:
-        time.sleep(_SETTLING)  # one that ends is taken from the list first
-        found = min(found, _count_raw() - _of_the_first_hour)
-    return max(found, 0)
-
-
-def _count_raw() -> int:
-    listed = [
-        thread
-        for thread in threading.enumerate()
-        if thread is not threading.main_thread() and not isinstance(thread, threading._DummyThread)  # noqa: SLF001
-    ]
-    return _thread._count() - len(listed)  # noqa: SLF001 - there is no public count
-
-
-def _begin_to_count() -> None:
-    """Those that are there already are the surroundings', such as pytest-xdist's."""
-    global _of_the_first_hour  # noqa: PLW0603
-    _of_the_first_hour = _count_raw()
-
-
-_of_the_first_hour = 0
-_begin_to_count()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_to_count)  # where the parent's are counted still
 
 
 def _cpu_times(threads: list[threading.Thread]) -> dict[threading.Thread, int | None]:

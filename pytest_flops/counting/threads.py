@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from pytest_flops.counting.dispatch import CountingMode
 from pytest_flops.counting.hand_over import hand_over
 from pytest_flops.counting.older_threads import OlderThreads
+from pytest_flops.counting.raw_threads import RawThreads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,6 +35,7 @@ class Threads:
     def __init__(self, attribution: Attribution) -> None:
         self._attribution = attribution
         self._older = OlderThreads()
+        self._raw = RawThreads()
         self._owner = threading.current_thread()
         self._joined = {threading.get_ident()}
         self._visits: dict[int, CountingMode] = {}
@@ -46,17 +48,19 @@ class Threads:
         """While active, what counted threads set going is counted from its first operator on."""
         self._older.begin()
         hand_over.begin(self)
+        self._raw.begin()
         try:
             yield
         finally:
+            raw = self._raw.beside(self._attribution.raw_threads)
             hand_over.end(self)
             for thread in self._older.that_ran():
                 if self._older.may_be_the_models(thread):
                     self._report(thread)
-                elif not self._is_autograds(thread):
+                elif thread.native_id not in self._attribution.raw_threads.values():
                     self._attribution.unseen.add(thread.name)
-            if raw := self._older.raw():
-                self._attribution.unseen.add(f"{raw} of the module _thread")
+            if raw:
+                self._attribution.unseen.add(f"{raw} of the module _thread, or in C")
             if self._visits:
                 self._leave_when_they_return()
 
@@ -133,11 +137,6 @@ class Threads:
         """Leave the thread that entered another meter to that meter."""
         if other._owner is not self._owner:
             self._older.ignore(other._owner)
-
-    def _is_autograds(self, thread: threading.Thread) -> bool:
-        """Whether a thread is a device's, of autograd, which inherits the counting."""
-        foreign = isinstance(thread, threading._DummyThread)  # noqa: SLF001 - not Python's own
-        return foreign and thread.ident in self._attribution.idents
 
     def _report(self, thread: threading.Thread) -> None:
         self._older.ignore(thread)  # once is enough

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import ctypes
 import sys
 import threading
+from _thread import start_new_thread
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +29,7 @@ tells_cpu_times = pytest.mark.skipif(
     sys.platform != "linux", reason="no other system tells the CPU time of each thread"
 )
 
+start_method = threading.Thread.start
 OUTSIDE = "(outside modules)"
 A, B = torch.ones(3, 4), torch.ones(4, 5)
 PRODUCT = 2 * 3 * 4 * 5
@@ -493,7 +496,80 @@ def test_a_raw_thread_that_is_older_is_unseen():
         begins.set()
         done.get()
     ends.set()
-    assert meter.unseen == ("1 of the module _thread",)
+    assert meter.unseen == ("1 of the module _thread, or in C",)
+
+
+def start_bound_before(done: SimpleQueue) -> None:
+    start_new_thread(lambda: done.put(torch.mm(A, B)), ())
+
+
+def start_by_the_method_bound_before(done: SimpleQueue) -> None:
+    start_method(threading.Thread(target=lambda: done.put(torch.mm(A, B))))
+
+
+def start_in_c(done: SimpleQueue) -> None:
+    libc, thread = ctypes.CDLL(None), ctypes.c_ulong()
+
+    @ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
+    def run(_argument) -> None:
+        done.put(torch.mm(A, B))
+
+    assert libc.pthread_create(ctypes.byref(thread), None, run, None) == 0
+    assert libc.pthread_join(thread, None) == 0
+
+
+@pytest.mark.parametrize(
+    "start", [start_bound_before, start_by_the_method_bound_before, start_in_c]
+)
+def test_a_thread_that_is_started_unseen_is_unseen_though_it_has_ended(start):
+    done: SimpleQueue = SimpleQueue()
+    with FLOPsMeter() as outer:
+        torch.mm(A, B)
+        with FLOPsMeter() as idle:
+            torch.mm(A, B)
+        with FLOPsMeter() as meter:
+            for _ in range(2):
+                start(done)
+                done.get()
+    assert outer.count.forward == 2 * PRODUCT
+    assert outer.unseen == meter.unseen == ("2 of the module _thread, or in C",)
+    assert not idle.unseen
+    assert not meter.count.total
+
+
+def mm(a: torch.Tensor, b: torch.Tensor):
+    return torch.mm(a, b)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_what_torchscript_forks_is_counted():
+    parallel = torch.jit.script(fork_twice)
+    with FLOPsMeter() as meter:
+        parallel(A, B)
+    assert meter.count.forward == 2 * PRODUCT + 3 * 5
+
+
+def fork_twice(a: torch.Tensor, b: torch.Tensor):
+    first, second = torch.jit.fork(mm, a, b), torch.jit.fork(mm, a, b)
+    return torch.jit.wait(first) + torch.jit.wait(second)
+
+
+def test_threads_that_are_counted_are_no_remark():
+    done: SimpleQueue = SimpleQueue()
+    work = partial(lambda: done.put(torch.mm(A, B)))
+    with FLOPsMeter() as outer, FLOPsMeter() as meter:
+        threading.Thread(target=work).start()
+        threading.Timer(0, work).start()
+        _thread.start_new_thread(work, ())
+        _thread.start_new_thread(work, ())
+        with ThreadPoolExecutor(2) as pool, ThreadPool(2) as other_pool:
+            pool.submit(work)
+            other_pool.apply(work)
+        for _ in range(6):
+            done.get()
+    assert outer.count.forward == meter.count.forward == 6 * PRODUCT
+    assert not outer.unseen
+    assert not meter.unseen
 
 
 @tells_cpu_times
