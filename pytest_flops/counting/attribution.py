@@ -13,7 +13,6 @@ optimizer's operator belongs, `parameter_updates.py` knows.
 
 from __future__ import annotations
 
-import sys
 import threading
 from bisect import bisect_right
 from collections import defaultdict
@@ -37,7 +36,6 @@ from pytest_flops.counting.parameter_updates import ParameterUpdates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
 
     from torch.nn import Module
     from torch.optim import Optimizer
@@ -51,7 +49,6 @@ _running_node = torch._C._current_autograd_node  # noqa: SLF001
 _next_node_number: Callable[[], int] = vars(torch.autograd)["_get_sequence_nr"]
 _at_the_end = torch.autograd.Variable._execution_engine.queue_callback  # noqa: SLF001 - as DDP does
 _records_graph = torch.is_grad_enabled
-_CALLS_ENGINE = torch.autograd.graph._engine_run_backward.__code__  # noqa: SLF001
 _NO_TASK = -1
 _ACCUMULATES = 2**64 - 1  # the number of every node that adds to a leaf's gradient: it runs first
 
@@ -104,20 +101,12 @@ class ThreadState:
         uncounted: Calls of operators without a cost.
         frames: The calls in progress, outermost first.
         timeline: Who recorded the autograd nodes of this thread.
-        first_number: The number of the first node that it recorded since it is looked at.
-        served_task: The task that `serves` is known of.
-        serves: Whether it runs the task for another thread, as a device's thread does.
-        records_graph: Whether a backward that it ran has recorded a graph for another backward.
     """
 
     flops: defaultdict[LedgerKey, int] = field(default_factory=lambda: defaultdict(int))
     uncounted: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     frames: list[Frame] = field(default_factory=lambda: [_BASE])
     timeline: Timeline = field(default_factory=Timeline)
-    first_number: int = field(default_factory=_next_node_number)
-    served_task: int = _NO_TASK
-    serves: bool = False
-    records_graph: bool = False
     node: object = None
     node_module: int = OUTSIDE
     task: int = _NO_TASK
@@ -137,15 +126,6 @@ def _parameters_of(node: Any) -> Iterator[torch.Tensor]:
             near = near.next_functions[0][0]  # noqa: PLW2901
         if near is not None and near._sequence_nr() == _ACCUMULATES:  # noqa: SLF001
             yield near.variable
-
-
-def _has_called_engine() -> bool:
-    frame: FrameType | None = sys._getframe()  # noqa: SLF001
-    while frame is not None:
-        if frame.f_code is _CALLS_ENGINE:
-            return True
-        frame = frame.f_back
-    return False
 
 
 Place: TypeAlias = tuple[MeteredPhase, int]
@@ -239,10 +219,7 @@ class Attribution:
             _at_the_end(self._leave_graph)
         thread.timeline.mark(since, thread.node_module)
         thread.task, thread.next_number = task, number
-        if task == thread.task_without_graph:
-            return "recomputed"
-        thread.records_graph = True
-        return "backward"
+        return "recomputed" if task == thread.task_without_graph else "backward"
 
     def _leave_graph(self) -> None:
         """What is recorded after a backward belongs to the call that it was a part of."""
@@ -258,15 +235,11 @@ class Attribution:
         own = thread.timeline.module(number)
         if len(self.threads) == 1:
             return own
-        # Threads number their nodes each for itself, so several may have recorded this number. A
-        # thread that serves another runs what the other recorded, or its own of a double backward;
-        # else it runs first of all its own. Among several the parameters tell.
-        others = [other for other in self.threads if other is not thread]
-        if self._serves(thread):
-            others = [other for other in others if number >= other.first_number]
-            own = own if thread.records_graph or not others else OUTSIDE
-        elif number >= _next_node_number():
+        # Threads number their nodes each for itself, so several may have recorded this number.
+        # First of all, a thread runs what it has recorded; among several the parameters tell.
+        if number >= _next_node_number():
             own = OUTSIDE
+        others = (other for other in self.threads if other is not thread)
         modules = [own, *(other.timeline.module(number) for other in others)]
         candidates = dict.fromkeys(module for module in modules if module != OUTSIDE)
         if len(candidates) > 1:
@@ -274,17 +247,6 @@ class Attribution:
                 if (owner := self.paths.owner(parameter)) in candidates:
                     return owner
         return next(iter(candidates), OUTSIDE)
-
-    def _serves(self, thread: ThreadState) -> bool:
-        """Whether the calling thread runs its task for another one, that waits for it.
-
-        It does unless it has called the engine itself, as reentrant checkpointing does.
-        """
-        task = graph_task()
-        if task != thread.served_task:
-            thread.served_task = task
-            thread.serves = raw_threads.is_raw() and not _has_called_engine()
-        return thread.serves
 
     @contextmanager
     def adopted_by(self, frame: Frame) -> Iterator[None]:

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from pytest_flops.counting.attribution import Attribution
+from pytest_flops.counting.backward_in_place import backward_in_place
 from pytest_flops.counting.compiled_code import run_eagerly
 from pytest_flops.counting.dispatch import CountingMode
 from pytest_flops.counting.measurement import Measurement
@@ -57,6 +58,7 @@ class FLOPsMeter:
             self._attribution.start()
             stack.enter_context(Threads(self._attribution).joining())
             stack.enter_context(run_eagerly())
+            stack.enter_context(backward_in_place())
             stack.enter_context(CountingMode(self._attribution))
             self._active = stack.pop_all()
         return self

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from torch.nn.modules.module import register_module_forward_hook
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
+from pytest_flops.counting.backward_in_place import backward_in_place
 from pytest_flops.counting.dispatch import CountingMode
 from pytest_flops.counting.hand_over import hand_over
 from pytest_flops.counting.older_threads import OlderThreads
@@ -83,7 +84,7 @@ class Threads:
                 return
             self._joined.add(thread)
             try:
-                with CountingMode(self._attribution):
+                with backward_in_place(), CountingMode(self._attribution):
                     yield
             finally:
                 self._joined.discard(thread)  # the number may become another thread's

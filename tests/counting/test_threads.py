@@ -707,11 +707,24 @@ def test_a_thread_is_counted_by_the_meter_of_the_thread_that_starts_it():
 
 
 def test_meters_that_overlap_leave_threads_and_pools_as_they_were():
-    before = threading.Thread.start, ThreadPoolExecutor.submit
+    def state() -> tuple:
+        threaded_backward = torch.autograd.is_multithreading_enabled()
+        return threading.Thread.start, ThreadPoolExecutor.submit, threaded_backward
+
+    before = state()
     first, second = FLOPsMeter(), FLOPsMeter()
     first.__enter__()
     second.__enter__()
+    inside = state()
     first.__exit__(None, None, None)
-    assert (threading.Thread.start, ThreadPoolExecutor.submit) != before
+    assert state() == inside
+    assert not set(inside) & set(before)
     second.__exit__(None, None, None)
-    assert (threading.Thread.start, ThreadPoolExecutor.submit) == before
+    assert state() == before
+
+
+def test_a_backward_that_the_user_keeps_in_its_thread_stays_there():
+    with torch.autograd.set_multithreading_enabled(False):
+        with FLOPsMeter():
+            pass
+        assert not torch.autograd.is_multithreading_enabled()

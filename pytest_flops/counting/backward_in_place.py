@@ -1,0 +1,43 @@
+"""A backward inside the meter runs in the thread that calls it, not in a thread of the device.
+
+Threads number the autograd nodes that they record each for itself, so of a node that a device's
+thread has recorded for a double backward, or repeated for a checkpoint, the number alone would not
+tell whose it is. What is executed is the same (`torch.autograd.set_multithreading_enabled`; the
+compiler traces like this, too).
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from torch.autograd import is_multithreading_enabled, set_multithreading_enabled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class _Here(threading.local):
+    """What the calling thread's meters, which may overlap in any order, have found."""
+
+    meters = 0
+    was_enabled = True
+
+
+_here = _Here()
+
+
+@contextmanager
+def backward_in_place() -> Iterator[None]:
+    """While active, each backward that the calling thread calls runs in this thread."""
+    if not _here.meters:
+        _here.was_enabled = is_multithreading_enabled()
+    set_multithreading_enabled(False)
+    _here.meters += 1
+    try:
+        yield
+    finally:
+        _here.meters -= 1
+        if not _here.meters:
+            set_multithreading_enabled(_here.was_enabled)
