@@ -2,8 +2,8 @@
 
 Threads number the autograd nodes that they record each for itself, so of a node that a device's
 thread has recorded for a double backward, or repeated for a checkpoint, the number alone would not
-tell whose it is. What is executed is the same (`torch.autograd.set_multithreading_enabled`; the
-compiler traces like this, too).
+tell whose it is. What is executed is the same (`torch.autograd.set_multithreading_enabled`): the
+compiler traces like this, and PyTorch means to make it the default (pytorch/pytorch#192082).
 """
 
 from __future__ import annotations
