@@ -18,7 +18,7 @@ from multiprocessing.pool import AsyncResult, Pool, ThreadPool
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from pytest_flops.counting.raw_threads import note_other
+from pytest_flops.counting.raw_threads import Seen, beginning_other
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -82,11 +82,15 @@ class HandOver:
             elif self._starts.of_older_pool:
                 for meter in self._counting_here():
                     meter.watch(thread)
-            start(thread)
-            note_other()
+            with beginning_other():
+                start(thread)
 
         def start_raw_counted(function: Callable[..., Any], *args: Any) -> int:
-            return start_raw(self._counted(function) if callable(function) else function, *args)
+            counted = self._counted(function) if callable(function) else function
+            if counted is function:
+                return start_raw(function, *args)
+            with beginning_other():
+                return start_raw(Seen(counted), *args)
 
         self._replace(threading.Thread, "start", start_counted)
         self._replace(_thread, "start_new_thread", start_raw_counted)

@@ -1,7 +1,7 @@
 """Threads that `threading` has not started: those of the module `_thread` itself, and those in C.
 
 Python numbers the states of its threads as they begin, whoever starts them and however soon they
-end, so the number of one that begins now tells how many there were (PyThreadState_GetID,
+end, so the number of a new one tells how many there were (PyThreadState_GetID,
 https://docs.python.org/3/c-api/init.html). A thread in C has a new state for each of its calls of
 Python; one that never calls Python is not known at all.
 """
@@ -11,22 +11,30 @@ from __future__ import annotations
 import _thread
 import ctypes
 import os
+import sys
 import threading
 import time
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-_SETTLING = 0.002  # seconds, after which a thread that has ended is taken from the count
+_SETTLING = 0.005  # seconds, after which a thread runs that has just been started
+_ATTEMPTS = 3
+_TASKS = "/proc/self/task"
 _AUTOGRADS = "pt_autograd_"  # how PyTorch names the threads of devices, one for each
 
-_state = ctypes.PYFUNCTYPE(ctypes.c_void_p)(("PyThreadState_Get", ctypes.pythonapi))
-_number_of = ctypes.PYFUNCTYPE(ctypes.c_uint64, ctypes.c_void_p)(
-    ("PyThreadState_GetID", ctypes.pythonapi)
-)
-_start = _thread.start_new_thread  # while a meter counts, another function has its name
+# The interpreter's own functions; all of them want the lock that a call from Python holds.
+_Pointer = ctypes.c_void_p
+_interpreter = ctypes.PYFUNCTYPE(_Pointer)(("PyInterpreterState_Get", ctypes.pythonapi))
+_new = ctypes.PYFUNCTYPE(_Pointer, _Pointer)(("PyThreadState_New", ctypes.pythonapi))
+_current = ctypes.PYFUNCTYPE(_Pointer)(("PyThreadState_Get", ctypes.pythonapi))
+_number = ctypes.PYFUNCTYPE(ctypes.c_uint64, _Pointer)(("PyThreadState_GetID", ctypes.pythonapi))
+_clear = ctypes.PYFUNCTYPE(None, _Pointer)(("PyThreadState_Clear", ctypes.pythonapi))
+_delete = ctypes.PYFUNCTYPE(None, _Pointer)(("PyThreadState_Delete", ctypes.pythonapi))
 
 
 class RawThreads:
@@ -34,10 +42,10 @@ class RawThreads:
 
     def begin(self) -> None:
         """Note which there are."""
+        _states.settle()
         self._older = _alive()
-        self._autograds = _autograds()
-        self._number = _number_of_next()
-        self._not_raw = _not_raw.begun
+        self._tasks = _tasks()
+        self._number, self._others, _ = _states.look()
 
     def beside(self, counted: Mapping[int, int]) -> int:
         """How many there were or are, beside those of the first hour.
@@ -45,84 +53,107 @@ class RawThreads:
         Args:
             counted: Those that are counted: their numbers, and their native identifiers.
         """
-        begun = _number_of_next() - self._number - (_not_raw.begun - self._not_raw)
-        known = {native for number, native in counted.items() if number > self._number}
-        known |= _autograds() - self._autograds
-        # one that was just being started when the meter began is there now
-        return max(max(self._older + begun, _alive()) - len(known), 0)
+        last, _, others = _states.look()
+        begun = last - self._number - (others - self._others)
+        if begun:
+            known = {str(native) for made, native in counted.items() if made > self._number}
+            known.update(task for task in _tasks() - self._tasks if _is_autograds(task))
+            begun -= len(known)
+        return self._older + max(begun, 0)
 
 
-class _NotRaw:
-    """How many have begun that `threading` or this module has started."""
+@dataclass(frozen=True)
+class Seen:
+    """The work of a thread that is seen to start, and so is not raw."""
+
+    work: Callable[..., Any]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Do it."""
+        return self.work(*args, **kwargs)
+
+
+_OUTERMOST = (threading.Thread._bootstrap.__code__, Seen.__call__.__code__)  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+class _States:
+    """The numbers of states, and how many of them are no raw thread's.
+
+    Those are of threads that `threading` starts, or made here for nobody.
+    """
 
     def __init__(self) -> None:
-        self.begun = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may start a thread at any time
+        self._others_begin = self._others_begun = 0
+        self._raw_at_rest = 0
 
-    def add(self) -> None:
+    @contextmanager
+    def beginning_other(self) -> Iterator[None]:
+        """While active, a thread is started that is not raw."""
         with self._lock:
-            self.begun += 1
+            self._others_begin += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._others_begun += 1
+
+    def look(self) -> tuple[int, int, int]:
+        """The next number; of those before, how many others there are, and how many may be."""
+        with self._lock:
+            self._others_begin += 1
+            self._others_begun += 1
+            return _next_number(), self._others_begun, self._others_begin
+
+    def settle(self) -> None:
+        """Let raw threads that have just been started run, so that they are found."""
+        number, others, _ = self.look()
+        if number - others > self._raw_at_rest:
+            self._raw_at_rest = number - others
+            time.sleep(2 * _SETTLING)
 
 
-_not_raw = _NotRaw()
-note_other = _not_raw.add
-"""Note that a thread has begun that is not raw."""
-
-
-def is_raw() -> bool:
-    """Whether the calling thread is raw; those of devices, which autograd has started, are."""
-    return threading.get_ident() not in _started_by_threading()
+def _next_number() -> int:
+    """The number of a state that is made for nobody."""
+    state = _new(_interpreter())
+    made = int(_number(state))
+    _clear(state)
+    _delete(state)
+    return made
 
 
 def number() -> int:
     """The number of the calling thread's state; the later it has begun, the higher."""
-    return int(_number_of(_state()))
+    return int(_number(_current()))
 
 
-def _number_of_next() -> int:
-    numbers: list[int] = []
-    told = _thread.allocate_lock()
-    told.acquire()
-
-    def tell() -> None:
-        numbers.append(number())
-        told.release()
-
-    _start(tell, ())
-    note_other()
-    told.acquire()
-    return numbers[0]
-
-
-def _started_by_threading() -> list[int | None]:
-    threads = threading.enumerate()  # lists raw ones, too, once they have asked who they are
-    return [thread.ident for thread in threads if not isinstance(thread, threading._DummyThread)]  # noqa: SLF001
-
-
-def _autograds() -> set[int]:
-    """Native identifiers of the threads of devices; Linux tells, by proc(5)."""
-    tasks = Path("/proc/self/task").glob("*")
-    return {int(task.name) for task in tasks if _name(task).startswith(_AUTOGRADS)}
-
-
-def _name(task: Path) -> str:
-    try:
-        return task.joinpath("comm").read_text(errors="replace")
-    except OSError:
-        return ""  # it has ended
+def is_raw() -> bool:
+    """Whether the calling thread is raw; those of devices, which autograd has started, are."""
+    if threading.get_ident() == threading.main_thread().ident:
+        return False
+    frame = sys._getframe()  # noqa: SLF001
+    while frame.f_back is not None:
+        frame = frame.f_back
+    return frame.f_code not in _OUTERMOST
 
 
 def _alive() -> int:
+    """How many of the module `_thread` there are, beside those of the first hour."""
     found = _count() - _of_the_first_hour
-    if found > 0:
-        time.sleep(_SETTLING)
+    for _ in range(_ATTEMPTS):
+        if found <= 0:
+            return 0
+        time.sleep(_SETTLING)  # one that ends is in no list any more, and counts for a while
         found = min(found, _count() - _of_the_first_hour)
-    return max(found, 0)
+    return found
 
 
 def _count() -> int:
+    # sys._current_frames() would tell which they are, but it can deadlock (seen in 3.11.7)
+    threads = threading.enumerate()  # lists raw ones, too, once they have asked who they are
+    listed = [thread for thread in threads if not isinstance(thread, threading._DummyThread)]  # noqa: SLF001
     main = 1  # which Python does not count
-    return _thread._count() - len(_started_by_threading()) + main  # noqa: SLF001 - no public one
+    return _thread._count() - len(listed) + main  # noqa: SLF001 - there is no public count
 
 
 def _begin_to_count() -> None:
@@ -131,6 +162,23 @@ def _begin_to_count() -> None:
     _of_the_first_hour = _count()
 
 
+def _tasks() -> set[str]:
+    """Native identifiers of all threads, where there is proc(5)."""
+    try:
+        return {task.name for task in Path(_TASKS).iterdir()}
+    except OSError:
+        return set()
+
+
+def _is_autograds(task: str) -> bool:
+    try:
+        return Path(_TASKS, task, "comm").read_text(errors="replace").startswith(_AUTOGRADS)
+    except OSError:
+        return False  # it has ended
+
+
+_states = _States()
+beginning_other = _states.beginning_other
 _of_the_first_hour = 0
 _begin_to_count()
 if hasattr(os, "register_at_fork"):

@@ -53,12 +53,12 @@ class Threads:
         try:
             yield
         finally:
-            raw = self._raw.beside(self._attribution.raw_threads)
+            raw = self._raw.beside(self._attribution.raw_threads.copy())
             hand_over.end(self)
             for thread in self._older.that_ran():
                 if self._older.may_be_the_models(thread):
                     self._report(thread)
-                elif thread.native_id not in self._attribution.raw_threads.values():
+                elif thread.native_id not in [*self._attribution.raw_threads.values()]:
                     self._attribution.unseen.add(thread.name)
             if raw:
                 self._attribution.unseen.add(f"{raw} of the module _thread, or in C")

@@ -537,6 +537,16 @@ def test_a_thread_that_is_started_unseen_is_unseen_though_it_has_ended(start):
     assert not meter.count.total
 
 
+def test_a_raw_thread_that_is_seen_to_start_and_runs_later_is_no_remark():
+    begins, done = threading.Event(), SimpleQueue()
+    with FLOPsMeter() as meter:
+        _thread.start_new_thread(lambda: (begins.wait(), done.put(torch.mm(A, B))), ())
+    begins.set()
+    done.get()
+    assert not meter.count.total
+    assert not meter.unseen
+
+
 def mm(a: torch.Tensor, b: torch.Tensor):
     return torch.mm(a, b)
 
