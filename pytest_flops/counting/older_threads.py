@@ -42,7 +42,7 @@ class OlderThreads:
         for _ in range(_ATTEMPTS if threads else 0):
             time.sleep(_SETTLING)
             before, self._cpu_times = self._cpu_times, _cpu_times(threads)
-            if self._cpu_times == before:
+            if self._cpu_times == before and not any(map(_is_about_to_run, threads)):
                 break
         if _cpu_time(threading.current_thread()) is not None:
             # Python lists threads that it has not started even when they have ended
@@ -75,11 +75,21 @@ def _cpu_times(threads: list[threading.Thread]) -> dict[threading.Thread, int | 
 
 def _cpu_time(thread: threading.Thread) -> int | None:
     """Nanoseconds, by proc(5); None if the thread has ended or the system does not tell."""
+    told = _proc(thread, "schedstat")
+    return int(told.split()[0]) if told else None
+
+
+def _is_about_to_run(thread: threading.Thread) -> bool:
+    """Whether it waits for nothing but a processor."""
+    _, _, told = _proc(thread, "stat").rpartition(b") ")
+    return told.startswith(b"R")
+
+
+def _proc(thread: threading.Thread, file: str) -> bytes:
     try:
-        told = Path(f"/proc/self/task/{thread.native_id}/schedstat").read_bytes()
+        return Path(f"/proc/self/task/{thread.native_id}/{file}").read_bytes()
     except OSError:
-        return None
-    return int(told.split()[0])
+        return b""
 
 
 def _is_suspect(thread: threading.Thread) -> bool:

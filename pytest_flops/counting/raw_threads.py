@@ -110,7 +110,7 @@ class _States:
         number, others, _ = self.look()
         if number - others > self._raw_at_rest:
             self._raw_at_rest = number - others
-            time.sleep(2 * _SETTLING)
+            time.sleep(_SETTLING)
 
 
 def _next_number() -> int:
