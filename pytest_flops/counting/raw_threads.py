@@ -16,16 +16,15 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 _SETTLING = 0.005  # seconds, after which a thread runs that has just been started
-_ATTEMPTS = 3
+_ATTEMPTS = 5
 _TASKS = "/proc/self/task"
-_AUTOGRADS = "pt_autograd_"  # how PyTorch names the threads of devices, one for each
+_AUTOGRADS = b"pt_autograd_"  # how PyTorch names the threads of devices, one for each
 
 # The interpreter's own functions; all of them want the lock that a call from Python holds.
 _Pointer = ctypes.c_void_p
@@ -44,7 +43,7 @@ class RawThreads:
         """Note which there are."""
         _states.settle()
         self._older = _alive()
-        self._tasks = _tasks()
+        self._autograds = _autograds()
         self._number, self._others, _ = _states.look()
 
     def beside(self, counted: Mapping[int, int]) -> int:
@@ -55,11 +54,12 @@ class RawThreads:
         """
         last, _, others = _states.look()
         begun = last - self._number - (others - self._others)
-        if begun:
-            known = {str(native) for made, native in counted.items() if made > self._number}
-            known.update(task for task in _tasks() - self._tasks if _is_autograds(task))
-            begun -= len(known)
-        return self._older + max(begun, 0)
+        known = {native for made, native in counted.items() if made > self._number}
+        for _ in range(_ATTEMPTS):
+            if begun > len(known):
+                known |= _autograds() - self._autograds
+                time.sleep(_SETTLING)  # one begins, and then takes its name
+        return self._older + max(begun - len(known), 0)
 
 
 @dataclass(frozen=True)
@@ -162,19 +162,26 @@ def _begin_to_count() -> None:
     _of_the_first_hour = _count()
 
 
-def _tasks() -> set[str]:
-    """Native identifiers of all threads, where there is proc(5)."""
+def _autograds() -> set[int]:
+    """Native identifiers of the threads of devices, where there is proc(5)."""
     try:
-        return {task.name for task in Path(_TASKS).iterdir()}
+        tasks = os.listdir(_TASKS)  # noqa: PTH208 - a processor each may have a thread: be quick
     except OSError:
         return set()
+    return {int(task) for task in tasks if _name(task).startswith(_AUTOGRADS)}
 
 
-def _is_autograds(task: str) -> bool:
+def _name(task: str) -> bytes:
     try:
-        return Path(_TASKS, task, "comm").read_text(errors="replace").startswith(_AUTOGRADS)
+        file = os.open(f"{_TASKS}/{task}/comm", os.O_RDONLY)
     except OSError:
-        return False  # it has ended
+        return b""  # it has ended
+    try:
+        return os.read(file, 16)
+    except OSError:
+        return b""
+    finally:
+        os.close(file)
 
 
 _states = _States()
