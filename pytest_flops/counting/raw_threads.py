@@ -42,7 +42,7 @@ class RawThreads:
     def begin(self) -> None:
         """Note which there are."""
         _states.settle()
-        self._older = _alive()
+        self._older = max(_alive() - is_raw(), 0)  # beside the one that counts
         self._autograds = _autograds()
         self._number, self._others, _ = _states.look()
 
@@ -52,6 +52,8 @@ class RawThreads:
         Args:
             counted: Those that are counted: their numbers, and their native identifiers.
         """
+        if _is_distributed():
+            return self._older
         last, _, others = _states.look()
         begun = last - self._number - (others - self._others)
         known = {native for made, native in counted.items() if made > self._number}
@@ -94,9 +96,12 @@ class _States:
             self._others_begin += 1
         try:
             yield
-        finally:
+        except BaseException:  # none has begun
             with self._lock:
-                self._others_begun += 1
+                self._others_begin -= 1
+            raise
+        with self._lock:
+            self._others_begun += 1
 
     def look(self) -> tuple[int, int, int]:
         """The next number; of those before, how many others there are, and how many may be."""
@@ -111,6 +116,12 @@ class _States:
         if number - others > self._raw_at_rest:
             self._raw_at_rest = number - others
             time.sleep(_SETTLING)
+
+
+def _is_distributed() -> bool:
+    """Whether PyTorch's communication runs: its threads in C drop tensors, each with a state."""
+    distributed = sys.modules.get("torch.distributed")
+    return distributed is not None and distributed.is_available() and distributed.is_initialized()
 
 
 def _next_number() -> int:

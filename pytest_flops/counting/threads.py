@@ -49,11 +49,14 @@ class Threads:
         """While active, what counted threads set going is counted from its first operator on."""
         self._older.begin()
         hand_over.begin(self)
-        self._raw.begin()
+        raw = 0
         try:
-            yield
+            self._raw.begin()
+            try:
+                yield
+            finally:
+                raw = self._raw.beside(self._attribution.raw_threads.copy())
         finally:
-            raw = self._raw.beside(self._attribution.raw_threads.copy())
             hand_over.end(self)
             for thread in self._older.that_ran():
                 if self._older.may_be_the_models(thread):

@@ -24,6 +24,7 @@ from torch import nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from pytest_flops.counting.meter import FLOPsMeter
+from pytest_flops.counting.raw_threads import RawThreads
 
 tells_cpu_times = pytest.mark.skipif(
     sys.platform != "linux", reason="no other system tells the CPU time of each thread"
@@ -545,6 +546,40 @@ def test_a_raw_thread_that_is_seen_to_start_and_runs_later_is_no_remark():
     done.get()
     assert not meter.count.total
     assert not meter.unseen
+
+
+def test_a_meter_that_is_interrupted_at_its_end_leaves_threads_as_they_were(monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    start = threading.Thread.start
+    with pytest.raises(KeyboardInterrupt), FLOPsMeter():
+        monkeypatch.setattr(RawThreads, "beside", interrupt)
+    assert threading.Thread.start is start
+
+
+def test_a_raw_thread_with_a_meter_of_its_own_is_no_remark_in_it():
+    done: SimpleQueue = SimpleQueue()
+
+    def count() -> None:
+        with FLOPsMeter() as meter:
+            torch.mm(A, B)
+        done.put(meter)
+
+    start_new_thread(count, ())
+    assert not done.get().unseen
+
+
+def test_a_start_that_fails_hides_no_other_thread():
+    done: SimpleQueue = SimpleQueue()
+    thread = threading.Thread(target=int)
+    thread.start()
+    with FLOPsMeter() as meter:
+        with pytest.raises(RuntimeError, match="once"):
+            thread.start()
+        start_bound_before(done)
+        done.get()
+    assert meter.unseen == ("1 of the module _thread, or in C",)
 
 
 def mm(a: torch.Tensor, b: torch.Tensor):
