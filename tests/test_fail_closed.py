@@ -164,7 +164,10 @@ def test_served(server):
     result.stdout.fnmatch_lines(["*ran meanwhile, unseen: server"])
     (entry,) = project.report()["entries"]
     assert entry["measurement"]["unseen"] == ["server"]
-    assert "a thread of another library" in (project.root / "reports/flops.html").read_text()
+    assert (
+        "what ran meanwhile in threads of other libraries"
+        in (project.root / "reports/flops.html").read_text()
+    )
 
 
 def test_a_test_that_breaks_before_it_counts_leaves_no_green_budget(project: Any) -> None:

@@ -18,26 +18,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class _Here(threading.local):
-    """What the calling thread's meters, which may overlap in any order, have found."""
+class _CallingThread(threading.local):
+    """Its meters, which may overlap in any order, and what they have found."""
 
     meters = 0
     was_enabled = True
 
 
-_here = _Here()
+_calling_thread = _CallingThread()
 
 
 @contextmanager
 def backward_in_place() -> Iterator[None]:
     """While active, each backward that the calling thread calls runs in this thread."""
-    if not _here.meters:
-        _here.was_enabled = is_multithreading_enabled()
+    if not _calling_thread.meters:
+        _calling_thread.was_enabled = is_multithreading_enabled()
     set_multithreading_enabled(False)
-    _here.meters += 1
+    _calling_thread.meters += 1
     try:
         yield
     finally:
-        _here.meters -= 1
-        if not _here.meters:
-            set_multithreading_enabled(_here.was_enabled)
+        _calling_thread.meters -= 1
+        if not _calling_thread.meters:
+            set_multithreading_enabled(_calling_thread.was_enabled)

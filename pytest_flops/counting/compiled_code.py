@@ -99,7 +99,7 @@ class _CompilerFinder:
         execute = loader.exec_module
 
         def execute_and_tell(module: ModuleType) -> None:
-            del loader.exec_module
+            vars(loader).pop("exec_module", None)  # once, though a finder was left behind
             execute(module)
             self._arrived()
 

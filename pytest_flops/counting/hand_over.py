@@ -18,6 +18,8 @@ from multiprocessing.pool import AsyncResult, Pool, ThreadPool
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+from torch._C import Future as TorchFuture
+
 from pytest_flops.counting.raw_threads import Seen, beginning_other
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from pytest_flops.counting.threads import Threads
 
 _END = object()
+_INHERITED = object()
 _COMPUTE_NOTHING = (list, tuple, range, str, bytes, dict, set, frozenset)
 
 
@@ -105,6 +108,8 @@ class HandOver:
         submit = self._starting_workers(ThreadPoolExecutor.submit)
         self._replace(ThreadPoolExecutor, "submit", self._taking(submit, "fn"))
         self._replace(Future, "add_done_callback", self._taking(Future.add_done_callback, "fn"))
+        for name in ("then", "add_done_callback"):
+            self._replace(TorchFuture, name, self._taking_callback(getattr(TorchFuture, name)))
         self._replace(ThreadPool, "__init__", self._taking(ThreadPool.__init__, "initializer"))
         self._replace(Pool, "__init__", self._starting_workers(Pool.__init__))
         for name in ("apply_async", "_map_async", "imap", "imap_unordered"):
@@ -115,10 +120,7 @@ class HandOver:
         self._replace(AsyncResult, "__init__", self._taking(AsyncResult.__init__, *callbacks))
 
     def _replace(self, owner: Any, name: str, replacement: Any) -> None:
-        if name in vars(owner):
-            self._undo.callback(setattr, owner, name, vars(owner)[name])
-        else:
-            self._undo.callback(delattr, owner, name)
+        self._undo.callback(_restore, owner, name, vars(owner).get(name, _INHERITED))
         setattr(owner, name, replacement)
 
     def _taking(self, take: Callable[..., Any], *parameters: str) -> Callable[..., Any]:
@@ -140,6 +142,14 @@ class HandOver:
             if "iterable" in given.arguments:
                 given.arguments["iterable"] = self._counted_items(given.arguments["iterable"])
             return take(*given.args, **given.kwargs)
+
+        return take_counted
+
+    def _taking_callback(self, take: Callable[..., Any]) -> Callable[..., Any]:
+        """A method in C++, of which Python knows no parameter."""
+
+        def take_counted(future: TorchFuture[Any], callback: Any, /) -> Any:
+            return take(future, self._counted(callback) if callable(callback) else callback)
 
         return take_counted
 
@@ -175,6 +185,13 @@ class HandOver:
             return items
         counted = _CountedItems if not isinstance(items, Sized) else _CountedSizedItems
         return counted(items, self._counted(next))
+
+
+def _restore(owner: Any, name: str, before: Any) -> None:
+    if before is not _INHERITED:
+        setattr(owner, name, before)
+    elif name in vars(owner):  # not where an interruption came first
+        delattr(owner, name)
 
 
 @dataclass(frozen=True)

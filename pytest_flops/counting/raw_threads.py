@@ -8,7 +8,6 @@ Python; one that never calls Python is not known at all.
 
 from __future__ import annotations
 
-import _thread
 import ctypes
 import os
 import sys
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
 _SETTLING = 0.005  # seconds, after which a thread runs that has just been started
 _ATTEMPTS = 5
+_PATIENCE = 0.1  # seconds
 _TASKS = "/proc/self/task"
 _AUTOGRADS = b"pt_autograd_"  # how PyTorch names the threads of devices, one for each
 
@@ -37,31 +37,31 @@ _delete = ctypes.PYFUNCTYPE(None, _Pointer)(("PyThreadState_Delete", ctypes.pyth
 
 
 class RawThreads:
-    """How many there were since a meter has begun."""
+    """How many have begun since a meter has."""
 
     def begin(self) -> None:
-        """Note which there are."""
-        _states.settle()
-        self._older = max(_alive() - is_raw(), 0)  # beside the one that counts
+        """Note the last that has begun."""
         self._autograds = _autograds()
-        self._number, self._others, _ = _states.look()
+        self._number, self._others = _states.look()
 
     def beside(self, counted: Mapping[int, int]) -> int:
-        """How many there were or are, beside those of the first hour.
+        """How many have begun since, though they may have ended.
 
         Args:
             counted: Those that are counted: their numbers, and their native identifiers.
         """
-        if _is_distributed():
-            return self._older
-        last, _, others = _states.look()
+        last, others = _states.look()
         begun = last - self._number - (others - self._others)
-        known = {native for made, native in counted.items() if made > self._number}
+        newer = {made: native for made, native in counted.items() if made > self._number}
+        unknown = begun - len(newer)
+        if unknown <= 0:
+            return 0
         for _ in range(_ATTEMPTS):
-            if begun > len(known):
-                known |= _autograds() - self._autograds
-                time.sleep(_SETTLING)  # one begins, and then takes its name
-        return self._older + max(begun - len(known), 0)
+            devices = _autograds() - self._autograds - {*newer.values()}
+            if unknown <= len(devices):
+                return 0
+            time.sleep(_SETTLING)  # one begins, and then takes its name
+        return unknown - len(devices)
 
 
 @dataclass(frozen=True)
@@ -85,43 +85,44 @@ class _States:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # a finalizer may start a thread at any time
-        self._others_begin = self._others_begun = 0
+        self._lock = threading.RLock()
+        self._others = 0
         self._raw_at_rest = 0
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While active, nobody else starts a thread that is not raw, or looks."""
+        # In vain only where a finalizer starts a thread in one that is being started just now.
+        got = self._lock.acquire(timeout=_PATIENCE)
+        try:
+            yield
+        finally:
+            if got:
+                self._lock.release()
 
     @contextmanager
     def beginning_other(self) -> Iterator[None]:
         """While active, a thread is started that is not raw."""
-        with self._lock:
-            self._others_begin += 1
-        try:
-            yield
-        except BaseException:  # none has begun
-            with self._lock:
-                self._others_begin -= 1
-            raise
-        with self._lock:
-            self._others_begun += 1
+        with self._alone():
+            before = _next_number()
+            try:
+                yield
+            finally:
+                made = _next_number() - before - 1
+                self._others += 2 + min(made, 1)  # none, where the start has failed
 
-    def look(self) -> tuple[int, int, int]:
-        """The next number; of those before, how many others there are, and how many may be."""
-        with self._lock:
-            self._others_begin += 1
-            self._others_begun += 1
-            return _next_number(), self._others_begun, self._others_begin
+    def look(self) -> tuple[int, int]:
+        """The next number, and of those up to it, how many others there are."""
+        with self._alone():
+            self._others += 1
+            return _next_number(), self._others
 
-    def settle(self) -> None:
+    def let_raw_threads_begin(self) -> None:
         """Let raw threads that have just been started run, so that they are found."""
-        number, others, _ = self.look()
+        number, others = self.look()
         if number - others > self._raw_at_rest:
             self._raw_at_rest = number - others
             time.sleep(_SETTLING)
-
-
-def _is_distributed() -> bool:
-    """Whether PyTorch's communication runs: its threads in C drop tensors, each with a state."""
-    distributed = sys.modules.get("torch.distributed")
-    return distributed is not None and distributed.is_available() and distributed.is_initialized()
 
 
 def _next_number() -> int:
@@ -148,31 +149,6 @@ def is_raw() -> bool:
     return frame.f_code not in _OUTERMOST
 
 
-def _alive() -> int:
-    """How many of the module `_thread` there are, beside those of the first hour."""
-    found = _count() - _of_the_first_hour
-    for _ in range(_ATTEMPTS):
-        if found <= 0:
-            return 0
-        time.sleep(_SETTLING)  # one that ends is in no list any more, and counts for a while
-        found = min(found, _count() - _of_the_first_hour)
-    return found
-
-
-def _count() -> int:
-    # sys._current_frames() would tell which they are, but it can deadlock (seen in 3.11.7)
-    threads = threading.enumerate()  # lists raw ones, too, once they have asked who they are
-    listed = [thread for thread in threads if not isinstance(thread, threading._DummyThread)]  # noqa: SLF001
-    main = 1  # which Python does not count
-    return _thread._count() - len(listed) + main  # noqa: SLF001 - there is no public count
-
-
-def _begin_to_count() -> None:
-    """Those that are there already are the surroundings', such as pytest-xdist's."""
-    global _of_the_first_hour  # noqa: PLW0603
-    _of_the_first_hour = _count()
-
-
 def _autograds() -> set[int]:
     """Native identifiers of the threads of devices, where there is proc(5)."""
     try:
@@ -197,7 +173,4 @@ def _name(task: str) -> bytes:
 
 _states = _States()
 beginning_other = _states.beginning_other
-_of_the_first_hour = 0
-_begin_to_count()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_to_count)  # where the parent's are counted still
+let_raw_threads_begin = _states.let_raw_threads_begin

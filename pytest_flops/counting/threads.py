@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from pytest_flops.counting.backward_in_place import backward_in_place
 from pytest_flops.counting.dispatch import CountingMode
 from pytest_flops.counting.hand_over import hand_over
-from pytest_flops.counting.older_threads import OlderThreads
+from pytest_flops.counting.older_threads import OlderThreads, may_be_the_models
 from pytest_flops.counting.raw_threads import RawThreads
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Threads:
         self._attribution = attribution
         self._older = OlderThreads()
         self._raw = RawThreads()
-        self._owner = threading.current_thread()
+        self._owner = threading.get_native_id()
         self._joined = {threading.get_ident()}
         self._visits: dict[int, CountingMode] = {}
         attribution.on_outermost_call = self._enter_older_thread
@@ -59,9 +59,9 @@ class Threads:
         finally:
             hand_over.end(self)
             for thread in self._older.that_ran():
-                if self._older.may_be_the_models(thread):
-                    self._report(thread)
-                elif thread.native_id not in [*self._attribution.raw_threads.values()]:
+                if may_be_the_models(thread):
+                    self._report(thread.name)
+                else:
                     self._attribution.unseen.add(thread.name)
             if raw:
                 self._attribution.unseen.add(f"{raw} of the module _thread, or in C")
@@ -102,7 +102,7 @@ class Threads:
         mode = self._visits.pop(threading.get_ident(), None)
         if mode is not None:
             mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
-            self._report(threading.current_thread())
+            self._report_this_thread()
 
     def _leave_when_they_return(self) -> None:
         """Take the counting out of threads that are inside a module when the meter ends."""
@@ -118,7 +118,7 @@ class Threads:
 
     def _report_step(self) -> None:
         if not self.counts_here() and not hand_over.left_to_another(self):
-            self._report(threading.current_thread())
+            self._report_this_thread()
 
     def counts_here(self) -> bool:
         """Whether the calling thread is counted."""
@@ -131,7 +131,7 @@ class Threads:
 
     def leaves_to(self, other: Threads) -> bool:
         """Whether another meter, of another thread, counts the calling thread."""
-        return other._owner is not self._owner and threading.get_ident() in other._joined
+        return other._owner != self._owner and threading.get_ident() in other._joined
 
     def watch(self, thread: threading.Thread) -> None:
         """Report a thread that a counted one starts, but that runs what others gave."""
@@ -139,10 +139,13 @@ class Threads:
 
     def ignore_owner_of(self, other: Threads) -> None:
         """Leave the thread that entered another meter to that meter."""
-        if other._owner is not self._owner:
+        if other._owner != self._owner:
             self._older.ignore(other._owner)
 
-    def _report(self, thread: threading.Thread) -> None:
-        self._older.ignore(thread)  # once is enough
-        report = f"(thread {thread.name}, older than the meter, where only modules are counted)"
+    def _report_this_thread(self) -> None:
+        self._older.ignore(threading.get_native_id())  # once is enough
+        self._report(threading.current_thread().name)
+
+    def _report(self, thread: str) -> None:
+        report = f"(thread {thread}, older than the meter, where only modules are counted)"
         self._attribution.here.uncounted[report] = 1

@@ -20,7 +20,7 @@ from urllib.request import urlopen
 
 import pytest
 import torch
-from torch import nn
+from torch import distributed, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from pytest_flops.counting.meter import FLOPsMeter
@@ -223,6 +223,33 @@ def test_callbacks_of_what_is_given_to_a_pool_are_counted():
         for _ in range(3):
             called.get()
     assert meter.count.forward == 3 * PRODUCT
+
+
+@pytest.mark.parametrize("method", ["then", "add_done_callback"])
+def test_callbacks_of_pytorchs_futures_are_counted(old, method):
+    called = SimpleQueue()
+    future: torch.futures.Future = torch.futures.Future()
+    with FLOPsMeter() as meter:
+        getattr(future, method)(lambda _: called.put(torch.mm(A, B)))
+        old.run(lambda: future.set_result(None))
+        called.get()
+        with pytest.raises(TypeError):
+            getattr(future, method)("no function")
+    assert meter.count.forward == PRODUCT
+
+
+@pytest.mark.skipif(not distributed.is_available(), reason="PyTorch without torch.distributed")
+def test_what_is_computed_once_a_communication_is_done_is_counted():
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        with FLOPsMeter() as meter:
+            work = [distributed.all_reduce(torch.ones(1000), async_op=True) for _ in range(5)]
+            halves = [each.get_future().then(lambda done: done.value()[0] / 2) for each in work]
+            assert all(half.wait()[0] == 1 / 2 for half in halves)
+    finally:
+        distributed.destroy_process_group()
+    assert meter.count.forward == 5 * 1000
+    assert not meter.uncounted
 
 
 class Products:
@@ -489,15 +516,80 @@ def test_a_worker_that_an_older_pool_starts_is_unseen():
     assert meter.unseen == ("pool_0",)
 
 
-def test_a_raw_thread_that_is_older_is_unseen():
-    begins, done = threading.Event(), SimpleQueue()
-    _thread.start_new_thread(lambda: (begins.wait(), done.put(torch.mm(A, B)), ends.wait()), ())
-    ends = threading.Event()
+def start_in_c(run) -> None:
+    """Start a thread of the system itself, and wait for it to end."""
+    libc, thread = ctypes.CDLL(None), ctypes.c_ulong()
+    call = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(run)
+    assert libc.pthread_create(ctypes.byref(thread), None, call, None) == 0
+    assert libc.pthread_join(thread, None) == 0
+
+
+def start_raw(run) -> None:
+    _thread.start_new_thread(run, ())
+
+
+def start_in_c_beside(run) -> None:
+    threading.Thread(target=start_in_c, args=[run], name="starter").start()
+
+
+@pytest.mark.parametrize("start", [start_raw, start_in_c_beside])
+@pytest.mark.parametrize("at_work", [pytest.param(False, marks=tells_cpu_times), True])
+def test_a_thread_that_python_has_not_named_is_reported_if_it_ran(start, at_work):
+    here, begins, done, ends = (threading.Event() for _ in range(4))
+
+    def serve(*_) -> None:
+        here.set()
+        begins.wait()
+        torch.mm(A, B)
+        done.set()
+        ends.wait()
+
+    start(serve)
+    here.wait()
     with FLOPsMeter() as meter:
+        if at_work:
+            begins.set()
+            done.wait()
+    begins.set()
+    ends.set()
+    assert meter.uncounted == (unseen("running serve") if at_work else {})
+    assert not meter.unseen
+
+
+def test_a_raw_thread_is_reported_though_some_of_its_work_is_counted():
+    here, begins, ends, done = (*(threading.Event() for _ in range(3)), SimpleQueue())
+    future: torch.futures.Future = torch.futures.Future()
+
+    def serve() -> None:
+        here.set()
+        begins.wait()
+        torch.mm(A, B)
+        future.set_result(None)
+        done.put(None)
+        ends.wait()
+
+    start_raw(serve)
+    here.wait()
+    with FLOPsMeter() as meter:
+        future.then(lambda _: torch.mm(A, B))
         begins.set()
         done.get()
     ends.set()
-    assert meter.unseen == ("1 of the module _thread, or in C",)
+    assert meter.count.forward == PRODUCT
+    assert meter.uncounted == unseen("running serve")
+
+
+def test_a_raw_thread_of_a_library_is_unseen():
+    source = "def serve(multiply, begins): multiply(begins)"
+    library = {"__name__": "library"}
+    exec(compile(source, "lib/site-packages/library.py", "exec"), library)
+    begins, done = threading.Event(), SimpleQueue()
+    _thread.start_new_thread(library["serve"], (lambda _: done.put(multiply(begins)), begins))
+    with FLOPsMeter() as meter:
+        begins.set()
+        done.get()
+    assert meter.unseen == ("running serve",)
+    assert not meter.uncounted
 
 
 def start_bound_before(done: SimpleQueue) -> None:
@@ -508,19 +600,12 @@ def start_by_the_method_bound_before(done: SimpleQueue) -> None:
     start_method(threading.Thread(target=lambda: done.put(torch.mm(A, B))))
 
 
-def start_in_c(done: SimpleQueue) -> None:
-    libc, thread = ctypes.CDLL(None), ctypes.c_ulong()
-
-    @ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)
-    def run(_argument) -> None:
-        done.put(torch.mm(A, B))
-
-    assert libc.pthread_create(ctypes.byref(thread), None, run, None) == 0
-    assert libc.pthread_join(thread, None) == 0
+def start_in_c_to_compute(done: SimpleQueue) -> None:
+    start_in_c(lambda _: done.put(torch.mm(A, B)))
 
 
 @pytest.mark.parametrize(
-    "start", [start_bound_before, start_by_the_method_bound_before, start_in_c]
+    "start", [start_bound_before, start_by_the_method_bound_before, start_in_c_to_compute]
 )
 def test_a_thread_that_is_started_unseen_is_unseen_though_it_has_ended(start):
     done: SimpleQueue = SimpleQueue()
@@ -568,6 +653,28 @@ def test_a_raw_thread_with_a_meter_of_its_own_is_no_remark_in_it():
 
     start_new_thread(count, ())
     assert not done.get().unseen
+
+
+def test_a_raw_thread_with_a_meter_of_its_own_is_left_to_that_meter():
+    here, begins, ends, meters = (*(threading.Event() for _ in range(3)), SimpleQueue())
+
+    def count() -> None:
+        with FLOPsMeter() as meter:
+            here.set()
+            begins.wait()
+            torch.mm(A, B)
+        meters.put(meter)
+        ends.wait()
+
+    start_raw(count)
+    here.wait()
+    with FLOPsMeter() as meter:
+        begins.set()
+        other = meters.get()
+    ends.set()
+    assert other.count.forward == PRODUCT
+    assert not meter.uncounted
+    assert not meter.unseen
 
 
 def test_a_start_that_fails_hides_no_other_thread():

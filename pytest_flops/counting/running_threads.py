@@ -1,0 +1,148 @@
+"""The threads that run Python code, whoever has started them, and how long a processor ran each.
+
+Linux tells the CPU time of each thread (clock_gettime(2)); no other system does.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, starmap, tee
+from operator import itemgetter
+from pathlib import Path
+from types import FrameType, FunctionType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_CPU_TIME_OF_A_THREAD = 6  # the last three bits of a clock's number; the rest is the thread's
+_alone = threading.Lock()
+_Frame: TypeAlias = tuple[int, FrameType]
+
+
+@dataclass(frozen=True)
+class RunningThread:
+    """A thread, as it was at one moment.
+
+    Attributes:
+        native_id: What the system calls it, or what Python does where only that is known.
+        name: Its name; of a thread that Python has not named, what it runs.
+        function: What it was started with, if that is written in Python.
+    """
+
+    native_id: int
+    name: str
+    function: Code | None
+
+
+@dataclass(frozen=True)
+class Code:
+    """Where a function is written."""
+
+    file: str
+    names: dict[str, Any]
+
+    @property
+    def package(self) -> str:
+        """The outermost package of its module."""
+        return package(self.names.get("__name__"))
+
+
+def package(module: object) -> str:
+    """The outermost package of a module that is given by its name."""
+    return str(module).partition(".")[0]
+
+
+def running_threads() -> list[RunningThread]:
+    """All but the calling thread."""
+    started = {thread.ident: thread for thread in threading.enumerate()}
+    here = threading.get_ident()
+    return [
+        _running_thread(native_id, started.get(ident), frame)
+        for (ident, frame), native_id in _native_ids_of(_current_frames())
+        if ident != here
+    ]
+
+
+def _current_frames() -> Iterator[_Frame]:
+    """Python's number of each thread, and the call it is in."""
+    return chain.from_iterable(map(dict.items, starmap(sys._current_frames, ((),))))  # noqa: SLF001
+
+
+def _native_ids_of(frames: Iterator[_Frame]) -> list[tuple[_Frame, int]]:
+    if sys.platform != "linux":
+        return [((ident, frame), ident) for ident, frame in frames]
+    # A thread that has ended must not be asked for its clock. None ends before this thread runs
+    # Python code again, so from the first frame to the last clock everything is done in C.
+    frames, again = tee(frames)
+    clocks = map(time.pthread_getcpuclockid, map(itemgetter(0), again))
+    with _alone:
+        collects = gc.isenabled()
+        try:
+            gc.disable()  # while frames are made, it can block for good (python/cpython#106883)
+            found = list(zip(frames, clocks))  # noqa: B905 - they are as many
+        finally:
+            if collects:
+                gc.enable()
+    return [(frame, ~clock >> 3) for frame, clock in found]
+
+
+def cpu_time(native_id: int) -> int | None:
+    """Nanoseconds; None if the thread has ended or the system does not tell."""
+    if sys.platform != "linux":
+        return None
+    try:
+        return time.clock_gettime_ns(~native_id << 3 | _CPU_TIME_OF_A_THREAD)
+    except OSError:
+        return None
+
+
+def is_about_to_run(native_id: int) -> bool:
+    """Whether a thread waits for nothing but a processor, by proc(5)."""
+    try:
+        told = Path(f"/proc/self/task/{native_id}/stat").read_bytes()
+    except OSError:
+        return False
+    return told.rpartition(b") ")[2].startswith(b"R")
+
+
+def _running_thread(
+    native_id: int, thread: threading.Thread | None, frame: FrameType
+) -> RunningThread:
+    if thread is None or isinstance(thread, threading._DummyThread):  # noqa: SLF001
+        first = _first_call(frame)
+        name = thread.name if thread else f"running {first.f_code.co_name}"
+        return RunningThread(native_id, name, Code(first.f_code.co_filename, first.f_globals))
+    function = _function_of(thread)
+    code = Code(function.__code__.co_filename, function.__globals__) if function else None
+    return RunningThread(native_id, thread.name, code)
+
+
+def _first_call(frame: FrameType) -> FrameType:
+    """The call that a thread began with, besides what a meter has put around it to count it."""
+    first, caller = frame, frame.f_back
+    while caller is not None:
+        if package(caller.f_globals.get("__name__")) != "pytest_flops":
+            first = caller
+        caller = caller.f_back
+    return first
+
+
+def _function_of(thread: threading.Thread) -> FunctionType | None:
+    run = type(thread).run
+    function: Any = run
+    if run is threading.Thread.run:
+        function = getattr(thread, "_target", None)
+    elif isinstance(thread, threading.Timer):
+        function = thread.function
+    while isinstance(function, partial):
+        function = function.func
+    function = getattr(function, "__func__", function)
+    if not isinstance(function, FunctionType):
+        function = getattr(type(function), "__call__", None)  # noqa: B004 - it, not whether
+    return function if isinstance(function, FunctionType) else None
