@@ -60,7 +60,8 @@ def package(module: object) -> str:
 
 def running_threads() -> list[RunningThread]:
     """All but the calling thread."""
-    started = {thread.ident: thread for thread in threading.enumerate()}
+    # Not by threading.enumerate(): while it holds its lock, a signal's handler can wait for good.
+    started: dict[int, threading.Thread] = threading._active.copy()  # type: ignore[attr-defined]  # noqa: SLF001
     here = threading.get_ident()
     return [
         _running_thread(native_id, started.get(ident), frame)
