@@ -138,7 +138,7 @@ class _Here(threading.local):
     def __init__(self, threads: list[ThreadState], raw: dict[int, int]) -> None:
         self.state = ThreadState()
         threads.append(self.state)
-        if raw_threads.is_raw():
+        if raw_threads.is_pytorchs():
             raw[raw_threads.number()] = threading.get_native_id()
 
 
@@ -149,7 +149,7 @@ class Attribution:
         self.paths = ModulePaths()
         self.threads: list[ThreadState] = []
         self.unseen: set[str] = set()  # names of threads
-        self.raw_threads: dict[int, int] = {}  # native identifiers by number
+        self.raw_threads: dict[int, int] = {}  # PyTorch's own: native identifiers by number
         self.local = _Here(self.threads, self.raw_threads)
         self._forward_frames: dict[int, Frame] = {}  # of modules that are numbered, and so kept
         self._handles: list[Any] = []

@@ -1,9 +1,10 @@
 """Which threads, older than a meter, have run meanwhile: what they computed, nobody has seen.
 
 A dispatch mode belongs to one thread, and nothing puts one into another thread. PyTorch's profiler
-can watch all threads, but to stop it while they compute crashes the process (2.11 to 2.13). So it
-is only known that a thread has run at all, by the CPU time that Linux has given it. Where the
-system does not tell, a thread is taken for running.
+can watch all threads, but to stop it while they compute crashes the process, and so does its
+execution trace where they compute with sparse tensors (2.11 to 2.13). So it is only known that a
+thread has run at all, by the CPU time that Linux has given it. Where the system does not tell, a
+thread is taken for running.
 
 What the main thread ran may well belong to a model, and so may what an event loop ran, or a thread
 that was started with a function of the project or of a package that uses PyTorch. Other threads are

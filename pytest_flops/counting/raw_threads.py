@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_flops.counting.running_threads import package
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -48,7 +50,7 @@ class RawThreads:
         """How many have begun since, though they may have ended.
 
         Args:
-            counted: Those that are counted: their numbers, and their native identifiers.
+            counted: PyTorch's own: their numbers, and their native identifiers.
         """
         last, others = _states.look()
         begun = last - self._number - (others - self._others)
@@ -73,9 +75,6 @@ class Seen:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Do it."""
         return self.work(*args, **kwargs)
-
-
-_OUTERMOST = (threading.Thread._bootstrap.__code__, Seen.__call__.__code__)  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 class _States:
@@ -139,14 +138,16 @@ def number() -> int:
     return int(_number(_current()))
 
 
-def is_raw() -> bool:
-    """Whether the calling thread is raw; those of devices, which autograd has started, are."""
-    if threading.get_ident() == threading.main_thread().ident:
-        return False
+def is_pytorchs() -> bool:
+    """Whether the calling thread is in C, and PyTorch alone has made it call Python.
+
+    All that it runs is counted. A raw thread may run something besides what is.
+    """
     frame = sys._getframe()  # noqa: SLF001
     while frame.f_back is not None:
         frame = frame.f_back
-    return frame.f_code not in _OUTERMOST
+    outermost = package(frame.f_globals.get("__name__"))
+    return outermost in ("torch", "pytest_flops") and frame.f_code is not Seen.__call__.__code__
 
 
 def _autograds() -> set[int]:

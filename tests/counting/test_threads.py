@@ -623,6 +623,17 @@ def test_a_thread_that_is_started_unseen_is_unseen_though_it_has_ended(start):
     assert not meter.count.total
 
 
+def test_a_thread_that_is_started_unseen_is_unseen_though_some_of_its_work_is_counted():
+    done: SimpleQueue = SimpleQueue()
+    future: torch.futures.Future = torch.futures.Future()
+    with FLOPsMeter() as meter:
+        future.then(lambda _: torch.mm(A, B))
+        start_new_thread(lambda: (torch.mm(A, B), future.set_result(None), done.put(None)), ())
+        done.get()
+    assert meter.count.forward == PRODUCT
+    assert meter.unseen == ("1 of the module _thread, or in C",)
+
+
 def test_a_raw_thread_that_is_seen_to_start_and_runs_later_is_no_remark():
     begins, done = threading.Event(), SimpleQueue()
     with FLOPsMeter() as meter:
