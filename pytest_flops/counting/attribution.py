@@ -135,11 +135,11 @@ Place: TypeAlias = tuple[MeteredPhase, int]
 class _Here(threading.local):
     """The calling thread's state; one attribute, since reading it is not free."""
 
-    def __init__(self, threads: list[ThreadState], raw: dict[int, int]) -> None:
+    def __init__(self, threads: list[ThreadState], pytorchs: dict[int, int]) -> None:
         self.state = ThreadState()
         threads.append(self.state)
-        if raw_threads.is_pytorchs():
-            raw[raw_threads.number()] = threading.get_native_id()
+        if raw_threads.belongs_to_pytorch():
+            pytorchs[raw_threads.number()] = threading.get_native_id()
 
 
 class Attribution:
@@ -149,8 +149,8 @@ class Attribution:
         self.paths = ModulePaths()
         self.threads: list[ThreadState] = []
         self.unseen: set[str] = set()  # names of threads
-        self.raw_threads: dict[int, int] = {}  # PyTorch's own: native identifiers by number
-        self.local = _Here(self.threads, self.raw_threads)
+        self.pytorchs_threads: dict[int, int] = {}  # PyTorch's own: native identifiers by number
+        self.local = _Here(self.threads, self.pytorchs_threads)
         self._forward_frames: dict[int, Frame] = {}  # of modules that are numbered, and so kept
         self._handles: list[Any] = []
         self.active = False  # a thread may outlive the meter

@@ -138,7 +138,7 @@ def number() -> int:
     return int(_number(_current()))
 
 
-def is_pytorchs() -> bool:
+def belongs_to_pytorch() -> bool:
     """Whether the calling thread is in C, and PyTorch alone has made it call Python.
 
     All that it runs is counted. A raw thread may run something besides what is.

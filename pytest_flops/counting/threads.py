@@ -55,7 +55,7 @@ class Threads:
             try:
                 yield
             finally:
-                raw = self._raw.beside(self._attribution.raw_threads.copy())
+                raw = self._raw.beside(self._attribution.pytorchs_threads.copy())
         finally:
             hand_over.end(self)
             for thread in self._older.that_ran():
