@@ -161,12 +161,11 @@ class Attribution:
     def start(self) -> None:
         """Register the hooks; all of them are PyTorch's own global ones."""
         self.active = True
-        self._handles = [
-            register_module_forward_pre_hook(self._enter_module),
-            register_module_forward_hook(self._leave_module, always_call=True),
-            register_optimizer_step_pre_hook(self._enter_step),
-            register_optimizer_step_post_hook(self._leave_step),
-        ]
+        keep = self._handles.append  # one by one: an interruption must find them
+        keep(register_module_forward_pre_hook(self._enter_module))
+        keep(register_module_forward_hook(self._leave_module, always_call=True))
+        keep(register_optimizer_step_pre_hook(self._enter_step))
+        keep(register_optimizer_step_post_hook(self._leave_step))
 
     def stop(self) -> None:
         """Remove every hook."""

@@ -33,9 +33,9 @@ def backward_in_place() -> Iterator[None]:
     """While active, each backward that the calling thread calls runs in this thread."""
     if not _calling_thread.meters:
         _calling_thread.was_enabled = is_multithreading_enabled()
-    set_multithreading_enabled(False)
     _calling_thread.meters += 1
     try:
+        set_multithreading_enabled(False)
         yield
     finally:
         _calling_thread.meters -= 1

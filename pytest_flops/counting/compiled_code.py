@@ -28,11 +28,12 @@ _COMPILER = "torch._dynamo"
 @contextmanager
 def run_eagerly() -> Iterator[None]:
     """While active, what is or gets compiled runs eagerly, in every thread."""
-    _eager.begin()
+    meter = object()
     try:
+        _eager.begin(meter)
         yield
     finally:
-        _eager.end()
+        _eager.end(meter)
 
 
 class _Eager:
@@ -40,10 +41,10 @@ class _Eager:
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._meters = 0
+        self._meters: list[object] = []
         self._undo = ExitStack()
 
-    def begin(self) -> None:
+    def begin(self, meter: object) -> None:
         with self._lock:
             if not self._meters:
                 self._undo.enter_context(under_autograd())
@@ -53,11 +54,12 @@ class _Eager:
                     self.take_stance()
                 else:
                     self._await_compiler()
-            self._meters += 1
+            self._meters.append(meter)
 
-    def end(self) -> None:
+    def end(self, meter: object) -> None:
         with self._lock:
-            self._meters -= 1
+            if meter in self._meters:  # not where an interruption came first
+                self._meters.remove(meter)
             if not self._meters:
                 self._undo.close()
 

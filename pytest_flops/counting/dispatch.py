@@ -11,7 +11,12 @@ from torch import Tensor
 from torch._C import DispatchKey
 from torch._library.custom_ops import OPDEFS
 from torch._ops import HigherOrderOperator, OpOverload
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import (
+    TorchDispatchMode,
+    _get_current_dispatch_mode_stack,
+    _pop_mode,
+    _push_mode,
+)
 from torch.utils._pytree import tree_leaves
 
 from pytest_flops.counting.attribution import graph_task
@@ -64,6 +69,16 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._local = attribution.local
         self._entries: dict[int, _Entry] = {}
         self._nested: dict[str, _Entry] = {}
+
+    def __exit__(self, *error: Any) -> None:
+        """Leave the mode, whichever have been entered since: meters of asyncio's tasks overlap."""
+        modes = _get_current_dispatch_mode_stack()
+        if self not in modes:
+            return
+        above = [_pop_mode() for _ in modes[modes.index(self) + 1 :]]
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        for mode in reversed(above):
+            _push_mode(mode)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:

@@ -47,7 +47,7 @@ class HandOver:
     """Meters may overlap in any order, so what is replaced belongs to all of them."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._meters: list[Threads] = []
         self._starts = _Starts()
         self._made: dict[int, ref[ThreadPoolExecutor]] = {}  # pools, while a meter counts
@@ -58,36 +58,36 @@ class HandOver:
         with self._lock:
             if not self._meters:
                 self._replace_all()
-            for other in self._meters:
-                other.ignore_owner_of(meter)
-                meter.ignore_owner_of(other)
             self._meters.append(meter)
 
     def end(self, meter: Threads) -> None:
         """The last meter to end leaves everything as the first has found it."""
         with self._lock:
-            self._meters.remove(meter)
+            if meter in self._meters:  # not where an interruption came first
+                self._meters.remove(meter)
             if not self._meters:
                 self._undo.close()
                 self._made.clear()
 
-    def left_to_another(self, meter: Threads) -> bool:
-        """Whether the calling thread is the business of another meter."""
-        return any(meter.leaves_to(other) for other in tuple(self._meters))
+    def meters_of_other_threads(self, meter: Threads) -> list[Threads]:
+        """The meters that another thread has entered."""
+        return [other for other in tuple(self._meters) if other.owner != meter.owner]
 
     def _replace_all(self) -> None:
         start = threading.Thread.start
         start_raw = _thread.start_new_thread
 
+        @wraps(start)
         def start_counted(thread: threading.Thread) -> None:
             if not self._starts.workers:
-                thread.run = self._counted(thread.run)  # type: ignore[method-assign]
+                self._count_run_of(thread)
             elif self._starts.of_older_pool:
                 for meter in self._counting_here():
                     meter.watch(thread)
             with beginning_other():
                 start(thread)
 
+        @wraps(start_raw)
         def start_raw_counted(function: Callable[..., Any], *args: Any) -> int:
             counted = self._counted(function) if callable(function) else function
             if counted is function:
@@ -100,6 +100,7 @@ class HandOver:
         self._replace(_thread, "start_new", start_raw_counted)
         make = self._taking(ThreadPoolExecutor.__init__, "initializer")
 
+        @wraps(make)
         def make_counted(pool: ThreadPoolExecutor, *args: Any, **kwargs: Any) -> None:
             make(pool, *args, **kwargs)
             self._made[id(pool)] = ref(pool)
@@ -120,8 +121,21 @@ class HandOver:
         self._replace(AsyncResult, "__init__", self._taking(AsyncResult.__init__, *callbacks))
 
     def _replace(self, owner: Any, name: str, replacement: Any) -> None:
-        self._undo.callback(_restore, owner, name, vars(owner).get(name, _INHERITED))
+        self._undo.callback(_restore, owner, name, replacement, vars(owner).get(name, _INHERITED))
         setattr(owner, name, replacement)
+
+    def _count_run_of(self, thread: threading.Thread) -> None:
+        """A thread's `run`, once: a thread that has a `run` of its own holds itself."""
+        counted = self._counted(thread.run)
+        before = vars(thread).pop("run", None)
+
+        def run_once() -> None:
+            vars(thread).pop("run", None)
+            if before is not None:
+                vars(thread)["run"] = before
+            counted()
+
+        vars(thread)["run"] = run_once
 
     def _taking(self, take: Callable[..., Any], *parameters: str) -> Callable[..., Any]:
         """A pool's method, so that the functions it is given by these parameters are counted.
@@ -148,8 +162,11 @@ class HandOver:
     def _taking_callback(self, take: Callable[..., Any]) -> Callable[..., Any]:
         """A method in C++, of which Python knows no parameter."""
 
-        def take_counted(future: TorchFuture[Any], callback: Any, /) -> Any:
-            return take(future, self._counted(callback) if callable(callback) else callback)
+        @wraps(take)
+        def take_counted(future: TorchFuture[Any], *given: Any) -> Any:
+            if len(given) == 1 and callable(given[0]):
+                return take(future, self._counted(given[0]))
+            return take(future, *given)  # which says what is wrong
 
         return take_counted
 
@@ -178,7 +195,7 @@ class HandOver:
         return work
 
     def _counting_here(self) -> list[Threads]:
-        return [meter for meter in tuple(self._meters) if meter.counts_here()]
+        return [meter for meter in tuple(self._meters) if meter.sees_here()]
 
     def _counted_items(self, items: Iterable[Any]) -> Iterable[Any]:
         if type(items) in _COMPUTE_NOTHING:
@@ -187,11 +204,13 @@ class HandOver:
         return counted(items, self._counted(next))
 
 
-def _restore(owner: Any, name: str, before: Any) -> None:
-    if before is not _INHERITED:
-        setattr(owner, name, before)
-    elif name in vars(owner):  # not where an interruption came first
+def _restore(owner: Any, name: str, replacement: Any, before: Any) -> None:
+    if vars(owner).get(name) is not replacement:
+        return  # somebody else has replaced it meanwhile, or an interruption came first
+    if before is _INHERITED:
         delattr(owner, name)
+    else:
+        setattr(owner, name, before)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 Python numbers the states of its threads as they begin, whoever starts them and however soon they
 end, so the number of a new one tells how many there were (PyThreadState_GetID,
 https://docs.python.org/3/c-api/init.html). A thread in C has a new state for each of its calls of
-Python; one that never calls Python is not known at all.
+Python, unless it keeps one. One that has kept its state since before, or never calls Python, is not
+known.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_flops.counting.running_threads import package
+from pytest_flops.counting.running_threads import all_calls_are_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -146,8 +147,8 @@ def belongs_to_pytorch() -> bool:
     frame = sys._getframe()  # noqa: SLF001
     while frame.f_back is not None:
         frame = frame.f_back
-    outermost = package(frame.f_globals.get("__name__"))
-    return outermost in ("torch", "pytest_flops") and frame.f_code is not Seen.__call__.__code__
+    is_started = frame.f_code is Seen.__call__.__code__
+    return not is_started and all_calls_are_in(("torch", "pytest_flops", "contextlib"))
 
 
 def _autograds() -> set[int]:

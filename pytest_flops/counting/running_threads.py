@@ -6,6 +6,7 @@ Linux tells the CPU time of each thread (clock_gettime(2)); no other system does
 from __future__ import annotations
 
 import gc
+import inspect
 import sys
 import threading
 import time
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _CPU_TIME_OF_A_THREAD = 6  # the last three bits of a clock's number; the rest is the thread's
-_alone = threading.Lock()
+_alone = threading.RLock()
+_AROUND = ("torch", "pytest_flops")
 _Frame: TypeAlias = tuple[int, FrameType]
 
 
@@ -48,26 +50,31 @@ class Code:
     names: dict[str, Any]
 
     @property
-    def package(self) -> str:
-        """The outermost package of its module."""
-        return package(self.names.get("__name__"))
+    def module(self) -> str:
+        """The name of its module."""
+        return str(self.names.get("__name__"))
 
 
-def package(module: object) -> str:
-    """The outermost package of a module that is given by its name."""
-    return str(module).partition(".")[0]
+def is_part_of(module: object, packages: tuple[str, ...]) -> bool:
+    """Whether a module, given by its name, is one of these packages or in one of them."""
+    name = f"{module}."
+    return any(name.startswith(f"{package}.") for package in packages)
 
 
 def running_threads() -> list[RunningThread]:
     """All but the calling thread."""
-    # Not by threading.enumerate(): while it holds its lock, a signal's handler can wait for good.
-    started: dict[int, threading.Thread] = threading._active.copy()  # type: ignore[attr-defined]  # noqa: SLF001
+    started = _started_threads()
     here = threading.get_ident()
     return [
         _running_thread(native_id, started.get(ident), frame)
         for (ident, frame), native_id in _native_ids_of(_current_frames())
         if ident != here
     ]
+
+
+def _started_threads() -> dict[int, threading.Thread]:
+    # Not by threading.enumerate(): while it holds its lock, a signal's handler can wait for good.
+    return threading._active.copy()  # type: ignore[attr-defined,no-any-return]  # noqa: SLF001
 
 
 def _current_frames() -> Iterator[_Frame]:
@@ -117,21 +124,42 @@ def _running_thread(
 ) -> RunningThread:
     if thread is None or isinstance(thread, threading._DummyThread):  # noqa: SLF001
         first = _first_call(frame)
-        name = thread.name if thread else f"running {first.f_code.co_name}"
-        return RunningThread(native_id, name, Code(first.f_code.co_filename, first.f_globals))
+        code = Code(first.f_code.co_filename, first.f_globals)
+        return RunningThread(native_id, _name(thread, first), code)
     function = _function_of(thread)
-    code = Code(function.__code__.co_filename, function.__globals__) if function else None
-    return RunningThread(native_id, thread.name, code)
+    written = Code(function.__code__.co_filename, function.__globals__) if function else None
+    return RunningThread(native_id, thread.name, written)
+
+
+def name_of_this_thread() -> str:
+    """As in `RunningThread`; unlike `threading.current_thread()`, it puts the thread in no list."""
+    thread = _started_threads().get(threading.get_ident())
+    return _name(thread, _first_call(sys._getframe()))  # noqa: SLF001
+
+
+def _name(thread: threading.Thread | None, first: FrameType) -> str:
+    return thread.name if thread else f"running {first.f_code.co_name}"
 
 
 def _first_call(frame: FrameType) -> FrameType:
-    """The call that a thread began with, besides what a meter has put around it to count it."""
-    first, caller = frame, frame.f_back
-    while caller is not None:
-        if package(caller.f_globals.get("__name__")) != "pytest_flops":
-            first = caller
-        caller = caller.f_back
-    return first
+    """The call that a thread began with, besides what PyTorch or a meter has put around it."""
+    calls = [frame]
+    while (caller := calls[-1].f_back) is not None:
+        calls.append(caller)
+    others = (call for call in reversed(calls) if not is_part_of(_module_of(call), _AROUND))
+    return next(others, calls[-1])
+
+
+def _module_of(call: FrameType) -> str:
+    return str(call.f_globals.get("__name__"))
+
+
+def all_calls_are_in(packages: tuple[str, ...]) -> bool:
+    """Whether the calling thread is in no call of a function that is written elsewhere."""
+    call: FrameType | None = sys._getframe()  # noqa: SLF001
+    while call is not None and is_part_of(_module_of(call), packages):
+        call = call.f_back
+    return call is None
 
 
 def _function_of(thread: threading.Thread) -> FunctionType | None:
@@ -146,4 +174,6 @@ def _function_of(thread: threading.Thread) -> FunctionType | None:
     function = getattr(function, "__func__", function)
     if not isinstance(function, FunctionType):
         function = getattr(type(function), "__call__", None)  # noqa: B004 - it, not whether
+    if isinstance(function, FunctionType):
+        function = inspect.unwrap(function)  # of torch.no_grad(), say
     return function if isinstance(function, FunctionType) else None

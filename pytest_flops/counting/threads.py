@@ -19,8 +19,9 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from pytest_flops.counting.backward_in_place import backward_in_place
 from pytest_flops.counting.dispatch import CountingMode
 from pytest_flops.counting.hand_over import hand_over
-from pytest_flops.counting.older_threads import OlderThreads, may_be_the_models
+from pytest_flops.counting.older_threads import OlderThreads
 from pytest_flops.counting.raw_threads import RawThreads
+from pytest_flops.counting.running_threads import name_of_this_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,10 +36,10 @@ class Threads:
 
     def __init__(self, attribution: Attribution) -> None:
         self._attribution = attribution
-        self._older = OlderThreads()
+        self.older = OlderThreads()
         self._raw = RawThreads()
-        self._owner = threading.get_native_id()
-        self._joined = {threading.get_ident()}
+        self.joined = {threading.get_native_id()}
+        self.owner = threading.get_native_id()
         self._visits: dict[int, CountingMode] = {}
         attribution.on_outermost_call = self._enter_older_thread
         attribution.on_outermost_return = self._leave_older_thread
@@ -47,26 +48,40 @@ class Threads:
     @contextmanager
     def joining(self) -> Iterator[None]:
         """While active, what counted threads set going is counted from its first operator on."""
-        self._older.begin()
-        hand_over.begin(self)
-        raw = 0
-        try:
+        with self._beside_other_meters():
             self._raw.begin()
+            self.older.begin()
             try:
                 yield
             finally:
-                raw = self._raw.beside(self._attribution.pytorchs_threads.copy())
+                self._report_what_ran()
+                if self._visits:
+                    self._leave_when_they_return()
+
+    @contextmanager
+    def _beside_other_meters(self) -> Iterator[None]:
+        try:
+            hand_over.begin(self)
+            for other in hand_over.meters_of_other_threads(self):
+                other.older.leave(self.owner)
+                for thread in tuple(other.joined):
+                    self.older.leave(thread)
+            yield
         finally:
             hand_over.end(self)
-            for thread in self._older.that_ran():
-                if may_be_the_models(thread):
-                    self._report(thread.name)
-                else:
-                    self._attribution.unseen.add(thread.name)
-            if raw:
-                self._attribution.unseen.add(f"{raw} of the module _thread, or in C")
-            if self._visits:
-                self._leave_when_they_return()
+            for other in hand_over.meters_of_other_threads(self):
+                for thread in tuple(self.joined):
+                    other.older.take_back(thread)
+
+    def _report_what_ran(self) -> None:
+        raw = self._raw.beside(self._attribution.pytorchs_threads.copy())
+        if raw:
+            self._attribution.unseen.add(f"{raw} of the module _thread, or in C")
+        for thread in self.older.that_ran():
+            if self.older.may_be_the_models(thread):
+                self._report(thread.name)
+            else:
+                self._attribution.unseen.add(thread.name)
 
     def counted(self, work: Callable[..., Any]) -> Callable[..., Any]:
         """Work for another thread, as a part of the call that sets it going."""
@@ -80,20 +95,25 @@ class Threads:
 
     @contextmanager
     def _joined_by(self, giver: Frame) -> Iterator[None]:
-        thread = threading.get_ident()
         with self._attribution.adopted_by(giver):
-            if thread in self._joined:
+            if self.counts_here():
                 yield
                 return
-            self._joined.add(thread)
+            thread = threading.get_native_id()
+            self.joined.add(thread)
+            others = hand_over.meters_of_other_threads(self)
             try:
+                for other in others:
+                    other.older.leave(thread)
                 with backward_in_place(), CountingMode(self._attribution):
                     yield
             finally:
-                self._joined.discard(thread)  # the number may become another thread's
+                for other in others:
+                    other.older.take_back(thread)
+                self.joined.discard(thread)  # the number may become another thread's
 
     def _enter_older_thread(self) -> None:
-        if not self.counts_here() and not hand_over.left_to_another(self):
+        if not self.counts_here() and not self._is_left_to_another():
             mode = CountingMode(self._attribution)
             self._visits[threading.get_ident()] = mode
             mode.__enter__()  # type: ignore[no-untyped-call]
@@ -101,7 +121,7 @@ class Threads:
     def _leave_older_thread(self) -> None:
         mode = self._visits.pop(threading.get_ident(), None)
         if mode is not None:
-            mode.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+            mode.__exit__(None, None, None)
             self._report_this_thread()
 
     def _leave_when_they_return(self) -> None:
@@ -117,34 +137,31 @@ class Threads:
         hook = register_module_forward_hook(leave, always_call=True)
 
     def _report_step(self) -> None:
-        if not self.counts_here() and not hand_over.left_to_another(self):
+        if not self.counts_here() and not self._is_left_to_another():
             self._report_this_thread()
 
     def counts_here(self) -> bool:
         """Whether the calling thread is counted."""
-        if threading.get_ident() in self._joined:
-            return True
+        return threading.get_native_id() in self.joined or self.sees_here()
+
+    def sees_here(self) -> bool:
+        """Whether the next operator is counted; inside one that is, nothing else is."""
         return any(  # autograd's own threads inherit the modes of the thread they work for
             isinstance(mode, CountingMode) and mode.attribution is self._attribution
             for mode in _get_current_dispatch_mode_stack()
         )
 
-    def leaves_to(self, other: Threads) -> bool:
-        """Whether another meter, of another thread, counts the calling thread."""
-        return other._owner != self._owner and threading.get_ident() in other._joined
+    def _is_left_to_another(self) -> bool:
+        thread = threading.get_native_id()
+        return any(thread in other.joined for other in hand_over.meters_of_other_threads(self))
 
     def watch(self, thread: threading.Thread) -> None:
         """Report a thread that a counted one starts, but that runs what others gave."""
-        self._older.watch(thread)
-
-    def ignore_owner_of(self, other: Threads) -> None:
-        """Leave the thread that entered another meter to that meter."""
-        if other._owner != self._owner:
-            self._older.ignore(other._owner)
+        self.older.watch(thread)
 
     def _report_this_thread(self) -> None:
-        self._older.ignore(threading.get_native_id())  # once is enough
-        self._report(threading.current_thread().name)
+        self.older.ignore(threading.get_native_id())  # once is enough
+        self._report(name_of_this_thread())
 
     def _report(self, thread: str) -> None:
         report = f"(thread {thread}, older than the meter, where only modules are counted)"

@@ -5,8 +5,11 @@ from __future__ import annotations
 import _thread
 import asyncio
 import ctypes
+import gc
+import inspect
 import sys
 import threading
+import weakref
 from _thread import start_new_thread
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +26,7 @@ import torch
 from torch import distributed, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
+from pytest_flops.counting.costs import register_cost
 from pytest_flops.counting.meter import FLOPsMeter
 from pytest_flops.counting.raw_threads import RawThreads
 
@@ -83,6 +87,22 @@ def old():
 
 def unseen(thread: str = "old") -> dict[str, int]:
     return {f"(thread {thread}, older than the meter, where only modules are counted)": 1}
+
+
+def start_in_c(run) -> None:
+    """Start a thread of the system itself, and wait for it to end."""
+    libc, thread = ctypes.CDLL(None), ctypes.c_ulong()
+    call = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(run)
+    assert libc.pthread_create(ctypes.byref(thread), None, call, None) == 0
+    assert libc.pthread_join(thread, None) == 0
+
+
+def start_raw(run) -> None:
+    _thread.start_new_thread(run, ())
+
+
+def start_in_c_beside(run) -> None:
+    threading.Thread(target=start_in_c, args=[run], name="starter").start()
 
 
 def test_threads_started_inside_the_meter_are_counted_whole():
@@ -423,6 +443,30 @@ def test_a_thread_is_reported_whatever_it_was_started_with(thread):
     assert meter.uncounted == unseen()
 
 
+@pytest.mark.parametrize("start", [start_raw, lambda run: threading.Thread(target=run).start()])
+@pytest.mark.parametrize(
+    "decorate", [torch.no_grad(), torch.inference_mode(), torch.autocast("cpu")]
+)
+def test_a_thread_is_reported_whatever_pytorch_has_put_around_its_function(start, decorate):
+    here, begins, done, ends = (*(threading.Event() for _ in range(3)), threading.Event())
+
+    @decorate
+    def serve() -> None:
+        here.set()
+        begins.wait()
+        torch.mm(A, B)
+        done.set()
+        ends.wait()
+
+    start(serve)
+    here.wait()
+    with FLOPsMeter() as meter:
+        begins.set()
+        done.wait()
+    ends.set()
+    assert len(meter.uncounted) == 1
+
+
 @pytest.mark.parametrize("names", [{"torch": torch}, {"nn": nn}, {"Linear": nn.Linear}, {}])
 def test_a_thread_of_an_installed_package_is_reported_if_the_package_uses_pytorch(names):
     source = "def serve(multiply, begins): multiply(begins)"
@@ -514,22 +558,6 @@ def test_a_worker_that_an_older_pool_starts_is_unseen():
     with older as pool, FLOPsMeter() as meter:
         pool.submit(int).result()
     assert meter.unseen == ("pool_0",)
-
-
-def start_in_c(run) -> None:
-    """Start a thread of the system itself, and wait for it to end."""
-    libc, thread = ctypes.CDLL(None), ctypes.c_ulong()
-    call = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(run)
-    assert libc.pthread_create(ctypes.byref(thread), None, call, None) == 0
-    assert libc.pthread_join(thread, None) == 0
-
-
-def start_raw(run) -> None:
-    _thread.start_new_thread(run, ())
-
-
-def start_in_c_beside(run) -> None:
-    threading.Thread(target=start_in_c, args=[run], name="starter").start()
 
 
 @pytest.mark.parametrize("start", [start_raw, start_in_c_beside])
@@ -634,6 +662,24 @@ def test_a_thread_that_is_started_unseen_is_unseen_though_some_of_its_work_is_co
     assert meter.unseen == ("1 of the module _thread, or in C",)
 
 
+def test_a_thread_that_is_started_unseen_is_unseen_though_pytorch_has_decorated_its_function():
+    done: SimpleQueue = SimpleQueue()
+    future: torch.futures.Future = torch.futures.Future()
+
+    @torch.no_grad()
+    def compute() -> None:
+        torch.mm(A, B)
+        future.set_result(None)
+        done.put(None)
+
+    with FLOPsMeter() as meter:
+        future.add_done_callback(lambda _: torch.mm(A, B))
+        start_new_thread(compute, ())
+        done.get()
+    assert meter.count.forward == PRODUCT
+    assert meter.unseen == ("1 of the module _thread, or in C",)
+
+
 def test_a_raw_thread_that_is_seen_to_start_and_runs_later_is_no_remark():
     begins, done = threading.Event(), SimpleQueue()
     with FLOPsMeter() as meter:
@@ -644,14 +690,18 @@ def test_a_raw_thread_that_is_seen_to_start_and_runs_later_is_no_remark():
     assert not meter.unseen
 
 
-def test_a_meter_that_is_interrupted_at_its_end_leaves_threads_as_they_were(monkeypatch):
+@pytest.mark.parametrize("part", ["begin", "beside"])
+def test_a_meter_that_is_interrupted_leaves_threads_and_pools_as_they_were(monkeypatch, part):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    start = threading.Thread.start
+    before = threading.Thread.start, {**vars(ThreadPool)}, {**vars(ThreadPoolExecutor)}
+    monkeypatch.setattr(RawThreads, part, interrupt)
     with pytest.raises(KeyboardInterrupt), FLOPsMeter():
-        monkeypatch.setattr(RawThreads, "beside", interrupt)
-    assert threading.Thread.start is start
+        pass
+    assert (threading.Thread.start, {**vars(ThreadPool)}, {**vars(ThreadPoolExecutor)}) == before
+    assert torch.autograd.is_multithreading_enabled()
+    assert not _get_current_dispatch_mode_stack()
 
 
 def test_a_raw_thread_with_a_meter_of_its_own_is_no_remark_in_it():
@@ -666,26 +716,62 @@ def test_a_raw_thread_with_a_meter_of_its_own_is_no_remark_in_it():
     assert not done.get().unseen
 
 
-def test_a_raw_thread_with_a_meter_of_its_own_is_left_to_that_meter():
-    here, begins, ends, meters = (*(threading.Event() for _ in range(3)), SimpleQueue())
+@pytest.mark.parametrize("beside", [pytest.param(False, marks=tells_cpu_times), True])
+@pytest.mark.parametrize("start", [start_raw, lambda run: threading.Thread(target=run).start()])
+def test_a_thread_with_a_meter_of_its_own_is_left_to_that_meter_while_it_counts(start, beside):
+    here, begins, ends, counted = (*(threading.Event() for _ in range(3)), SimpleQueue())
 
     def count() -> None:
         with FLOPsMeter() as meter:
             here.set()
             begins.wait()
             torch.mm(A, B)
-        meters.put(meter)
-        ends.wait()
+            if not beside:
+                counted.put(meter)
+                ends.wait()
+        if beside:
+            torch.mm(A, B)
+            counted.put(meter)
+            ends.wait()
 
-    start_raw(count)
+    start(count)
     here.wait()
     with FLOPsMeter() as meter:
         begins.set()
-        other = meters.get()
+        other = counted.get()
     ends.set()
     assert other.count.forward == PRODUCT
     assert not meter.uncounted
-    assert not meter.unseen
+    assert len(meter.unseen) == beside
+
+
+def test_what_another_meter_counts_in_a_thread_that_it_has_started_is_left_to_it(old):
+    here, begins, done, ends = (
+        *(threading.Event() for _ in range(2)),
+        SimpleQueue(),
+        SimpleQueue(),
+    )
+
+    def compute() -> None:
+        here.set()
+        begins.wait()
+        torch.mm(A, B)
+        done.put(None)
+
+    def count() -> None:
+        with FLOPsMeter() as meter:
+            threading.Thread(target=compute).start()
+            ends.get()
+        done.put(meter)
+
+    old.begin(count)
+    here.wait()
+    with FLOPsMeter() as meter:
+        begins.set()
+        done.get()
+    ends.put(None)
+    assert done.get().count.forward == PRODUCT
+    assert not meter.uncounted
 
 
 def test_a_start_that_fails_hides_no_other_thread():
@@ -891,3 +977,90 @@ def test_a_backward_that_the_user_keeps_in_its_thread_stays_there():
         with FLOPsMeter():
             pass
         assert not torch.autograd.is_multithreading_enabled()
+
+
+def test_meters_of_tasks_that_take_turns_in_a_thread_count_each_its_time():
+    async def count(size: int, ends: asyncio.Event, other_ends: asyncio.Event | None) -> FLOPsMeter:
+        with FLOPsMeter() as meter:
+            torch.ones(size) + 1
+            await asyncio.sleep(0)
+            torch.ones(size) + 1
+            if other_ends is not None:
+                await other_ends.wait()
+                torch.ones(size) + 1
+        ends.set()
+        return meter
+
+    async def both() -> list[FLOPsMeter]:
+        first, second = asyncio.Event(), asyncio.Event()
+        return await asyncio.gather(count(3, first, None), count(50, second, first))
+
+    shorter, longer = asyncio.run(both())
+    assert shorter.count.forward == 2 * 3 + 50
+    assert longer.count.forward == 3 * 50 + 3
+    assert not _get_current_dispatch_mode_stack()
+
+
+def test_a_callback_inside_an_older_threads_module_is_counted_once(old):
+    future: Future = Future()
+
+    class Answers(nn.Module):
+        def forward(self, x):
+            future.set_result(x)
+            return x
+
+    with FLOPsMeter() as meter:
+        future.add_done_callback(lambda done: torch.mm(done.result(), B))
+        old.run(lambda: Answers()(A))
+    assert meter.count.forward == PRODUCT
+
+
+def test_threads_inside_an_operator_with_a_cost_are_a_part_of_it():
+    with torch.library._scoped_library("threaded", "FRAGMENT"):
+
+        @torch.library.custom_op("threaded::product", mutates_args=())
+        def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            with ThreadPoolExecutor(1) as pool:
+                return pool.submit(torch.mm, a, b).result()
+
+        register_cost("threaded::product")(lambda *_: PRODUCT)
+        with FLOPsMeter() as meter:
+            product(A, B)
+        assert meter.count.forward == PRODUCT
+        assert not meter.unseen
+
+
+def test_a_thread_that_was_counted_is_let_go_as_without_a_meter():
+    gc.disable()
+    try:
+        with FLOPsMeter():
+            thread = threading.Thread(target=torch.mm, args=(A, B))
+            thread.start()
+            thread.join()
+        kept = weakref.ref(thread)
+        del thread
+        assert kept() is None
+    finally:
+        gc.enable()
+
+
+def test_what_is_replaced_tells_its_name_and_parameters_as_without_a_meter():
+    replaced = (threading.Thread.start, ThreadPoolExecutor.__init__, ThreadPoolExecutor.submit)
+    before = [(method.__qualname__, inspect.signature(method)) for method in replaced]
+    with FLOPsMeter():
+        replaced = (threading.Thread.start, ThreadPoolExecutor.__init__, ThreadPoolExecutor.submit)
+        assert [(method.__qualname__, inspect.signature(method)) for method in replaced] == before
+
+
+def test_a_visited_thread_that_python_does_not_list_is_not_listed_afterwards():
+    begins, done, ends = threading.Event(), SimpleQueue(), threading.Event()
+    model = nn.Linear(4, 2)
+    start_raw(lambda: (begins.wait(), done.put(model(A)), ends.wait()))
+    with FLOPsMeter() as meter:
+        before = threading.enumerate()
+        begins.set()
+        done.get()
+    assert threading.enumerate() == before
+    ends.set()
+    assert meter.uncounted == unseen("running <lambda>")
+    assert meter.count.forward == linear(3, 4, 2)
