@@ -126,8 +126,11 @@ class HandOver:
 
     def _count_run_of(self, thread: threading.Thread) -> None:
         """A thread's `run`, once: a thread that has a `run` of its own holds itself."""
-        counted = self._counted(thread.run)
-        before = vars(thread).pop("run", None)
+        work = thread.run
+        counted = self._counted(work)
+        if counted is work:
+            return
+        before = vars(thread).get("run")
 
         def run_once() -> None:
             vars(thread).pop("run", None)

@@ -36,7 +36,7 @@ class Threads:
 
     def __init__(self, attribution: Attribution) -> None:
         self._attribution = attribution
-        self.older = OlderThreads()
+        self._older = OlderThreads()
         self._raw = RawThreads()
         self.joined = {threading.get_native_id()}
         self.owner = threading.get_native_id()
@@ -50,7 +50,7 @@ class Threads:
         """While active, what counted threads set going is counted from its first operator on."""
         with self._beside_other_meters():
             self._raw.begin()
-            self.older.begin()
+            self._older.begin()
             try:
                 yield
             finally:
@@ -63,22 +63,22 @@ class Threads:
         try:
             hand_over.begin(self)
             for other in hand_over.meters_of_other_threads(self):
-                other.older.leave(self.owner)
+                other.leave(self.owner)
                 for thread in tuple(other.joined):
-                    self.older.leave(thread)
+                    self.leave(thread)
             yield
         finally:
             hand_over.end(self)
             for other in hand_over.meters_of_other_threads(self):
                 for thread in tuple(self.joined):
-                    other.older.take_back(thread)
+                    other.take_back(thread)
 
     def _report_what_ran(self) -> None:
         raw = self._raw.beside(self._attribution.pytorchs_threads.copy())
         if raw:
             self._attribution.unseen.add(f"{raw} of the module _thread, or in C")
-        for thread in self.older.that_ran():
-            if self.older.may_be_the_models(thread):
+        for thread in self._older.that_ran():
+            if self._older.may_be_the_models(thread):
                 self._report(thread.name)
             else:
                 self._attribution.unseen.add(thread.name)
@@ -101,19 +101,19 @@ class Threads:
                 return
             thread = threading.get_native_id()
             self.joined.add(thread)
-            others = hand_over.meters_of_other_threads(self)
+            others = hand_over.meters_of_other_threads(self)  # a later one sees who has joined
             try:
                 for other in others:
-                    other.older.leave(thread)
+                    other.leave(thread)
                 with backward_in_place(), CountingMode(self._attribution):
                     yield
             finally:
-                for other in others:
-                    other.older.take_back(thread)
                 self.joined.discard(thread)  # the number may become another thread's
+                for other in others:
+                    other.take_back(thread)
 
     def _enter_older_thread(self) -> None:
-        if not self.counts_here() and not self._is_left_to_another():
+        if self._is_nobodys():
             mode = CountingMode(self._attribution)
             self._visits[threading.get_ident()] = mode
             mode.__enter__()  # type: ignore[no-untyped-call]
@@ -137,7 +137,7 @@ class Threads:
         hook = register_module_forward_hook(leave, always_call=True)
 
     def _report_step(self) -> None:
-        if not self.counts_here() and not self._is_left_to_another():
+        if self._is_nobodys():
             self._report_this_thread()
 
     def counts_here(self) -> bool:
@@ -151,16 +151,28 @@ class Threads:
             for mode in _get_current_dispatch_mode_stack()
         )
 
-    def _is_left_to_another(self) -> bool:
-        thread = threading.get_native_id()
+    def leave(self, thread: int) -> None:
+        """Leave a thread to another meter, which counts it now."""
+        self._older.leave(thread)
+
+    def take_back(self, thread: int) -> None:
+        """A meter of another thread counts a thread no more."""
+        if not self._is_left_to_another(thread):
+            self._older.take_back(thread)
+
+    def _is_left_to_another(self, thread: int) -> bool:
         return any(thread in other.joined for other in hand_over.meters_of_other_threads(self))
+
+    def _is_nobodys(self) -> bool:
+        """Whether no meter counts the calling thread."""
+        return not self.counts_here() and not self._is_left_to_another(threading.get_native_id())
 
     def watch(self, thread: threading.Thread) -> None:
         """Report a thread that a counted one starts, but that runs what others gave."""
-        self.older.watch(thread)
+        self._older.watch(thread)
 
     def _report_this_thread(self) -> None:
-        self.older.ignore(threading.get_native_id())  # once is enough
+        self._older.ignore(threading.get_native_id())  # once is enough
         self._report(name_of_this_thread())
 
     def _report(self, thread: str) -> None:

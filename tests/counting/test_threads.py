@@ -745,6 +745,36 @@ def test_a_thread_with_a_meter_of_its_own_is_left_to_that_meter_while_it_counts(
     assert len(meter.unseen) == beside
 
 
+@tells_cpu_times
+def test_a_thread_is_left_to_its_outer_meter_when_its_inner_one_has_ended(old):
+    here, begins, done, ends = (
+        threading.Event(),
+        threading.Event(),
+        SimpleQueue(),
+        threading.Event(),
+    )
+
+    def count() -> FLOPsMeter:
+        with FLOPsMeter() as outer:
+            with FLOPsMeter():
+                here.set()
+                begins.wait()
+            torch.mm(A, B)
+            done.put(None)
+            ends.wait()
+        return outer
+
+    old.begin(count)
+    here.wait()
+    with FLOPsMeter() as meter:
+        begins.set()
+        done.get()
+    ends.set()
+    assert old.result().count.forward == PRODUCT
+    assert not meter.uncounted
+    assert not meter.unseen
+
+
 def test_what_another_meter_counts_in_a_thread_that_it_has_started_is_left_to_it(old):
     here, begins, done, ends = (
         *(threading.Event() for _ in range(2)),
