@@ -3,8 +3,7 @@
 Python numbers the states of its threads as they begin, whoever starts them and however soon they
 end, so the number of a new one tells how many there were (PyThreadState_GetID,
 https://docs.python.org/3/c-api/init.html). A thread in C has a new state for each of its calls of
-Python, unless it keeps one. One that has kept its state since before, or never calls Python, is not
-known.
+Python, or keeps one between them. One that never calls Python is not known.
 """
 
 from __future__ import annotations
@@ -16,9 +15,10 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate, chain, repeat, starmap, takewhile
 from typing import TYPE_CHECKING, Any
 
-from pytest_flops.counting.running_threads import all_calls_are_in
+from pytest_flops.counting.running_threads import all_calls_are_in, running_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +32,8 @@ _AUTOGRADS = b"pt_autograd_"  # how PyTorch names the threads of devices, one fo
 # The interpreter's own functions; all of them want the lock that a call from Python holds.
 _Pointer = ctypes.c_void_p
 _interpreter = ctypes.PYFUNCTYPE(_Pointer)(("PyInterpreterState_Get", ctypes.pythonapi))
+_head = ctypes.PYFUNCTYPE(_Pointer, _Pointer)(("PyInterpreterState_ThreadHead", ctypes.pythonapi))
+_next = ctypes.PYFUNCTYPE(_Pointer, _Pointer)(("PyThreadState_Next", ctypes.pythonapi))
 _new = ctypes.PYFUNCTYPE(_Pointer, _Pointer)(("PyThreadState_New", ctypes.pythonapi))
 _current = ctypes.PYFUNCTYPE(_Pointer)(("PyThreadState_Get", ctypes.pythonapi))
 _number = ctypes.PYFUNCTYPE(ctypes.c_uint64, _Pointer)(("PyThreadState_GetID", ctypes.pythonapi))
@@ -40,19 +42,23 @@ _delete = ctypes.PYFUNCTYPE(None, _Pointer)(("PyThreadState_Delete", ctypes.pyth
 
 
 class RawThreads:
-    """How many have begun since a meter has."""
+    """How many have begun since a meter has, and how many were there in no call of Python."""
 
     def begin(self) -> None:
         """Note the last that has begun."""
         self._autograds = _autograds()
+        self._in_no_call = _in_no_call(len(self._autograds))
         self._number, self._others = _states.look()
 
     def beside(self, counted: Mapping[int, int]) -> int:
-        """How many have begun since, though they may have ended.
+        """How many have begun since, though they may have ended, or may have called Python since.
 
         Args:
             counted: PyTorch's own: their numbers, and their native identifiers.
         """
+        return self._in_no_call + self._begun_beside(counted)
+
+    def _begun_beside(self, counted: Mapping[int, int]) -> int:
         last, others = _states.look()
         begun = last - self._number - (others - self._others)
         newer = {made: native for made, native in counted.items() if made > self._number}
@@ -65,6 +71,20 @@ class RawThreads:
                 return 0
             time.sleep(_SETTLING)  # one begins, and then takes its name
         return unknown - len(devices)
+
+
+def _in_no_call(devices: int) -> int:
+    """How many threads there are, beside those of devices, that have a state but run no Python.
+
+    A thread in C may keep its state between two calls, and one of the module `_thread` may have
+    been started with a function that is written in C.
+    """
+    for _ in range(_ATTEMPTS):
+        found = _count_states() - len(running_threads()) - 1 - devices
+        if found <= 0:
+            return 0
+        time.sleep(_SETTLING)  # it may just begin or end
+    return found
 
 
 @dataclass(frozen=True)
@@ -123,6 +143,13 @@ class _States:
         if number - others > self._raw_at_rest:
             self._raw_at_rest = number - others
             time.sleep(_SETTLING)
+
+
+def _count_states() -> int:
+    # None is let go of while this thread runs no Python code, so the way through them is in C.
+    first = starmap(_head, ((_interpreter(),),))
+    states = accumulate(chain(first, repeat(0)), _next)  # which ignores its second argument
+    return len([*takewhile(bool, states)])
 
 
 def _next_number() -> int:

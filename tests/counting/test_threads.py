@@ -584,6 +584,17 @@ def test_a_thread_that_python_has_not_named_is_reported_if_it_ran(start, at_work
     assert not meter.unseen
 
 
+def test_a_thread_that_is_in_no_call_of_python_is_unseen():
+    waits = _thread.allocate_lock()
+    waits.acquire()
+    start_raw(partial(waits.acquire))  # a function in C
+    with FLOPsMeter() as meter:
+        torch.mm(A, B)
+    waits.release()
+    assert meter.unseen == ("1 of the module _thread, or in C",)
+    assert not meter.uncounted
+
+
 def test_a_raw_thread_is_reported_though_some_of_its_work_is_counted():
     here, begins, ends, done = (*(threading.Event() for _ in range(3)), SimpleQueue())
     future: torch.futures.Future = torch.futures.Future()
