@@ -18,7 +18,12 @@ from dataclasses import dataclass
 from itertools import accumulate, chain, repeat, starmap, takewhile
 from typing import TYPE_CHECKING, Any
 
-from pytest_flops.counting.running_threads import all_calls_are_in, running_threads
+from pytest_flops.counting.running_threads import (
+    calls_up_to,
+    is_part_of,
+    module_of,
+    running_threads,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +31,7 @@ if TYPE_CHECKING:
 _SETTLING = 0.005  # seconds, after which a thread runs that has just been started
 _ATTEMPTS = 5
 _PATIENCE = 0.1  # seconds
+_AT_WORK_IN_C = ("torch", "pytest_flops", "contextlib")
 _TASKS = "/proc/self/task"
 _AUTOGRADS = b"pt_autograd_"  # how PyTorch names the threads of devices, one for each
 
@@ -171,11 +177,9 @@ def belongs_to_pytorch() -> bool:
 
     All that it runs is counted. A raw thread may run something besides what is.
     """
-    frame = sys._getframe()  # noqa: SLF001
-    while frame.f_back is not None:
-        frame = frame.f_back
-    is_started = frame.f_code is Seen.__call__.__code__
-    return not is_started and all_calls_are_in(("torch", "pytest_flops", "contextlib"))
+    calls = calls_up_to(sys._getframe(1))  # noqa: SLF001 - not this call, which would hold itself
+    is_started = calls[0].f_code is Seen.__call__.__code__
+    return not is_started and all(is_part_of(module_of(call), _AT_WORK_IN_C) for call in calls)
 
 
 def _autograds() -> set[int]:

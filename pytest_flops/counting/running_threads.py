@@ -143,23 +143,21 @@ def _name(thread: threading.Thread | None, first: FrameType) -> str:
 
 def _first_call(frame: FrameType) -> FrameType:
     """The call that a thread began with, besides what PyTorch or a meter has put around it."""
+    calls = calls_up_to(frame)
+    return next((call for call in calls if not is_part_of(module_of(call), _AROUND)), calls[0])
+
+
+def calls_up_to(frame: FrameType) -> list[FrameType]:
+    """The calls that a thread is in, outermost first."""
     calls = [frame]
     while (caller := calls[-1].f_back) is not None:
         calls.append(caller)
-    others = (call for call in reversed(calls) if not is_part_of(_module_of(call), _AROUND))
-    return next(others, calls[-1])
+    return calls[::-1]
 
 
-def _module_of(call: FrameType) -> str:
+def module_of(call: FrameType) -> str:
+    """The name of the module in which a function that is being called is written."""
     return str(call.f_globals.get("__name__"))
-
-
-def all_calls_are_in(packages: tuple[str, ...]) -> bool:
-    """Whether the calling thread is in no call of a function that is written elsewhere."""
-    call: FrameType | None = sys._getframe()  # noqa: SLF001
-    while call is not None and is_part_of(_module_of(call), packages):
-        call = call.f_back
-    return call is None
 
 
 def _function_of(thread: threading.Thread) -> FunctionType | None:
@@ -175,5 +173,6 @@ def _function_of(thread: threading.Thread) -> FunctionType | None:
     if not isinstance(function, FunctionType):
         function = getattr(type(function), "__call__", None)  # noqa: B004 - it, not whether
     if isinstance(function, FunctionType):
-        function = inspect.unwrap(function)  # of torch.no_grad(), say
+        wrapped = inspect.unwrap(function)  # by torch.no_grad(), say
+        function = getattr(wrapped, "__func__", wrapped)
     return function if isinstance(function, FunctionType) else None

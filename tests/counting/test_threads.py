@@ -85,6 +85,32 @@ def old():
     worker.end()
 
 
+class Server:
+    """What a thread runs that was there before a meter, and is still there after it."""
+
+    def __init__(self, compute=lambda: torch.mm(A, B)) -> None:
+        self._compute = compute
+        self._here, self._begins, self._done, self._ends = (threading.Event() for _ in range(4))
+
+    def serve(self, *_) -> None:
+        self._here.set()
+        self._begins.wait()
+        self._compute()
+        self._done.set()
+        self._ends.wait()
+
+    def await_start(self) -> None:
+        self._here.wait()
+
+    def work(self) -> None:
+        self._begins.set()
+        self._done.wait()
+
+    def end(self) -> None:
+        self._begins.set()
+        self._ends.set()
+
+
 def unseen(thread: str = "old") -> dict[str, int]:
     return {f"(thread {thread}, older than the meter, where only modules are counted)": 1}
 
@@ -448,22 +474,12 @@ def test_a_thread_is_reported_whatever_it_was_started_with(thread):
     "decorate", [torch.no_grad(), torch.inference_mode(), torch.autocast("cpu")]
 )
 def test_a_thread_is_reported_whatever_pytorch_has_put_around_its_function(start, decorate):
-    here, begins, done, ends = (*(threading.Event() for _ in range(3)), threading.Event())
-
-    @decorate
-    def serve() -> None:
-        here.set()
-        begins.wait()
-        torch.mm(A, B)
-        done.set()
-        ends.wait()
-
-    start(serve)
-    here.wait()
+    server = Server()
+    start(decorate(server.serve))
+    server.await_start()
     with FLOPsMeter() as meter:
-        begins.set()
-        done.wait()
-    ends.set()
+        server.work()
+    server.end()
     assert len(meter.uncounted) == 1
 
 
@@ -563,23 +579,13 @@ def test_a_worker_that_an_older_pool_starts_is_unseen():
 @pytest.mark.parametrize("start", [start_raw, start_in_c_beside])
 @pytest.mark.parametrize("at_work", [pytest.param(False, marks=tells_cpu_times), True])
 def test_a_thread_that_python_has_not_named_is_reported_if_it_ran(start, at_work):
-    here, begins, done, ends = (threading.Event() for _ in range(4))
-
-    def serve(*_) -> None:
-        here.set()
-        begins.wait()
-        torch.mm(A, B)
-        done.set()
-        ends.wait()
-
-    start(serve)
-    here.wait()
+    server = Server()
+    start(server.serve)
+    server.await_start()
     with FLOPsMeter() as meter:
         if at_work:
-            begins.set()
-            done.wait()
-    begins.set()
-    ends.set()
+            server.work()
+    server.end()
     assert meter.uncounted == (unseen("running serve") if at_work else {})
     assert not meter.unseen
 
@@ -596,24 +602,14 @@ def test_a_thread_that_is_in_no_call_of_python_is_unseen():
 
 
 def test_a_raw_thread_is_reported_though_some_of_its_work_is_counted():
-    here, begins, ends, done = (*(threading.Event() for _ in range(3)), SimpleQueue())
     future: torch.futures.Future = torch.futures.Future()
-
-    def serve() -> None:
-        here.set()
-        begins.wait()
-        torch.mm(A, B)
-        future.set_result(None)
-        done.put(None)
-        ends.wait()
-
-    start_raw(serve)
-    here.wait()
+    server = Server(lambda: (torch.mm(A, B), future.set_result(None)))
+    start_raw(server.serve)
+    server.await_start()
     with FLOPsMeter() as meter:
         future.then(lambda _: torch.mm(A, B))
-        begins.set()
-        done.get()
-    ends.set()
+        server.work()
+    server.end()
     assert meter.count.forward == PRODUCT
     assert meter.uncounted == unseen("running serve")
 
