@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from pytest_flops.models import bk_core
+from pytest_flops import bk_core
 
 Z = 1j
 BATCH, LENGTH = 32, 2048

@@ -10,10 +10,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from pytest_flops.budgets.judge import judge_limits, judge_measurement, judge_recorded
-from pytest_flops.budgets.loader import load_budgets
-from pytest_flops.counting.counter import FLOPsCounter
-from pytest_flops.models.config import ResNetBKConfig
+from pytest_flops.budgets.files.loader import load_budgets
+from pytest_flops.budgets.judging.hold import judge_limits, judge_measurement, judge_recorded
+from pytest_flops.resnet_bk.analytic.counter import FLOPsCounter
+from pytest_flops.resnet_bk.config import ResNetBKConfig
 
 BUDGET = """\
   resnet-bk-{number}:

@@ -21,7 +21,7 @@ from torch.nn import functional as F  # noqa: N812 - as everybody calls it
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from pytest_flops.counting.meter import FLOPsMeter
+from pytest_flops.counting.meter.meter import FLOPsMeter
 
 EMPTY_LIMIT, COUNTER_LIMIT = 1.5, 0.35
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.count import QUANTITIES, FLOPsCount
 from pytest_flops.counting.measurement import Measurement
-from pytest_flops.reports.html import render_html
-from pytest_flops.reports.markdown import render_markdown
 from pytest_flops.reports.outcome import Outcome
+from pytest_flops.reports.pages.html import render_html
+from pytest_flops.reports.pages.markdown import render_markdown
 from pytest_flops.reports.report import build_report, load_report, to_json
 
 BUDGETS, COMPONENTS = 1_000, 50

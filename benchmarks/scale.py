@@ -24,7 +24,7 @@ def count_model(name: str) -> str:
     import torch
     from language_models import GPT, Llama
 
-    from pytest_flops.counting.meter import count_flops
+    from pytest_flops.counting.meter.meter import count_flops
 
     with torch.device("meta"):
         if name.startswith("GPT"):
@@ -44,8 +44,8 @@ def count_model(name: str) -> str:
 def check_parity() -> str:
     import torch  # noqa: F401 - its import is not what is measured
 
-    from pytest_flops.counting.parity import parity
-    from pytest_flops.models.config import BASELINE_CONFIG
+    from pytest_flops.resnet_bk.analytic.parity import parity
+    from pytest_flops.resnet_bk.config import BASELINE_CONFIG
 
     begin = time.process_time()
     records = parity(BASELINE_CONFIG, batch_size=2, seq_len=16)

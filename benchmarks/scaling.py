@@ -16,10 +16,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pytest_flops.budgets.budget import ScalingLimit
-from pytest_flops.budgets.judge_scaling import judge_scaling
+from pytest_flops.budgets.judging.scaling import judge_scaling
 from pytest_flops.counting.workload import Workload
-from pytest_flops.models.config import BASELINE_CONFIG, ResNetBKConfig
-from pytest_flops.models.resnet_bk import ConfigurableResNetBK
+from pytest_flops.resnet_bk.config import BASELINE_CONFIG, ResNetBKConfig
+from pytest_flops.resnet_bk.model import ConfigurableResNetBK
 from pytest_flops.scaling.sweep import Sweep
 from pytest_flops.scaling.workloads import sweep_builder, sweep_workload
 

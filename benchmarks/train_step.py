@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pytest_flops.models import ConfigurableResNetBK, ResNetBKConfig
+from pytest_flops import ConfigurableResNetBK, ResNetBKConfig
 
 BATCH = 4
 CONFIG = ResNetBKConfig(d_model=64, n_layers=4, n_seq=2048, vocab_size=1000)

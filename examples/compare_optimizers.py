@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from pytest_flops.counting.measure import measure_workload
 from pytest_flops.counting.workload import Workload
-from pytest_flops.models.config import BASELINE_CONFIG
+from pytest_flops.resnet_bk.config import BASELINE_CONFIG
 
 
 def main() -> None:

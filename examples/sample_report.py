@@ -12,13 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from pytest_flops.budgets.inline import inline_budget
-from pytest_flops.budgets.judge import judge_limits
-from pytest_flops.counting.counter import FLOPsCounter
-from pytest_flops.models.config import BASELINE_CONFIG, ResNetBKConfig
+from pytest_flops.budgets.judging.hold import judge_limits
 from pytest_flops.reports.environment import environment
 from pytest_flops.reports.outcome import Outcome
 from pytest_flops.reports.report import Report, build_report
 from pytest_flops.reports.write import write_reports
+from pytest_flops.resnet_bk.analytic.counter import FLOPsCounter
+from pytest_flops.resnet_bk.config import BASELINE_CONFIG, ResNetBKConfig
 from pytest_flops.scaling.sweep import sweep
 
 LIMITS = {

@@ -6,7 +6,7 @@ Run with `python examples/scaling_batch_size.py`; needs no model and no GPU.
 from __future__ import annotations
 
 from pytest_flops.counting.workload import Workload
-from pytest_flops.models.config import BASELINE_CONFIG
+from pytest_flops.resnet_bk.config import BASELINE_CONFIG
 from pytest_flops.scaling.workloads import sweep_workload
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)

@@ -6,7 +6,7 @@ Run with `python examples/scaling_model_size.py`; needs no model and no GPU.
 from __future__ import annotations
 
 from pytest_flops.counting.workload import Workload
-from pytest_flops.models.config import BASELINE_CONFIG
+from pytest_flops.resnet_bk.config import BASELINE_CONFIG
 from pytest_flops.scaling.workloads import explain_workload, sweep_workload
 
 WIDTHS = (64, 128, 256)

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-MODEL = "pytest_flops/models/resnet_bk.py"
-MOE = "pytest_flops/models/moe.py"
-OPERATOR = "pytest_flops/models/bk_operator.py"
+MODEL = "pytest_flops/resnet_bk/model.py"
+MOE = "pytest_flops/resnet_bk/moe.py"
+OPERATOR = "pytest_flops/resnet_bk/bk_core/operator.py"
 STEP = "budgets/test_training_step.py"
 BUDGETS = "budgets/resnet_bk.yaml"
 

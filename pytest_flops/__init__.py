@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_flops.counting.count import FLOPsCount
-    from pytest_flops.counting.counter import FLOPsCounter, compare_models
-    from pytest_flops.counting.meter import FLOPsMeter, count_flops
-    from pytest_flops.models.bk_operator import bk_core
-    from pytest_flops.models.config import BASELINE_CONFIG, PRESETS, ResNetBKConfig
-    from pytest_flops.models.resnet_bk import ConfigurableResNetBK
+    from pytest_flops.counting.meter.meter import FLOPsMeter, count_flops
+    from pytest_flops.resnet_bk.analytic.counter import FLOPsCounter, compare_models
+    from pytest_flops.resnet_bk.bk_core.operator import bk_core
+    from pytest_flops.resnet_bk.config import BASELINE_CONFIG, PRESETS, ResNetBKConfig
+    from pytest_flops.resnet_bk.model import ConfigurableResNetBK
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "BASELINE_CONFIG": "pytest_flops.models.config",
-    "ConfigurableResNetBK": "pytest_flops.models.resnet_bk",
+    "BASELINE_CONFIG": "pytest_flops.resnet_bk.config",
+    "ConfigurableResNetBK": "pytest_flops.resnet_bk.model",
     "FLOPsCount": "pytest_flops.counting.count",
-    "FLOPsCounter": "pytest_flops.counting.counter",
-    "FLOPsMeter": "pytest_flops.counting.meter",
-    "PRESETS": "pytest_flops.models.config",
-    "ResNetBKConfig": "pytest_flops.models.config",
-    "bk_core": "pytest_flops.models.bk_operator",
-    "compare_models": "pytest_flops.counting.counter",
-    "count_flops": "pytest_flops.counting.meter",
+    "FLOPsCounter": "pytest_flops.resnet_bk.analytic.counter",
+    "FLOPsMeter": "pytest_flops.counting.meter.meter",
+    "PRESETS": "pytest_flops.resnet_bk.config",
+    "ResNetBKConfig": "pytest_flops.resnet_bk.config",
+    "bk_core": "pytest_flops.resnet_bk.bk_core.operator",
+    "compare_models": "pytest_flops.resnet_bk.analytic.counter",
+    "count_flops": "pytest_flops.counting.meter.meter",
 }
 
 __all__ = [

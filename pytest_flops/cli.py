@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pytest_flops import __version__
 from pytest_flops.budgets.errors import BudgetError
-from pytest_flops.extensions import Extensions, importable
+from pytest_flops.session.extensions import Extensions, importable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,8 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def compare(given: argparse.Namespace) -> int:
     """Hold one report against another."""
     from pytest_flops.budgets.units import parse_percent
-    from pytest_flops.reports import compare_formats
-    from pytest_flops.reports.compare import compare as hold
+    from pytest_flops.reports.comparison.comparison import compare as hold
+    from pytest_flops.reports.pages import compare_formats
     from pytest_flops.reports.report import load_base, load_report
 
     tolerance = parse_percent(given.tolerance) if given.tolerance else None
@@ -68,7 +68,7 @@ def merge(given: argparse.Namespace) -> int:
 def html(given: argparse.Namespace) -> int:
     """Render a report again, with a base or a history beside it."""
     from pytest_flops.reports.history import load_history
-    from pytest_flops.reports.html import render_html
+    from pytest_flops.reports.pages.html import render_html
     from pytest_flops.reports.report import load_report
     from pytest_flops.reports.write import write_text
 
@@ -106,7 +106,7 @@ def schema(given: argparse.Namespace) -> int:
 
 
 def _workload_of(budget: str) -> Workload:
-    from pytest_flops.budgets.loader import load_budgets
+    from pytest_flops.budgets.files.loader import load_budgets
 
     file, separator, name = budget.partition("::")
     budgets = load_budgets(file)

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_flops import options
-from pytest_flops.stash import BUDGET, GATE, MISTAKE, RECORDER
+from pytest_flops.session.stash import BUDGET, GATE, MISTAKE, RECORDER
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from pytest_flops.collection import BudgetFile
-    from pytest_flops.gate import Gate
+    from pytest_flops.session.collection import BudgetFile
+    from pytest_flops.session.session import Gate
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -36,7 +36,7 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marker and the fixtures, and listen to the session."""
-    from pytest_flops import fixtures
+    from pytest_flops.session import fixtures
 
     config.addinivalue_line("markers", options.MARKER_HELP)
     config.pluginmanager.register(fixtures, "flops-fixtures")
@@ -58,7 +58,7 @@ class FlopsSession:
     def gate(self) -> Gate:
         """The session's gate, made on first use."""
         if self._made is None:
-            from pytest_flops.gate import Gate
+            from pytest_flops.session.session import Gate
 
             self._made = Gate(self._config)
         return self._made
@@ -74,7 +74,7 @@ class FlopsSession:
             return None
         if not self.gate.catalog.is_budget_file(file_path):
             return None
-        from pytest_flops.collection import BudgetFile
+        from pytest_flops.session.collection import BudgetFile
 
         return BudgetFile.of(parent, file_path, self.gate)
 
@@ -105,7 +105,7 @@ class FlopsSession:
         if RECORDER in item.stash:
             del item.stash[RECORDER]
         if BUDGET in item.stash:
-            from pytest_flops.recorder import Recorder
+            from pytest_flops.session.recorder import Recorder
 
             subject = getattr(item, "subject", item.nodeid)
             item.stash[RECORDER] = Recorder(self.gate, item.nodeid, item.stash[BUDGET], subject)
@@ -174,7 +174,7 @@ class FlopsSession:
         """Print what was found about budgets."""
         if self._made is None or self.gate.report is None:
             return
-        from pytest_flops.reports.terminal import terminal_lines
+        from pytest_flops.reports.pages.terminal import terminal_lines
 
         terminalreporter.section("FLOPs budgets")
         for text, markup in terminal_lines(
@@ -187,7 +187,7 @@ class FlopsSession:
         for note in self.gate.notes:
             terminalreporter.write_line(note)
         if os.environ.get("GITHUB_ACTIONS") == "true":
-            from pytest_flops.reports.github import annotate
+            from pytest_flops.reports.pages.github import annotate
 
             for line in annotate(self.gate.report, self._config.rootpath):
                 terminalreporter.write_line(line)
@@ -229,7 +229,7 @@ class FlopsSession:
             raise pytest.UsageError(*mistakes)
 
     def _conclude(self, session: pytest.Session, *, ended: bool) -> None:
-        from pytest_flops.conclusion import conclude
+        from pytest_flops.session.finish import conclude
 
         finished = {nodeid for nodeid, when in self._delivered if when == "teardown"}
         conclude(

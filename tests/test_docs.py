@@ -27,7 +27,7 @@ import pytest
 import yaml
 
 from pytest_flops import cli
-from pytest_flops.budgets.loader import load_budgets
+from pytest_flops.budgets.files.loader import load_budgets
 from pytest_flops.counting import costs
 
 ROOT = Path(__file__).parents[1]
@@ -280,7 +280,7 @@ def test_every_option_and_fixture_is_documented() -> None:
 
 
 def _fixtures() -> list[str]:
-    text = (PACKAGE / "fixtures.py").read_text("utf-8")
+    text = (PACKAGE / "session/fixtures.py").read_text("utf-8")
     return re.findall(r"^@pytest\.fixture.*\ndef ([a-z]\w+)", text, re.MULTILINE)
 
 

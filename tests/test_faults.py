@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pytest_flops.budgets.loader import load_budgets
+from pytest_flops.budgets.files.loader import load_budgets
 from pytest_flops.reports.report import load_report
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="faults are made as POSIX has them")

@@ -18,13 +18,13 @@ from typing import Any
 import yaml
 
 from pytest_flops.budgets.errors import BudgetFileError
-from pytest_flops.budgets.judge import judge_limits
-from pytest_flops.budgets.loader import load_budgets
-from pytest_flops.counting.counter import FLOPsCounter
-from pytest_flops.models.config import BASELINE_CONFIG
+from pytest_flops.budgets.files.loader import load_budgets
+from pytest_flops.budgets.judging.hold import judge_limits
 from pytest_flops.reports.errors import ReportError
 from pytest_flops.reports.outcome import Outcome
 from pytest_flops.reports.report import build_report, load_report, to_json
+from pytest_flops.resnet_bk.analytic.counter import FLOPsCounter
+from pytest_flops.resnet_bk.config import BASELINE_CONFIG
 
 INPUTS = int(os.environ.get("FUZZ_INPUTS", "600"))
 SEED = int(os.environ.get("FUZZ_SEED", date.today().toordinal()))

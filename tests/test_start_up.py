@@ -55,13 +55,13 @@ def test_public_names_are_listed_and_found() -> None:
     assert not hasattr(pytest_flops, "no_such_name")
 
 
-@pytest.mark.parametrize("room", ["budgets", "reports", "scaling", "models.config"])
+@pytest.mark.parametrize("room", ["budgets", "reports", "scaling", "resnet_bk.config"])
 def test_rooms_of_plain_data_import_neither_torch_nor_pytest(room: str) -> None:
     program = (
         "import importlib, pkgutil, sys\n"
         f"room = importlib.import_module('pytest_flops.{room}')\n"
-        "for module in pkgutil.iter_modules(getattr(room, '__path__', [])):\n"
-        "    importlib.import_module(f'{room.__name__}.{module.name}')\n"
+        "for module in pkgutil.walk_packages(getattr(room, '__path__', []), f'{room.__name__}.'):\n"
+        "    importlib.import_module(module.name)\n"
         "assert not {'torch', 'pytest'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, cast
 
 from pytest_flops.budgets.budget import Budget, Limit, Recorded, ScalingLimit
-from pytest_flops.budgets.placed import key_place, plain, value_place
+from pytest_flops.budgets.files.placed import key_place, plain, value_place
 from pytest_flops.budgets.units import parse_flops, parse_percent
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.workload import Workload

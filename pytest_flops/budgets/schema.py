@@ -20,7 +20,7 @@ from pytest_flops.budgets.units import parse_flops, parse_percent
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pytest_flops.budgets.placed import Keys
+    from pytest_flops.budgets.files.placed import Keys
 
 SCHEMA_FILE = Path(__file__).with_name("schema.json")
 

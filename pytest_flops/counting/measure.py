@@ -10,9 +10,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from pytest_flops.counting.counter import FLOPsCounter
 from pytest_flops.counting.workload import RESNET_BK, Workload
-from pytest_flops.models.config import ResNetBKConfig
+from pytest_flops.resnet_bk.analytic.counter import FLOPsCounter
+from pytest_flops.resnet_bk.config import ResNetBKConfig
 
 if TYPE_CHECKING:
     from pytest_flops.counting.measurement import Measurement, Rules
@@ -135,7 +135,7 @@ def build_resnet_bk(
 
 
 def _meter(model: Any, inputs: Any, optimizer: str) -> Measurement:
-    from pytest_flops.counting.meter import count_flops
+    from pytest_flops.counting.meter.meter import count_flops
 
     try:
         if isinstance(inputs, Mapping):

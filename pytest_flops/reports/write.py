@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from pytest_flops.files import write_atomically
 from pytest_flops.reports.errors import ReportError
-from pytest_flops.reports.html import render_html
-from pytest_flops.reports.markdown import render_markdown
+from pytest_flops.reports.pages.html import render_html
+from pytest_flops.reports.pages.markdown import render_markdown
 from pytest_flops.reports.report import to_json
 
 if TYPE_CHECKING:

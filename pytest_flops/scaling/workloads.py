@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from pytest_flops.counting.measure import find_builder, measure_built, measure_workload
-from pytest_flops.models.config import ResNetBKConfig
+from pytest_flops.resnet_bk.config import ResNetBKConfig
 from pytest_flops.scaling.errors import ScalingError
 from pytest_flops.scaling.explain import explain
 from pytest_flops.scaling.sweep import sweep

@@ -7,7 +7,7 @@ from textwrap import dedent
 import pytest
 
 from pytest_flops.budgets.errors import BudgetFileError
-from pytest_flops.budgets.loader import load_budgets
+from pytest_flops.budgets.files.loader import load_budgets
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_flops.budgets import yaml_nodes
 from pytest_flops.budgets.errors import BudgetFileError
-from pytest_flops.budgets.file_format import budgets_of
-from pytest_flops.budgets.yaml_nodes import children, compose
+from pytest_flops.budgets.files import yaml_nodes
+from pytest_flops.budgets.files.file_format import budgets_of
+from pytest_flops.budgets.files.yaml_nodes import children, compose
 
 LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 12)

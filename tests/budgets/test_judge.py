@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_flops.budgets.budget import Budget, Limit, Location, Recorded
-from pytest_flops.budgets.judge import judge_limits, judge_measurement, judge_recorded
+from pytest_flops.budgets.judging.hold import judge_limits, judge_measurement, judge_recorded
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.measurement import Measurement
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_flops.budgets.budget import Budget, Limit, Recorded, ScalingLimit
-from pytest_flops.budgets.judge import judge_limits, judge_measurement, judge_recorded
-from pytest_flops.budgets.judge_scaling import judge_scaling
+from pytest_flops.budgets.judging.hold import judge_limits, judge_measurement, judge_recorded
+from pytest_flops.budgets.judging.scaling import judge_scaling
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.count import PHASES, QUANTITIES, FLOPsCount
 from pytest_flops.counting.measurement import Measurement

@@ -7,7 +7,7 @@ from math import ceil, log2
 import pytest
 
 from pytest_flops.budgets.budget import Location, ScalingLimit
-from pytest_flops.budgets.judge_scaling import judge_scaling
+from pytest_flops.budgets.judging.scaling import judge_scaling
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.measurement import Measurement
 from pytest_flops.counting.workload import Workload

@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 
 from pytest_flops.budgets.budget import Limit, Location, Recorded, ScalingLimit
-from pytest_flops.budgets.loader import load_budgets, looks_like_budgets
+from pytest_flops.budgets.files.loader import load_budgets, looks_like_budgets
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.workload import Workload
 
@@ -202,7 +202,7 @@ def test_a_line_of_a_million_blanks_is_looked_at_in_no_time():
 
 def test_looking_at_foreign_yaml_imports_no_parser():
     code = (
-        "import sys; from pytest_flops.budgets.loader import looks_like_budgets;"
+        "import sys; from pytest_flops.budgets.files.loader import looks_like_budgets;"
         "looks_like_budgets('a: 1');"
         "print([name for name in ('yaml', 'jsonschema', 'torch') if name in sys.modules])"
     )

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_flops.budgets.budget import Recorded
-from pytest_flops.budgets.loader import load_budgets
-from pytest_flops.budgets.update import recorded_from, update_recorded
+from pytest_flops.budgets.files.loader import load_budgets
+from pytest_flops.budgets.files.update import recorded_from, update_recorded
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.measurement import Measurement
 

@@ -10,7 +10,7 @@ import pytest
 
 from pytest_flops.budgets.budget import Recorded
 from pytest_flops.budgets.errors import BudgetError
-from pytest_flops.budgets.update import digest, update_recorded
+from pytest_flops.budgets.files.update import digest, update_recorded
 from pytest_flops.counting.count import FLOPsCount
 
 TEXT = """\

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 from pytest_flops.budgets.budget import Budget, Limit, Location, Recorded
-from pytest_flops.budgets.judge import judge_limits, judge_recorded
+from pytest_flops.budgets.judging.hold import judge_limits, judge_recorded
+from pytest_flops.budgets.judging.wording import explain, headline
 from pytest_flops.budgets.verdict import Verdict
-from pytest_flops.budgets.wording import explain, headline
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.measurement import Measurement
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils import backend_registration
 from torch.utils.checkpoint import checkpoint
 
-from pytest_flops.counting.meter import FLOPsMeter
+from pytest_flops.counting.meter.meter import FLOPsMeter
 
 aten = torch.ops.aten
 OPERATORS = [

@@ -8,7 +8,7 @@ import torch.nn.functional as F  # noqa: N812 - as everybody calls it
 from torch.utils.flop_counter import FlopCounterMode
 
 from pytest_flops.counting.costs import rule_of
-from pytest_flops.counting.meter import FLOPsMeter
+from pytest_flops.counting.meter.meter import FLOPsMeter
 
 # 2 batches, 3 heads, 5 queries, 5 keys, width 8
 SHAPE = (2, 3, 5, 8)

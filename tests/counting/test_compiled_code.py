@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from pytest_flops.counting.count import FLOPsCount
-from pytest_flops.counting.meter import FLOPsMeter
+from pytest_flops.counting.meter.meter import FLOPsMeter
 
 X = torch.ones(3, 4)
 LINEAR = FLOPsCount(2 * 3 * 4 * 2 + 3 * 2, 2 * 3 * 4 * 2 + 3 * 2)

@@ -12,9 +12,9 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 - as everybody calls it
 
 from pytest_flops.counting.count import FLOPsCount
-from pytest_flops.counting.data_dependence import DataDependentError
 from pytest_flops.counting.measurement import how_to_count
-from pytest_flops.counting.meter import FLOPsMeter, count_flops
+from pytest_flops.counting.meter.data_dependence import DataDependentError
+from pytest_flops.counting.meter.meter import FLOPsMeter, count_flops
 
 
 class CausalAttention(nn.Module):

@@ -16,10 +16,10 @@ from torch.nn import functional as F  # noqa: N812 - as everybody calls it
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
-from pytest_flops.counting.counter import FLOPsCounter
-from pytest_flops.counting.meter import FLOPsMeter
-from pytest_flops.counting.parity import compare
-from pytest_flops.models import BASELINE_CONFIG, ConfigurableResNetBK, bk_core
+from pytest_flops import BASELINE_CONFIG, ConfigurableResNetBK, bk_core
+from pytest_flops.counting.meter.meter import FLOPsMeter
+from pytest_flops.resnet_bk.analytic.counter import FLOPsCounter
+from pytest_flops.resnet_bk.analytic.parity import compare
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 

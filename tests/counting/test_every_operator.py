@@ -22,8 +22,8 @@ from torch._subclasses.fake_tensor import (
 from torch.utils._pytree import tree_leaves, tree_map, tree_map_only
 
 from pytest_flops.counting.count import FLOPsCount
-from pytest_flops.counting.data_dependence import DataDependentError
-from pytest_flops.counting.meter import FLOPsMeter
+from pytest_flops.counting.meter.data_dependence import DataDependentError
+from pytest_flops.counting.meter.meter import FLOPsMeter
 
 pytest.importorskip("expecttest", reason="expecttest is not installed: make operators")
 with warnings.catch_warnings():

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pytest_flops.counting.meter import FLOPsMeter, count_flops
+from pytest_flops.counting.meter.meter import FLOPsMeter, count_flops
 
 transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed: make models"

@@ -21,9 +21,9 @@ from torch.utils.flop_counter import register_flop_formula
 from pytest_flops.counting import costs
 from pytest_flops.counting.costs import register_cost, register_costs
 from pytest_flops.counting.count import FLOPsCount
-from pytest_flops.counting.data_dependence import DataDependentError
 from pytest_flops.counting.measurement import Measurement, how_to_count
-from pytest_flops.counting.meter import FLOPsMeter
+from pytest_flops.counting.meter.data_dependence import DataDependentError
+from pytest_flops.counting.meter.meter import FLOPsMeter
 
 
 @pytest.fixture

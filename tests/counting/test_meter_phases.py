@@ -9,7 +9,7 @@ from torch.testing._internal.two_tensor import TwoTensor
 from torch.utils.checkpoint import checkpoint
 
 from pytest_flops.counting.count import FLOPsCount
-from pytest_flops.counting.meter import FLOPsMeter
+from pytest_flops.counting.meter.meter import FLOPsMeter
 
 OUTSIDE = "(outside modules)"
 

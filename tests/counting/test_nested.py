@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from pytest_flops.counting.count import FLOPsCount
-from pytest_flops.counting.meter import FLOPsMeter
+from pytest_flops.counting.meter.meter import FLOPsMeter
 
 pytestmark = pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 

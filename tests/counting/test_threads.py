@@ -27,8 +27,8 @@ from torch import distributed, nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from pytest_flops.counting.costs import register_cost
-from pytest_flops.counting.meter import FLOPsMeter
-from pytest_flops.counting.raw_threads import RawThreads
+from pytest_flops.counting.meter.meter import FLOPsMeter
+from pytest_flops.counting.meter.raw_threads import RawThreads
 
 tells_cpu_times = pytest.mark.skipif(
     sys.platform != "linux", reason="no other system tells the CPU time of each thread"

@@ -10,8 +10,8 @@ import pytest
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.measurement import Measurement
-from pytest_flops.reports.html import render_html
 from pytest_flops.reports.outcome import Outcome
+from pytest_flops.reports.pages.html import render_html
 from pytest_flops.reports.report import Report, build_report
 
 if TYPE_CHECKING:

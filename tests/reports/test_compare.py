@@ -8,9 +8,9 @@ from fractions import Fraction
 import pytest
 
 from pytest_flops.counting.count import FLOPsCount
-from pytest_flops.reports.changes import leading, regressions
-from pytest_flops.reports.compare import compare
-from pytest_flops.reports.compare_formats import FORMATS
+from pytest_flops.reports.comparison.changes import leading, regressions
+from pytest_flops.reports.comparison.comparison import compare
+from pytest_flops.reports.pages.compare_formats import FORMATS
 from pytest_flops.reports.report import build_report
 
 

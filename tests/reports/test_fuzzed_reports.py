@@ -17,15 +17,15 @@ from typing import Any
 import pytest
 
 from pytest_flops.budgets.verdict import Verdict
-from pytest_flops.reports.compare import compare
-from pytest_flops.reports.compare_formats import FORMATS
+from pytest_flops.reports.comparison.comparison import compare
 from pytest_flops.reports.errors import ReportError
-from pytest_flops.reports.github import annotate
-from pytest_flops.reports.html import render_html
-from pytest_flops.reports.markdown import render_markdown
 from pytest_flops.reports.merge import merge
+from pytest_flops.reports.pages.compare_formats import FORMATS
+from pytest_flops.reports.pages.github import annotate
+from pytest_flops.reports.pages.html import render_html
+from pytest_flops.reports.pages.markdown import render_markdown
+from pytest_flops.reports.pages.terminal import terminal_lines
 from pytest_flops.reports.report import Report, load_report, to_json
-from pytest_flops.reports.terminal import terminal_lines
 
 INPUTS = int(os.environ.get("FUZZ_INPUTS", "2000")) // 20
 SEED = int(os.environ.get("FUZZ_SEED", date.today().toordinal()))

@@ -9,8 +9,8 @@ import pytest
 
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.count import FLOPsCount
-from pytest_flops.reports.card import anchor
-from pytest_flops.reports.html import render_html
+from pytest_flops.reports.pages.card import anchor
+from pytest_flops.reports.pages.html import render_html
 from pytest_flops.reports.report import build_report
 
 

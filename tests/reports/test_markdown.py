@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_flops.reports.markdown import render_markdown
+from pytest_flops.reports.pages.markdown import render_markdown
 
 
 def test_a_green_report_is_a_heading_and_a_table(make):

@@ -7,9 +7,9 @@ from fractions import Fraction
 import pytest
 
 from pytest_flops.budgets.budget import Budget, Recorded
-from pytest_flops.budgets.judge import judge_recorded
+from pytest_flops.budgets.judging.hold import judge_recorded
 from pytest_flops.counting.count import FLOPsCount
-from pytest_flops.reports.compare import compare
+from pytest_flops.reports.comparison.comparison import compare
 
 ATTENTION, MLP, HEAD = FLOPsCount(100, 200, 10), FLOPsCount(50, 100, 5), FLOPsCount(7, 14, 1)
 

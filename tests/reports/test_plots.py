@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from pytest_flops.reports.plots import (
+from pytest_flops.reports.pages.plots import (
     PLOT_HEIGHT,
     PLOT_WIDTH,
     SPARK_HEIGHT,

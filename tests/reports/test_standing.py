@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pytest_flops.budgets.verdict import Verdict
+from pytest_flops.reports.pages.standing import fullest, gravest, headline, story, uses, worst_first
 from pytest_flops.reports.report import build_report
-from pytest_flops.reports.standing import fullest, gravest, headline, story, uses, worst_first
 
 FORWARD = 16_287_760_384
 

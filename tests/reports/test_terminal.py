@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_flops.reports.entry import Entry
-from pytest_flops.reports.terminal import terminal_lines
+from pytest_flops.reports.pages.terminal import terminal_lines
 
 
 def texts(*arguments, **options):

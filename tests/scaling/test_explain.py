@@ -8,10 +8,10 @@ from math import log2
 import pytest
 
 from pytest_flops.counting.count import FLOPsCount
-from pytest_flops.counting.counter import FLOPsCounter
 from pytest_flops.counting.measurement import Measurement
 from pytest_flops.counting.workload import Workload
-from pytest_flops.models.config import ResNetBKConfig
+from pytest_flops.resnet_bk.analytic.counter import FLOPsCounter
+from pytest_flops.resnet_bk.config import ResNetBKConfig
 from pytest_flops.scaling.errors import ScalingError
 from pytest_flops.scaling.explain import explain
 from pytest_flops.scaling.workloads import explain_workload

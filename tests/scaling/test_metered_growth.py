@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from pytest_flops.budgets.budget import ScalingLimit
-from pytest_flops.budgets.judge_scaling import judge_scaling
+from pytest_flops.budgets.judging.scaling import judge_scaling
 from pytest_flops.counting.workload import Workload
-from pytest_flops.models.config import ResNetBKConfig
-from pytest_flops.models.resnet_bk import ConfigurableResNetBK
+from pytest_flops.resnet_bk.config import ResNetBKConfig
+from pytest_flops.resnet_bk.model import ConfigurableResNetBK
 from pytest_flops.scaling.errors import ScalingError
 from pytest_flops.scaling.workloads import explain_workload, sweep_builder
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_flops.counting.counter import FLOPsCounter
-from pytest_flops.models.config import ResNetBKConfig
+from pytest_flops.resnet_bk.analytic.counter import FLOPsCounter
+from pytest_flops.resnet_bk.config import ResNetBKConfig
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from pytest_flops.budgets.budget import ScalingLimit
-from pytest_flops.budgets.judge_scaling import judge_scaling
+from pytest_flops.budgets.judging.scaling import judge_scaling
 from pytest_flops.counting.workload import Workload
-from pytest_flops.models.config import ResNetBKConfig
+from pytest_flops.resnet_bk.config import ResNetBKConfig
 from pytest_flops.scaling.errors import ScalingError
 from pytest_flops.scaling.workloads import sweep_builder, sweep_workload
 
@@ -99,7 +99,7 @@ def test_sweeping_and_judging_a_configuration_imports_no_torch():
         "import sys\n"
         "from pytest_flops.counting.workload import Workload\n"
         "from pytest_flops.scaling.workloads import explain_workload, sweep_workload\n"
-        "from pytest_flops.budgets import judge_scaling\n"
+        "from pytest_flops.budgets.judging import scaling\n"
         "workload = Workload('resnet_bk', {'n_seq': 128}, 32, 128)\n"
         "sweep_workload(workload, 'seq_len', [128, 256, 512])\n"
         "explain_workload(workload)\n"

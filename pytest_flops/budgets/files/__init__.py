@@ -1,0 +1,1 @@
+"""Budget files: YAML with places, the catalogue of files, recorded counts."""

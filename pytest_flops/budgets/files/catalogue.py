@@ -1,0 +1,141 @@
+"""Which budgets a run knows: files found, loaded once, their mistakes gathered."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from pytest_flops.budgets.errors import BudgetError, BudgetFileError, Problem
+from pytest_flops.options import SUFFIXES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from pytest_flops.budgets.budget import Budget
+
+
+class Catalog:
+    """The budget files of one run.
+
+    Args:
+        rootdir: Paths are shown relative to it.
+        named: Files and folders that somebody named; whatever they hold must fit the schema.
+        default: The folder that is looked into when nobody named one; foreign YAML in it is left
+            alone.
+        given: Files that pytest was told to run; they must fit the schema as well.
+
+    Attributes:
+        problems: The mistakes of all files loaded so far.
+        foreign: YAML of the default folder that does not look like budgets.
+        digests: Of each file loaded without mistakes, to see later whether it is still the same.
+    """
+
+    def __init__(
+        self, rootdir: Path, named: Iterable[Path], default: Path, given: Iterable[Path] = ()
+    ) -> None:
+        self._rootdir = rootdir
+        self._named = tuple(named)
+        self._default = default
+        self._given = frozenset(given)
+        self._loaded: dict[Path, dict[str, Budget]] = {}
+        self.digests: dict[Path, str] = {}
+        self.problems: list[Problem] = []
+        self.foreign: set[Path] = set()
+
+    def shown(self, path: Path) -> str:
+        """The path as messages and node ids show it: relative to rootdir, with slashes."""
+        try:
+            return path.relative_to(self._rootdir).as_posix()
+        except ValueError:
+            return path.as_posix()
+
+    def file_of(self, location: str) -> Path:
+        """The file of a `file:line:column` that this catalog's budgets carry."""
+        return self._rootdir / location.rsplit(":", 2)[0]
+
+    def is_named(self, path: Path) -> bool:
+        """Whether the file, or a folder above it, was named by somebody."""
+        named = any(named == path or named in path.parents for named in self._named)
+        return named or path in self._given
+
+    def is_budget_file(self, path: Path) -> bool:
+        """Whether a YAML file that the run met is a file of budgets."""
+        if path.suffix not in SUFFIXES:
+            return False
+        return self.is_named(path) or _looks_like_budgets(path)
+
+    def load(self, path: Path) -> dict[str, Budget]:
+        """The budgets of one file, loaded once; mistakes go to `problems`, and it holds none."""
+        if path not in self._loaded:
+            from pytest_flops.budgets.files.loader import load_budgets
+            from pytest_flops.budgets.files.update import digest
+
+            try:
+                self._loaded[path] = load_budgets(path, name=self.shown(path))
+                self.digests[path] = digest(path)
+            except BudgetFileError as error:
+                self._loaded[path] = {}
+                self.problems.extend(error.problems)
+        return self._loaded[path]
+
+    def load_all(self) -> dict[Path, dict[str, Budget]]:
+        """Every budget the run knows, by file.
+
+        Raises:
+            BudgetError: A named file or folder does not exist.
+        """
+        for named in self._named:
+            if not named.exists():
+                raise BudgetError(f"there is no file or folder of budgets at {self.shown(named)}")
+        for place in self._named or (self._default,):
+            files = _yaml_files(place)
+            if not files and place in self._named:
+                raise BudgetError(f"there is no YAML file of budgets in {self.shown(place)}")
+            for path in files:
+                if self.is_budget_file(path):
+                    self.load(path)
+                else:
+                    self.foreign.add(path)
+        return self._loaded
+
+    def find(self, name: str) -> Budget:
+        """The budget of that name.
+
+        Raises:
+            BudgetError: No file has it, or several have.
+        """
+        found = [
+            (path, budgets[name]) for path, budgets in self.load_all().items() if name in budgets
+        ]
+        if len(found) == 1:
+            return found[0][1]
+        if found:
+            files = ", ".join(self.shown(path) for path, _ in found)
+            raise BudgetError(f"several files have a budget named {name!r}: {files}")
+        raise BudgetError(f"no budget is named {name!r}{self._suggestion(name)}")
+
+    def _suggestion(self, name: str) -> str:
+        known = sorted(known for budgets in self._loaded.values() for known in budgets)
+        if not known:
+            places = ", ".join(self.shown(place) for place in self._named or (self._default,))
+            return f"; no budgets were found in {places}"
+        near = get_close_matches(name, known, n=1)
+        if near:
+            return f"; did you mean {near[0]!r}?"
+        return f"; known: {', '.join(known[:10])}{', ...' if len(known) > 10 else ''}"
+
+
+def _yaml_files(place: Path) -> list[Path]:
+    if place.is_dir():
+        return sorted(path for path in place.rglob("*") if path.suffix in SUFFIXES)
+    return [place] if place.exists() else []
+
+
+def _looks_like_budgets(path: Path) -> bool:
+    from pytest_flops.budgets.files.loader import looks_like_budgets
+
+    try:
+        return looks_like_budgets(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        return False

@@ -1,0 +1,1 @@
+"""A budget held against what was counted: verdicts and their words."""

@@ -1,0 +1,28 @@
+"""The analytic count held against the metered one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_flops.budgets.verdict import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pytest_flops.resnet_bk.analytic.parity import Parity
+
+
+def judge_parity(records: Iterable[Parity]) -> tuple[Verdict, ...]:
+    """One verdict per record; a parity check of nothing is an error."""
+    verdicts = tuple(
+        Verdict(
+            kind="parity",
+            passed=record.agrees,
+            quantity=record.phase,
+            component=record.component,
+            actual=record.analytic,
+            allowed=record.metered,
+        )
+        for record in records
+    )
+    return verdicts or (Verdict("error", passed=False, message="the parity check counted nothing"),)

@@ -1,0 +1,248 @@
+"""Verdicts in people's words: one line each, and the whole message of a red test."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from pytest_flops.budgets.errors import printable
+from pytest_flops.budgets.judging.alike import merge_alike
+from pytest_flops.budgets.units import format_exact, format_flops
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from pytest_flops.budgets.verdict import Verdict
+
+_IN_FULL = 8
+_IN_BRIEF = 20
+
+
+def headline(verdict: Verdict) -> str:
+    """One verdict on one line, e.g. `lm_head forward: 31.457 GFLOP, limit 15.8 GFLOP, over by ...`.
+
+    Where two figures would print alike, their exact digits are shown.
+    """
+    if verdict.actual is None or verdict.allowed is None:
+        return printable(_remark(verdict))
+    if verdict.kind == "scaling":
+        return printable(_scaling_line(verdict))
+    if verdict.kind == "parity":
+        return printable(_parity_line(verdict))
+    return printable(_flops_line(verdict))
+
+
+def explain(
+    budget_name: str,
+    verdicts: Sequence[Verdict],
+    *,
+    location: str | None = None,
+    how_to_accept: bool = True,
+) -> str:
+    """The whole message of a red test: what is over, by how much, why, and how to accept it.
+
+    Args:
+        budget_name: The budget's name.
+        verdicts: All verdicts; the red ones are told, the green ones are counted. The first line
+            is the first red one, since pytest's summary shows no more. What is red of components
+            that are alike is told once; of those that a pattern matches, the worst is told in full.
+            A component above its record is told in brief where the whole, told in full, names it
+            already.
+        location: `file:line:column` of the budget.
+        how_to_accept: Whether to end with what to do about a deliberate increase.
+    """
+    failed = [verdict for verdict in verdicts if not verdict.passed]
+    red = merge_alike(failed, parts=())
+    in_full = [verdict for verdict in _first_of_each_pattern(red) if not _told(verdict, red)]
+    in_full = in_full[:_IN_FULL]
+    place = f" ({location})" if location else ""
+    lines = [headline(verdict) for verdict in in_full[:1]]
+    lines += [printable(f"budget {budget_name!r} does not hold{place}"), ""]
+    for verdict in in_full:
+        lines += [*_block(verdict), ""]
+    lines += _in_brief([verdict for verdict in red if verdict not in in_full])
+    green = len(verdicts) - len(failed)
+    if green:
+        lines += [f"{green} other comparison{'s hold' if green > 1 else ' holds'}.", ""]
+    if how_to_accept:
+        lines += _acceptance(red)
+    return "\n".join(lines).rstrip()
+
+
+def cheaper_than_recorded(actual: int, recorded: int) -> str:
+    """The remark on a count below its record."""
+    saved = recorded - actual
+    return f"cheaper than recorded by {format_flops(saved)} ({_percent(-saved, recorded)})"
+
+
+def subject(verdict: Verdict) -> str:
+    """What a verdict is about: `lm_head forward`, `total`, `layer_0.moe total over seq_len`."""
+    over = f"over {verdict.dimension}" if verdict.dimension else None
+    return " ".join(word for word in (verdict.component, verdict.quantity, over) if word)
+
+
+def _remark(verdict: Verdict) -> str:
+    about = subject(verdict)
+    return f"{about}: {verdict.message}" if about else verdict.message
+
+
+def _flops_line(verdict: Verdict) -> str:
+    actual, allowed = _whole(verdict.actual), _whole(verdict.allowed)
+    alike = actual != allowed and format_flops(actual) == format_flops(allowed)
+    show = _exact if alike else format_flops
+    line = f"{subject(verdict)}: {show(actual)}, {_bound(verdict, show)}"
+    if not verdict.passed:
+        line += f", over by {_over(actual, allowed)}"
+    return f"{line}; {verdict.message}" if verdict.message else line
+
+
+def _bound(verdict: Verdict, show: Callable[[int], str]) -> str:
+    if verdict.kind != "recorded" or verdict.recorded is None:
+        return f"limit {show(_whole(verdict.allowed))}"
+    tolerance = "" if verdict.written in {None, "0%"} else f" + {verdict.written} tolerance"
+    return f"recorded {show(verdict.recorded)}{tolerance}"
+
+
+def _over(actual: int, allowed: int) -> str:
+    over = actual - allowed
+    relative = f" ({_percent(over, allowed)})" if allowed else ""
+    return f"{format_flops(over)}{relative}"
+
+
+def _scaling_line(verdict: Verdict) -> str:
+    actual, allowed = verdict.actual or 0, verdict.allowed or 0
+    alike = actual != allowed and _exponent(actual) == _exponent(allowed)
+    show = str if alike else _exponent
+    relation = "within" if verdict.passed else "above"
+    line = f"{subject(verdict)}: grows with exponent {show(actual)}, {relation} "
+    line += f"the allowed {verdict.written or show(allowed)}"
+    return f"{line}; {verdict.message}" if verdict.message else line
+
+
+def _parity_line(verdict: Verdict) -> str:
+    actual, expected = _whole(verdict.actual), _whole(verdict.allowed)
+    line = f"{subject(verdict)}: analytic {format_exact(actual)}, metered {format_exact(expected)}"
+    if actual != expected:
+        line += f", {format_exact(abs(actual - expected))} apart"
+    return f"{line}; {verdict.message}" if verdict.message else line
+
+
+def _exponent(value: float) -> str:
+    return f"{value:.4f}".rstrip("0").rstrip(".")
+
+
+def _whole(value: float | None) -> int:
+    return int(value or 0)
+
+
+def _exact(flops: int) -> str:
+    return f"{format_exact(flops)} FLOP"
+
+
+def _percent(part: int, whole: int) -> str:
+    """With a sign and one decimal; what would round to nothing says so."""
+    share = Fraction(100 * part, whole)
+    if 0 < abs(share) < Fraction(1, 20):
+        return f"{'+' if part > 0 else '-'}<0.1 %"
+    tenths = round(share * 10)
+    return f"{'+' if part > 0 else '-'}{abs(tenths) // 10:,}.{abs(tenths) % 10} %"
+
+
+def _first_of_each_pattern(red: Sequence[Verdict]) -> list[Verdict]:
+    """The red verdicts, and of those that one limit on a pattern made, the worst."""
+    worst: dict[tuple[object, ...], Verdict] = {}
+    for number, verdict in enumerate(red):
+        alone = verdict.kind != "limit" or verdict.pattern is None
+        key = (number,) if alone else (verdict.pattern, verdict.quantity, verdict.location)
+        rival = worst.setdefault(key, verdict)
+        if (verdict.actual or 0) > (rival.actual or 0):
+            worst[key] = verdict
+    return list(worst.values())
+
+
+def _told(verdict: Verdict, red: Sequence[Verdict]) -> bool:
+    if verdict.kind != "recorded" or verdict.component is None:
+        return False
+    same = (other for other in red if other.kind == "recorded" and other.component is None)
+    return any(other.quantity == verdict.quantity for other in same)
+
+
+def _in_brief(red: Sequence[Verdict]) -> Iterator[str]:
+    for verdict in red[:_IN_BRIEF]:
+        yield f"  {headline(verdict)}"
+    if len(red) > _IN_BRIEF:
+        yield f"  and {len(red) - _IN_BRIEF:,} more"
+    if red:
+        yield ""
+
+
+def _block(verdict: Verdict) -> Iterator[str]:
+    yield f"  {headline(verdict)}"
+    if verdict.kind in {"limit", "recorded"} and verdict.allowed is not None:
+        yield from _aligned(_figures(verdict))
+    elif verdict.location:
+        yield f"      at {printable(verdict.location)}"
+    if verdict.parts:
+        yield f"      {_what_parts_are(verdict)}:"
+        yield from _aligned(_part_rows(verdict))
+
+
+def _what_parts_are(verdict: Verdict) -> str:
+    if verdict.parts[0][2] is not None:
+        return "what grew most"
+    too_coarse = verdict.kind == "recorded"
+    return "most of it (the record is too coarse to tell what grew)" if too_coarse else "most of it"
+
+
+def _figures(verdict: Verdict) -> Iterator[tuple[str, str, str]]:
+    actual, allowed = _whole(verdict.actual), _whole(verdict.allowed)
+    yield "counted", format_exact(actual), ""
+    if verdict.kind == "recorded" and verdict.recorded is not None:
+        yield "recorded", format_exact(verdict.recorded), _standing_at(verdict)
+        yield "allowed", format_exact(allowed), f"tolerance {verdict.written}"
+    else:
+        yield "limit", format_exact(allowed), _standing_at(verdict)
+    yield "over by", format_exact(actual - allowed), _over(actual, allowed)
+
+
+def _standing_at(verdict: Verdict) -> str:
+    words = []
+    if verdict.kind == "limit" and verdict.written not in {None, str(verdict.allowed)}:
+        words.append(f"written {verdict.written}")
+    if verdict.pattern and verdict.pattern != verdict.component:
+        words.append(f"for {verdict.pattern!r}")
+    if verdict.location:
+        words.append(f"at {verdict.location}")
+    return " ".join(words)
+
+
+def _part_rows(verdict: Verdict) -> Iterator[tuple[str, str, str]]:
+    for path, flops, above in verdict.parts:
+        growth = "" if above is None else f"+{format_exact(above)} above the record"
+        yield f"  {path}", format_exact(flops), growth
+
+
+def _aligned(rows: Iterator[tuple[str, str, str]]) -> Iterator[str]:
+    table = [tuple(map(printable, row)) for row in rows]
+    label, figure = (max(len(row[column]) for row in table) for column in (0, 1))
+    for name, digits, remark in table:
+        yield f"      {name:<{label}}  {digits:>{figure}}  {remark}".rstrip()
+
+
+def _acceptance(red: Sequence[Verdict]) -> Iterator[str]:
+    if any(verdict.kind == "parity" for verdict in red):
+        yield "The model runs something that the analytic counter's executed rules do not count,"
+        yield "or no longer runs what they do: change the model back, or the rules with it."
+    limits = [verdict for verdict in red if verdict.kind == "limit"]
+    if not limits and not any(verdict.kind == "recorded" for verdict in red):
+        return
+    yield "If the increase is meant:"
+    for place in dict.fromkeys(_place_of_limit(verdict) for verdict in limits):
+        yield f"  raise the limit {printable(place)}"
+    if any(verdict.kind == "recorded" for verdict in red):
+        yield "  run `pytest --flops-update` and commit the budget file"
+
+
+def _place_of_limit(verdict: Verdict) -> str:
+    about = " ".join(word for word in (verdict.pattern, verdict.quantity) if word)
+    return f"of {about}, {verdict.location or 'where the test gives it'}"

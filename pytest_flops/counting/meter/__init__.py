@@ -1,0 +1,1 @@
+"""The meter: every operator that PyTorch runs, by phase and module."""

@@ -1,0 +1,176 @@
+"""A training step on fake tensors: shapes without values, memory or a device."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import copy
+from typing import Any, TypeAlias, cast
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_map_only
+
+from pytest_flops.counting.meter.data_dependence import naming_the_operator
+
+OptimizerFactory: TypeAlias = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+Loss: TypeAlias = Callable[[Any], Tensor]
+
+OPTIMIZERS: dict[str, OptimizerFactory | None] = {
+    "sgd": lambda parameters: torch.optim.SGD(parameters, lr=1e-3),
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "none": None,
+}
+
+
+def fake_training_step(
+    model: nn.Module,
+    inputs: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    optimizer: str | OptimizerFactory,
+    loss: Loss | None,
+    *,
+    training: bool,
+) -> None:
+    """Forward, and when `training` backward and the optimizer's step, on fakes of everything."""
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise ValueError(
+            "a scripted or traced module cannot be given fake parameters; count the module that it "
+            "was made from, or run it inside FLOPsMeter()"
+        )
+    make_optimizer = _optimizer_factory(optimizer)
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    inputs, kwargs = _fakes(mode, (tuple(inputs), dict(kwargs)))
+    with (
+        _fake_model(model, mode, training=training),
+        naming_the_operator(),
+        _without_pytorchs_log(),
+    ):
+        with mode, torch.set_grad_enabled(training):
+            output = model(*inputs, **kwargs)
+            if training:
+                _backward((loss or default_loss)(output))
+        # Outside the mode, so that the step counters of the optimizer are real numbers.
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        if training and make_optimizer is not None and parameters:
+            make_optimizer(parameters).step()
+
+
+def _backward(loss: Tensor) -> None:
+    if isinstance(loss, Tensor) and not loss.requires_grad:
+        raise ValueError(
+            "the loss needs no gradient, so there is no backward to count: no parameter that it "
+            "depends on requires one; training=False counts the forward alone"
+        )
+    torch.autograd.backward(loss)
+
+
+def _optimizer_factory(optimizer: str | OptimizerFactory) -> OptimizerFactory | None:
+    if callable(optimizer):
+        return optimizer
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(
+            f"optimizer must be one of {', '.join(map(repr, OPTIMIZERS))} or a function from "
+            f"parameters to an optimizer, not {optimizer!r}"
+        )
+    return OPTIMIZERS[optimizer]
+
+
+def default_loss(output: Any) -> Tensor:
+    """The output's own `loss`, or the sum of its first floating-point tensor.
+
+    Raises:
+        ValueError: The output holds no floating-point tensor that needs a gradient.
+    """
+    named = output if isinstance(output, Mapping) else getattr(output, "__dict__", {})
+    if isinstance(named.get("loss"), Tensor):
+        return cast("Tensor", named["loss"])
+    for tensor in (named.get("logits"), *_tensors(output)):
+        if isinstance(tensor, Tensor) and tensor.requires_grad:
+            return tensor.sum()
+    raise ValueError(
+        "the model's output holds no floating-point tensor that needs a gradient; give "
+        "count_flops(..., loss=) a function from the output to a scalar, or training=False"
+    )
+
+
+def _tensors(output: Any) -> Iterator[Tensor]:
+    """The tensors of nested containers, and of objects that hold them as attributes."""
+    if isinstance(output, Tensor):
+        yield output
+        return
+    parts = output.values() if isinstance(output, Mapping) else output
+    if not isinstance(output, Mapping | list | tuple):
+        parts = getattr(output, "__dict__", {}).values()
+    for part in parts:
+        yield from _tensors(part)
+
+
+def _fakes(mode: FakeTensorMode, tree: Any) -> Any:
+    return tree_map_only(Tensor, lambda tensor: _fake(mode, tensor), tree)
+
+
+def _fake(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
+    """A fake of a tensor; one on `meta` counts as if it were on the CPU, like all others."""
+    if tensor.device.type != "meta":
+        return mode.from_tensor(tensor, static_shapes=True)
+    with mode:
+        fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
+    return fake.requires_grad_(tensor.requires_grad)
+
+
+@contextmanager
+def _fake_model(model: nn.Module, mode: FakeTensorMode, *, training: bool) -> Iterator[None]:
+    """The model with fakes in place of its parameters and buffers; afterwards it is as it was."""
+    fakes: dict[Tensor, Tensor] = {}
+    with _restored(model):
+        for table in _tables(model):
+            for name, tensor in table.items():
+                if tensor is not None:
+                    table[name] = fakes.setdefault(tensor, _fake_member(mode, tensor))
+        model.train(training)
+        yield
+
+
+def _tables(model: nn.Module) -> Iterator[dict[str, Any]]:
+    for module in model.modules():
+        yield from (module._parameters, module._buffers)  # noqa: SLF001 - where they live
+
+
+@contextmanager
+def _restored(model: nn.Module) -> Iterator[None]:
+    """Whatever a model keeps during a step, such as a cache, it forgets: it would keep fakes."""
+    attributes = [vars(module) for module in model.modules()]
+    containers = [
+        value for table in attributes for value in table.values() if isinstance(value, dict | list)
+    ]
+    kept = [(container, copy(container)) for container in (*attributes, *containers)]
+    try:
+        yield
+    finally:
+        for container, original in kept:
+            container.clear()
+            container.update(original) if isinstance(container, dict) else container.extend(
+                original
+            )
+
+
+def _fake_member(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
+    fake = _fake(mode, tensor.detach())
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(fake, requires_grad=tensor.requires_grad)
+    return fake
+
+
+@contextmanager
+def _without_pytorchs_log() -> Iterator[None]:
+    """What fails on fake tensors raises; PyTorch logs it too, at length and without its cause."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    was_disabled, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = was_disabled

@@ -1,0 +1,1 @@
+"""What PyTorch does otherwise than it should, one file for each."""

@@ -1,0 +1,1 @@
+"""A report held against the report of its base."""

@@ -1,0 +1,284 @@
+"""What a run costs against another: per budget, phase and component."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from pytest_flops.counting.count import QUANTITIES, FLOPsCount, Quantity
+from pytest_flops.reports.comparison.new_records import NewRecords
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from fractions import Fraction
+
+    from pytest_flops.reports.entry import Entry
+    from pytest_flops.reports.report import Fate, Report
+
+Status = Literal["added", "removed", "unmeasured", "dearer", "cheaper", "same"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One quantity of the workload or of a component, before and after.
+
+    Attributes:
+        component: The component's path; `None` for the whole workload.
+        quantity: `forward`, `backward`, `optimizer` or `total`.
+        base: FLOPs before; `None` where the component is new.
+        head: FLOPs now; `None` where the component is gone.
+        allowed: The most that is no regression; `None` without a base.
+        accepted: Whether it is allowed only because its author recorded it anew.
+    """
+
+    component: str | None
+    quantity: Quantity
+    base: int | None
+    head: int | None
+    allowed: int | None
+    accepted: bool = False
+
+    @property
+    def difference(self) -> int:
+        """FLOPs more than before; negative when fewer."""
+        return (self.head or 0) - (self.base or 0)
+
+    @property
+    def status(self) -> Status:
+        """How it changed, whatever the tolerance."""
+        if self.base is None:
+            return "added"
+        if self.head is None:
+            return "removed"
+        if self.head == self.base:
+            return "same"
+        return "dearer" if self.head > self.base else "cheaper"
+
+    @property
+    def regressed(self) -> bool:
+        """Whether it costs more than its base and the tolerance allow."""
+        return self.head is not None and self.allowed is not None and self.head > self.allowed
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only, ready for JSON."""
+        return {
+            "component": self.component,
+            "quantity": self.quantity,
+            "status": self.status,
+            "regressed": self.regressed,
+            "accepted": self.accepted,
+            "base": self.base,
+            "head": self.head,
+            "difference": self.difference,
+            "allowed": self.allowed,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetChange:
+    """One budget before and after.
+
+    Attributes:
+        subject: The entry's subject.
+        budget: The budget's name.
+        status: `added`, `removed` (not in the new report), `unmeasured` (there, or lost by an
+            incomplete run, but no longer counted), `dearer`, `cheaper`, or `same`. A budget is
+            dearer when any of its quantities or components is.
+        changes: Every quantity of the workload, then of each component.
+        location: `file:line:column` of the budget.
+        workload: What changed in the workload, by key, as (before, after).
+    """
+
+    subject: str
+    budget: str
+    status: Status
+    changes: tuple[Change, ...] = ()
+    location: str | None = None
+    workload: Mapping[str, tuple[Any, Any]] | None = None
+
+    @property
+    def regressed(self) -> bool:
+        """Whether anything costs more than allowed, or is no longer measured."""
+        return self.status == "unmeasured" or any(change.regressed for change in self.changes)
+
+    @property
+    def accepted(self) -> bool:
+        """Whether something is allowed only because its author recorded it anew."""
+        return any(change.accepted for change in self.changes)
+
+    @property
+    def total(self) -> Change | None:
+        """The change of the whole workload's total."""
+        return next((c for c in self.changes if (c.component, c.quantity) == (None, "total")), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only, ready for JSON."""
+        return {
+            "subject": self.subject,
+            "budget": self.budget,
+            "status": self.status,
+            "regressed": self.regressed,
+            "location": self.location,
+            "workload": {key: list(pair) for key, pair in (self.workload or {}).items()},
+            "changes": [change.to_dict() for change in self.changes],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two reports side by side.
+
+    Attributes:
+        budgets: Every budget of either, sorted by subject.
+        foreign: Whether both hold budgets but share neither a budget's name nor a file: the base
+            is another project's report, and holds nothing.
+    """
+
+    budgets: tuple[BudgetChange, ...]
+    foreign: bool = False
+
+    @property
+    def regressed(self) -> bool:
+        """Whether any budget is dearer than allowed or no longer measured, or nothing was held."""
+        return self.foreign or any(budget.regressed for budget in self.budgets)
+
+    def having(self, status: Status) -> list[BudgetChange]:
+        """The budgets of one status."""
+        return [budget for budget in self.budgets if budget.status == status]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only, ready for JSON."""
+        return {
+            "regressed": self.regressed,
+            "foreign": self.foreign,
+            "budgets": [budget.to_dict() for budget in self.budgets],
+        }
+
+
+def compare(base: Report, head: Report, *, tolerance: Fraction | None = None) -> Comparison:
+    """Hold `head` against `base`.
+
+    An increase is accepted where the budget's recorded counts changed between the two and the new
+    ones allow it: it stands in the diff of the budget file, for the reviewer to see.
+
+    Args:
+        base: The older report.
+        head: The newer report.
+        tolerance: How far a count may rise, as a fraction; `None` leaves it to each budget.
+    """
+    budgets = [
+        _budget_change(before, after, tolerance, head)
+        for before, after in _pairs(base, head)
+        if after is not None or before is None or not _left_out(before, head)
+    ]
+    return Comparison(tuple(budgets), foreign=_are_foreign(base, head))
+
+
+def _pairs(base: Report, head: Report) -> list[tuple[Entry | None, Entry | None]]:
+    """The entries of one budget in both; that of a budget file survives its test's renaming."""
+    before = {entry.key: entry for entry in base.entries}
+    after = {entry.key: entry for entry in head.entries}
+    pairs = {key: (before.get(key), after.get(key)) for key in {*before, *after}}
+    gone = {_home(before[key]): key for key in before if key not in after}
+    for key in [key for key in after if key not in before]:
+        old = gone.pop(_home(after[key]), None) if after[key].location else None
+        if old is not None:
+            pairs[key] = (pairs.pop(old)[0], after[key])
+    return [pairs[key] for key in sorted(pairs)]
+
+
+def _home(entry: Entry) -> tuple[str | None, str]:
+    return _file(entry.location), entry.budget
+
+
+def _are_foreign(base: Report, head: Report) -> bool:
+    names, others = ({entry.budget for entry in report.entries} for report in (base, head))
+    files, theirs = (
+        {entry.subject.partition("::")[0] for entry in report.entries} for report in (base, head)
+    )
+    return bool(names and others) and not names & others and not files & theirs
+
+
+def _budget_change(
+    before: Entry | None, after: Entry | None, tolerance: Fraction | None, head: Report
+) -> BudgetChange:
+    entry = after or before
+    assert entry is not None
+    subject, budget, location = entry.subject, entry.budget, entry.location
+    if after is None:
+        return BudgetChange(subject, budget, _lost(entry, head), location=location)
+    if before is None or before.measurement is None:
+        return BudgetChange(subject, budget, "added", location=location)
+    if after.measurement is None:
+        return BudgetChange(subject, budget, "unmeasured", location=location)
+    allowed = 1 + (after.tolerance if tolerance is None else tolerance)
+    changes = tuple(_changes(before, after, allowed))
+    workload = dict(_differences(before.workload or {}, after.workload or {}))
+    return BudgetChange(subject, budget, _overall(changes), changes, location, workload)
+
+
+def _left_out(entry: Entry, head: Report) -> bool:
+    """A budget of a test that somebody deselected is neither gone nor lost."""
+    return _fate(entry, head) == "deselected"
+
+
+def _lost(entry: Entry, head: Report) -> Status:
+    """A budget whose test is skipped, or was lost, is still there; only nobody measured it."""
+    lost = _fate(entry, head) == "skipped" or head.missing or not head.complete
+    return "unmeasured" if lost else "removed"
+
+
+def _fate(entry: Entry, head: Report) -> Fate | None:
+    """What became of the budget in the new run; `None` if its files do not have it any more."""
+    for known in head.budgets_known:
+        if _home(entry) == (_file(known.location), known.name):
+            return known.fate
+    return None
+
+
+def _file(location: str | None) -> str | None:
+    return location and location.rsplit(":", 2)[0]
+
+
+def _overall(changes: Iterable[Change]) -> Status:
+    found = {change.status for change in changes}
+    if "dearer" in found:
+        return "dearer"
+    return "cheaper" if "cheaper" in found else "same"
+
+
+def _changes(before: Entry, after: Entry, allowed: Fraction) -> Iterable[Change]:
+    base, head = _counts(before), _counts(after)
+    records = NewRecords.between(before, after)
+    for component in [*head, *(path for path in base if path not in head)]:
+        for quantity in QUANTITIES:
+            old, new = base.get(component), head.get(component)
+            change = Change(
+                component,
+                quantity,
+                old.of(quantity) if old else None,
+                new.of(quantity) if new else None,
+                int(old.of(quantity) * allowed) if old else None,
+            )
+            if change.regressed and records.allow(component, quantity, head, allowed):
+                change = replace(change, allowed=change.head, accepted=True)
+            yield change
+
+
+def _counts(entry: Entry) -> dict[str | None, FLOPsCount]:
+    counts: dict[str | None, FLOPsCount] = {}
+    if entry.measurement is not None:
+        counts[None] = entry.measurement.count
+        counts.update(entry.measurement.components)
+    return counts
+
+
+def _differences(
+    before: Mapping[str, Any], after: Mapping[str, Any], path: str = ""
+) -> Iterable[tuple[str, tuple[Any, Any]]]:
+    for key in [*after, *(key for key in before if key not in after)]:
+        old, new = before.get(key), after.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _differences(old, new, f"{path}{key}.")
+        elif old != new:
+            yield f"{path}{key}", (old, new)

@@ -1,0 +1,195 @@
+"""`Card`: one entry of a report, ready for the page."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pytest_flops.reports.pages.icicle import Tree, branches, pictures, trunk
+from pytest_flops.reports.pages.plots import Plot, Sparkline, scaling_plot, sparkline
+from pytest_flops.reports.pages.standing import Use, fullest, gravest, less_grave, state, uses
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_flops.budgets.verdict import Verdict
+    from pytest_flops.counting.count import FLOPsCount
+    from pytest_flops.reports.comparison.comparison import BudgetChange
+    from pytest_flops.reports.entry import Entry
+    from pytest_flops.reports.pages.icicle import Branch, PhasePicture
+    from pytest_flops.reports.report import Report
+
+_BRANCHES = 24
+_LISTED = 300
+
+
+@dataclass(frozen=True, slots=True)
+class SweepView:
+    """One sweep and what was held against it.
+
+    Attributes:
+        record: The sweep's plain record.
+        plot: Its picture, where there is one.
+        verdicts: The scaling verdicts over its dimension, red first.
+        rows: The growth of the whole workload, and of the components that are held.
+    """
+
+    record: Mapping[str, Any]
+    plot: Plot | None
+    verdicts: list[Verdict]
+    rows: list[Mapping[str, Any]]
+
+    def polynomial(self, verdict: Verdict) -> str | None:
+        """The exact cost of what a verdict holds, if it is known."""
+        about = verdict.component, verdict.quantity
+        found = (row.get("polynomial") for row in self.rows if _about(row) == about)
+        return next(found, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """One entry with all that its part of the page shows.
+
+    Attributes:
+        entry: The entry.
+        change: Its change against the base, where a base is given.
+        past: When and how much its total was, oldest first, this run last; empty without history.
+        place: Its place in the order of reading, from 0.
+    """
+
+    entry: Entry
+    change: BudgetChange | None
+    past: list[tuple[str, int]]
+    place: int
+
+    @property
+    def anchor(self) -> str:
+        """The fragment that links to it."""
+        return anchor(self.entry)
+
+    @property
+    def state(self) -> str:
+        """Its outcome in words."""
+        return state(self.entry)
+
+    @property
+    def grave(self) -> Verdict | None:
+        """The red verdict to tell first."""
+        return gravest(self.entry)
+
+    @property
+    def also_red(self) -> list[Verdict]:
+        """The other red verdicts."""
+        return less_grave(self.entry)
+
+    @property
+    def fullest(self) -> Use | None:
+        """The limit nearest to its end, or furthest beyond it."""
+        return fullest(self.entry)
+
+    @property
+    def limits(self) -> list[Use]:
+        """Every limit, the fullest first."""
+        return uses(self.entry)
+
+    @property
+    def recorded(self) -> list[Use]:
+        """Every recorded count, the most exceeded first."""
+        return uses(self.entry, "recorded")
+
+    @property
+    def remarks(self) -> list[Verdict]:
+        """Green verdicts with something to add: cheaper, new, or gone since the record."""
+        return [v for v in self.entry.verdicts if v.kind == "recorded" and v.passed and v.message]
+
+    @property
+    def parity(self) -> list[Verdict]:
+        """The comparisons of both counters."""
+        return [verdict for verdict in self.entry.verdicts if verdict.kind == "parity"]
+
+    @property
+    def spark(self) -> Sparkline | None:
+        """Its history as a small line, with the limit of the total."""
+        whole = (u for u in self.limits if u.verdict.component is None)
+        limit = next((use.allowed for use in whole if use.verdict.quantity == "total"), None)
+        return sparkline([total for _, total in self.past], limit)
+
+    @property
+    def tree(self) -> Tree:
+        """The components by parent."""
+        measurement = self.entry.measurement
+        return Tree.of(measurement.components if measurement else {})
+
+    @property
+    def listed(self) -> list[tuple[str, FLOPsCount]]:
+        """The components in the order of the tree; of very many, those that cost most."""
+        costs = self.tree.components
+        largest = sorted(costs, key=lambda path: -costs[path].total)[:_LISTED]
+        kept = set(largest)
+        return [(path, costs[path]) for path in self.tree.walk() if path in kept]
+
+    @property
+    def pictures(self) -> tuple[PhasePicture, ...]:
+        """The whole workload, per phase."""
+        measurement = self.entry.measurement
+        if measurement is None:
+            return ()
+        return pictures(self.tree, trunk(self.tree, measurement.count), measurement.count)
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        """The components one can step into, the most common kind of layer first."""
+        measurement = self.entry.measurement
+        if measurement is None:
+            return ()
+        found = branches(self.tree, trunk(self.tree, measurement.count), _BRANCHES)
+        return tuple(sorted(found, key=lambda branch: -len(branch.alike)))
+
+    @property
+    def sweeps(self) -> list[SweepView]:
+        """Every sweep with its picture, verdicts and numbers."""
+        return [self._sweep(record) for record in self.entry.scaling]
+
+    def _sweep(self, record: Mapping[str, Any]) -> SweepView:
+        verdicts = [
+            verdict
+            for verdict in self.entry.verdicts
+            if verdict.kind == "scaling" and verdict.dimension == record["dimension"]
+        ]
+        verdicts.sort(key=lambda verdict: verdict.passed)
+        held = {(verdict.component, verdict.quantity) for verdict in verdicts}
+        rows = [r for r in record["growth"] if r["component"] is None or _about(r) in held]
+        limit = next((v.allowed for v in verdicts if v.component is None), None)
+        return SweepView(record, scaling_plot(record, limit), verdicts, rows)
+
+
+def _about(row: Mapping[str, Any]) -> tuple[str | None, str]:
+    return row["component"], row["quantity"]
+
+
+def anchor(entry: Entry) -> str:
+    """A stable fragment for links to an entry, the same in every report that has it."""
+    name = re.sub(r"[^a-z0-9]+", "-", entry.budget.lower())[:40].strip("-")
+    key = "\0".join(entry.key).encode("utf-8", "backslashreplace")
+    return f"budget-{name}-{zlib.crc32(key):08x}"
+
+
+def past_totals(entry: Entry, history: Sequence[Report]) -> list[tuple[str, int]]:
+    """When and how much: the total in past reports, oldest first, and now."""
+    found = [
+        (_when(report), past.measurement.count.total)
+        for report in history
+        for past in report.entries
+        if past.key == entry.key and past.measurement is not None
+    ]
+    if found and entry.measurement is not None:
+        found.append(("this run", entry.measurement.count.total))
+    return found
+
+
+def _when(report: Report) -> str:
+    time, commit = (report.environment.get(key) for key in ("time", "commit"))
+    words = [str(time)[:10] if time else "", str(commit)[:9] if commit else ""]
+    return " ".join(word for word in words if word) or "an earlier run"

@@ -1,0 +1,99 @@
+"""A report as one self-contained page: no network, no script, light and dark, print."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_flops.budgets.errors import printable
+from pytest_flops.budgets.judging.wording import headline as verdict_headline
+from pytest_flops.budgets.judging.wording import subject as about
+from pytest_flops.budgets.units import format_exact, format_flops, format_percent
+from pytest_flops.counting.count import PHASES, QUANTITIES
+from pytest_flops.reports.comparison import changes
+from pytest_flops.reports.comparison.comparison import compare
+from pytest_flops.reports.pages.card import Card, past_totals
+from pytest_flops.reports.pages.plots import PLOT_HEIGHT, PLOT_WIDTH, SPARK_HEIGHT, SPARK_WIDTH
+from pytest_flops.reports.pages.standing import headline, story, worst_first
+from pytest_flops.reports.pages.text import percent, shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from jinja2 import Environment
+
+    from pytest_flops.reports.report import Report
+
+TEMPLATES = Path(__file__).with_name("templates")
+
+OVERVIEW = 12
+"""Rows of the first table that are not folded away."""
+
+WITH_PICTURES = 30
+"""Entries drawn in full, worst first; of the others the page holds the numbers alone."""
+
+UNFOLDED = 3
+"""Entries whose first component is already stepped into."""
+
+_NAME = 120
+
+
+def render_html(
+    report: Report, *, base: Report | None = None, history: Sequence[Report] = ()
+) -> str:
+    """The whole page.
+
+    Args:
+        report: What to tell.
+        base: A report to show changes against.
+        history: Past reports, oldest first, for the small lines of history.
+    """
+    comparison = compare(base, report) if base is not None else None
+    changed = {(b.subject, b.budget): b for b in comparison.budgets} if comparison else {}
+    cards = [
+        Card(entry, changed.get(entry.key), past_totals(entry, history), place)
+        for place, entry in enumerate(worst_first(report.entries))
+    ]
+    page = _environment().get_template("page.html")
+    return page.render(
+        report=report, headline=headline(report), cards=cards, comparison=comparison, base=base
+    )
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        si=format_flops,
+        exact=format_exact,
+        signed=lambda flops: f"{flops:+,}",
+        words=verdict_headline,
+        about=about,
+        story=story,
+        line=printable,
+        name=lambda text: shorten(printable(text), _NAME),
+        relative=changes.relative,
+    )
+    environment.globals.update(
+        OVERVIEW=OVERVIEW,
+        WITH_PICTURES=WITH_PICTURES,
+        UNFOLDED=UNFOLDED,
+        PHASES=PHASES,
+        QUANTITIES=QUANTITIES,
+        PLOT=(PLOT_WIDTH, PLOT_HEIGHT),
+        SPARK=(SPARK_WIDTH, SPARK_HEIGHT),
+        percent=percent,
+        format_percent=format_percent,
+        rows=changes.rows,
+        leading=changes.leading,
+    )
+    return environment

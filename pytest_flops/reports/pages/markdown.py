@@ -1,0 +1,118 @@
+"""A report as Markdown, for a job's summary and a pull request's comment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_flops.budgets.judging.wording import headline as verdict_headline
+from pytest_flops.budgets.units import format_flops
+from pytest_flops.counting.count import QUANTITIES
+from pytest_flops.reports.comparison.comparison import compare
+from pytest_flops.reports.pages.compare_formats import markdown_lines, worst_changes_first
+from pytest_flops.reports.pages.markdown_page import MAX_BYTES, Page, code, plain
+from pytest_flops.reports.pages.standing import (
+    fullest,
+    headline,
+    less_grave,
+    state,
+    story,
+    worst_first,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pytest_flops.reports.entry import Entry
+    from pytest_flops.reports.report import Report
+
+_UNFOLDED = 20
+_RED_VERDICTS = 8
+_HOW_TO_ACCEPT = (
+    "If an increase is meant: `pytest --flops-update` rewrites the recorded counts; raise by hand "
+    "a written limit that is passed. Commit both with the change."
+)
+_COLUMNS = "| | budget | limit used | forward | backward | optimizer | total |"
+_RULE = "|---|---|---|--:|--:|--:|--:|"
+
+
+def render_markdown(
+    report: Report, *, base: Report | None = None, max_bytes: int = MAX_BYTES
+) -> str:
+    """The report, worst first, in at most `max_bytes` of UTF-8; what has no room is counted.
+
+    Args:
+        report: What to tell.
+        base: A report to show changes against.
+        max_bytes: The most the reader takes; at least 2,000.
+    """
+    sign = "✅" if report.passed else "❌"
+    page = Page(max_bytes)
+    page.add([f"## {sign} {plain(headline(report))}", ""])
+    page.add_items(_run_errors(report), "more errors")
+    page.add_items(_red_entries(report), "more red budgets")
+    if any(verdict.kind in ("limit", "recorded") for e in report.red for verdict in e.failures):
+        page.add([_HOW_TO_ACCEPT, ""])
+    if base is not None:
+        page.add_items(_changed(base, report), "more changed budgets")
+    _add_table(page, worst_first(report.entries))
+    return page.text
+
+
+def _run_errors(report: Report) -> list[list[str]]:
+    errors = [
+        [f"- ❌ {code(e.location) + ': ' if e.location else ''}{plain(e.message)}"]
+        for e in report.errors
+    ]
+    return errors + [[f"- ❌ {code(test)} delivered nothing"] for test in report.missing]
+
+
+def _red_entries(report: Report) -> list[list[str]]:
+    return [list(_red_entry(entry)) for entry in worst_first(report.red)]
+
+
+def _red_entry(entry: Entry) -> Iterator[str]:
+    place = f" at {code(entry.location)}" if entry.location else ""
+    yield f"- ❌ {code(entry.title)} {state(entry)}{place}"
+    yield f"  - {plain(story(entry))}"
+    others = less_grave(entry)
+    for verdict in others[:_RED_VERDICTS]:
+        yield f"  - {plain(verdict_headline(verdict))}"
+    if len(others) > _RED_VERDICTS:
+        yield f"  - … and {len(others) - _RED_VERDICTS:,} more red verdicts"
+
+
+def _changed(base: Report, report: Report) -> list[list[str]]:
+    found = [list(markdown_lines(b)) for b in worst_changes_first(compare(base, report))]
+    return [["### Against the base", ""], *found] if found else [["Against the base: no change."]]
+
+
+def _add_table(page: Page, entries: Sequence[Entry]) -> None:
+    if not entries:
+        return
+    page.always([_COLUMNS, _RULE])
+    shown = _add_rows(page, entries[:_UNFOLDED])
+    rest = entries[shown:]
+    if rest and shown == _UNFOLDED:
+        page.always(["", f"<details><summary>{len(rest):,} more budgets</summary>", ""])
+        page.always([_COLUMNS, _RULE])
+        shown += _add_rows(page, rest)
+        page.always(["", "</details>"])
+    if shown < len(entries):
+        page.always(["", f"{len(entries) - shown:,} more are in `flops.html` and `flops.json`."])
+
+
+def _add_rows(page: Page, entries: Sequence[Entry]) -> int:
+    """How many of the entries found room, from the first on."""
+    for place, entry in enumerate(entries):
+        if not page.add([_row(entry)]):
+            return place
+    return len(entries)
+
+
+def _row(entry: Entry) -> str:
+    use = fullest(entry)
+    used = f"{use.percent} of {plain(use.about)}" if use else "no limit"
+    counts = entry.measurement.count if entry.measurement else None
+    numbers = [format_flops(counts.of(q)) if counts else "-" for q in QUANTITIES]
+    cells = ["✅" if entry.passed else "❌", code(entry.title), used, *numbers]
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,166 @@
+"""A report as lines of a terminal, in pytest's own plain style."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_flops.budgets.errors import printable
+from pytest_flops.budgets.judging.wording import headline as verdict_headline
+from pytest_flops.budgets.units import format_exact, format_flops
+from pytest_flops.counting.count import PHASES, QUANTITIES
+from pytest_flops.reports.comparison.comparison import compare
+from pytest_flops.reports.pages.compare_formats import text_lines, worst_changes_first
+from pytest_flops.reports.pages.icicle import Tree
+from pytest_flops.reports.pages.standing import (
+    fullest,
+    headline,
+    less_grave,
+    state,
+    story,
+    worst_first,
+)
+from pytest_flops.reports.pages.text import shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_flops.counting.count import Quantity
+    from pytest_flops.reports.entry import Entry
+    from pytest_flops.reports.report import Report
+
+Line = tuple[str, dict[str, bool]]
+
+_GREEN = {"green": True}
+_RED = {"red": True}
+_BOLD_RED = {"red": True, "bold": True}
+_PLAIN: dict[str, bool] = {}
+
+_NAME_WIDTH = 16
+_GAP = 2
+_ROWS = 20
+_ROOM_FOR_PHASES = 60
+_ROOM_FOR_DIGITS = 80
+_HEADER = ("budget", "verdict", "limit used", *QUANTITIES)
+
+
+def terminal_lines(
+    report: Report, *, verbosity: int = 0, width: int = 80, base: Report | None = None
+) -> list[Line]:
+    """The report as `(text, markup)` lines for `terminalreporter.write_line(text, **markup)`.
+
+    Args:
+        report: What to tell.
+        verbosity: pytest's: below 0 is the headline and what is wrong with the run as a whole,
+            which nothing else tells; above 0 adds the components and remarks on the count.
+        width: Columns of the terminal; no line of the table is wider.
+        base: A report to show changes against.
+    """
+    last: Line = (headline(report), _GREEN if report.passed else _BOLD_RED)
+    if verbosity < 0:
+        return [*_run_errors(report), last]
+    lines = [*_table(report, verbosity, width), *_run_errors(report)]
+    if base is not None:
+        lines += _changes(base, report)
+    return [*lines, last]
+
+
+def _table(report: Report, verbosity: int, width: int) -> list[Line]:
+    entries = worst_first(report.entries)
+    if verbosity == 0:
+        entries = entries[: max(_ROWS, len(report.red))]
+    rows = [_row(entry) for entry in entries]
+    if not rows:
+        return []
+    keep = _columns_that_fit([_HEADER, *rows], width)
+    widths = _widths([_HEADER, *rows], keep, width)
+    lines: list[Line] = [(_aligned(_HEADER, widths), _PLAIN)]
+    for entry, row in zip(entries, rows, strict=True):
+        lines.append((_aligned(row, widths), _GREEN if entry.passed else _RED))
+        lines += [(f"  {text}", _RED) for text in _why(entry, verbosity)]
+        if verbosity > 0:
+            lines += _components(entry, width)
+    hidden = len(report.entries) - len(entries)
+    return lines + ([(f"and {hidden:,} more within budget; -v shows them", _GREEN)] * bool(hidden))
+
+
+def _why(entry: Entry, verbosity: int) -> list[str]:
+    """The gravest verdict of a red entry; all of its red verdicts if more is asked for."""
+    if verbosity > 0:
+        return [verdict_headline(verdict) for verdict in entry.failures]
+    if entry.passed:
+        return []
+    more = len(less_grave(entry))
+    return [story(entry), *([f"and {more} more; -v shows them"] if more else [])]
+
+
+def _row(entry: Entry) -> tuple[str, ...]:
+    use = fullest(entry)
+    counts = entry.measurement.count if entry.measurement else None
+    return (
+        printable(entry.title),
+        state(entry),
+        f"{use.percent} of {use.about}" if use else "-",
+        *(format_flops(counts.of(quantity)) if counts else "-" for quantity in QUANTITIES),
+    )
+
+
+def _columns_that_fit(rows: Sequence[tuple[str, ...]], width: int) -> tuple[int, ...]:
+    """The columns to print: name and verdict always, then the total, the limit, the phases."""
+    keep: tuple[int, ...] = (0, 1)
+    for column in (6, 2, 3, 4, 5):
+        wider = tuple(sorted((*keep, column)))
+        others = sum(max(len(row[c]) for row in rows) + _GAP for c in wider if c)
+        if min(_NAME_WIDTH, max(len(row[0]) for row in rows)) + others <= width:
+            keep = wider
+    return keep
+
+
+def _widths(rows: Sequence[tuple[str, ...]], keep: tuple[int, ...], width: int) -> dict[int, int]:
+    widths = {column: max(len(row[column]) for row in rows) for column in keep}
+    others = sum(widths[column] + _GAP for column in keep if column)
+    widths[0] = max(min(widths[0], width - others), 1)
+    return widths
+
+
+def _aligned(row: Sequence[str], widths: dict[int, int], names: int = 3) -> str:
+    """The columns that have a width; the first `names` of all are text, the others numbers."""
+    cells = [
+        shorten(row[column], size).ljust(size) if column < names else row[column].rjust(size)
+        for column, size in widths.items()
+    ]
+    return (" " * _GAP).join(cells).rstrip()
+
+
+def _components(entry: Entry, width: int) -> list[Line]:
+    if entry.measurement is None:
+        return []
+    components = entry.measurement.components
+    paths = [("total", entry.measurement.count)]
+    paths += [(path, components[path]) for path in Tree.of(components).walk()]
+    quantities: tuple[Quantity, ...] = PHASES if width >= _ROOM_FOR_PHASES else ("total",)
+    shown = format_exact if width >= _ROOM_FOR_DIGITS else format_flops
+    rows = [[printable(path), *(shown(cost.of(q)) for q in quantities)] for path, cost in paths]
+    numbers = [max(len(row[i]) for row in rows) for i in range(1, len(quantities) + 1)]
+    name = min(max(len(row[0]) for row in rows), width - sum(numbers) - _GAP * (len(numbers) + 1))
+    widths = dict(enumerate([max(name, 1), *numbers]))
+    lines = [" " * _GAP + _aligned(row, widths, names=1) for row in rows]
+    if entry.measurement.unseen:
+        lines.append(printable(f"  ran meanwhile, unseen: {', '.join(entry.measurement.unseen)}"))
+    return [(line, _PLAIN) for line in lines]
+
+
+def _changes(base: Report, report: Report) -> list[Line]:
+    changed = worst_changes_first(compare(base, report))
+    lines: list[Line] = []
+    for budget in changed[:_ROWS]:
+        markup = _RED if budget.regressed else _PLAIN
+        lines += [(text, markup) for text in text_lines(budget)]
+    if len(changed) > _ROWS:
+        lines.append((f"  and {len(changed) - _ROWS:,} more changed budgets", _PLAIN))
+    return lines and [("against the base:", _PLAIN), *lines]
+
+
+def _run_errors(report: Report) -> list[Line]:
+    errors = [f"{e.location}: {e.message}" if e.location else e.message for e in report.errors]
+    missing = [f"{test} delivered nothing" for test in report.missing]
+    return [(f"error: {printable(text)}", _RED) for text in (*errors, *missing)]

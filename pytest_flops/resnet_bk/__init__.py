@@ -1,0 +1,1 @@
+"""ResNet-BK, the reference model, and what it costs from its configuration alone."""

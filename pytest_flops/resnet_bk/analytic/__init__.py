@@ -1,0 +1,1 @@
+"""What ResNet-BK costs, from its configuration alone."""

@@ -1,0 +1,329 @@
+"""`FLOPsCounter`: the analytic counter of ResNet-BK: exact, instant, from the configuration."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pytest_flops.counting.count import QUANTITIES, FLOPsCount, Quantity
+from pytest_flops.counting.measurement import Measurement, Rules
+from pytest_flops.files import write_atomically
+from pytest_flops.resnet_bk.analytic import executed, published
+from pytest_flops.resnet_bk.analytic.parameters import parameter_counts, tensor_counts
+from pytest_flops.resnet_bk.config import ResNetBKConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_flops.resnet_bk.model import ConfigurableResNetBK
+
+
+class RuleSet(Protocol):
+    """What a module of counting rules offers."""
+
+    def step_costs(
+        self, config: ResNetBKConfig, batch_size: int, seq_len: int
+    ) -> dict[str, FLOPsCount]:
+        """Forward and backward FLOPs that each component path costs by itself."""
+
+    def optimizer_flops(self, optimizer: str, parameters: int, tensors: int) -> int:
+        """FLOPs of one optimizer step over so many trainable parameters in so many tensors."""
+
+
+_RULES: dict[str, RuleSet] = {"published": published, "executed": executed}
+_RULER = 70
+
+
+class FLOPsCounter:
+    """Counts one training step of a ResNet-BK without running it.
+
+    It reads the model's configuration, so it is blind to a change of the model's code; that is
+    what `counting.meter` and the parity check are for. Only the optimizer's share looks at the
+    model itself: frozen parameters cost nothing.
+
+    Args:
+        model: The model to count, or its configuration.
+        batch_size: Sequences per step, B.
+        seq_len: Tokens per sequence, N.
+        rules: `"published"` (the reference page's, to the digit) or `"executed"` (what runs).
+
+    Raises:
+        ValueError: The rules are unknown, a size is not an integer of at least 1, or the sequence
+            is longer than the position table.
+    """
+
+    def __init__(
+        self,
+        model: ConfigurableResNetBK | ResNetBKConfig,
+        batch_size: int,
+        seq_len: int,
+        rules: Rules = "published",
+    ) -> None:
+        if isinstance(model, ResNetBKConfig):
+            config, parameters, tensors = model, parameter_counts(model), tensor_counts(model)
+        else:
+            config, (parameters, tensors) = model.config, _trainable_parameters(model)
+        _check_sizes(config, batch_size, seq_len)
+        if rules not in _RULES:
+            raise ValueError(f"unknown rules {rules!r}; known: {', '.join(_RULES)}")
+        self.config = config
+        self.batch_size = batch_size
+        self.seq_len = seq_len
+        self.rules = rules
+        self._formulas = _RULES[rules]
+        self._parameters = parameters
+        self._tensors = tensors
+
+    @classmethod
+    def from_config(
+        cls,
+        config: ResNetBKConfig,
+        batch_size: int,
+        seq_len: int,
+        rules: Rules = "published",
+    ) -> FLOPsCounter:
+        """A counter that needs no model, hence no torch; every parameter is trainable."""
+        return cls(config, batch_size, seq_len, rules)
+
+    @property
+    def _tokens(self) -> int:
+        return self.batch_size * self.seq_len
+
+    def count_bk_core_flops(self) -> FLOPsCount:
+        """BK-Core of one layer."""
+        return self.get_breakdown("none")["layer_0.bk_core"]
+
+    def count_moe_flops(self) -> FLOPsCount:
+        """The mixture of experts of one layer: gate, softmax and the experts visited."""
+        return self.get_breakdown("none")["layer_0.moe"]
+
+    def count_linear_flops(self, in_features: int, out_features: int) -> FLOPsCount:
+        """A linear map of every token of the step, by the published rules (no bias)."""
+        return published.linear(self._tokens, in_features, out_features)
+
+    def count_embedding_flops(self) -> FLOPsCount:
+        """Token and position embedding."""
+        return self.get_breakdown("none")["embedding"]
+
+    def count_layernorm_flops(self) -> FLOPsCount:
+        """One LayerNorm over the residual stream."""
+        return self.get_breakdown("none")["final_layernorm"]
+
+    def count_output_projection_flops(self) -> FLOPsCount:
+        """The projection of BK-Core's two features to the width, in one layer."""
+        return self.get_breakdown("none")["layer_0.output_proj"]
+
+    def count_lm_head_flops(self) -> FLOPsCount:
+        """The projection to the vocabulary."""
+        return self.get_breakdown("none")["lm_head"]
+
+    def count_forward_flops(self) -> int:
+        """FLOPs of the forward pass."""
+        return sum(cost.forward for cost in self._step_costs().values())
+
+    def count_backward_flops(self) -> int:
+        """FLOPs of the backward pass."""
+        return sum(cost.backward for cost in self._step_costs().values())
+
+    def count_optimizer_flops(self, optimizer: str = "adamw") -> int:
+        """FLOPs of one optimizer step over the trainable parameters.
+
+        Raises:
+            ValueError: The rules know no such optimizer.
+        """
+        parameters, tensors = sum(self._parameters.values()), sum(self._tensors.values())
+        return self._formulas.optimizer_flops(optimizer, parameters, tensors)
+
+    def count_total_flops(self, optimizer: str = "adamw") -> FLOPsCount:
+        """The whole training step."""
+        costs = self._step_costs().values()
+        return FLOPsCount(
+            sum(cost.forward for cost in costs),
+            sum(cost.backward for cost in costs),
+            self.count_optimizer_flops(optimizer),
+        )
+
+    def get_breakdown(self, optimizer: str = "adamw") -> dict[str, FLOPsCount]:
+        """Every component's cost in every phase, by dotted path; a parent contains its children."""
+        own = self._step_costs()
+        for path, parameters in self._parameters.items():
+            step = self._formulas.optimizer_flops(optimizer, parameters, self._tensors[path])
+            own[path] = own.get(path, FLOPsCount()) + FLOPsCount(optimizer=step)
+        return _tree(own)
+
+    def measurement(self, optimizer: str = "adamw") -> Measurement:
+        """Count and breakdown as plain data, for budgets and reports."""
+        return Measurement(
+            count=self.count_total_flops(optimizer),
+            components=self.get_breakdown(optimizer),
+            source="analytic",
+            rules=self.rules,
+        )
+
+    def summary(self, optimizer: str = "adamw") -> str:
+        """The count and the forward breakdown of the top-level components, as a text table."""
+        config, total = self.config, self.count_total_flops(optimizer)
+        rows = [
+            ("Forward Pass:", total.forward),
+            ("Backward Pass:", total.backward),
+            ("Optimizer Step:", total.optimizer),
+        ]
+        return "\n".join(
+            [
+                "=" * _RULER,
+                "FLOPs Counter Summary",
+                "=" * _RULER,
+                f"Model: ResNet-BK (d={config.d_model}, L={config.n_layers}, N={self.seq_len})",
+                f"Batch Size: {self.batch_size}",
+                f"MoE: {config.num_experts} experts, top-{config.experts_per_token}",
+                "-" * _RULER,
+                *(_summary_row(label, flops) for label, flops in rows),
+                "-" * _RULER,
+                _summary_row("Total per Step:", total.total),
+                "=" * _RULER,
+                "",
+                "Component Breakdown (Forward Pass):",
+                "-" * _RULER,
+                *self._breakdown_rows(total.forward),
+                "=" * _RULER,
+            ]
+        )
+
+    def print_summary(self, optimizer: str = "adamw") -> None:
+        """Print `summary` to standard output."""
+        print(self.summary(optimizer))
+
+    def save_to_json(self, path: str | Path, optimizer: str = "adamw") -> None:
+        """Write the counts, the breakdown and the model's metadata to a JSON file.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        record = {
+            "model": {
+                "name": "ResNet-BK",
+                "config": self.config.to_dict(),
+                "trainable_parameters": sum(self._parameters.values()),
+            },
+            "batch_size": self.batch_size,
+            "seq_len": self.seq_len,
+            "optimizer": optimizer,
+            **self.measurement(optimizer).to_dict(),
+        }
+        write_atomically(Path(path), (json.dumps(record, indent=2) + "\n").encode())
+
+    def _step_costs(self) -> dict[str, FLOPsCount]:
+        return self._formulas.step_costs(self.config, self.batch_size, self.seq_len)
+
+    def _breakdown_rows(self, whole: int) -> list[str]:
+        top_level = {
+            path: cost.forward
+            for path, cost in self.get_breakdown("none").items()
+            if "." not in path
+        }
+        ranked = sorted(top_level.items(), key=lambda item: -item[1])
+        return [
+            f"  {path:<20}: {flops:>14,} FLOPs ({100 * flops / whole:5.1f}%)"
+            for path, flops in ranked
+        ]
+
+
+def compare_models(
+    model1: ConfigurableResNetBK | ResNetBKConfig,
+    model2: ConfigurableResNetBK | ResNetBKConfig,
+    *,
+    batch_size: int,
+    seq_len: int,
+    model1_name: str = "Model 1",
+    model2_name: str = "Model 2",
+    optimizer: str = "adamw",
+    rules: Rules = "published",
+) -> dict[str, Any]:
+    """Hold two models' training steps against each other.
+
+    Returns:
+        `"model1"` and `"model2"` with their names and counts; `"speedup"` by phase and `"total"`:
+        how many times fewer FLOPs the second needs; `"summary"`, the same side by side as text.
+
+    Raises:
+        ValueError: As `FLOPsCounter`, or both models have one name.
+    """
+    counts = [
+        FLOPsCounter(model, batch_size, seq_len, rules).count_total_flops(optimizer)
+        for model in (model1, model2)
+    ]
+    speedup: dict[Quantity, float] = {
+        quantity: counts[0].of(quantity) / counts[1].of(quantity) if counts[1].of(quantity) else 1.0
+        for quantity in QUANTITIES
+    }
+    return {
+        "model1": {"name": model1_name, "flops": counts[0].to_dict()},
+        "model2": {"name": model2_name, "flops": counts[1].to_dict()},
+        "speedup": speedup,
+        "summary": _side_by_side((model1_name, model2_name), counts, speedup),
+    }
+
+
+def _check_sizes(config: ResNetBKConfig, batch_size: int, seq_len: int) -> None:
+    for name, size in (("batch_size", batch_size), ("seq_len", seq_len)):
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ValueError(f"{name} must be an integer of at least 1, not {size!r}")
+    if seq_len > config.n_seq:
+        raise ValueError(
+            f"seq_len {seq_len} is longer than the model's position table (n_seq "
+            f"{config.n_seq}); give the configuration a larger n_seq"
+        )
+
+
+def _trainable_parameters(model: ConfigurableResNetBK) -> tuple[dict[str, int], dict[str, int]]:
+    """Trainable parameters, and their tensors, by the nearest path the counting rules know."""
+    known = parameter_counts(model.config)
+    parameters: dict[str, int] = {}
+    tensors: dict[str, int] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            path = _nearest(name.rpartition(".")[0], known)
+            parameters[path] = parameters.get(path, 0) + parameter.numel()
+            tensors[path] = tensors.get(path, 0) + 1
+    return parameters, tensors
+
+
+def _nearest(path: str, known: Mapping[str, int]) -> str:
+    while path not in known and "." in path:
+        path = path.rpartition(".")[0]
+    return path or "(model)"
+
+
+def _tree(own: Mapping[str, FLOPsCount]) -> dict[str, FLOPsCount]:
+    """Add what each path costs by itself to all its ancestors; children follow their parents."""
+    tree: dict[str, FLOPsCount] = {}
+    for path, cost in own.items():
+        for ancestor in _lineage(path):
+            tree[ancestor] = tree.get(ancestor, FLOPsCount()) + cost
+    place = {path: index for index, path in enumerate(tree)}
+    in_order = sorted(tree, key=lambda path: [place[ancestor] for ancestor in _lineage(path)])
+    return {path: tree[path] for path in in_order}
+
+
+def _lineage(path: str) -> list[str]:
+    """The path's ancestors, the outermost first, and the path itself."""
+    segments = path.split(".")
+    return [".".join(segments[:depth]) for depth in range(1, len(segments) + 1)]
+
+
+def _summary_row(label: str, flops: int) -> str:
+    return f"{label:<16}{flops:>15,} FLOPs ({flops / 1e9:.3f} GFLOPs)"
+
+
+def _side_by_side(
+    names: tuple[str, str], counts: list[FLOPsCount], speedup: Mapping[Quantity, float]
+) -> str:
+    width = max(20, *(len(name) for name in names))
+    header = f"{'':<10} {names[0]:>{width}} {names[1]:>{width}} {'speedup':>9}"
+    rows = [
+        f"{quantity:<10} {counts[0].of(quantity):>{width},} {counts[1].of(quantity):>{width},} "
+        f"{speedup[quantity]:>8.2f}x"
+        for quantity in QUANTITIES
+    ]
+    return "\n".join([header, *rows])

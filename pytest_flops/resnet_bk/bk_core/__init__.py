@@ -1,0 +1,1 @@
+"""BK-Core: one PyTorch operator, with its kernels and its cost."""

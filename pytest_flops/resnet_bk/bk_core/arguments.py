@@ -1,0 +1,85 @@
+"""What BK-Core accepts: every refusal is a ValueError that begins with the argument's name."""
+
+from __future__ import annotations
+
+import math
+from typing import get_args
+
+import torch
+from torch import Tensor
+
+from pytest_flops.resnet_bk.config import Gradient
+
+
+def check_diagonal(he_diag: Tensor) -> None:
+    """Refuse what is no batch of rows of real numbers."""
+    if not isinstance(he_diag, Tensor) or not he_diag.is_floating_point():
+        found = he_diag.dtype if isinstance(he_diag, Tensor) else type(he_diag).__name__
+        raise ValueError(f"he_diag must be a floating-point tensor, not {found}")
+    if he_diag.ndim != 2:
+        raise ValueError(f"he_diag must have shape (B, N), not {tuple(he_diag.shape)}")
+
+
+def per_row(name: str, off_diagonal: Tensor, he_diag: Tensor) -> Tensor:
+    """The off-diagonal as `(B, N-1)`; a shared one is expanded, not copied."""
+    if not isinstance(off_diagonal, Tensor) or not off_diagonal.is_floating_point():
+        found = getattr(off_diagonal, "dtype", type(off_diagonal).__name__)
+        raise ValueError(f"{name} must be a floating-point tensor, not {found}")
+    if off_diagonal.device != he_diag.device:
+        raise ValueError(f"{name} is on {off_diagonal.device}, he_diag on {he_diag.device}")
+    batch, length = he_diag.shape
+    accepted = ((max(length - 1, 0),), (batch, max(length - 1, 0)))
+    if tuple(off_diagonal.shape) not in accepted:
+        raise ValueError(
+            f"{name} must have shape {accepted[0]} or {accepted[1]} beside a he_diag of "
+            f"{tuple(he_diag.shape)}, not {tuple(off_diagonal.shape)}"
+        )
+    return off_diagonal.expand(accepted[1])
+
+
+def as_shift(z: complex | Tensor) -> Tensor:
+    """The shift as a float64 tensor (Re, Im); a number becomes a tensor on the CPU."""
+    if isinstance(z, Tensor):
+        if z.ndim != 0 or not z.is_complex():
+            raise ValueError(
+                f"z must be a complex number or a complex tensor without dimensions, not a "
+                f"{z.dtype} tensor of shape {tuple(z.shape)}"
+            )
+        return torch.view_as_real(z).to(torch.float64)
+    if isinstance(z, bool) or not isinstance(z, int | float | complex):
+        raise ValueError(f"z must be a complex number, not {type(z).__name__}")
+    return torch.tensor([z.real, z.imag], dtype=torch.float64)
+
+
+def check_rule(
+    gradient: str, grad_blend: float, h0_super: Tensor, h0_sub: Tensor, z: complex | Tensor
+) -> None:
+    """Refuse an unknown gradient rule, and gradients it does not define."""
+    if gradient not in get_args(Gradient):
+        accepted = ", ".join(repr(rule) for rule in get_args(Gradient))
+        raise ValueError(f"gradient must be one of {accepted}, not {gradient!r}")
+    if not 0 <= grad_blend <= 1:
+        raise ValueError(f"grad_blend must be between 0 and 1, not {grad_blend!r}")
+    if gradient == "exact" or not torch.is_grad_enabled():
+        return
+    for name, argument in (("h0_super", h0_super), ("h0_sub", h0_sub), ("z", z)):
+        if isinstance(argument, Tensor) and argument.requires_grad:
+            raise ValueError(
+                f"{name} requires a gradient, which gradient={gradient!r} does not define; "
+                f"use gradient='exact'"
+            )
+
+
+def checked_shift(
+    he_diag: Tensor, h0_super: Tensor, h0_sub: Tensor, shift: Tensor, check_finite: bool
+) -> complex:
+    """The shift as a number, once the values are known to be usable."""
+    z = complex(*shift.tolist())
+    if not (math.isfinite(z.real) and math.isfinite(z.imag)) or z.imag == 0:
+        raise ValueError(f"z must be finite with Im z != 0, not {z}: T - zI may be singular")
+    matrix = {"he_diag": he_diag, "h0_super": h0_super, "h0_sub": h0_sub}
+    for name, argument in matrix.items() if check_finite else ():
+        distinct = argument[:1] if argument.stride(0) == 0 else argument
+        if not (distinct.sum().isfinite() or distinct.isfinite().all()):
+            raise ValueError(f"{name} holds NaN or infinity")
+    return z

@@ -1,0 +1,122 @@
+"""The end of a session: stale budgets, recorded counts, the comparison, the report's files."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from pytest_flops.reports.errors import ReportError
+from pytest_flops.reports.report import KnownBudget, build_report
+from pytest_flops.session.recording import keep_records
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+    from fractions import Fraction
+
+    from pytest_flops.reports.report import Fate, Report
+    from pytest_flops.session.session import Gate
+
+_NAMED = 5
+
+SessionErrors = list[dict[str, Any]]
+
+
+def conclude(
+    gate: Gate, *, complete: bool, whole_suite: bool, missing: Collection[str] = ()
+) -> None:
+    """Judge the session as a whole, write what it leaves behind, and set `gate.report`.
+
+    Args:
+        gate: The session.
+        complete: Whether it came to its end.
+        whole_suite: Whether every test of the project was asked for, so that a budget that no test
+            held is an error, unless a shard of the suite left its tests to another.
+        missing: Tests that a lost worker did not deliver.
+    """
+    known = _known_budgets(gate)
+    if not (gate.outcomes or gate.held or (whole_suite and known)):
+        return
+
+    def report_with(errors: SessionErrors) -> Report:
+        return build_report(
+            gate.outcomes,
+            errors=errors,
+            environment=gate.environment,
+            complete=complete,
+            missing=missing,
+            budgets_known=known,
+            whole_suite=whole_suite and all(budget.fate != "deselected" for budget in known),
+        )
+
+    ended = complete and not missing
+    errors = [*(keep_records(gate, ended=ended) if gate.settings.writes else _not_recorded(gate))]
+    if gate.base is not None and not gate.settings.update:
+        errors += _regressions(gate.base, report_with(errors), gate.tolerance)
+    gate.report = report_with(errors)
+    try:
+        _write(gate, gate.report)
+    except ReportError as error:
+        gate.report = report_with([*errors, {"message": str(error)}])
+        with suppress(ReportError):  # what could be written is red by now, and must say so
+            _write(gate, gate.report)
+
+
+def _known_budgets(gate: Gate) -> list[KnownBudget]:
+    measured = {outcome.location for outcome in gate.outcomes}
+
+    def fate(location: str) -> Fate:
+        if location in measured:
+            return "measured"
+        if location in gate.held:
+            return "skipped"
+        return "deselected" if location in gate.left_out else "unnamed"
+
+    return [
+        KnownBudget(budget.name, str(budget.location), fate(str(budget.location)))
+        for budgets in gate.catalog.load_all().values()
+        for budget in budgets.values()
+    ]
+
+
+def _not_recorded(gate: Gate) -> Iterator[dict[str, Any]]:
+    """Budgets without recorded counts: errors if a record is required, else a note."""
+    missing = [
+        budget
+        for budgets in gate.catalog.load_all().values()
+        for budget in budgets.values()
+        if budget.recorded is None
+    ]
+    if gate.settings.require_recorded:
+        for budget in missing:
+            yield {
+                "message": f"the budget {budget.name!r} has no recorded counts: run pytest "
+                "--flops-update and commit the file",
+                "location": str(budget.location),
+            }
+    elif missing:
+        names = ", ".join(budget.name for budget in missing[:_NAMED])
+        more = f" and {len(missing) - _NAMED:,} more" if len(missing) > _NAMED else ""
+        gate.notes.append(f"not recorded yet: {names}{more} (pytest --flops-update does it)")
+
+
+def _regressions(base: Report, head: Report, tolerance: Fraction | None) -> SessionErrors:
+    """What got dearer since the base."""
+    from pytest_flops.reports.comparison.changes import regressions
+    from pytest_flops.reports.comparison.comparison import compare
+
+    return [
+        {"message": message, "location": location, "kind": "regression"}
+        for message, location in regressions(compare(base, head, tolerance=tolerance))
+    ]
+
+
+def _write(gate: Gate, report: Report) -> None:
+    if gate.settings.report is None:
+        return
+    from pytest_flops.reports.write import write_reports
+
+    if gate.catalog.foreign:
+        files = ", ".join(sorted(gate.catalog.shown(path) for path in gate.catalog.foreign))
+        gate.notes.append(f"left alone, since they do not look like budgets: {files}")
+    paths = write_reports(report, gate.settings.report, base=gate.base, history=gate.history)
+    gate.notes.append(f"report: {', '.join(gate.catalog.shown(path) for path in paths)}")

@@ -1,0 +1,77 @@
+"""What `@pytest.mark.flops_budget(...)` on a test means: the budget that holds it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pytest_flops.budgets.budget import Budget
+from pytest_flops.budgets.errors import BudgetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pytest import Mark
+
+    from pytest_flops.budgets.files.catalogue import Catalog
+
+
+def resolve(marks: Iterable[Mark], test: str, catalog: Catalog) -> Budget:
+    """The one budget that all markers of a test make together.
+
+    Markers merge nearest first: the name comes from the nearest marker that has one, and a keyword
+    on the test replaces the same keyword on its class or module. A limit given in a marker
+    replaces the named budget's limit on the same quantity of the same components.
+
+    Args:
+        marks: The test's `flops_budget` markers, nearest first.
+        test: The test's node id, which names a budget that has no name.
+        catalog: Where named budgets are looked up.
+
+    Raises:
+        BudgetError: A marker's arguments are wrong, or the name is not known.
+    """
+    name: str | None = None
+    arguments: dict[str, Any] = {}
+    for mark in marks:
+        name = name if name is not None else _name_of(mark)
+        arguments = {**mark.kwargs, **arguments}
+    if name is None and not arguments.keys() - {"tolerance"}:
+        raise BudgetError("it names no budget and gives no limit")
+    base = catalog.find(name) if name is not None else Budget(name=test)
+    return merge(base, arguments)
+
+
+def merge(base: Budget, arguments: Mapping[str, Any]) -> Budget:
+    """The budget `base` with limits, tolerance and scaling given in Python on top.
+
+    Raises:
+        BudgetError: An argument is wrong.
+    """
+    if not arguments:
+        return base
+    from pytest_flops.budgets.inline import inline_budget
+
+    given = inline_budget(base.name, arguments)
+    replaced = {(limit.pattern, limit.quantity) for limit in given.limits}
+    swept = {limit.dimension for limit in given.scaling}
+    return replace(
+        base,
+        limits=(
+            *(limit for limit in base.limits if (limit.pattern, limit.quantity) not in replaced),
+            *given.limits,
+        ),
+        scaling=(
+            *(limit for limit in base.scaling if limit.dimension not in swept),
+            *given.scaling,
+        ),
+        tolerance=given.tolerance if "tolerance" in arguments else base.tolerance,
+    )
+
+
+def _name_of(mark: Mark) -> str | None:
+    if len(mark.args) > 1:
+        raise BudgetError(f"it takes one budget's name, not {len(mark.args)}; use one per test")
+    if mark.args and not (isinstance(mark.args[0], str) and mark.args[0]):
+        raise BudgetError(f"a budget's name is a non-empty string, not {mark.args[0]!r}")
+    return mark.args[0] if mark.args else None

@@ -1,0 +1,85 @@
+"""The CUDA kernels without a GPU: interpreted against the CPU, and compiled for Hopper.
+
+Triton decides at import whether it interprets, so both happen in processes of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("triton", reason="triton is not installed; the `test` extra brings it on Linux")
+
+LARGEST_ERROR = {
+    "halo-1": 4e-7,
+    "halo-2": 4e-7,
+    "halo-tile": 4e-7,
+    "halo-tiles": 4e-7 / 1.2,
+    "scan-1": 4e-7 / 0.1,
+    "scan-3": 4e-7 / 0.1,
+    "scan-tile": 4e-7 / 0.01,
+    "scan-tiles": 4e-7 / 0.3,
+    "scan-float64": 5e-10,
+}
+
+
+def _run(*arguments: str, interpret: bool) -> Any:
+    script = Path(__file__).with_name("triton_cases.py")
+    environment = {**os.environ, "TRITON_INTERPRET": "1" if interpret else "0"}
+    result = subprocess.run(
+        [sys.executable, script, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+@pytest.fixture(scope="module")
+def interpreted() -> dict[str, dict[str, float]]:
+    errors: dict[str, dict[str, float]] = _run(interpret=True)
+    return errors
+
+
+@pytest.mark.parametrize("case", LARGEST_ERROR)
+def test_an_interpreted_kernel_gives_the_features_of_the_cpu(interpreted, case):
+    assert interpreted[case]["features"] <= LARGEST_ERROR[case]
+
+
+@pytest.mark.parametrize("case", LARGEST_ERROR)
+def test_an_interpreted_kernel_gives_the_gradients_of_the_cpu(interpreted, case):
+    slopes = {name: error for name, error in interpreted[case].items() if name != "features"}
+    assert slopes["he_diag"] <= 5 * LARGEST_ERROR[case]
+    assert max(slopes.values()) <= 10 * LARGEST_ERROR[case]
+
+
+def test_every_kernel_compiles_for_hopper():
+    assert _run("compile", interpret=False) == [
+        "halo",
+        "halo dual",
+        "scan",
+        "scan dual",
+        "summarise",
+        "summarise dual",
+        "carry",
+        "carry dual",
+    ]
+
+
+@pytest.mark.parametrize(("dtype", "steps"), [(torch.float32, 25), (torch.float64, 54)])
+def test_at_i_a_pivot_forgets_its_start_as_fast_as_is_proven(dtype, steps):
+    """`1 + ceil(ln(ln(1 + k/y^2) / u) / ln(1 + y^2/k))` at k = y = 1, u the unit roundoff."""
+    from pytest_flops.resnet_bk.bk_core.triton import warm_up
+
+    assert warm_up(1.0, 1.0, dtype) == steps
+    assert warm_up(1.0, 0.0, dtype) == 1
+    assert warm_up(1e-9, 1.0, dtype) > 10**9
