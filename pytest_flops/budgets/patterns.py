@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.errors import BudgetError
+from pytest_flops.counting.components import segments
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,8 +27,8 @@ def matching(pattern: str, paths: Iterable[str]) -> list[str]:
     Raises:
         BudgetError: The pattern is empty, or has an empty segment or an unclosed bracket.
     """
-    segments = _segments(pattern)
-    return [path for path in paths if path == pattern or _matches(segments, path.split("."))]
+    wanted = _segments(pattern)
+    return [path for path in paths if path == pattern or _matches(wanted, segments(path))]
 
 
 def no_match(pattern: str, paths: Iterable[str]) -> str:
@@ -56,7 +57,7 @@ def check_pattern(pattern: str) -> None:
 def _segments(pattern: str) -> tuple[str, ...]:
     if not isinstance(pattern, str) or not pattern:
         raise BudgetError(f"{pattern!r} is no component pattern; e.g. 'layer_*.moe'")
-    return tuple(_checked(segment, pattern) for segment in pattern.split("."))
+    return tuple(_checked(segment, pattern) for segment in segments(pattern))
 
 
 def _checked(segment: str, pattern: str) -> str:

@@ -7,6 +7,7 @@ from itertools import pairwise
 from math import ceil, comb
 from typing import TYPE_CHECKING
 
+from pytest_flops.counting.components import outermost
 from pytest_flops.scaling.polynomial import Polynomial
 
 if TYPE_CHECKING:
@@ -62,9 +63,8 @@ def component_crossover(costs: Iterable[tuple[str, Polynomial]], whole: Polynomi
     """
     by_path = dict(costs)
     chosen = Polynomial(whole.dimensions, ())
-    for path, cost in by_path.items():
-        if not any(path.startswith(f"{other}.") for other in by_path):
-            chosen += cost
+    for cost in map(by_path.__getitem__, outermost(by_path)):
+        chosen += cost
     return overtakes(chosen, whole - chosen)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_flops.counting.components import innermost
 from pytest_flops.scaling.crossover import component_crossover
 from pytest_flops.scaling.errors import ScalingError
 
@@ -127,10 +128,9 @@ class Explanation:
         }
         whole = exact.pop(None, None)
         degree = whole.degree(dimension) if whole is not None else 0
-        fastest = [
-            path for path, cost in exact.items() if path and cost.degree(dimension) == degree
-        ]
-        leaders = [path for path in fastest if not _contains_any(path, fastest)]
+        leaders = innermost(
+            [path for path, cost in exact.items() if path and cost.degree(dimension) == degree]
+        )
         if whole is None or degree < 2 or not leaders:
             return None
         size = component_crossover([(path, exact[path]) for path in leaders], whole)
@@ -164,7 +164,3 @@ class Explanation:
                 lines += ["", component]
             lines.append(f"  {cost.to_text()}")
         return "\n".join(lines)
-
-
-def _contains_any(path: str, others: list[str]) -> bool:
-    return any(other.startswith(f"{path}.") for other in others)

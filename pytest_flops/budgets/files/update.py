@@ -13,7 +13,7 @@ from pytest_flops.budgets.budget import Recorded
 from pytest_flops.budgets.errors import BudgetError, BudgetFileError
 from pytest_flops.budgets.files.loader import BYTE_ORDER_MARK, decode
 from pytest_flops.budgets.files.placed import plain
-from pytest_flops.budgets.judging.blame import depth
+from pytest_flops.counting.components import depth
 from pytest_flops.counting.count import PHASES, FLOPsCount
 from pytest_flops.files import write_atomically
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+
+from pytest_flops.counting.components import family
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,7 +24,6 @@ class OfComponent(Protocol):
 
 
 OfComponentT = TypeVar("OfComponentT", bound=OfComponent)
-_NUMBER = re.compile(r"[0-9]+")
 
 
 def merge_rows(rows: Iterable[Row]) -> list[Row]:
@@ -33,7 +33,7 @@ def merge_rows(rows: Iterable[Row]) -> list[Row]:
     """
     families: dict[tuple[str, int, int | None], list[str]] = {}
     for path, flops, above in rows:
-        families.setdefault((_family(path), flops, above), []).append(path)
+        families.setdefault((family(path), flops, above), []).append(path)
     return [
         (
             paths[0] if len(paths) == 1 else f"{name} ({len(paths)} together)",
@@ -55,7 +55,7 @@ def merge_alike(items: Iterable[OfComponentT], **unlike: Any) -> list[OfComponen
     """
     families: dict[OfComponentT, list[OfComponentT]] = {}
     for item in items:
-        common = replace(item, component=_family(item.component or ""), **unlike)
+        common = replace(item, component=family(item.component or ""), **unlike)
         families.setdefault(common, []).append(item)
     return [_one_for(alike) for alike in families.values()]
 
@@ -64,9 +64,4 @@ def _one_for(alike: Sequence[OfComponentT]) -> OfComponentT:
     first = alike[0]
     if len(alike) == 1 or first.component is None:
         return first
-    return replace(first, component=f"{_family(first.component)} (each of {len(alike)})")
-
-
-def _family(path: str) -> str:
-    """The path without its first number; a second one is a name, as in `*.2` of a list of lists."""
-    return _NUMBER.sub("*", path, count=1)
+    return replace(first, component=f"{family(first.component)} (each of {len(alike)})")

@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.judging.alike import merge_rows
+from pytest_flops.counting.components import by_parent, contains, depth
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from pytest_flops.counting.count import FLOPsCount, Quantity
 
@@ -20,14 +21,6 @@ Row = tuple[str, int, int | None]
 
 MOST_ROWS = 5
 _OUTSIDE = "(outside every component)"
-
-
-def depth(path: str) -> int:
-    """How many names a component path has; the numbers of a list of modules are none.
-
-    A record goes down to a depth, so that of two models one layer can be held beside the other.
-    """
-    return sum(not segment.isdigit() for segment in path.split("."))
 
 
 def parts_of_cost(
@@ -69,8 +62,8 @@ def parts_of_growth(
 
 def _shares(costs: Mapping[str, int], whole: int, under: str | None) -> Iterator[tuple[str, int]]:
     """Every leaf below `under` with its cost, and every parent with what its children leave."""
-    below = [path for path in costs if under is None or path.startswith(f"{under}.")]
-    children = _children(below)
+    below = [path for path in costs if path != under and contains(under, path)]
+    children = by_parent(sorted(below))
     if under is None:
         roots = children.get(None, [])
         yield _OUTSIDE, whole - sum(costs[root] for root in roots)
@@ -82,20 +75,3 @@ def _shares(costs: Mapping[str, int], whole: int, under: str | None) -> Iterator
             yield f"{path} (itself)", rest
         else:
             yield path, costs[path]
-
-
-def _children(paths: Iterable[str]) -> dict[str | None, list[str]]:
-    """Paths by their nearest ancestor among them; `None` for those that have none."""
-    known = set(paths)
-    children: dict[str | None, list[str]] = {}
-    for path in sorted(known):
-        children.setdefault(_parent(path, known), []).append(path)
-    return children
-
-
-def _parent(path: str, known: set[str]) -> str | None:
-    while "." in path:
-        path = path.rpartition(".")[0]
-        if path in known:
-            return path
-    return None

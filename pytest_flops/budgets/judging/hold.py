@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_flops.budgets.judging.blame import depth, parts_of_cost, parts_of_growth
+from pytest_flops.budgets.judging.blame import parts_of_cost, parts_of_growth
 from pytest_flops.budgets.judging.wording import cheaper_than_recorded
 from pytest_flops.budgets.patterns import matching, no_match
 from pytest_flops.budgets.units import format_percent
 from pytest_flops.budgets.verdict import Verdict
+from pytest_flops.counting.components import depth
 from pytest_flops.counting.count import PHASES, QUANTITIES, FLOPsCount
 from pytest_flops.counting.measurement import how_to_count, is_thread
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.patterns import matching, no_match
 from pytest_flops.budgets.verdict import Verdict
+from pytest_flops.counting.components import ancestors, contains
 from pytest_flops.counting.count import QUANTITIES
 
 if TYPE_CHECKING:
@@ -110,14 +111,10 @@ def _accusation(sweep: Sweep, growth: Growth) -> str:
 def _inside(sweep: Sweep, growth: Growth) -> list[Growth]:
     """The phases of every component inside this one that its quantity is a sum of."""
     paths = {part.component for part in sweep.growth if part.component is not None}
-    contained = [path for path in paths if _contains(growth.component, path)]
+    contained = [path for path in paths if contains(growth.component, path)]
     return [
         part for part in _phases_of(sweep, contained) if growth.quantity in ("total", part.quantity)
     ]
-
-
-def _contains(component: str | None, path: str) -> bool:
-    return component is None or path == component or path.startswith(f"{component}.")
 
 
 def _phases_of(sweep: Sweep, paths: Iterable[str]) -> list[Growth]:
@@ -134,14 +131,11 @@ def _fastest(growth: Sequence[Growth]) -> list[Growth]:
     top = max((part.exponent for part in growth), default=0.0)
     fastest = [part for part in growth if part.exponent == top]
     containers = {
-        (container, part.quantity) for part in fastest for container in _containers(part.component)
+        (container, part.quantity)
+        for part in fastest
+        for container in ancestors(part.component or "")
     }
     return [part for part in fastest if (part.component, part.quantity) not in containers]
-
-
-def _containers(component: str | None) -> list[str]:
-    segments = (component or "").split(".")
-    return [".".join(segments[:depth]) for depth in range(1, len(segments))]
 
 
 def _counts(sweep: Sweep, growth: Growth) -> str:

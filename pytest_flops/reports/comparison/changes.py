@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.judging.alike import merge_alike
 from pytest_flops.budgets.units import format_exact
+from pytest_flops.counting.components import parent_of, segments
 from pytest_flops.reports.pages.text import percent
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def _told_by_parent(change: Change, statuses: Mapping[str | None, Status]) -> bo
     """Whether all of the parent came or went too, so that its line says enough."""
     if change.status not in ("added", "removed") or not change.component:
         return False
-    return statuses.get(change.component.rpartition(".")[0]) == change.status
+    return statuses.get(parent_of(change.component, statuses)) == change.status
 
 
 def _total_or_largest(group: Iterable[Change]) -> Change:
@@ -113,5 +114,5 @@ def _total_or_largest(group: Iterable[Change]) -> Change:
 
 
 def _place(change: Change) -> tuple[bool, int, int, str]:
-    depth = len(change.component.split(".")) if change.component else 0
+    depth = len(segments(change.component)) if change.component else 0
     return not change.regressed, -abs(change.difference), -depth, change.component or ""

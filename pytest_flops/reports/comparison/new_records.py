@@ -6,6 +6,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_flops.counting.components import nearest
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from fractions import Fraction
@@ -59,9 +61,8 @@ class NewRecords:
         return counts[holder].of(quantity) <= int(limit * allowed)
 
     def _holder(self, component: str | None) -> str | None:
-        while component is not None and component not in self.recorded:
-            component = component.rpartition(".")[0] or None
-        return component
+        known = [path for path in self.recorded if path is not None]
+        return None if component is None else nearest(component, known)
 
 
 def _records(entry: Entry) -> Records:

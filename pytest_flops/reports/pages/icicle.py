@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_flops.counting.components import by_parent, last_name, relative_to
 from pytest_flops.counting.count import PHASES, FLOPsCount
 from pytest_flops.reports.pages.text import percent
 
@@ -100,17 +101,14 @@ class Tree:
     @classmethod
     def of(cls, components: Mapping[str, FLOPsCount]) -> Tree:
         """Sort the paths under their nearest ancestor that has a cost of its own."""
-        children: dict[str | None, list[str]] = {}
-        for path in components:
-            children.setdefault(_parent(path, components), []).append(path)
-        return cls(components, children)
+        return cls(components, by_parent(components))
 
     def parts(self, parent: str | None, cost: FLOPsCount) -> list[Part]:
         """The children of a component, and what it costs beyond them."""
         names: dict[str, int] = {}
         found = []
         for path in self.children.get(parent, ()):
-            name = path if parent is None else path[len(parent) + 1 :]
+            name = relative_to(path, parent)
             hue = names.setdefault(_kind(name), len(names) % (HUES - 1))
             found.append(Part(path, name, self.components[path], hue))
         own = FLOPsCount(*(cost.of(p) - sum(part.cost.of(p) for part in found) for p in PHASES))
@@ -127,7 +125,7 @@ class Tree:
     def signature(self, path: str) -> tuple[object, ...]:
         """Equal for siblings whose names differ by numbers alone and which cost the same inside."""
         inside = tuple(self.signature(child) for child in self.children.get(path, ()))
-        return _kind(path.rpartition(".")[2]), self.components[path], inside
+        return _kind(last_name(path)), self.components[path], inside
 
 
 def pictures(tree: Tree, parent: str | None, cost: FLOPsCount) -> tuple[PhasePicture, ...]:
@@ -187,14 +185,6 @@ def _strips(parts: Sequence[Part], phase: Phase, whole: int) -> Iterable[Strip]:
 def _segment(part: Part, phase: Phase, flops: int, whole: int) -> Segment:
     cost = part.cost.of(phase)
     return Segment(part, cost, 100 * cost / flops, percent(cost, whole))
-
-
-def _parent(path: str, components: Mapping[str, FLOPsCount]) -> str | None:
-    while "." in path:
-        path = path.rpartition(".")[0]
-        if path in components:
-            return path
-    return None
 
 
 def _kind(name: str) -> str:

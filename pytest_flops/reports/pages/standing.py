@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.judging.alike import merge_alike
 from pytest_flops.budgets.judging.wording import headline as verdict_headline
 from pytest_flops.budgets.judging.wording import subject
+from pytest_flops.counting.components import common_ancestor
 from pytest_flops.reports.entry import GRAVEST_FIRST
 from pytest_flops.reports.pages.text import percent, shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from pytest_flops.budgets.verdict import Verdict
     from pytest_flops.reports.entry import Entry
@@ -184,15 +184,9 @@ def culprit(verdict: Verdict) -> str | None:
     grown = [path for path, _, above in verdict.parts if above]
     if not grown:
         return None
-    common = _common_ancestor(grown)
+    common = common_ancestor(grown) or ""
     found = common if len(common) > len(verdict.component or "") else grown[0]
     return None if found == verdict.component else shorten(printable(found), _NAME)
-
-
-def _common_ancestor(paths: Sequence[str]) -> str:
-    split = [path.split(".") for path in paths]
-    shared = zip(*split, strict=False)
-    return ".".join(names[0] for names in takewhile(lambda names: len(set(names)) == 1, shared))
 
 
 def _all(number: int) -> str:

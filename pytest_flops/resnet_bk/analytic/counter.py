@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pytest_flops.counting.components import nearest, summed_up
 from pytest_flops.counting.count import QUANTITIES, FLOPsCount, Quantity
 from pytest_flops.counting.measurement import Measurement, Rules
 from pytest_flops.files import write_atomically
@@ -150,7 +151,7 @@ class FLOPsCounter:
         for path, parameters in self._parameters.items():
             step = self._formulas.optimizer_flops(optimizer, parameters, self._tensors[path])
             own[path] = own.get(path, FLOPsCount()) + FLOPsCount(optimizer=step)
-        return _tree(own)
+        return summed_up(own)
 
     def measurement(self, optimizer: str = "adamw") -> Measurement:
         """Count and breakdown as plain data, for budgets and reports."""
@@ -283,33 +284,10 @@ def _trainable_parameters(model: ConfigurableResNetBK) -> tuple[dict[str, int], 
     tensors: dict[str, int] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            path = _nearest(name.rpartition(".")[0], known)
+            path = nearest(name, known) or "(model)"
             parameters[path] = parameters.get(path, 0) + parameter.numel()
             tensors[path] = tensors.get(path, 0) + 1
     return parameters, tensors
-
-
-def _nearest(path: str, known: Mapping[str, int]) -> str:
-    while path not in known and "." in path:
-        path = path.rpartition(".")[0]
-    return path or "(model)"
-
-
-def _tree(own: Mapping[str, FLOPsCount]) -> dict[str, FLOPsCount]:
-    """Add what each path costs by itself to all its ancestors; children follow their parents."""
-    tree: dict[str, FLOPsCount] = {}
-    for path, cost in own.items():
-        for ancestor in _lineage(path):
-            tree[ancestor] = tree.get(ancestor, FLOPsCount()) + cost
-    place = {path: index for index, path in enumerate(tree)}
-    in_order = sorted(tree, key=lambda path: [place[ancestor] for ancestor in _lineage(path)])
-    return {path: tree[path] for path in in_order}
-
-
-def _lineage(path: str) -> list[str]:
-    """The path's ancestors, the outermost first, and the path itself."""
-    segments = path.split(".")
-    return [".".join(segments[:depth]) for depth in range(1, len(segments) + 1)]
 
 
 def _summary_row(label: str, flops: int) -> str:
