@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from pytest_flops.budgets.files.loader import load_budgets
-from pytest_flops.budgets.judging.hold import judge_limits, judge_measurement, judge_recorded
+from pytest_flops.budgets.judging.hold import hold
 from pytest_flops.resnet_bk.analytic.counter import FLOPsCounter
 from pytest_flops.resnet_bk.config import ResNetBKConfig
 
@@ -60,9 +60,7 @@ def load_count_and_judge(path: Path) -> tuple[int, int]:
             rules=workload.rules,
         )
         measurement = counter.measurement(workload.optimizer)
-        verdicts += judge_measurement(measurement)
-        verdicts += judge_limits(budget, measurement)
-        verdicts += judge_recorded(budget, measurement)
+        verdicts += hold(budget, measurement)
     assert all(verdict.passed for verdict in verdicts)
     return len(budgets), len(verdicts)
 

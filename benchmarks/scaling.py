@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pytest_flops.budgets.budget import ScalingLimit
-from pytest_flops.budgets.judging.scaling import judge_scaling
+from pytest_flops.budgets.judging.scaling import hold_scaling
 from pytest_flops.counting.workload import Workload
 from pytest_flops.resnet_bk.config import BASELINE_CONFIG, ResNetBKConfig
 from pytest_flops.resnet_bk.model import ConfigurableResNetBK
@@ -80,7 +80,7 @@ def seconds(work: Callable[[], Any]) -> float:
 
 
 def held(sweep: Sweep) -> None:
-    verdicts = judge_scaling(LIMIT, sweep)
+    verdicts = hold_scaling(LIMIT, sweep)
     if not all(verdict.passed for verdict in verdicts):
         raise SystemExit("\n".join(verdict.message for verdict in verdicts if not verdict.passed))
 

@@ -19,7 +19,7 @@ import yaml
 
 from pytest_flops.budgets.errors import BudgetFileError
 from pytest_flops.budgets.files.loader import load_budgets
-from pytest_flops.budgets.judging.hold import judge_limits
+from pytest_flops.budgets.judging.hold import hold
 from pytest_flops.reports.errors import ReportError
 from pytest_flops.reports.outcome import Outcome
 from pytest_flops.reports.report import build_report, load_report, to_json
@@ -106,7 +106,7 @@ def test_a_broken_budget_file_is_read_rightly_or_refused_in_words(tmp_path: Path
             for limit in budget.limits:
                 bounds = written["components"][limit.pattern] if limit.pattern else written
                 assert limit.flops == flops(bounds[limit.quantity])
-            for verdict in judge_limits(budget, measurement):
+            for verdict in hold(budget, measurement, kinds=("limit",)):
                 if verdict.kind == "limit":
                     assert verdict.passed == (verdict.actual <= verdict.allowed)
 
@@ -148,7 +148,7 @@ def a_report() -> str:
 
     measurement = FLOPsCounter.from_config(BASELINE_CONFIG, 32, 128).measurement()
     budget = inline_budget("a", {"forward": "16 GFLOP", "total": "50 GFLOP"})
-    verdicts = judge_limits(budget, measurement)
+    verdicts = hold(budget, measurement, kinds=("limit",))
     few = {path: cost for path, cost in measurement.components.items() if path in ("lm_head",)}
     small = type(measurement)(measurement.count, few, "analytic", "published")
     return to_json(build_report([Outcome("s", "a", "t", verdicts, small)]))

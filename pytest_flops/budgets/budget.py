@@ -1,4 +1,4 @@
-"""What a budget file says, as plain frozen data; `loader.py` makes it, `judge.py` reads it."""
+"""What a budget file says, as plain frozen data; `files/` makes it, `judging/` reads it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_flops.counting.count import FLOPsCount, Quantity
+    from pytest_flops.counting.count import FLOPsCount
+    from pytest_flops.counting.metric import Quantity
     from pytest_flops.counting.workload import Workload
 
 
@@ -27,18 +28,18 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """An upper bound on the FLOPs of one quantity.
+    """An upper bound on one quantity.
 
     Attributes:
-        quantity: `forward`, `backward`, `optimizer` or `total`.
-        flops: The bound; a count equal to it passes.
+        quantity: What is bounded.
+        allowed: The bound in the quantity's unit; a count equal to it passes.
         written: The bound as its author wrote it, e.g. `"16.3 GFLOP"`.
         pattern: Which components are held to it, each alone; `None` is the whole workload.
         location: Where it stands; `None` for a limit given in Python.
     """
 
     quantity: Quantity
-    flops: int
+    allowed: int
     written: str
     pattern: str | None = None
     location: Location | None = None
@@ -79,6 +80,11 @@ class Recorded:
     count: FLOPsCount
     components: Mapping[str, FLOPsCount] = field(default_factory=dict)
     location: Location | None = None
+
+    def of(self, quantity: str, component: str | None = None) -> int:
+        """What a component costs in a quantity, or the whole; 0 where it is not there."""
+        cost = self.count if component is None else self.components.get(component)
+        return 0 if cost is None else cost.of(quantity)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from pytest_flops.budgets.budget import Budget, Limit, Recorded, ScalingLimit
 from pytest_flops.budgets.files.placed import key_place, plain, value_place
-from pytest_flops.budgets.units import parse_flops, parse_percent
+from pytest_flops.budgets.units import parse_amount, parse_percent
 from pytest_flops.counting.count import FLOPsCount
+from pytest_flops.counting.metric import unit_of
 from pytest_flops.counting.workload import Workload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from pytest_flops.budgets.budget import Location
-    from pytest_flops.counting.count import Quantity
 
 
 def build_budget(name: str, record: Mapping[str, Any], location: Location | None = None) -> Budget:
@@ -48,8 +48,8 @@ def _all_limits(record: Mapping[str, Any]) -> Iterator[Limit]:
 def _limit(bounds: Mapping[str, Any], quantity: str, pattern: str | None) -> Limit:
     written = bounds[quantity]
     return Limit(
-        quantity=cast("Quantity", quantity),
-        flops=parse_flops(written),
+        quantity=quantity,
+        allowed=parse_amount(written, unit_of(quantity)),
         written=str(written),
         pattern=pattern,
         location=value_place(bounds, quantity),

@@ -1,4 +1,4 @@
-"""FLOPs and percentages as people write and read them; exact integers and fractions inside."""
+"""Amounts and percentages as people write and read them; exact integers and fractions inside."""
 
 from __future__ import annotations
 
@@ -7,21 +7,11 @@ import re
 from difflib import get_close_matches
 from fractions import Fraction
 from functools import lru_cache
-from typing import Final
 
 from pytest_flops.budgets.errors import BudgetError
-
-UNITS: Final = {
-    "FLOP": 1,
-    "kFLOP": 10**3,
-    "MFLOP": 10**6,
-    "GFLOP": 10**9,
-    "TFLOP": 10**12,
-    "PFLOP": 10**15,
-}
+from pytest_flops.counting.metric import FLOP, Unit
 
 _MAX_LENGTH = 60
-_ACCEPTED = "an integer, or a number with a unit (FLOP, kFLOP, MFLOP, GFLOP, TFLOP, PFLOP)"
 _ACCEPTED_PERCENT = 'a percentage of at least 0, e.g. "0%" or "1.5%"'
 _DIGITS = r"(?:0|[1-9][0-9]*(?:_[0-9]+)*)"
 _AMOUNT = re.compile(rf"(?P<whole>{_DIGITS})(?:\.(?P<decimals>[0-9]+))?")
@@ -39,39 +29,53 @@ _NOT_FINITE = re.compile(r"[-+]?\.?(?:nan|inf|infinity)\b", re.IGNORECASE)
 def parse_flops(text: object) -> int:
     """The number of FLOPs that `text` says: `"16.3 GFLOP"`, `"2_000 FLOP"`, `16300000000`.
 
-    Decimal arithmetic is exact; no float is involved. The plural `FLOPs` is accepted.
+    Raises:
+        BudgetError: As `parse_amount` does.
+    """
+    return parse_amount(text, FLOP)
+
+
+def parse_amount(text: object, unit: Unit) -> int:
+    """The whole number of a unit that `text` says, e.g. `"1.5 GiB"` of bytes.
+
+    Decimal arithmetic is exact; no float is involved. A plural such as `FLOPs` is accepted.
 
     Raises:
-        BudgetError: It says no whole, non-negative number of FLOPs in a known unit.
+        BudgetError: It says no whole, non-negative number in a size of this unit.
     """
     if isinstance(text, bool):
-        raise _refusal(
-            f"{str(text).lower()} is a boolean (YAML reads yes, no, on and off as booleans too)"
-        )
+        problem = "is a boolean (YAML reads yes, no, on and off as booleans too)"
+        raise _refusal(unit, f"{str(text).lower()} {problem}")
     if isinstance(text, int):
-        return _from_integer(text)
+        return _from_integer(text, unit)
     if isinstance(text, float):
-        raise _refusal(*_about_float(text))
+        raise _refusal(unit, *_about_float(text, unit))
     if not isinstance(text, str):
-        raise _refusal(f"{_shown(text)} is no number of FLOPs")
-    return _from_text(text.strip())
+        raise _refusal(unit, f"{_shown(text)} is no {unit.noun}")
+    return _from_text(text.strip(), unit)
 
 
 def format_flops(flops: int) -> str:
     """Rounded for people: at most three decimals and an SI unit, e.g. `"16.288 GFLOP"`."""
-    sign, flops = ("-" if flops < 0 else ""), abs(flops)
-    for unit, size in UNITS.items():
-        thousandths = (2000 * flops + size) // (2 * size)
-        if thousandths < 1_000_000 or unit == "PFLOP":
+    return format_amount(flops, FLOP)
+
+
+def format_amount(amount: int, unit: Unit) -> str:
+    """Rounded for people: at most three decimals, in the largest size that leaves a whole part."""
+    sign, amount = ("-" if amount < 0 else ""), abs(amount)
+    for symbol in unit.printed:
+        size = unit.sizes[symbol]
+        thousandths = (2000 * amount + size) // (2 * size)
+        if thousandths < 1_000_000:
             break
     whole, decimals = divmod(thousandths, 1000)
     fraction = f".{decimals:03}".rstrip("0").rstrip(".")
-    return f"{sign}{whole}{fraction} {unit}"
+    return f"{sign}{whole}{fraction} {symbol}"
 
 
-def format_exact(flops: int) -> str:
+def format_exact(amount: int) -> str:
     """Every digit, with thousands separators, e.g. `"16,287,760,384"`."""
-    return f"{flops:,}"
+    return f"{amount:,}"
 
 
 def parse_percent(text: object) -> Fraction:
@@ -104,8 +108,9 @@ def format_percent(fraction: Fraction) -> str:
     return f"{whole}.{decimals}%" if decimals else f"{whole}%"
 
 
-def _refusal(problem: str, hint: str | None = None) -> BudgetError:
-    return BudgetError(_advised(problem, hint, _ACCEPTED))
+def _refusal(unit: Unit, problem: str, hint: str | None = None) -> BudgetError:
+    accepted = f"an integer, or a number with a unit ({', '.join(unit.sizes)})"
+    return BudgetError(_advised(problem, hint, accepted))
 
 
 def _advised(problem: str, hint: str | None, accepted: str) -> str:
@@ -113,80 +118,82 @@ def _advised(problem: str, hint: str | None, accepted: str) -> str:
     return f"{problem}{advice} Accepted is {accepted}"
 
 
-def _from_integer(flops: int) -> int:
-    if abs(flops) >= 10**_MAX_LENGTH:
-        raise _refusal(f"a number of more than {_MAX_LENGTH} digits is no budget")
-    if flops < 0:
-        raise _refusal(f"{flops} is negative")
-    return flops
+def _from_integer(amount: int, unit: Unit) -> int:
+    if abs(amount) >= 10**_MAX_LENGTH:
+        raise _refusal(unit, f"a number of more than {_MAX_LENGTH} digits is no budget")
+    if amount < 0:
+        raise _refusal(unit, f"{amount} is negative")
+    return amount
 
 
 @lru_cache(maxsize=1024)
-def _from_text(text: str) -> int:
+def _from_text(text: str, unit: Unit) -> int:
     if len(text) > _MAX_LENGTH:
-        raise _refusal(f"{_shown(text)} is {len(text):,} characters long")
+        raise _refusal(unit, f"{_shown(text)} is {len(text):,} characters long")
     if not text:
-        raise _refusal("'' holds no number")
+        raise _refusal(unit, "'' holds no number")
     if _NOT_FINITE.match(text):
-        raise _refusal(f"{_shown(text)} is not finite")
-    parts = _PARTS.fullmatch(text)
-    number, unit = (parts["number"], parts["unit"]) if parts else ("", text)
-    amount = _AMOUNT.fullmatch(number.removeprefix("+"))
-    if not amount:
-        raise _refusal(*_about_number(text, number, unit))
-    if not unit and amount["decimals"]:
-        raise _refusal(f"{_shown(text)} has no unit", f'"{number} GFLOP"')
-    size = _unit_size(text, number, unit) if unit else 1
-    flops = _exactly(amount) * size
-    if flops.denominator != 1:
-        raise BudgetError(f"{_shown(text)} holds a fraction of a FLOP; FLOPs are whole numbers")
-    return flops.numerator
+        raise _refusal(unit, f"{_shown(text)} is not finite")
+    split = _PARTS.fullmatch(text)
+    number, symbol = (split["number"], split["unit"]) if split else ("", text)
+    decimal = _AMOUNT.fullmatch(number.removeprefix("+"))
+    if not decimal:
+        raise _refusal(unit, *_about_number(text, number, symbol, unit))
+    if not symbol and decimal["decimals"]:
+        raise _refusal(unit, f"{_shown(text)} has no unit", f'"{number} {unit.usual}"')
+    amount = _exactly(decimal) * (_size(text, number, symbol, unit) if symbol else 1)
+    if amount.denominator != 1:
+        problem = f"holds a fraction of a {unit.symbol}; {unit.symbol}s are whole numbers"
+        raise BudgetError(f"{_shown(text)} {problem}")
+    return amount.numerator
 
 
-def _exactly(amount: re.Match[str]) -> Fraction:
-    decimals = amount["decimals"] or ""
-    return Fraction(int(amount["whole"].replace("_", "") + decimals), 10 ** len(decimals))
+def _exactly(decimal: re.Match[str]) -> Fraction:
+    decimals = decimal["decimals"] or ""
+    return Fraction(int(decimal["whole"].replace("_", "") + decimals), 10 ** len(decimals))
 
 
-def _unit_size(text: str, number: str, unit: str) -> int:
-    singular = unit.removesuffix("s")
-    if singular in UNITS:
-        return UNITS[singular]
-    if "MAC" in unit.upper():
-        raise _refusal(f"{_shown(text)}: {unit!r} counts multiply-adds, each of which is 2 FLOP")
-    near = _nearest_unit(unit)
+def _size(text: str, number: str, symbol: str, unit: Unit) -> int:
+    for spelling in (symbol, symbol.removesuffix("s")):
+        if spelling in unit.sizes:
+            return unit.sizes[spelling]
+    near = _nearest_symbol(symbol, unit)
     hint = f'"{number} {near}"' if near else None
-    if "/" in unit or unit.endswith("S"):
-        raise _refusal(f"{_shown(text)}: {unit!r} is a speed, not a number of FLOPs", hint)
-    raise _refusal(f"{_shown(text)} has the unknown unit {unit!r}", hint)
+    if unit is FLOP and "MAC" in symbol.upper():
+        problem = "counts multiply-adds, each of which is 2 FLOP"
+        raise _refusal(unit, f"{_shown(text)}: {symbol!r} {problem}")
+    if unit is FLOP and ("/" in symbol or symbol.endswith("S")):
+        problem = f"is a speed, not a {unit.noun}"
+        raise _refusal(unit, f"{_shown(text)}: {symbol!r} {problem}", hint)
+    raise _refusal(unit, f"{_shown(text)} has the unknown unit {symbol!r}", hint)
 
 
-def _nearest_unit(unit: str) -> str | None:
-    by_lower_case = {name.lower(): name for name in UNITS}
-    by_lower_case.update({name[0].lower(): name for name in UNITS if name != "FLOP"})
-    plain = unit.lower().partition("/")[0].strip().removesuffix("s")
-    near = get_close_matches(plain, by_lower_case, n=1)
-    return by_lower_case[near[0]] if near else None
+def _nearest_symbol(symbol: str, unit: Unit) -> str | None:
+    spellings = {known.lower(): known for known in unit.sizes}
+    spellings |= {known[0].lower(): known for known in unit.sizes if known != unit.symbol}
+    plain = symbol.lower().partition("/")[0].strip().removesuffix("s")
+    near = get_close_matches(plain, spellings, n=1)
+    return spellings[near[0]] if near else None
 
 
-def _about_number(text: str, number: str, unit: str) -> tuple[str, str | None]:
+def _about_number(text: str, number: str, symbol: str, unit: Unit) -> tuple[str, str | None]:
     shown = _shown(text)
     if "," in number and not number.startswith("-"):
         is_grouped = re.fullmatch(r"\d{1,3}(,\d{3})+", number)
         plain = number.replace(",", "_" if is_grouped else ".")
-        return f"{shown} has a comma", f'"{plain} {unit}"' if unit else plain
+        return f"{shown} has a comma", f'"{plain} {symbol}"' if symbol else plain
     for wrong, what in _WRONG_NUMBERS:
         if wrong.match(number):
             return f"{shown} {what}", None
-    return f"{shown} is no number of FLOPs", None
+    return f"{shown} is no {unit.noun}", None
 
 
-def _about_float(number: float) -> tuple[str, str | None]:
+def _about_float(number: float, unit: Unit) -> tuple[str, str | None]:
     if not math.isfinite(number):
         return f"{number} is not finite", None
     if number < 0:
         return f"{number} is negative", None
-    hint = str(int(number)) if number.is_integer() else f'"{number} GFLOP"'
+    hint = str(int(number)) if number.is_integer() else f'"{number} {unit.usual}"'
     return f"{number} is a decimal number without a unit", hint if len(hint) < 40 else None
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pytest_flops.counting.metric import Quantity
+
 Kind = Literal["limit", "recorded", "scaling", "parity", "error"]
 
 
@@ -20,9 +22,9 @@ class Verdict:
             (an exponent), `parity` (analytic against metered), or `error`: nothing could be
             compared, so it cannot pass (a pattern without a match, a count of nothing, ...).
         passed: Whether the gate lets this through.
-        quantity: `forward`, `backward`, `optimizer` or `total`; `None` for an error.
+        quantity: What was compared; `None` for an error.
         component: The component's path; `None` for the whole workload.
-        actual: What was counted: FLOPs, or an exponent for `scaling`.
+        actual: What was counted, in the quantity's unit; for `scaling` an exponent.
         allowed: The largest value that passes, in the same unit.
         written: The limit as its author wrote it; for `recorded`, the tolerance.
         recorded: The recorded count of a `recorded` verdict, before tolerance.
@@ -37,7 +39,7 @@ class Verdict:
 
     kind: Kind
     passed: bool
-    quantity: str | None = None
+    quantity: Quantity | None = None
     component: str | None = None
     actual: float | None = None
     allowed: float | None = None

@@ -43,7 +43,7 @@ class FLOPsCount:
         """Forward, backward and optimizer together."""
         return self.forward + self.backward + self.optimizer
 
-    def of(self, quantity: Quantity) -> int:
+    def of(self, quantity: str) -> int:
         """FLOPs of one phase, or of all three for `"total"`."""
         flops: int = getattr(self, quantity)
         return flops

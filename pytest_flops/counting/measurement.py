@@ -43,6 +43,11 @@ class Measurement:
     operations: Mapping[str, FLOPsCount] = field(default_factory=dict)
     recomputed: int = 0
 
+    def of(self, quantity: str, component: str | None = None) -> int:
+        """What a component costs in a quantity, or the whole; 0 where it is not there."""
+        cost = self.count if component is None else self.components.get(component)
+        return 0 if cost is None else cost.of(quantity)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON."""
         return {

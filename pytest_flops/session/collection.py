@@ -100,21 +100,11 @@ class BudgetItem(pytest.Item):
 
     def hold_limits(self, recorder: Recorder) -> None:
         """The count is within every limit."""
-        from pytest_flops.budgets.judging.hold import judge_limits
-
-        measurement = self.gate.measure(self.budget)
-        verdicts = [*recorder.judge_count(measurement), *judge_limits(self.budget, measurement)]
-        recorder.conclude(verdicts, measurement=measurement)
+        recorder.hold(self.gate.measure(self.budget), kinds=("limit",))
 
     def hold_recorded(self, recorder: Recorder) -> None:
         """The count is no higher than the recorded one and the tolerance allow."""
-        from pytest_flops.budgets.judging.hold import judge_recorded
-
-        measurement = self.gate.measure(self.budget)
-        verdicts = list(recorder.judge_count(measurement))
-        if not self.gate.settings.update and self.budget.recorded:
-            verdicts += judge_recorded(self.budget, measurement, self.gate.tolerance)
-        recorder.conclude(verdicts, measurement=measurement)
+        recorder.hold(self.gate.measure(self.budget), kinds=("recorded",))
         if not self.budget.recorded and not self.gate.settings.update:
             pytest.skip("not recorded yet: run pytest --flops-update and commit the file")
 
@@ -123,11 +113,11 @@ class BudgetItem(pytest.Item):
         assert self.budget.workload is not None
         limit = self.scaling_limit
         sweep = self.gate.sweep(self.budget, self.budget.workload, limit.dimension, limit.sizes)
-        recorder.judge_sweeps(self.budget, [sweep])
+        recorder.hold(sweeps=[sweep], kinds=("scaling",))
 
     def hold_parity(self, recorder: Recorder) -> None:
         """The analytic executed count equals the meter's, to the last FLOP."""
-        from pytest_flops.budgets.judging.parity import judge_parity
+        from pytest_flops.budgets.judging.parity import hold_parity
         from pytest_flops.resnet_bk.analytic.parity import parity
         from pytest_flops.resnet_bk.config import ResNetBKConfig
 
@@ -135,7 +125,7 @@ class BudgetItem(pytest.Item):
         assert workload is not None
         config = ResNetBKConfig.from_dict(workload.config)
         batch_size, seq_len = workload.batch_size or 1, workload.seq_len or config.n_seq
-        recorder.conclude(judge_parity(parity(config, batch_size, seq_len, workload.optimizer)))
+        recorder.conclude(hold_parity(parity(config, batch_size, seq_len, workload.optimizer)))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """The verdict's own words; a traceback only for what nobody foresaw."""

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_flops.budgets.budget import Budget
 from pytest_flops.budgets.errors import BudgetError, printable
+from pytest_flops.budgets.judging.hold import EVERY_KIND, hold, uncounted_messages
 from pytest_flops.budgets.verdict import Verdict
+from pytest_flops.counting.metric import QUANTITIES
 from pytest_flops.reports.outcome import Outcome
 from pytest_flops.session.builders import differences, measurement_of, workload_of
 from pytest_flops.session.markers import merge
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from pytest_flops.budgets.verdict import Kind
     from pytest_flops.counting.measurement import Measurement
     from pytest_flops.counting.meter.meter import FLOPsMeter
     from pytest_flops.counting.workload import Workload
@@ -86,7 +89,7 @@ class Recorder:
         )
         measurement = measurement_of(counted, workload)
         sweeps = self._sweeps(budget, workload)
-        self.judge(measurement, budget=budget, workload=workload, sweeps=sweeps)
+        self.hold(measurement, sweeps, budget=budget, workload=workload)
         return measurement
 
     @contextmanager
@@ -101,7 +104,7 @@ class Recorder:
         with FLOPsMeter() as meter:
             yield meter
         if limits or self.budget is not None:
-            self.judge(meter.measurement(), budget=self._budget_with(limits))
+            self.hold(meter.measurement(), budget=self._budget_with(limits))
 
     def scaling(
         self,
@@ -150,71 +153,51 @@ class Recorder:
         self._gate.extensions.register_costs()
         with self._gate.progress(f"{budget.name}: {name}") as progress:
             sweep = sweep_builder(builder, name, sizes, optimizer=optimizer, on_count=progress)
-        self.judge_sweeps(budget, [sweep])
+        self.hold(sweeps=[sweep], budget=budget)
         return sweep
 
-    def judge(
+    def hold(
         self,
-        measurement: Measurement,
+        measurement: Measurement | None = None,
+        sweeps: Sequence[Sweep] = (),
         *,
         budget: Budget | None = None,
         workload: Workload | None = None,
-        sweeps: Sequence[Sweep] = (),
+        kinds: tuple[Kind, ...] = EVERY_KIND,
     ) -> None:
-        """Hold a count against limits, recorded counts and scaling limits, and keep the outcome.
+        """Hold a count and sweeps against a budget, and keep the outcome.
+
+        Args:
+            measurement: What was counted, if anything was.
+            sweeps: How the cost grows.
+            budget: What to hold them against; the test's own budget unless given.
+            workload: What was counted, where it may differ from the budget's workload.
+            kinds: Which of `limit`, `recorded` and `scaling` to hold.
 
         Raises:
             BudgetExceeded: A verdict is red.
+            BudgetError: No limit holds a sweep.
         """
-        from pytest_flops.budgets.judging.hold import judge_limits, judge_recorded
-
         budget = budget or self._required_budget()
-        verdicts = [*self.judge_count(measurement), *judge_limits(budget, measurement)]
-        if budget.workload and budget.workload.counted_by != measurement.rules:
-            verdicts.append(_other_rules(budget.workload, measurement))
-        if budget.recorded is not None and not self._gate.settings.update:
-            verdicts += judge_recorded(budget, measurement, self._gate.tolerance)
-        verdicts += self._judge_scaling(budget, sweeps)
+        if self._gate.settings.update:  # this run makes the record; the old one holds nothing
+            kinds = tuple(kind for kind in kinds if kind != "recorded")
+        self._swept.update(sweep.dimension for sweep in sweeps)
+        judged = measurement and self._without_what_is_allowed(measurement)
+        tolerance = self._gate.tolerance
+        verdicts = list(hold(budget, judged, sweeps, tolerance=tolerance, kinds=kinds))
         if all(verdict.passed for verdict in verdicts):
             verdicts += _of_another_workload(budget.workload, workload)
         self.conclude(
             verdicts, budget=budget, measurement=measurement, workload=workload, sweeps=sweeps
         )
 
-    def judge_count(self, measurement: Measurement) -> tuple[Verdict, ...]:
-        """Errors that make a count no count: nothing counted, or operators without a cost.
-
-        The latter are warnings where the user allows them.
-        """
-        from pytest_flops.budgets.judging.hold import judge_measurement, uncounted_messages
-
-        if self._gate.settings.allow_uncounted:
-            for message in uncounted_messages(measurement):
-                warnings.warn(printable(message), stacklevel=2)
-            measurement = replace(measurement, uncounted={})
-        return judge_measurement(measurement)
-
-    def judge_sweeps(self, budget: Budget, sweeps: Sequence[Sweep]) -> None:
-        """Hold sweeps against the scaling limits over their dimensions, and keep the outcome.
-
-        Raises:
-            BudgetExceeded: A verdict is red.
-            BudgetError: No limit holds a sweep.
-        """
-        limited = {limit.dimension: limit for limit in budget.scaling}
-        for sweep in sweeps:
-            if sweep.dimension not in limited:
-                raise BudgetError(
-                    f"no scaling limit over {sweep.dimension} to hold this sweep against; "
-                    "give max_exponent="
-                )
-            left_out = sorted(set(limited[sweep.dimension].sizes) - set(sweep.sizes))
-            if left_out:
-                raise BudgetError(
-                    f"the scaling limit over {sweep.dimension} is on sizes that this sweep leaves "
-                    f"out: {', '.join(map(str, left_out))}"
-                )
-        self.conclude(self._judge_scaling(budget, sweeps), budget=budget, sweeps=sweeps)
+    def _without_what_is_allowed(self, measurement: Measurement) -> Measurement:
+        """With `--flops-allow-uncounted`, operators without a cost are warnings and no errors."""
+        if not self._gate.settings.allow_uncounted:
+            return measurement
+        for message in uncounted_messages(measurement):
+            warnings.warn(printable(message), stacklevel=2)
+        return replace(measurement, uncounted={})
 
     def conclude(
         self,
@@ -351,19 +334,10 @@ class Recorder:
         return Verdict(
             kind="recorded",
             passed=True,
-            quantity="total",
+            quantity=QUANTITIES[-1],
             actual=measurement.count.total,
             message=message,
         )
-
-    def _judge_scaling(self, budget: Budget, sweeps: Sequence[Sweep]) -> list[Verdict]:
-        from pytest_flops.budgets.judging.scaling import judge_scaling
-
-        limits = {limit.dimension: limit for limit in budget.scaling}
-        self._swept.update(sweep.dimension for sweep in sweeps)
-        return [
-            verdict for sweep in sweeps for verdict in judge_scaling(limits[sweep.dimension], sweep)
-        ]
 
     def _sweeps(self, budget: Budget, workload: Workload | None) -> list[Sweep]:
         if workload is None or not budget.scaling:
@@ -420,15 +394,3 @@ def _of_another_workload(budgeted: Workload | None, counted: Workload | None) ->
     found = differences(counted, budgeted)
     message = f"the test counted another workload than the budget's: {'; '.join(found)}"
     return [Verdict(kind="error", passed=False, message=message)] if found else []
-
-
-def _other_rules(workload: Workload, measurement: Measurement) -> Verdict:
-    return Verdict(
-        kind="error",
-        passed=False,
-        message=(
-            f"the budget is of {workload.counted_by} FLOPs and the test counted "
-            f"{measurement.rules} ones; the two are not comparable: set the workload's rules, or "
-            "check a ResNet-BK model with the `flops` fixture"
-        ),
-    )

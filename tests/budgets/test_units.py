@@ -8,13 +8,15 @@ from hypothesis import strategies as st
 
 from pytest_flops.budgets.errors import BudgetError
 from pytest_flops.budgets.units import (
-    UNITS,
+    format_amount,
     format_exact,
     format_flops,
     format_percent,
+    parse_amount,
     parse_flops,
     parse_percent,
 )
+from pytest_flops.counting.metric import FLOP, Unit
 
 
 @pytest.mark.parametrize(
@@ -100,15 +102,15 @@ def test_absurdly_long_numbers_are_refused_briefly(number):
     assert len(str(caught.value)) < 300
 
 
-@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("unit", FLOP.sizes)
 @given(number=st.integers(0, 10**12))
 def test_an_integer_times_a_unit_is_read_exactly(unit, number):
-    assert parse_flops(f"{number} {unit}") == number * UNITS[unit]
+    assert parse_flops(f"{number} {unit}") == number * FLOP.sizes[unit]
 
 
 @given(thousandths=st.integers(0, 999_999), unit=st.sampled_from(["kFLOP", "GFLOP", "PFLOP"]))
 def test_three_decimals_of_a_unit_survive_format_and_parse(thousandths, unit):
-    flops = thousandths * UNITS[unit] // 1000
+    flops = thousandths * FLOP.sizes[unit] // 1000
     assert parse_flops(format_flops(flops)) == flops
 
 
@@ -116,7 +118,7 @@ def test_three_decimals_of_a_unit_survive_format_and_parse(thousandths, unit):
 def test_what_is_printed_is_within_half_a_thousandth_of_its_unit(flops):
     shown = format_flops(flops)
     unit = shown.partition(" ")[2]
-    assert abs(parse_flops(shown) - flops) * 2000 <= UNITS[unit]
+    assert abs(parse_flops(shown) - flops) * 2000 <= FLOP.sizes[unit]
 
 
 @pytest.mark.parametrize(
@@ -175,3 +177,35 @@ def test_a_wrong_percentage_is_told_with_what_is_accepted(text, words):
 def test_percentages_survive_format_and_parse(digits, decimals):
     fraction = Fraction(digits, 10 ** (decimals + 2))
     assert parse_percent(format_percent(fraction)) == fraction
+
+
+BYTE = Unit(
+    symbol="B",
+    noun="number of bytes",
+    sizes={"B": 1, "kB": 1000, "MB": 10**6, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30},
+    printed=("B", "KiB", "MiB", "GiB"),
+    usual="MiB",
+)
+
+
+def test_a_metric_of_another_unit_is_written_and_printed_in_it():
+    assert parse_amount("1.5 GiB", BYTE) == 1_610_612_736
+    assert parse_amount("2 MB", BYTE) == 2_000_000
+    assert format_amount(1_610_612_736, BYTE) == "1.5 GiB"
+    assert format_amount(999, BYTE) == "999 B"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("1.5 GFLOP", ["unknown unit 'GFLOP'", "B, kB, MB, KiB, MiB, GiB"]),
+        ("1.5 mib", ["unknown unit", 'did you mean "1.5 MiB"?']),
+        ("1.5", ["has no unit", 'did you mean "1.5 MiB"?']),
+        ("0.3 B", ["a fraction of a B"]),
+        ("much", ["does not begin with a number"]),
+    ],
+)
+def test_a_wrong_unit_is_refused_in_the_words_of_the_metric(text, words):
+    with pytest.raises(BudgetError) as caught:
+        parse_amount(text, BYTE)
+    assert all(word in str(caught.value) for word in words), caught.value

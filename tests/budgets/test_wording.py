@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from pytest_flops.budgets.budget import Budget, Limit, Location, Recorded
-from pytest_flops.budgets.judging.hold import judge_limits, judge_recorded
+from pytest_flops.budgets.judging.hold import hold
 from pytest_flops.budgets.judging.wording import explain, headline
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.count import FLOPsCount
@@ -53,7 +53,7 @@ def test_a_recorded_count_tells_its_tolerance():
 def test_a_cheaper_count_says_so():
     budget = Budget("b", recorded=Recorded(FLOPsCount(1000, 0, 0)))
     measurement = Measurement(FLOPsCount(900, 0, 0), {}, "meter", "executed")
-    assert headline(judge_recorded(budget, measurement)[0]) == (
+    assert headline(hold(budget, measurement, kinds=("recorded",))[0]) == (
         "forward: 900 FLOP, recorded 1 kFLOP; cheaper than recorded by 100 FLOP (-10.0 %)"
     )
 
@@ -108,7 +108,10 @@ def whole_explanation():
         ),
     )
     measurement = Measurement(FLOPsCount(1_130_000, 2_200_000, 0), grown, "analytic", "published")
-    verdicts = (*judge_limits(budget, measurement), *judge_recorded(budget, measurement))
+    verdicts = (
+        *hold(budget, measurement, kinds=("limit",)),
+        *hold(budget, measurement, kinds=("recorded",)),
+    )
     return explain(budget.name, verdicts, location="budgets/b.yaml:3:3")
 
 
@@ -135,7 +138,7 @@ def test_a_record_without_components_says_that_it_cannot_tell_what_grew():
     measurement = Measurement(
         FLOPsCount(2, 0, 0), {"lm_head": FLOPsCount(2, 0, 0)}, "meter", "executed"
     )
-    text = explain("b", judge_recorded(budget, measurement))
+    text = explain("b", hold(budget, measurement, kinds=("recorded",)))
     assert "most of it (the record is too coarse to tell what grew):" in text
 
 

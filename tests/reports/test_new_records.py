@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 
 from pytest_flops.budgets.budget import Budget, Recorded
-from pytest_flops.budgets.judging.hold import judge_recorded
+from pytest_flops.budgets.judging.hold import hold
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.reports.comparison.comparison import compare
 
@@ -27,7 +27,7 @@ def reported(make):
             old_block, old_head = recorded
             record = Recorded(old_block + old_head, {"block": old_block, "head": old_head})
         budget = Budget("baseline", recorded=record, tolerance=tolerance)
-        verdicts = judge_recorded(budget, measured)
+        verdicts = hold(budget, measured, kinds=("recorded",))
         return make.report(
             make.outcome(measurement=measured, verdicts=verdicts, tolerance=tolerance)
         )

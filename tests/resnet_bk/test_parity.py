@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from pytest_flops.budgets.judging.parity import judge_parity
+from pytest_flops.budgets.judging.parity import hold_parity
 from pytest_flops.counting.measure import WorkloadError
 from pytest_flops.counting.meter.meter import FLOPsMeter
 from pytest_flops.resnet_bk import model as resnet_bk
@@ -181,17 +181,17 @@ def test_a_missing_operation_turns_parity_red_too():
 
 
 def test_verdicts_say_both_counts_and_pass_only_when_they_agree():
-    good = judge_parity(parity(SMALL, 2, 4))
+    good = hold_parity(parity(SMALL, 2, 4))
     assert good
     assert all(verdict.passed and verdict.kind == "parity" for verdict in good)
-    bad = judge_parity(parity(SMALL, 2, 4, model=with_squared_head()))
+    bad = hold_parity(parity(SMALL, 2, 4, model=with_squared_head()))
     (verdict,) = [v for v in bad if (v.component, v.quantity) == ("lm_head", "forward")]
     assert not verdict.passed
     assert verdict.allowed - verdict.actual == 2 * 4 * 13
 
 
 def test_a_parity_check_of_nothing_is_an_error():
-    (verdict,) = judge_parity(())
+    (verdict,) = hold_parity(())
     assert verdict.kind == "error"
     assert not verdict.passed
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from pytest_flops.budgets.budget import ScalingLimit
-from pytest_flops.budgets.judging.scaling import judge_scaling
+from pytest_flops.budgets.judging.scaling import hold_scaling
 from pytest_flops.counting.workload import Workload
 from pytest_flops.resnet_bk.config import ResNetBKConfig
 from pytest_flops.resnet_bk.model import ConfigurableResNetBK
@@ -21,7 +21,7 @@ WIDTH = 64
 def held(builder, sizes, max_exponent=1.0, components=None):
     limit = ScalingLimit("seq_len", sizes, max_exponent, components or {})
     found = sweep_builder(builder, "seq_len", sizes)
-    verdicts = judge_scaling(limit, found)
+    verdicts = hold_scaling(limit, found)
     return found, {(verdict.component, verdict.quantity): verdict for verdict in verdicts}
 
 

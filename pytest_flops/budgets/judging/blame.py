@@ -1,77 +1,135 @@
-"""Which components make up most of a cost, or of its growth: the rows that explain a red verdict.
+"""What a red verdict is about, told once: the components that make up a cost or its growth.
 
-Components are a tree by dotted path. A row is the deepest component that explains its share; what
-a component costs beyond its children is a row of its own, `layer_0 (itself)`. Components that are
-alike are one row.
+A row is the deepest component that explains its share; what a component costs beyond its children
+is a row of its own, `layer_0 (itself)`. Components that are alike, such as the layers of a model,
+are one row.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
-from pytest_flops.budgets.judging.alike import merge_rows
-from pytest_flops.counting.components import by_parent, contains, depth
+from pytest_flops.counting.components import by_parent, contains, depth, family
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from pytest_flops.counting.count import FLOPsCount, Quantity
+    from pytest_flops.budgets.budget import Recorded
+    from pytest_flops.counting.measurement import Measurement
+    from pytest_flops.counting.metric import Quantity
 
 Row = tuple[str, int, int | None]
+"""A component's path, what it costs, and how much more than recorded (`None` without a record)."""
 
 MOST_ROWS = 5
 _OUTSIDE = "(outside every component)"
 
 
-def parts_of_cost(
-    components: Mapping[str, FLOPsCount], quantity: Quantity, whole: int, under: str | None
+def largest_rows(
+    measurement: Measurement, recorded: Recorded | None, quantity: Quantity, component: str | None
 ) -> tuple[Row, ...]:
-    """The dearest components of the whole or under one component, without a base to compare."""
-    costs = {path: count.of(quantity) for path, count in components.items()}
-    shares = dict(_shares(costs, whole, under))
-    rows: list[Row] = [(path, cost, None) for path, cost in shares.items() if cost > 0]
-    return tuple(sorted(merge_rows(rows), key=lambda row: (-row[1], row[0])))[:MOST_ROWS]
-
-
-def parts_of_growth(
-    components: Mapping[str, FLOPsCount],
-    base: Mapping[str, FLOPsCount],
-    quantity: Quantity,
-    whole: tuple[int, int],
-    under: str | None,
-) -> tuple[Row, ...]:
-    """The components that grew most above the base, of the whole or under one component.
+    """What grew most since the record, if that is known and something did; else what costs most.
 
     Args:
-        components: The cost by component path now.
-        base: The recorded cost by component path.
+        measurement: What was counted now.
+        recorded: The counts of the record, if there is one.
         quantity: What is compared.
-        whole: The judged cost now and in the base.
-        under: The judged component, or `None` for the whole workload.
+        component: The judged component, or `None` for the whole workload.
     """
-    deepest = max(map(depth, base), default=0)
-    comparable = {path for path in components if depth(path) <= deepest} | set(base)
-    now = {path: components[path].of(quantity) if path in components else 0 for path in comparable}
-    then = {path: base[path].of(quantity) if path in base else 0 for path in comparable}
-    costs = dict(_shares(now, whole[0], under))
-    before = dict(_shares(then, whole[1], under))
-    rows = [(path, cost, cost - before[path]) for path, cost in costs.items()]
-    grown: list[Row] = [row for row in rows if row[2] > 0]
-    return tuple(sorted(merge_rows(grown), key=lambda row: (-(row[2] or 0), row[0])))[:MOST_ROWS]
+    if recorded is not None and recorded.components:
+        rows = _rows_of_growth(measurement, recorded, quantity, component)
+        grown = [row for row in rows if row[2] is not None and row[2] > 0]
+        if grown:
+            return _largest(grown)
+    costs = {path: measurement.of(quantity, path) for path in measurement.components}
+    shares = _shares(costs, measurement.of(quantity, component), component)
+    return _largest([(path, cost, None) for path, cost in shares if cost > 0])
+
+
+def _rows_of_growth(
+    measurement: Measurement, recorded: Recorded, quantity: Quantity, component: str | None
+) -> Iterator[Row]:
+    """Rows no deeper than the record: below it, nobody knows what was there before."""
+    deepest = max(map(depth, recorded.components), default=0)
+    known = {path for path in measurement.components if depth(path) <= deepest}
+    paths = known | set(recorded.components)
+    now = {path: measurement.of(quantity, path) for path in paths}
+    then = {path: recorded.of(quantity, path) for path in paths}
+    before = dict(_shares(then, recorded.of(quantity, component), component))
+    for path, cost in _shares(now, measurement.of(quantity, component), component):
+        yield path, cost, cost - before[path]
+
+
+def _largest(rows: Iterable[Row]) -> tuple[Row, ...]:
+    def place(row: Row) -> tuple[int, str]:
+        path, cost, above = row
+        return -(cost if above is None else above), path
+
+    return tuple(sorted(_one_row_per_family(rows), key=place))[:MOST_ROWS]
 
 
 def _shares(costs: Mapping[str, int], whole: int, under: str | None) -> Iterator[tuple[str, int]]:
     """Every leaf below `under` with its cost, and every parent with what its children leave."""
-    below = [path for path in costs if path != under and contains(under, path)]
-    children = by_parent(sorted(below))
+    below = sorted(path for path in costs if path != under and contains(under, path))
+    children = by_parent(below)
+    rest_of_whole = whole - sum(costs[path] for path in children.get(None, ()))
     if under is None:
-        roots = children.get(None, [])
-        yield _OUTSIDE, whole - sum(costs[root] for root in roots)
+        yield _OUTSIDE, rest_of_whole
     elif below:
-        yield f"{under} (itself)", whole - sum(costs[path] for path in children[None])
+        yield f"{under} (itself)", rest_of_whole
     for path in below:
         if path in children:
-            rest = costs[path] - sum(costs[child] for child in children[path])
-            yield f"{path} (itself)", rest
+            yield f"{path} (itself)", costs[path] - sum(costs[child] for child in children[path])
         else:
             yield path, costs[path]
+
+
+def _one_row_per_family(rows: Iterable[Row]) -> Iterator[Row]:
+    """Of components that differ in their first number alone, and cost and grew the same, one row.
+
+    It has their sum and the name `layer_*.moe (12 together)`.
+    """
+    families: dict[Row, list[str]] = {}
+    for path, cost, above in rows:
+        families.setdefault((family(path), cost, above), []).append(path)
+    for (name, cost, above), paths in families.items():
+        number = len(paths)
+        shown = paths[0] if number == 1 else f"{name} ({number} together)"
+        yield shown, number * cost, above and number * above
+
+
+class OfComponent(Protocol):
+    """A frozen dataclass about a component: a verdict, a change."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def component(self) -> str | None:
+        """The component's path; `None` for the whole workload."""
+
+
+OfComponentT = TypeVar("OfComponentT", bound=OfComponent)
+
+
+def one_per_family(items: Iterable[OfComponentT], **ignored: Any) -> list[OfComponentT]:
+    """Of what is the same of components that differ in their first number alone, one.
+
+    Its component is `layer_*.moe (each of 12)`.
+
+    Args:
+        items: What is told of components.
+        **ignored: Fields in which they may differ, each with a value to compare in its place.
+    """
+    families: dict[OfComponentT, list[OfComponentT]] = {}
+    for item in items:
+        common = replace(item, component=family(item.component or ""), **ignored)
+        families.setdefault(common, []).append(item)
+    return [_one_for(alike) for alike in families.values()]
+
+
+def _one_for(alike: Sequence[OfComponentT]) -> OfComponentT:
+    first = alike[0]
+    if len(alike) == 1 or first.component is None:
+        return first
+    return replace(first, component=f"{family(first.component)} (each of {len(alike)})")

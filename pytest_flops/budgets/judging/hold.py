@@ -1,49 +1,97 @@
-"""Counts held against budgets: a measurement and a budget in, verdicts out."""
+"""`hold`: a budget against what was counted; every verdict of a count and its sweeps is made here.
+
+The items of a budget file, the marker and the fixtures all come through this one function, so that
+the same count gets the same verdicts whoever counted it. An item of a budget file holds one kind
+of limit; a test holds them all.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from pytest_flops.budgets.judging.blame import parts_of_cost, parts_of_growth
-from pytest_flops.budgets.judging.wording import cheaper_than_recorded
+from pytest_flops.budgets.errors import BudgetError
+from pytest_flops.budgets.judging.blame import largest_rows
+from pytest_flops.budgets.judging.scaling import hold_scaling
+from pytest_flops.budgets.judging.wording import below_the_record
 from pytest_flops.budgets.patterns import matching, no_match
 from pytest_flops.budgets.units import format_percent
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.components import depth
-from pytest_flops.counting.count import PHASES, QUANTITIES, FLOPsCount
+from pytest_flops.counting.count import PHASES
 from pytest_flops.counting.measurement import how_to_count, is_thread
+from pytest_flops.counting.metric import FLOPS, is_total, quantities_of, quantity_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from fractions import Fraction
 
     from pytest_flops.budgets.budget import Budget, Limit, Location, Recorded
-    from pytest_flops.budgets.judging.blame import Row
-    from pytest_flops.counting.count import Quantity
+    from pytest_flops.budgets.verdict import Kind
     from pytest_flops.counting.measurement import Measurement
+    from pytest_flops.counting.metric import Quantity
+    from pytest_flops.scaling.sweep import Sweep
 
-_NOTHING = FLOPsCount()
+EVERY_KIND: Final[tuple[Kind, ...]] = ("limit", "recorded", "scaling")
 
 
-def judge_measurement(measurement: Measurement) -> tuple[Verdict, ...]:
-    """Errors for a count that no gate may rest on: of nothing, below 0, or not of everything."""
-    verdicts = [
-        _error(f"{phase} is {flops:,} FLOP; no work costs less than 0")
-        for phase in PHASES
-        if (flops := measurement.count.of(phase)) < 0
-    ]
-    if measurement.count.total == 0 and not measurement.uncounted:
-        verdicts.append(
-            _error("nothing was counted: 0 FLOP in every phase; a budget of it is void")
-        )
-    verdicts += [_error(message) for message in uncounted_messages(measurement)]
+def hold(
+    budget: Budget,
+    measurement: Measurement | None = None,
+    sweeps: Sequence[Sweep] = (),
+    *,
+    tolerance: Fraction | None = None,
+    kinds: tuple[Kind, ...] = EVERY_KIND,
+) -> tuple[Verdict, ...]:
+    """Every verdict of a budget on what was counted.
+
+    Components that are new since the record, and recorded ones that are gone, are remarks on green
+    verdicts: what they cost is held by their parents and by the total.
+
+    Args:
+        budget: The limits, the recorded counts and the scaling limits.
+        measurement: What was counted; `None` holds the sweeps alone.
+        sweeps: How the cost grows, each over a dimension that the budget limits.
+        tolerance: Replaces the budget's own tolerance on its recorded counts.
+        kinds: Which of `limit`, `recorded` and `scaling` to hold. A count that no gate may rest on
+            is an error among the verdicts whatever is held.
+
+    Raises:
+        BudgetError: A sweep has no scaling limit, or leaves out sizes of it.
+    """
+    verdicts: list[Verdict] = []
+    if measurement is not None:
+        verdicts += _errors_of_count(budget, measurement)
+        if "limit" in kinds:
+            verdicts += _hold_limits(budget, measurement)
+        if "recorded" in kinds and budget.recorded is not None:
+            held = budget.tolerance if tolerance is None else tolerance
+            verdicts += _Records(measurement, budget.recorded, held).verdicts()
+    if "scaling" in kinds:
+        verdicts += _hold_sweeps(budget, sweeps)
     return tuple(verdicts)
 
 
 def uncounted_messages(measurement: Measurement) -> list[str]:
     """What was not counted, and what to do about it."""
     return [_uncounted_message(name, calls) for name, calls in measurement.uncounted.items()]
+
+
+def _errors_of_count(budget: Budget, measurement: Measurement) -> Iterator[Verdict]:
+    """Why no gate may rest on a count: negative, void, incomplete, or by rules of another kind."""
+    counts = [measurement.of(quantity) for quantity in quantities_of(FLOPS)]
+    for phase, count in zip(PHASES, counts, strict=False):
+        if count < 0:
+            yield _error(f"{phase} is {count:,} FLOP; no work costs less than 0")
+    if FLOPS.zero_is_void and not any(counts) and not measurement.uncounted:
+        yield _error("nothing was counted: 0 FLOP in every phase; a budget of it is void")
+    for message in uncounted_messages(measurement):
+        yield _error(message)
+    if budget.workload and budget.workload.counted_by != measurement.rules:
+        yield _error(
+            f"the budget is of {budget.workload.counted_by} FLOPs and the test counted "
+            f"{measurement.rules} ones; the two are not comparable: set the workload's rules, or "
+            "check a ResNet-BK model with the `flops` fixture"
+        )
 
 
 def _uncounted_message(name: str, calls: int) -> str:
@@ -54,129 +102,75 @@ def _uncounted_message(name: str, calls: int) -> str:
     return f"the operator {name} ran {times} and has no known cost, so the count is too low; {how}"
 
 
-def judge_limits(budget: Budget, measurement: Measurement) -> tuple[Verdict, ...]:
-    """Every limit against what it holds; a pattern that matches no component is an error."""
-    verdicts: list[Verdict] = []
-    matches: dict[str, list[str]] = {}
+def _hold_limits(budget: Budget, measurement: Measurement) -> Iterator[Verdict]:
+    unmatched: set[str] = set()
     for limit in budget.limits:
-        pattern = limit.pattern
-        if pattern is None:
-            verdicts.append(_limit_verdict(limit, None, measurement, budget.recorded))
+        if limit.pattern is None:
+            yield _limit_verdict(limit, None, measurement, budget.recorded)
             continue
-        if pattern not in matches:
-            matches[pattern] = matching(pattern, measurement.components)
-            if not matches[pattern]:
-                message = no_match(pattern, measurement.components)
-                verdicts.append(_error(message, pattern, _shown(limit.location)))
-        verdicts += [
-            _limit_verdict(limit, component, measurement, budget.recorded)
-            for component in matches[pattern]
-        ]
-    return tuple(verdicts)
-
-
-def judge_recorded(
-    budget: Budget, measurement: Measurement, tolerance: Fraction | None = None
-) -> tuple[Verdict, ...]:
-    """The count against the recorded one, in whole and per component.
-
-    Components that are new since the record, and recorded ones that are gone, are told as remarks
-    on green verdicts: what they cost is held by their parents and the total.
-
-    Args:
-        budget: Its `recorded` is the base; without one there is nothing to judge.
-        measurement: What was counted now.
-        tolerance: Replaces the budget's own tolerance.
-    """
-    recorded = budget.recorded
-    if recorded is None:
-        return ()
-    comparison = _Comparison(
-        measurement, recorded, budget.tolerance if tolerance is None else tolerance
-    )
-    return tuple(comparison.verdicts())
-
-
-def _error(message: str, pattern: str | None = None, location: str | None = None) -> Verdict:
-    return Verdict("error", passed=False, pattern=pattern, location=location, message=message)
-
-
-def _cost(measurement: Measurement, component: str | None) -> FLOPsCount:
-    return measurement.count if component is None else measurement.components[component]
+        matched = matching(limit.pattern, measurement.components)
+        for component in matched:
+            yield _limit_verdict(limit, component, measurement, budget.recorded)
+        if not matched and limit.pattern not in unmatched:
+            unmatched.add(limit.pattern)
+            message = no_match(limit.pattern, measurement.components)
+            yield _error(message, limit.pattern, limit.location)
 
 
 def _limit_verdict(
     limit: Limit, component: str | None, measurement: Measurement, recorded: Recorded | None
 ) -> Verdict:
-    actual = _cost(measurement, component).of(limit.quantity)
-    passed = actual <= limit.flops
+    actual = measurement.of(limit.quantity, component)
+    passed = actual <= limit.allowed
     return Verdict(
         kind="limit",
         passed=passed,
         quantity=limit.quantity,
         component=component,
         actual=actual,
-        allowed=limit.flops,
+        allowed=limit.allowed,
         written=limit.written,
         pattern=limit.pattern,
         location=_shown(limit.location),
-        parts=() if passed else _parts(measurement, recorded, limit.quantity, component),
+        parts=() if passed else largest_rows(measurement, recorded, limit.quantity, component),
     )
 
 
-def _parts(
-    measurement: Measurement, recorded: Recorded | None, quantity: Quantity, component: str | None
-) -> tuple[Row, ...]:
-    """What grew since the record, if that is known and something did; else what costs most."""
-    actual = _cost(measurement, component).of(quantity)
-    if recorded and recorded.components:
-        base = recorded.count if component is None else recorded.components.get(component, _NOTHING)
-        whole = (actual, base.of(quantity))
-        grown = parts_of_growth(
-            measurement.components, recorded.components, quantity, whole, component
-        )
-        if grown:
-            return grown
-    return parts_of_cost(measurement.components, quantity, actual, component)
+class _Records:
+    """A measurement beside its recorded counts."""
 
-
-def _shown(location: Location | None) -> str | None:
-    return None if location is None else str(location)
-
-
-@dataclass(frozen=True)
-class _Comparison:
-    """A measurement beside its record."""
-
-    measurement: Measurement
-    recorded: Recorded
-    tolerance: Fraction
+    def __init__(self, measurement: Measurement, recorded: Recorded, tolerance: Fraction) -> None:
+        self._measurement = measurement
+        self._recorded = recorded
+        self._tolerance = tolerance
 
     def verdicts(self) -> Iterator[Verdict]:
-        yield from self._held(None, self.recorded.count, QUANTITIES)
-        now = self.measurement.components
-        for path, base in self.recorded.components.items():
+        for quantity in quantities_of(FLOPS):
+            yield self._verdict(None, quantity)
+        now = self._measurement.components
+        for path in self._recorded.components:
             if path in now:
-                yield from self._held(path, base, PHASES)
-            elif base.total:
-                yield self._remark(path, 0, base.total, "recorded, but gone now")
+                yield from self._phases_of(path)
+            elif before := self._recorded.of(_TOTAL, path):
+                yield self._remark(path, 0, before, "recorded, but gone now")
         for path in self._new_components():
-            yield self._remark(path, now[path].total, 0, "new since the record")
+            yield self._remark(path, self._measurement.of(_TOTAL, path), 0, "new since the record")
 
-    def _held(
-        self, component: str | None, base: FLOPsCount, quantities: Sequence[Quantity]
-    ) -> Iterator[Verdict]:
-        cost = _cost(self.measurement, component)
-        for quantity in quantities:
-            actual, recorded = cost.of(quantity), base.of(quantity)
-            if component is None or actual or recorded:
-                yield self._verdict(component, quantity, actual, recorded)
+    def _phases_of(self, path: str) -> Iterator[Verdict]:
+        """A component's total follows from its phases and gets no verdict of its own."""
+        for quantity in quantities_of(FLOPS):
+            counts = self._measurement.of(quantity, path), self._recorded.of(quantity, path)
+            if not is_total(quantity) and any(counts):
+                yield self._verdict(path, quantity)
 
-    def _verdict(
-        self, component: str | None, quantity: Quantity, actual: int, recorded: int
-    ) -> Verdict:
-        allowed = int(recorded * (1 + self.tolerance))
+    def _verdict(self, component: str | None, quantity: Quantity) -> Verdict:
+        actual = self._measurement.of(quantity, component)
+        recorded = self._recorded.of(quantity, component)
+        allowed = int(recorded * (1 + self._tolerance))
         passed = actual <= allowed
+        rows = (
+            () if passed else largest_rows(self._measurement, self._recorded, quantity, component)
+        )
         return Verdict(
             kind="recorded",
             passed=passed,
@@ -184,30 +178,62 @@ class _Comparison:
             component=component,
             actual=actual,
             allowed=allowed,
-            written=format_percent(self.tolerance),
+            written=format_percent(self._tolerance),
             recorded=recorded,
-            location=_shown(self.recorded.location),
-            message=cheaper_than_recorded(actual, recorded) if actual < recorded else "",
-            parts=() if passed else _parts(self.measurement, self.recorded, quantity, component),
+            location=_shown(self._recorded.location),
+            message=below_the_record(quantity, actual, recorded) if actual < recorded else "",
+            parts=rows,
         )
 
     def _remark(self, component: str, actual: int, recorded: int, message: str) -> Verdict:
         return Verdict(
             kind="recorded",
             passed=True,
-            quantity="total",
+            quantity=_TOTAL,
             component=component,
             actual=actual,
             recorded=recorded,
-            location=_shown(self.recorded.location),
+            location=_shown(self._recorded.location),
             message=message,
         )
 
     def _new_components(self) -> list[str]:
         """Components that cost something and would stand in the record, were they as old."""
-        deepest = max(map(depth, self.recorded.components), default=0)
+        deepest = max(map(depth, self._recorded.components), default=0)
         return [
             path
-            for path, cost in self.measurement.components.items()
-            if path not in self.recorded.components and depth(path) <= deepest and cost.total
+            for path in self._measurement.components
+            if path not in self._recorded.components
+            and depth(path) <= deepest
+            and self._measurement.of(_TOTAL, path)
         ]
+
+
+_TOTAL: Final = quantity_of(FLOPS, "total")
+
+
+def _hold_sweeps(budget: Budget, sweeps: Sequence[Sweep]) -> Iterator[Verdict]:
+    limits = {limit.dimension: limit for limit in budget.scaling}
+    for sweep in sweeps:
+        limit = limits.get(sweep.dimension)
+        if limit is None:
+            raise BudgetError(
+                f"no scaling limit over {sweep.dimension} to hold this sweep against; "
+                "give max_exponent="
+            )
+        if left_out := sorted(set(limit.sizes) - set(sweep.sizes)):
+            raise BudgetError(
+                f"the scaling limit over {sweep.dimension} is on sizes that this sweep leaves "
+                f"out: {', '.join(map(str, left_out))}"
+            )
+        yield from hold_scaling(limit, sweep)
+
+
+def _error(message: str, pattern: str | None = None, location: Location | None = None) -> Verdict:
+    return Verdict(
+        "error", passed=False, pattern=pattern, location=_shown(location), message=message
+    )
+
+
+def _shown(location: Location | None) -> str | None:
+    return None if location is None else str(location)

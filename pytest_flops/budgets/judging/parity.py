@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.verdict import Verdict
+from pytest_flops.counting.metric import FLOPS, quantity_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -12,13 +13,13 @@ if TYPE_CHECKING:
     from pytest_flops.resnet_bk.analytic.parity import Parity
 
 
-def judge_parity(records: Iterable[Parity]) -> tuple[Verdict, ...]:
+def hold_parity(records: Iterable[Parity]) -> tuple[Verdict, ...]:
     """One verdict per record; a parity check of nothing is an error."""
     verdicts = tuple(
         Verdict(
             kind="parity",
             passed=record.agrees,
-            quantity=record.phase,
+            quantity=quantity_of(FLOPS, record.phase),
             component=record.component,
             actual=record.analytic,
             allowed=record.metered,

@@ -1,4 +1,4 @@
-"""`judge_scaling`: hold the growth that a sweep found against a scaling limit."""
+"""`hold_scaling`: hold the growth that a sweep found against a scaling limit."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SLACK = 1e-9
 """A local exponent is a quotient of logarithms; one of exactly 1 may come out as 1 + 2e-16."""
 
 
-def judge_scaling(limit: ScalingLimit, sweep: Sweep) -> tuple[Verdict, ...]:
+def hold_scaling(limit: ScalingLimit, sweep: Sweep) -> tuple[Verdict, ...]:
     """One verdict for the total and for each phase, and one for each component with a limit.
 
     The asymptotic exponent is compared where the cost is a polynomial, exactly. Where it is none,

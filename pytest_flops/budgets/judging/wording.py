@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.errors import printable
-from pytest_flops.budgets.judging.alike import merge_alike
-from pytest_flops.budgets.units import format_exact, format_flops
+from pytest_flops.budgets.judging.blame import one_per_family
+from pytest_flops.budgets.units import format_amount, format_exact
+from pytest_flops.counting.metric import FLOP, unit_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from pytest_flops.budgets.verdict import Verdict
+    from pytest_flops.counting.metric import Quantity, Unit
 
 _IN_FULL = 8
 _IN_BRIEF = 20
@@ -29,7 +32,7 @@ def headline(verdict: Verdict) -> str:
         return printable(_scaling_line(verdict))
     if verdict.kind == "parity":
         return printable(_parity_line(verdict))
-    return printable(_flops_line(verdict))
+    return printable(_amount_line(verdict))
 
 
 def explain(
@@ -52,7 +55,7 @@ def explain(
         how_to_accept: Whether to end with what to do about a deliberate increase.
     """
     failed = [verdict for verdict in verdicts if not verdict.passed]
-    red = merge_alike(failed, parts=())
+    red = one_per_family(failed, parts=())
     in_full = [verdict for verdict in _first_of_each_pattern(red) if not _told(verdict, red)]
     in_full = in_full[:_IN_FULL]
     place = f" ({location})" if location else ""
@@ -69,10 +72,11 @@ def explain(
     return "\n".join(lines).rstrip()
 
 
-def cheaper_than_recorded(actual: int, recorded: int) -> str:
+def below_the_record(quantity: Quantity, actual: int, recorded: int) -> str:
     """The remark on a count below its record."""
     saved = recorded - actual
-    return f"cheaper than recorded by {format_flops(saved)} ({_percent(-saved, recorded)})"
+    shown = format_amount(saved, unit_of(quantity))
+    return f"cheaper than recorded by {shown} ({_percent(-saved, recorded)})"
 
 
 def subject(verdict: Verdict) -> str:
@@ -86,13 +90,15 @@ def _remark(verdict: Verdict) -> str:
     return f"{about}: {verdict.message}" if about else verdict.message
 
 
-def _flops_line(verdict: Verdict) -> str:
+def _amount_line(verdict: Verdict) -> str:
     actual, allowed = _whole(verdict.actual), _whole(verdict.allowed)
-    alike = actual != allowed and format_flops(actual) == format_flops(allowed)
-    show = _exact if alike else format_flops
+    unit = _unit(verdict)
+    show = partial(format_amount, unit=unit)
+    if actual != allowed and show(actual) == show(allowed):
+        show = partial(_exact, unit=unit)
     line = f"{subject(verdict)}: {show(actual)}, {_bound(verdict, show)}"
     if not verdict.passed:
-        line += f", over by {_over(actual, allowed)}"
+        line += f", over by {_over(verdict)}"
     return f"{line}; {verdict.message}" if verdict.message else line
 
 
@@ -103,10 +109,11 @@ def _bound(verdict: Verdict, show: Callable[[int], str]) -> str:
     return f"recorded {show(verdict.recorded)}{tolerance}"
 
 
-def _over(actual: int, allowed: int) -> str:
+def _over(verdict: Verdict) -> str:
+    actual, allowed = _whole(verdict.actual), _whole(verdict.allowed)
     over = actual - allowed
     relative = f" ({_percent(over, allowed)})" if allowed else ""
-    return f"{format_flops(over)}{relative}"
+    return f"{format_amount(over, _unit(verdict))}{relative}"
 
 
 def _scaling_line(verdict: Verdict) -> str:
@@ -135,8 +142,12 @@ def _whole(value: float | None) -> int:
     return int(value or 0)
 
 
-def _exact(flops: int) -> str:
-    return f"{format_exact(flops)} FLOP"
+def _unit(verdict: Verdict) -> Unit:
+    return FLOP if verdict.quantity is None else unit_of(verdict.quantity)
+
+
+def _exact(amount: int, unit: Unit) -> str:
+    return f"{format_exact(amount)} {unit.symbol}"
 
 
 def _percent(part: int, whole: int) -> str:
@@ -202,7 +213,7 @@ def _figures(verdict: Verdict) -> Iterator[tuple[str, str, str]]:
         yield "allowed", format_exact(allowed), f"tolerance {verdict.written}"
     else:
         yield "limit", format_exact(allowed), _standing_at(verdict)
-    yield "over by", format_exact(actual - allowed), _over(actual, allowed)
+    yield "over by", format_exact(actual - allowed), _over(verdict)
 
 
 def _standing_at(verdict: Verdict) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from pytest_flops.budgets.judging.alike import merge_alike
+from pytest_flops.budgets.judging.blame import one_per_family
 from pytest_flops.budgets.units import format_exact
 from pytest_flops.counting.components import parent_of, segments
 from pytest_flops.reports.pages.text import percent
@@ -87,7 +87,7 @@ def leading(budget: BudgetChange) -> list[Change]:
         key=lambda change: change.component or "",
     )
     groups = groupby(by_component, key=lambda change: change.component)
-    return merge_alike(sorted((_total_or_largest(group) for _, group in groups), key=_place))
+    return one_per_family(sorted((_total_or_largest(group) for _, group in groups), key=_place))
 
 
 def rows(changes: Iterable[Change]) -> list[ChangeRow]:

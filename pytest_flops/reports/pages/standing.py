@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.errors import printable
-from pytest_flops.budgets.judging.alike import merge_alike
+from pytest_flops.budgets.judging.blame import one_per_family
 from pytest_flops.budgets.judging.wording import headline as verdict_headline
 from pytest_flops.budgets.judging.wording import subject
 from pytest_flops.counting.components import common_ancestor
@@ -102,13 +102,13 @@ def gravest(entry: Entry) -> Verdict | None:
         return None
     # Of the others only those that may be alike are compared: this is asked for again and again.
     as_grave = (verdict for verdict in entry.failures if _figures(verdict) == _figures(grave))
-    return merge_alike(as_grave, parts=())[0]
+    return one_per_family(as_grave, parts=())[0]
 
 
 def less_grave(entry: Entry) -> list[Verdict]:
     """The other red verdicts."""
     grave = gravest(entry)
-    return [verdict for verdict in merge_alike(entry.failures, parts=()) if verdict != grave]
+    return [verdict for verdict in one_per_family(entry.failures, parts=()) if verdict != grave]
 
 
 def _figures(verdict: Verdict) -> tuple[object, ...]:

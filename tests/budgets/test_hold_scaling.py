@@ -7,7 +7,7 @@ from math import ceil, log2
 import pytest
 
 from pytest_flops.budgets.budget import Location, ScalingLimit
-from pytest_flops.budgets.judging.scaling import judge_scaling
+from pytest_flops.budgets.judging.scaling import hold_scaling
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.measurement import Measurement
 from pytest_flops.counting.workload import Workload
@@ -42,12 +42,12 @@ def swept(parts_at, sizes=SIZES):
 
 def judged(limit, found):
     return {
-        (verdict.component, verdict.quantity): verdict for verdict in judge_scaling(limit, found)
+        (verdict.component, verdict.quantity): verdict for verdict in hold_scaling(limit, found)
     }
 
 
 def test_a_linear_model_passes_in_total_and_in_every_phase():
-    verdicts = judge_scaling(ScalingLimit("seq_len", SIZES, 1.0), swept(four_layers))
+    verdicts = hold_scaling(ScalingLimit("seq_len", SIZES, 1.0), swept(four_layers))
     assert [verdict.quantity for verdict in verdicts] == [
         "forward",
         "backward",
@@ -98,7 +98,7 @@ def test_an_exponent_equal_to_the_limit_passes_and_any_above_fails():
 def test_components_have_limits_of_their_own():
     found = swept(lambda n: four_layers(n, product_in=3))
     limit = ScalingLimit("seq_len", SIZES, components={"layer_*.mix": 0.0, "lm_head": 1.0})
-    verdicts = judge_scaling(limit, found)
+    verdicts = hold_scaling(limit, found)
     assert {verdict.component: verdict.passed for verdict in verdicts} == {
         "layer_0.mix": True,
         "layer_1.mix": True,
@@ -114,7 +114,7 @@ def test_a_pattern_that_matches_nothing_is_an_error():
     limit = ScalingLimit(
         "seq_len", SIZES, 1.0, {"layer_*.moo": 1.0}, Location("budgets/a.yaml", 7, 3)
     )
-    error = judge_scaling(limit, swept(four_layers))[-1]
+    error = hold_scaling(limit, swept(four_layers))[-1]
     assert (error.kind, error.passed, error.location) == ("error", False, "budgets/a.yaml:7:3")
     assert "scaling over seq_len: the pattern 'layer_*.moo' matches no component" in error.message
 
@@ -165,7 +165,7 @@ def test_the_published_baseline_holds_its_limits():
     over_length = ScalingLimit("seq_len", (128, 256, 512, 1024, 2048), 1.0)
     over_width = ScalingLimit("d_model", (64, 128, 256), 2.0, {"layer_*.bk_core": 0.0})
     for limit in (over_length, over_width):
-        verdicts = judge_scaling(limit, sweep_workload(workload, limit.dimension, limit.sizes))
+        verdicts = hold_scaling(limit, sweep_workload(workload, limit.dimension, limit.sizes))
         assert all(verdict.passed for verdict in verdicts)
     strict = ScalingLimit("d_model", (64, 128, 256), 1.5)
     found = sweep_workload(workload, "d_model", strict.sizes)

@@ -1,0 +1,126 @@
+"""`Metric`: a kind of cost with a unit; `Quantity`: one metric in one phase, or in total.
+
+FLOPs are the only metric that is registered so far. Budgets, judging and reports know a metric by
+what is declared here and by nothing else, so that another one is added without editing them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from pytest_flops.counting.count import PHASES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+Quantity: TypeAlias = str
+"""One metric in one phase, or in total: what a limit limits and a verdict compares.
+
+It is the text that people write: `forward` and `total` are FLOPs, any other metric stands first, as
+in `bytes forward`. It travels as it is; only the functions below take it apart."""
+
+Join = Literal["sum", "max"]
+
+TOTAL: Final = "total"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unit:
+    """What the values of a metric are counted in; they are whole numbers of it.
+
+    Attributes:
+        symbol: The unit itself, e.g. `"FLOP"`.
+        noun: What an error calls a value, e.g. `"number of FLOPs"`.
+        sizes: Every symbol that people may write, with its size, e.g. `{"kFLOP": 1000}`.
+        printed: The symbols that figures are printed with, ascending.
+        usual: The symbol that an error suggests where none was given.
+    """
+
+    symbol: str
+    noun: str
+    sizes: Mapping[str, int]
+    printed: tuple[str, ...]
+    usual: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Metric:
+    """A kind of cost.
+
+    Attributes:
+        name: Its key in budgets and reports, e.g. `"flops"`.
+        unit: What it is counted in.
+        join: How phases make a total and children a parent: FLOPs add up, a peak is the largest.
+        zero_is_void: Whether 0 in every phase means that nothing was measured. A step without a
+            FLOP ran no model; a step without a host sync is a good one.
+    """
+
+    name: str
+    unit: Unit
+    join: Join = "sum"
+    zero_is_void: bool = False
+
+    def joined(self, values: Iterable[int]) -> int:
+        """The values of several phases, or of several children, as one."""
+        return sum(values) if self.join == "sum" else max(values, default=0)
+
+
+FLOP = Unit(
+    symbol="FLOP",
+    noun="number of FLOPs",
+    sizes={
+        "FLOP": 1,
+        "kFLOP": 10**3,
+        "MFLOP": 10**6,
+        "GFLOP": 10**9,
+        "TFLOP": 10**12,
+        "PFLOP": 10**15,
+    },
+    printed=("FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP"),
+    usual="GFLOP",
+)
+
+FLOPS = Metric("flops", FLOP, join="sum", zero_is_void=True)
+
+METRICS: Final[dict[str, Metric]] = {FLOPS.name: FLOPS}
+"""The registered metrics by name."""
+
+
+def quantity_of(metric: Metric, phase: str) -> Quantity:
+    """The quantity of a metric in a phase, or in `total`."""
+    return phase if metric is FLOPS else f"{metric.name} {phase}"
+
+
+def quantities_of(metric: Metric) -> tuple[Quantity, ...]:
+    """The phases of a metric and its total, in the order in which they are told."""
+    return tuple(quantity_of(metric, phase) for phase in (*PHASES, TOTAL))
+
+
+def metric_of(quantity: Quantity) -> Metric:
+    """What a quantity is a quantity of.
+
+    Raises:
+        KeyError: No metric of this name is registered.
+    """
+    name, space, _ = quantity.partition(" ")
+    return METRICS[name] if space else FLOPS
+
+
+def unit_of(quantity: Quantity) -> Unit:
+    """What a quantity is counted in."""
+    return metric_of(quantity).unit
+
+
+def phase_of(quantity: Quantity) -> str:
+    """`forward`, `backward`, `optimizer` or `total`."""
+    return quantity.rpartition(" ")[2]
+
+
+def is_total(quantity: Quantity) -> bool:
+    """Whether a quantity is of all phases together."""
+    return phase_of(quantity) == TOTAL
+
+
+QUANTITIES: Final = quantities_of(FLOPS)
+"""The quantities of FLOPs."""
