@@ -105,7 +105,7 @@ def test_a_broken_budget_file_is_read_rightly_or_refused_in_words(tmp_path: Path
             written = record["budgets"][name].get("limits", {})
             for limit in budget.limits:
                 bounds = written["components"][limit.pattern] if limit.pattern else written
-                assert limit.flops == flops(bounds[limit.quantity])
+                assert limit.allowed == flops(bounds[limit.quantity])
             for verdict in hold(budget, measurement, kinds=("limit",)):
                 if verdict.kind == "limit":
                     assert verdict.passed == (verdict.actual <= verdict.allowed)
