@@ -67,7 +67,7 @@ def judge_limits(budget: Budget, measurement: Measurement) -> tuple[Verdict, ...
             matches[pattern] = matching(pattern, measurement.components)
             if not matches[pattern]:
                 message = no_match(pattern, measurement.components)
-                verdicts.append(_error(message, pattern, _shown(limit.location)))
+                verdicts.append(_error(message, pattern, limit.location))
         verdicts += [
             _limit_verdict(limit, component, measurement, budget.recorded)
             for component in matches[pattern]
@@ -97,7 +97,7 @@ def judge_recorded(
     return tuple(comparison.verdicts())
 
 
-def _error(message: str, pattern: str | None = None, location: str | None = None) -> Verdict:
+def _error(message: str, pattern: str | None = None, location: Location | None = None) -> Verdict:
     return Verdict("error", passed=False, pattern=pattern, location=location, message=message)
 
 
@@ -119,7 +119,7 @@ def _limit_verdict(
         allowed=limit.flops,
         written=limit.written,
         pattern=limit.pattern,
-        location=_shown(limit.location),
+        location=limit.location,
         parts=() if passed else _parts(measurement, recorded, limit.quantity, component),
     )
 
@@ -138,10 +138,6 @@ def _parts(
         if grown:
             return grown
     return parts_of_cost(measurement.components, quantity, actual, component)
-
-
-def _shown(location: Location | None) -> str | None:
-    return None if location is None else str(location)
 
 
 @dataclass(frozen=True)
@@ -186,7 +182,7 @@ class _Comparison:
             allowed=allowed,
             written=format_percent(self.tolerance),
             recorded=recorded,
-            location=_shown(self.recorded.location),
+            location=self.recorded.location,
             message=cheaper_than_recorded(actual, recorded) if actual < recorded else "",
             parts=() if passed else _parts(self.measurement, self.recorded, quantity, component),
         )
@@ -199,7 +195,7 @@ class _Comparison:
             component=component,
             actual=actual,
             recorded=recorded,
-            location=_shown(self.recorded.location),
+            location=self.recorded.location,
             message=message,
         )
 

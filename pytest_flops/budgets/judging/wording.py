@@ -12,6 +12,7 @@ from pytest_flops.budgets.units import format_exact, format_flops
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from pytest_flops.budgets.budget import Location
     from pytest_flops.budgets.verdict import Verdict
 
 _IN_FULL = 8
@@ -36,7 +37,7 @@ def explain(
     budget_name: str,
     verdicts: Sequence[Verdict],
     *,
-    location: str | None = None,
+    location: Location | None = None,
     how_to_accept: bool = True,
 ) -> str:
     """The whole message of a red test: what is over, by how much, why, and how to accept it.
@@ -48,7 +49,7 @@ def explain(
             that are alike is told once; of those that a pattern matches, the worst is told in full.
             A component above its record is told in brief where the whole, told in full, names it
             already.
-        location: `file:line:column` of the budget.
+        location: Where the budget stands.
         how_to_accept: Whether to end with what to do about a deliberate increase.
     """
     failed = [verdict for verdict in verdicts if not verdict.passed]
@@ -181,7 +182,7 @@ def _block(verdict: Verdict) -> Iterator[str]:
     if verdict.kind in {"limit", "recorded"} and verdict.allowed is not None:
         yield from _aligned(_figures(verdict))
     elif verdict.location:
-        yield f"      at {printable(verdict.location)}"
+        yield f"      at {printable(str(verdict.location))}"
     if verdict.parts:
         yield f"      {_what_parts_are(verdict)}:"
         yield from _aligned(_part_rows(verdict))
