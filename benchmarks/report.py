@@ -11,10 +11,12 @@ import tempfile
 import time
 from pathlib import Path
 
+from pytest_flops.budgets.budget import Location
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.count import QUANTITIES, FLOPsCount
 from pytest_flops.counting.measurement import Measurement
-from pytest_flops.reports.outcome import Outcome
+from pytest_flops.counting.workload import Workload
+from pytest_flops.reports.entry import Entry
 from pytest_flops.reports.pages.html import render_html
 from pytest_flops.reports.pages.markdown import render_markdown
 from pytest_flops.reports.report import build_report, load_report, to_json
@@ -24,7 +26,7 @@ MEGABYTE = 1_000_000
 
 
 def main() -> int:
-    many, one = (build_report(outcome(i) for i in range(n)) for n in (BUDGETS, 1))
+    many, one = (build_report(entry(i) for i in range(n)) for n in (BUDGETS, 1))
     render_html(one)  # so that compiling the templates is in no figure
     started = time.perf_counter()
     page = len(render_html(many).encode())
@@ -48,7 +50,7 @@ def print_json(text: str) -> None:
     print(f"JSON of {BUDGETS:,} budgets: {len(text) / MEGABYTE:.1f} MB, checked in {seconds:.1f} s")
 
 
-def outcome(number: int) -> Outcome:
+def entry(number: int) -> Entry:
     """A made-up budget: 10 layers of 4 parts each, 5 verdicts, a red one in every hundred."""
     part = FLOPsCount(1_316_288_760 + number, 2_632_577_520, 31_095_900)
     components = {}
@@ -64,18 +66,18 @@ def outcome(number: int) -> Outcome:
             quantity=quantity,
             actual=count.of(quantity),
             allowed=int(count.of(quantity) * allowed),
-            location=f"budgets/all.yaml:{30 * number + 9}:16",
+            location=Location("budgets/all.yaml", 30 * number + 9, 16),
         )
         for quantity in QUANTITIES
     ]
-    return Outcome(
+    return Entry(
         subject=f"budgets/all.yaml::model-{number:04}",
         budget=f"model-{number:04}",
-        test=f"budgets/all.yaml::model-{number:04}::limits",
+        tests=(f"budgets/all.yaml::model-{number:04}::limits",),
         verdicts=tuple(verdicts),
         measurement=Measurement(count, components, "analytic", "published"),
-        workload={"model": "resnet_bk", "batch_size": 32, "seq_len": 128, "optimizer": "adamw"},
-        location=f"budgets/all.yaml:{30 * number + 1}:3",
+        workload=Workload("resnet_bk", batch_size=32, seq_len=128),
+        location=Location("budgets/all.yaml", 30 * number + 1, 3),
     )
 
 

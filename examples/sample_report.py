@@ -11,10 +11,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from pytest_flops.budgets.budget import Location
 from pytest_flops.budgets.inline import inline_budget
 from pytest_flops.budgets.judging.hold import hold
+from pytest_flops.counting.workload import Workload
+from pytest_flops.reports.entry import Entry
 from pytest_flops.reports.environment import environment
-from pytest_flops.reports.outcome import Outcome
 from pytest_flops.reports.report import Report, build_report
 from pytest_flops.reports.write import write_reports
 from pytest_flops.resnet_bk.analytic.counter import FLOPsCounter
@@ -37,17 +39,17 @@ def report_of(config: ResNetBKConfig) -> Report:
         return FLOPsCounter.from_config(longer, batch_size=32, seq_len=seq_len).measurement()
 
     growth = sweep(at, "seq_len", [128, 256, 512, 1024, 2048])
-    outcome = Outcome(
+    entry = Entry(
         subject="budgets/resnet_bk.yaml::resnet-bk-baseline",
         budget="resnet-bk-baseline",
-        test="budgets/resnet_bk.yaml::resnet-bk-baseline::limits",
+        tests=("budgets/resnet_bk.yaml::resnet-bk-baseline::limits",),
         verdicts=verdicts,
         measurement=measurement,
-        scaling=(growth.to_dict(),),
-        workload={"model": "resnet_bk", "batch_size": 32, "seq_len": 128, "optimizer": "adamw"},
-        location="budgets/resnet_bk.yaml:6:3",
+        scaling=(growth,),
+        workload=Workload("resnet_bk", batch_size=32, seq_len=128),
+        location=Location("budgets/resnet_bk.yaml", 6, 3),
     )
-    return build_report([outcome], environment=environment())
+    return build_report([entry], environment=environment())
 
 
 def main(folder: str = "sample-report") -> None:

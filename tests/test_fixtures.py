@@ -23,6 +23,22 @@ def test_check_takes_a_model_a_configuration_a_counter_a_meter_and_a_count(proje
     project.run().assert_outcomes(passed=4)
 
 
+def test_each_count_of_a_test_is_a_subject_of_its_own_by_the_order_of_its_calls(
+    project: Any,
+) -> None:
+    project.test(
+        "from pytest_flops import FLOPsCount\n"
+        "def test_it(flops):\n"
+        "    for flop in (2, 1, 2): flops.check(FLOPsCount(flop), total=3)\n"
+    )
+    assert project.run().ret == 0
+    found = {
+        entry["subject"].partition("::")[2]: entry["measurement"]["count"]["total"]
+        for entry in project.report()["entries"]
+    }
+    assert found == {"test_it": 2, "test_it (count 2)": 1, "test_it (count 3)": 2}
+
+
 def test_check_names_what_it_takes_when_given_something_else(project: Any) -> None:
     project.test("def test_it(flops): flops.check(3, total='1 GFLOP')\n")
     result = project.run()

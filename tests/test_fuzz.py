@@ -20,8 +20,8 @@ import yaml
 from pytest_flops.budgets.errors import BudgetFileError
 from pytest_flops.budgets.files.loader import load_budgets
 from pytest_flops.budgets.judging.hold import hold
+from pytest_flops.reports.entry import Entry
 from pytest_flops.reports.errors import ReportError
-from pytest_flops.reports.outcome import Outcome
 from pytest_flops.reports.report import build_report, load_report, to_json
 from pytest_flops.resnet_bk.analytic.counter import FLOPsCounter
 from pytest_flops.resnet_bk.config import BASELINE_CONFIG
@@ -151,4 +151,4 @@ def a_report() -> str:
     verdicts = hold(budget, measurement, kinds=("limit",))
     few = {path: cost for path, cost in measurement.components.items() if path in ("lm_head",)}
     small = type(measurement)(measurement.count, few, "analytic", "published")
-    return to_json(build_report([Outcome("s", "a", "t", verdicts, small)]))
+    return to_json(build_report([Entry("s", "a", ("t",), verdicts, small)]))

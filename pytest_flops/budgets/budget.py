@@ -25,6 +25,14 @@ class Location:
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}"
 
+    @classmethod
+    def parse(cls, text: str | None) -> Location | None:
+        """The inverse of `str`, for readers of JSON; no place in JSON is `null`."""
+        if text is None:
+            return None
+        file, line, column = text.rsplit(":", 2)
+        return cls(file, int(line), int(column))
+
 
 @dataclass(frozen=True, slots=True)
 class Limit:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from pytest_flops.budgets.budget import Location
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -30,7 +32,7 @@ class Verdict:
         recorded: The recorded count of a `recorded` verdict, before tolerance.
         pattern: The component pattern that brought this component here.
         dimension: The swept dimension of a scaling verdict.
-        location: `file:line:column` of the limit.
+        location: Where the limit stands; `None` for one given in Python.
         message: For an error, the whole story; otherwise a remark to add, or empty.
         parts: For a red limit or recorded verdict: what makes up most of the excess or of the
             cost, as (component path, FLOPs, FLOPs above the recorded count or None) rows, largest
@@ -47,16 +49,18 @@ class Verdict:
     recorded: int | None = None
     pattern: str | None = None
     dimension: str | None = None
-    location: str | None = None
+    location: Location | None = None
     message: str = ""
     parts: tuple[tuple[str, int, int | None], ...] = field(default=())
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON."""
-        return {**asdict(self), "parts": [list(part) for part in self.parts]}
+        location = str(self.location) if self.location else None
+        parts = [list(part) for part in self.parts]
+        return {**asdict(self), "location": location, "parts": parts}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Verdict:
         """The inverse of `to_dict`."""
         parts = tuple((path, flops, above) for path, flops, above in record["parts"])
-        return cls(**{**record, "parts": parts})
+        return cls(**{**record, "location": Location.parse(record["location"]), "parts": parts})

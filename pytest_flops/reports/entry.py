@@ -1,23 +1,27 @@
-"""`Entry`: all that a run found about one subject, joined from the outcomes of its tests."""
+"""`Entry`: what tests found about one subject; from one test, or joined from several."""
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from pytest_flops.budgets.budget import Location
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.count import QUANTITIES
 from pytest_flops.counting.measurement import Measurement
+from pytest_flops.counting.workload import Workload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
-    from pytest_flops.reports.outcome import Outcome
+    from pytest_flops.scaling.sweep import Sweep
 
+T = TypeVar("T")
+
+NOWHERE = Location("", 0, 0)
 GRAVEST_FIRST = ("error", "limit", "recorded", "scaling", "parity")
 
 
@@ -25,15 +29,19 @@ GRAVEST_FIRST = ("error", "limit", "recorded", "scaling", "parity")
 class Entry:
     """One subject of a report.
 
+    A recorder makes one for each thing that its test judges; it travels on the test's report as a
+    plain record, and `join_entries` joins those of one subject and budget.
+
     Attributes:
-        subject: `budgets/file.yaml::name`, or the node id of a marked test.
+        subject: `budgets/file.yaml::name` for the items of a budget file, the node id of a marked
+            test, or `NODE ID (count 2)` for the second thing that such a test counts.
         budget: The budget's name.
         tests: The node ids that found this, sorted.
-        verdicts: Every comparison, in the order of the budget's text.
+        verdicts: Every comparison, red and green; in the order of the budget's text once joined.
         measurement: What was counted; `None` when nothing was.
-        scaling: One plain record per sweep, as `Sweep.to_dict` makes it.
-        workload: The workload as a plain record.
-        location: `file:line:column` of the budget.
+        scaling: The sweeps of the workload.
+        workload: What the count is of; `None` for a test that brings its own model.
+        location: Where the budget stands; `None` for one given in Python.
         tolerance: How far above its base a count may go, as a fraction.
     """
 
@@ -42,9 +50,9 @@ class Entry:
     tests: tuple[str, ...]
     verdicts: tuple[Verdict, ...]
     measurement: Measurement | None = None
-    scaling: tuple[Mapping[str, Any], ...] = ()
-    workload: Mapping[str, Any] | None = None
-    location: str | None = None
+    scaling: tuple[Sweep, ...] = ()
+    workload: Workload | None = None
+    location: Location | None = None
     tolerance: Fraction = Fraction(0)
 
     @property
@@ -74,54 +82,37 @@ class Entry:
             "subject": self.subject,
             "budget": self.budget,
             "passed": self.passed,
-            "location": self.location,
+            "location": str(self.location) if self.location else None,
             "tolerance": str(self.tolerance),
             "tests": list(self.tests),
-            "workload": dict(self.workload) if self.workload is not None else None,
+            "workload": self.workload.to_dict() if self.workload else None,
             "measurement": self.measurement.to_dict() if self.measurement else None,
             "verdicts": [verdict.to_dict() for verdict in self.verdicts],
-            "scaling": [dict(sweep) for sweep in self.scaling],
+            "scaling": [sweep.to_dict() for sweep in self.scaling],
         }
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Entry:
         """The inverse of `to_dict`."""
-        measurement = record["measurement"]
+        measurement, workload = record["measurement"], record["workload"]
         return cls(
             subject=record["subject"],
             budget=record["budget"],
             tests=tuple(record["tests"]),
             verdicts=tuple(Verdict.from_dict(verdict) for verdict in record["verdicts"]),
             measurement=Measurement.from_dict(measurement) if measurement else None,
-            scaling=tuple(record["scaling"]),
-            workload=record["workload"],
-            location=record["location"],
+            scaling=_sweeps(record["scaling"]),
+            workload=Workload(**workload) if workload else None,
+            location=Location.parse(record["location"]),
             tolerance=Fraction(record["tolerance"]),
         )
 
 
-def entries_of(outcomes: Iterable[Outcome]) -> Iterator[Entry]:
-    """The entry that each outcome alone makes.
+def _sweeps(records: Iterable[Mapping[str, Any]]) -> tuple[Sweep, ...]:
+    # Not imported with this module: most runs sweep nothing, and polynomials take long to import.
+    from pytest_flops.scaling.sweep import Sweep
 
-    A test may count several things; from its second on, each is a subject of its own.
-    """
-    counted: dict[tuple[str, str, str], list[Measurement]] = {}
-    for outcome in outcomes:
-        seen = counted.setdefault((outcome.subject, outcome.budget, outcome.test), [])
-        if outcome.measurement is not None and outcome.measurement not in seen:
-            seen.append(outcome.measurement)
-        number = seen.index(outcome.measurement) + 1 if outcome.measurement else 1
-        yield Entry(
-            subject=outcome.subject if number == 1 else f"{outcome.subject} (count {number})",
-            budget=outcome.budget,
-            tests=(outcome.test,),
-            verdicts=outcome.verdicts,
-            measurement=outcome.measurement,
-            scaling=outcome.scaling,
-            workload=outcome.workload,
-            location=outcome.location,
-            tolerance=outcome.tolerance,
-        )
+    return tuple(Sweep.from_dict(record) for record in records)
 
 
 def join_entries(parts: Iterable[Entry]) -> tuple[Entry, ...]:
@@ -145,8 +136,8 @@ def _join(parts: list[Entry]) -> Entry:
         tests=tuple(sorted({test for part in parts for test in part.tests})),
         verdicts=tuple(sorted(verdicts, key=_place)),
         measurement=measurements[0] if measurements else None,
-        scaling=_distinct(sweep for part in parts for sweep in part.scaling),
-        workload=next(iter(_distinct(part.workload for part in parts)), None),
+        scaling=tuple(_distinct(sweep for part in parts for sweep in part.scaling)),
+        workload=next(iter(_distinct(part.workload for part in parts if part.workload)), None),
         location=min((part.location for part in parts if part.location), default=None),
         tolerance=min(part.tolerance for part in parts),
     )
@@ -158,9 +149,10 @@ def _conflict(budget: str, measurements: list[Measurement]) -> Verdict:
     return Verdict(kind="error", passed=False, message=story)
 
 
-def _distinct(records: Iterable[Mapping[str, Any] | None]) -> tuple[Mapping[str, Any], ...]:
-    by_text = {json.dumps(record, sort_keys=True): record for record in records if record}
-    return tuple(by_text[text] for text in sorted(by_text))
+def _distinct(found: Iterable[T]) -> list[T]:
+    """Each once, in an order that does not depend on the order in which they were found."""
+    by_text = {repr(each): each for each in found}
+    return [by_text[text] for text in sorted(by_text)]
 
 
 def _place(verdict: Verdict) -> tuple[Any, ...]:
@@ -168,7 +160,7 @@ def _place(verdict: Verdict) -> tuple[Any, ...]:
     quantity = QUANTITIES.index(verdict.quantity) if verdict.quantity in QUANTITIES else -1
     return (
         GRAVEST_FIRST.index(verdict.kind),
-        natural(verdict.location or ""),
+        verdict.location or NOWHERE,
         natural(verdict.component or ""),
         quantity,
         repr(verdict),

@@ -8,15 +8,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from pytest_flops.reports.entry import Entry, entries_of, join_entries
+from pytest_flops.budgets.budget import Location
+from pytest_flops.reports.entry import NOWHERE, Entry, join_entries
 from pytest_flops.reports.errors import ReportError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from jsonschema.protocols import Validator
-
-    from pytest_flops.reports.outcome import Outcome
 
 FORMAT = "pytest-flops report"
 VERSION = 1
@@ -39,18 +38,24 @@ class SessionError:
 
     Attributes:
         message: The whole story.
-        location: `file:line:column`, where there is one.
+        location: Where, if it is about a place in a file.
         kind: `regression` for a budget that costs more than its base; `stale` for one that no test
             measured, which a merge judges anew; or `error`.
     """
 
     message: str
-    location: str | None = None
+    location: Location | None = None
     kind: Literal["error", "regression", "stale"] = "error"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON."""
-        return {"message": self.message, "location": self.location, "kind": self.kind}
+        location = str(self.location) if self.location else None
+        return {"message": self.message, "location": location, "kind": self.kind}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> SessionError:
+        """The inverse of `to_dict`."""
+        return cls(record["message"], Location.parse(record["location"]), record["kind"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +64,22 @@ class KnownBudget:
 
     Attributes:
         name: The entry's key.
-        location: `file:line:column` of the entry.
+        location: Where the entry stands.
         fate: `measured` by a test; named only by `skipped` or `deselected` tests; or `unnamed`.
     """
 
     name: str
-    location: str
+    location: Location | None
     fate: Fate
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON."""
-        return {"name": self.name, "location": self.location, "fate": self.fate}
+        return {"name": self.name, "location": str(self.location), "fate": self.fate}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> KnownBudget:
+        """The inverse of `to_dict`."""
+        return cls(record["name"], Location.parse(record["location"]), record["fate"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,29 +132,29 @@ class Report:
         """The inverse of `to_dict`."""
         return cls(
             entries=tuple(Entry.from_dict(entry) for entry in record["entries"]),
-            errors=tuple(SessionError(**error) for error in record["errors"]),
+            errors=tuple(SessionError.from_dict(error) for error in record["errors"]),
             environment=record["environment"],
             complete=record["complete"],
             missing=tuple(record["missing"]),
-            budgets_known=tuple(KnownBudget(**known) for known in record["budgets_known"]),
+            budgets_known=tuple(KnownBudget.from_dict(known) for known in record["budgets_known"]),
         )
 
 
 def build_report(
-    outcomes: Iterable[Outcome],
+    entries: Iterable[Entry],
     *,
-    errors: Iterable[Mapping[str, Any]] = (),
+    errors: Iterable[SessionError] = (),
     environment: Mapping[str, Any] | None = None,
     complete: bool = True,
     missing: Iterable[str] = (),
     budgets_known: Iterable[KnownBudget] = (),
     whole_suite: bool = False,
 ) -> Report:
-    """Join the outcomes of a run into its report; the order of anything given does not matter.
+    """Join what tests found into the run's report; the order of anything given does not matter.
 
     Args:
-        outcomes: What the tests found.
-        errors: Errors of the session, each a record of what a `SessionError` holds.
+        entries: What the tests found.
+        errors: Errors of the session.
         environment: Where it ran, as `reports.environment.environment` tells it.
         complete: Whether the run came to its end; the report of one that did not is red.
         missing: Tests that never delivered their outcome.
@@ -152,8 +162,8 @@ def build_report(
         whole_suite: Whether every test was there, so that a budget nobody measured is an error.
     """
     report = Report(
-        entries=join_entries(entries_of(outcomes)),
-        errors=in_order(SessionError(**error) for error in errors),
+        entries=join_entries(entries),
+        errors=in_order(errors),
         environment={key: _plain(value) for key, value in (environment or {}).items()},
         complete=complete,
         missing=tuple(sorted(set(missing))),
@@ -171,14 +181,14 @@ def _plain(value: object) -> str | list[str] | None:
 
 def in_order(errors: Iterable[SessionError]) -> tuple[SessionError, ...]:
     """Each error once, sorted by location."""
-    return tuple(sorted(set(errors), key=lambda e: (e.location or "", e.message, e.kind)))
+    return tuple(sorted(set(errors), key=lambda e: (e.location or NOWHERE, e.message, e.kind)))
 
 
 def best_fates(known: Iterable[KnownBudget]) -> tuple[KnownBudget, ...]:
     """Each budget once, with the best that became of it in any run."""
-    best: dict[tuple[str, str], KnownBudget] = {}
+    best: dict[tuple[Location, str], KnownBudget] = {}
     for budget in known:
-        key = budget.location, budget.name
+        key = budget.location or NOWHERE, budget.name
         rivals = (best.get(key, budget), budget)
         best[key] = min(rivals, key=lambda rival: _BEST_FIRST.index(rival.fate))
     return tuple(best[key] for key in sorted(best))

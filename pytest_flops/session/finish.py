@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_flops.reports.errors import ReportError
-from pytest_flops.reports.report import KnownBudget, build_report
+from pytest_flops.reports.report import KnownBudget, SessionError, build_report
 from pytest_flops.session.recording import keep_records
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
     from fractions import Fraction
 
+    from pytest_flops.budgets.budget import Budget
     from pytest_flops.reports.report import Fate, Report
     from pytest_flops.session.session import Gate
 
 _NAMED = 5
 
-SessionErrors = list[dict[str, Any]]
+SessionErrors = list[SessionError]
 
 
 def conclude(
@@ -34,12 +35,12 @@ def conclude(
         missing: Tests that a lost worker did not deliver.
     """
     known = _known_budgets(gate)
-    if not (gate.outcomes or gate.held or (whole_suite and known)):
+    if not (gate.entries or gate.held or (whole_suite and known)):
         return
 
     def report_with(errors: SessionErrors) -> Report:
         return build_report(
-            gate.outcomes,
+            gate.entries,
             errors=errors,
             environment=gate.environment,
             complete=complete,
@@ -56,15 +57,16 @@ def conclude(
     try:
         _write(gate, gate.report)
     except ReportError as error:
-        gate.report = report_with([*errors, {"message": str(error)}])
+        gate.report = report_with([*errors, SessionError(str(error))])
         with suppress(ReportError):  # what could be written is red by now, and must say so
             _write(gate, gate.report)
 
 
 def _known_budgets(gate: Gate) -> list[KnownBudget]:
-    measured = {outcome.location for outcome in gate.outcomes}
+    measured = {str(entry.location) for entry in gate.entries}
 
-    def fate(location: str) -> Fate:
+    def fate(budget: Budget) -> Fate:
+        location = str(budget.location)
         if location in measured:
             return "measured"
         if location in gate.held:
@@ -72,13 +74,13 @@ def _known_budgets(gate: Gate) -> list[KnownBudget]:
         return "deselected" if location in gate.left_out else "unnamed"
 
     return [
-        KnownBudget(budget.name, str(budget.location), fate(str(budget.location)))
+        KnownBudget(budget.name, budget.location, fate(budget))
         for budgets in gate.catalog.load_all().values()
         for budget in budgets.values()
     ]
 
 
-def _not_recorded(gate: Gate) -> Iterator[dict[str, Any]]:
+def _not_recorded(gate: Gate) -> Iterator[SessionError]:
     """Budgets without recorded counts: errors if a record is required, else a note."""
     missing = [
         budget
@@ -88,11 +90,11 @@ def _not_recorded(gate: Gate) -> Iterator[dict[str, Any]]:
     ]
     if gate.settings.require_recorded:
         for budget in missing:
-            yield {
-                "message": f"the budget {budget.name!r} has no recorded counts: run pytest "
-                "--flops-update and commit the file",
-                "location": str(budget.location),
-            }
+            yield SessionError(
+                f"the budget {budget.name!r} has no recorded counts: run pytest --flops-update "
+                "and commit the file",
+                budget.location,
+            )
     elif missing:
         names = ", ".join(budget.name for budget in missing[:_NAMED])
         more = f" and {len(missing) - _NAMED:,} more" if len(missing) > _NAMED else ""
@@ -105,7 +107,7 @@ def _regressions(base: Report, head: Report, tolerance: Fraction | None) -> Sess
     from pytest_flops.reports.comparison.comparison import compare
 
     return [
-        {"message": message, "location": location, "kind": "regression"}
+        SessionError(message, location, "regression")
         for message, location in regressions(compare(base, head, tolerance=tolerance))
     ]
 

@@ -6,7 +6,7 @@ import traceback
 import warnings
 from collections.abc import Iterable
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_flops.budgets.budget import Budget
@@ -14,7 +14,7 @@ from pytest_flops.budgets.errors import BudgetError, printable
 from pytest_flops.budgets.judging.hold import EVERY_KIND, hold, uncounted_messages
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.metric import QUANTITIES
-from pytest_flops.reports.outcome import Outcome
+from pytest_flops.reports.entry import Entry
 from pytest_flops.session.builders import differences, measurement_of, workload_of
 from pytest_flops.session.markers import merge
 
@@ -48,10 +48,11 @@ class Recorder:
         self, gate: Gate, test: str, budget: Budget | None, subject: str | None = None
     ) -> None:
         self.budget = budget
-        self.outcomes: list[Outcome] = []
+        self.entries: list[Entry] = []
         self._gate = gate
         self._test = test
         self._subject = subject or test
+        self._counted = 0
         self._swept: set[str] = set()
         self._delivered = 0
 
@@ -208,7 +209,7 @@ class Recorder:
         workload: Workload | None = None,
         sweeps: Sequence[Sweep] = (),
     ) -> None:
-        """Keep an outcome, and fail the test if it is red.
+        """Keep what was found, and fail the test if it is red.
 
         Raises:
             BudgetExceeded: A verdict is red.
@@ -217,23 +218,29 @@ class Recorder:
         workload = workload or budget.workload
         if measurement is not None and not verdicts:
             verdicts = [self._not_held(measurement)]
-        location = str(budget.location) if budget.location else None
-        outcome = Outcome(
-            subject=self._subject,
+        entry = Entry(
+            subject=self._subject_of(measurement),
             budget=budget.name,
-            test=self._test,
+            tests=(self._test,),
             verdicts=tuple(verdicts),
             measurement=measurement,
-            scaling=tuple(sweep.to_dict() for sweep in sweeps),
-            workload=asdict(workload) if workload else None,
-            location=location,
+            scaling=tuple(sweeps),
+            workload=workload,
+            location=budget.location,
             tolerance=budget.tolerance,
         )
-        self.outcomes.append(outcome)
-        if not outcome.passed:
+        self.entries.append(entry)
+        if entry.failures:
             from pytest_flops.budgets.judging.wording import explain
 
-            raise BudgetExceeded(explain(budget.name, outcome.verdicts, location=location))
+            raise BudgetExceeded(explain(budget.name, entry.verdicts, location=budget.location))
+
+    def _subject_of(self, measurement: Measurement | None) -> str:
+        """The subject of the next entry: a test that counts several things has one for each."""
+        if measurement is None:
+            return self._subject
+        self._counted += 1
+        return self._subject if self._counted == 1 else f"{self._subject} (count {self._counted})"
 
     def finish(self) -> None:
         """After the test's body passed: a budget that was held against nothing is an error.
@@ -243,7 +250,7 @@ class Recorder:
         """
         if self.budget is None:
             return
-        if not self.outcomes:
+        if not self.entries:
             self._fail(
                 "the test counted nothing: it asks for the `flops` fixture but never calls "
                 "flops.check(), flops.measure() or flops.scaling()"
@@ -251,7 +258,7 @@ class Recorder:
         self._require_all_held(self.budget)
 
     def _require_all_held(self, budget: Budget) -> None:
-        counted = any(outcome.measurement is not None for outcome in self.outcomes)
+        counted = any(entry.measurement is not None for entry in self.entries)
         if (budget.limits or budget.recorded) and not counted:
             self._fail(
                 "the limits and recorded counts were held against nothing: call flops.check() or "
@@ -267,38 +274,35 @@ class Recorder:
 
     def note_failure(self, error: BaseException | None) -> None:
         """A test that failed for a reason of its own has judged nothing, and that is no pass."""
-        if any(not outcome.passed for outcome in self.outcomes):
+        if any(entry.failures for entry in self.entries):
             return
         with suppress(BudgetExceeded):
             self._fail(f"not judged whole, because of {_in_one_line(error)}")
 
     def excuse(self, reason: str) -> None:
         """Red verdicts of a test that is expected to fail turn into remarks."""
-        self.outcomes = [
-            replace(
-                outcome,
-                verdicts=tuple(_excused(verdict, reason) for verdict in outcome.verdicts),
-            )
-            for outcome in self.outcomes
+        self.entries = [
+            replace(entry, verdicts=tuple(_excused(verdict, reason) for verdict in entry.verdicts))
+            for entry in self.entries
         ]
 
     def record(self) -> dict[str, Any]:
         """What the test found since the last report, as plain types for the next one."""
         location = self.budget.location if self.budget else None
-        new = self.outcomes[self._delivered :]
-        self._delivered = len(self.outcomes)
+        new = self.entries[self._delivered :]
+        self._delivered = len(self.entries)
         return {
             "held": str(location) if location else None,
-            "outcomes": [outcome.to_dict() for outcome in new],
+            "entries": [entry.to_dict() for entry in new],
         }
 
     def properties(self) -> list[tuple[str, int]]:
         """The counts, for JUnit."""
         return [
-            (f"flops.{outcome.budget}.{quantity}", flops)
-            for outcome in self.outcomes
-            if outcome.measurement is not None
-            for quantity, flops in outcome.measurement.count.to_dict().items()
+            (f"flops.{entry.budget}.{quantity}", flops)
+            for entry in self.entries
+            if entry.measurement is not None
+            for quantity, flops in entry.measurement.count.to_dict().items()
         ]
 
     def retold(self, error: BaseException, place: tuple[Path, int] | None = None) -> str | None:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.errors import BudgetError
 from pytest_flops.budgets.files.update import lowered, recorded_from, update_recorded
+from pytest_flops.reports.report import SessionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from pytest_flops.budgets.budget import Recorded
-    from pytest_flops.reports.outcome import Outcome
+    from pytest_flops.reports.entry import Entry
     from pytest_flops.session.session import Gate
 
 Counts = dict[str, "Recorded"]
 
 
-def keep_records(gate: Gate, *, ended: bool) -> Iterator[dict[str, Any]]:
+def keep_records(gate: Gate, *, ended: bool) -> Iterator[SessionError]:
     """Write the recorded counts into the budget files; yield the session's errors.
 
     Only budgets whose every test counted soundly are written, and none of a run that was cut
@@ -28,39 +29,39 @@ def keep_records(gate: Gate, *, ended: bool) -> Iterator[dict[str, Any]]:
     if not ended:
         gate.notes.append("nothing was recorded: the run did not come to its end")
         return
-    for file, outcomes in _by_file(gate).items():
+    for file, by_name in _by_file(gate).items():
         counts: Counts = {}
-        for name, of_budget in outcomes.items():
+        for name, of_budget in by_name.items():
             found = _recorded(of_budget)
             if isinstance(found, str):
                 message = f"nothing was recorded for {name!r}: {found}"
-                yield {"message": message, "location": of_budget[0].location}
+                yield SessionError(message, of_budget[0].location)
             elif found is not None:
                 counts[name] = found
         yield from _write(gate, file, counts)
 
 
-def _by_file(gate: Gate) -> dict[Path, dict[str, list[Outcome]]]:
-    """The outcomes of budgets that stand in files and were counted."""
-    found: dict[Path, dict[str, list[Outcome]]] = defaultdict(lambda: defaultdict(list))
-    for outcome in gate.outcomes:
-        if outcome.location is not None:
-            found[gate.catalog.file_of(outcome.location)][outcome.budget].append(outcome)
+def _by_file(gate: Gate) -> dict[Path, dict[str, list[Entry]]]:
+    """The entries of budgets that stand in files and were counted."""
+    found: dict[Path, dict[str, list[Entry]]] = defaultdict(lambda: defaultdict(list))
+    for entry in gate.entries:
+        if entry.location is not None:
+            found[gate.catalog.file_of(entry.location)][entry.budget].append(entry)
     return found
 
 
-def _recorded(outcomes: list[Outcome]) -> Recorded | str | None:
+def _recorded(entries: list[Entry]) -> Recorded | str | None:
     """What to record of a budget, or why nothing; `None` if no test counted it."""
-    if any(verdict.kind == "error" for outcome in outcomes for verdict in outcome.verdicts):
+    if any(verdict.kind == "error" for entry in entries for verdict in entry.verdicts):
         return "it could not be judged whole"
-    in_order = sorted(outcomes, key=lambda outcome: outcome.test)
-    counted = [outcome.measurement for outcome in in_order if outcome.measurement is not None]
+    in_order = sorted(entries, key=lambda entry: entry.tests)
+    counted = [entry.measurement for entry in in_order if entry.measurement is not None]
     if any(other.count != counted[0].count for other in counted):
         return "several tests counted it with different results"
     return recorded_from(counted[0]) if counted else None
 
 
-def _write(gate: Gate, file: Path, counts: Counts) -> Iterator[dict[str, Any]]:
+def _write(gate: Gate, file: Path, counts: Counts) -> Iterator[SessionError]:
     changes = counts if gate.settings.update else _fallen(gate, file, counts)
     if not changes:
         return
@@ -70,7 +71,7 @@ def _write(gate: Gate, file: Path, counts: Counts) -> Iterator[dict[str, Any]]:
             file, changes, expected=gate.catalog.digests.get(file), name=shown
         )
     except BudgetError as error:
-        yield {"message": str(error), "location": None}
+        yield SessionError(str(error))
         return
     word = "recorded" if gate.settings.update else "lowered"
     if changed:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_flops.budgets.files.catalogue import Catalog
 from pytest_flops.options import DEFAULT_BUDGETS
-from pytest_flops.reports.outcome import Outcome
+from pytest_flops.reports.entry import Entry
 from pytest_flops.session.extensions import Extensions, importable, joined
 from pytest_flops.session.progress import Progress
 from pytest_flops.session.settings import Settings
@@ -35,7 +35,7 @@ class Gate:
 
     Attributes:
         catalog: The budgets of the files this run knows.
-        outcomes: What the tests found.
+        entries: What the tests found.
         held: The locations of the budgets that some test held or named.
         left_out: The locations of budgets whose tests were deselected.
         extensions: What other packages registered.
@@ -50,7 +50,7 @@ class Gate:
         self.catalog = Catalog(
             settings.rootdir, settings.budgets, settings.rootdir / DEFAULT_BUDGETS, settings.given
         )
-        self.outcomes: list[Outcome] = []
+        self.entries: list[Entry] = []
         self.held: set[str] = set()
         self.left_out: set[str] = set()
         self.with_items: set[str] = set()
@@ -171,7 +171,7 @@ class Gate:
         """Take in what one test report carries."""
         if found["held"] is not None:
             self.held.add(found["held"])
-        self.outcomes.extend(Outcome.from_dict(outcome) for outcome in found["outcomes"])
+        self.entries.extend(Entry.from_dict(entry) for entry in found["entries"])
 
     def mistakes(self) -> list[str]:
         """What is wrong with the options and with the budget files that somebody named."""

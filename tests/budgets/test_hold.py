@@ -63,7 +63,7 @@ class TestLimits:
         assert equal.passed
         assert not less.passed
         assert (less.actual, less.allowed, less.quantity) == (flops, flops - 1, quantity)
-        assert less.location == "b.yaml:7:3"
+        assert str(less.location) == "b.yaml:7:3"
         assert less.written == f"{flops - 1} FLOP"
 
     def test_a_pattern_holds_each_component_it_matches_alone(self):
@@ -80,7 +80,7 @@ class TestLimits:
         assert verdict.kind == "error"
         assert not verdict.passed
         assert "'lm_haed' matches no component; did you mean 'lm_head'?" in verdict.message
-        assert verdict.location == "b.yaml:7:3"
+        assert str(verdict.location) == "b.yaml:7:3"
 
     def test_a_pattern_far_from_everything_gets_the_list_of_components(self):
         budget = Budget("b", limits=(limit("forward", 1, "Q"),))
@@ -190,7 +190,7 @@ class TestRecorded:
         assert (verdict.component, verdict.quantity) == (None, "forward")
         assert verdict.recorded == verdict.allowed == 10 + 100 + 100 + 1000
         assert verdict.actual == 1218
-        assert verdict.location == "b.yaml:9:5"
+        assert str(verdict.location) == "b.yaml:9:5"
         assert verdict.parts == (
             ("layer_1.moe", 75, 5),
             ("layer_1 (itself)", 12, 2),  # 107 - 75 - 20 now, 100 - 70 - 20 then

@@ -115,7 +115,7 @@ def test_a_pattern_that_matches_nothing_is_an_error():
         "seq_len", SIZES, 1.0, {"layer_*.moo": 1.0}, Location("budgets/a.yaml", 7, 3)
     )
     error = hold_scaling(limit, swept(four_layers))[-1]
-    assert (error.kind, error.passed, error.location) == ("error", False, "budgets/a.yaml:7:3")
+    assert (error.kind, error.passed, str(error.location)) == ("error", False, "budgets/a.yaml:7:3")
     assert "scaling over seq_len: the pattern 'layer_*.moo' matches no component" in error.message
 
 

@@ -112,7 +112,7 @@ def whole_explanation():
         *hold(budget, measurement, kinds=("limit",)),
         *hold(budget, measurement, kinds=("recorded",)),
     )
-    return explain(budget.name, verdicts, location="budgets/b.yaml:3:3")
+    return explain(budget.name, verdicts, location=Location("budgets/b.yaml", 3, 3))
 
 
 def test_the_whole_message_says_what_is_over_by_how_much_why_and_what_to_do():
@@ -169,7 +169,7 @@ def test_the_same_said_of_components_that_differ_in_their_numbers_is_said_once()
 
 
 def test_how_to_accept_can_be_left_out():
-    verdict = limit_verdict(2, 1, location="b.yaml:1:1")
+    verdict = limit_verdict(2, 1, location=Location("b.yaml", 1, 1))
     assert "raise the limit" in explain("b", [verdict])
     assert "raise the limit" not in explain("b", [verdict], how_to_accept=False)
 

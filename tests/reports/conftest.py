@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_flops.budgets.budget import Location
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.measurement import Measurement
-from pytest_flops.reports.outcome import Outcome
+from pytest_flops.counting.workload import Workload
+from pytest_flops.reports.entry import Entry
 from pytest_flops.reports.pages.html import render_html
-from pytest_flops.reports.report import Report, build_report
+from pytest_flops.reports.report import Report, SessionError, build_report
+from pytest_flops.scaling.sweep import Growth, Sweep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,24 +40,17 @@ COMPONENTS = {
     "lm_head": FLOPsCount(15_728_640_000, 31_457_280_000, 29_250_000),
 }
 FILE = "budgets/resnet_bk.yaml"
-SWEEP = {
-    "dimension": "seq_len",
-    "sizes": [128, 256, 512],
-    "growth": [
-        {
-            "component": None,
-            "quantity": "forward",
-            "counts": [16_287_760_384, 32_575_520_768, 65_151_041_536],
-            "fitted": 1.0,
-            "fit_error": 0.0,
-            "local": [1.0, 1.0],
-            "asymptotic": 1,
-            "polynomial": "127,248,128 * seq_len",
-            "note": "",
-            "exponent": 1.0,
-        }
-    ],
-}
+FORWARD_GROWTH = Growth(
+    component=None,
+    quantity="forward",
+    counts=(16_287_760_384, 32_575_520_768, 65_151_041_536),
+    fitted=1.0,
+    fit_error=0.0,
+    local=(1.0, 1.0),
+    asymptotic=1,
+    polynomial="127,248,128 * seq_len",
+)
+SWEEP = Sweep("seq_len", (128, 256, 512), (FORWARD_GROWTH,))
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)> {{ 7*7 }} \x00\u202e"
 
 
@@ -73,32 +69,27 @@ def limit(
         quantity=quantity,
         actual=actual,
         allowed=allowed,
-        location=f"{FILE}:14:16",
+        location=Location(FILE, 14, 16),
     )
     return replace(verdict, **changes)
 
 
-def outcome(name: str = "baseline", item: str = "limits", **changes: Any) -> Outcome:
+def entry(name: str = "baseline", item: str = "limits", **changes: Any) -> Entry:
     """What one item of a budget file found: green, with a limit of 16.3 GFLOP on forward."""
     subject = f"{FILE}::{name}"
-    found = Outcome(
+    found = Entry(
         subject=subject,
         budget=name,
-        test=f"{subject}::{item}",
+        tests=(f"{subject}::{item}",),
         verdicts=(limit(16_300_000_000),),
         measurement=measurement(),
-        workload={
-            "model": "resnet_bk",
-            "batch_size": 32,
-            "seq_len": 128,
-            "config": {"d_model": 64},
-        },
-        location=f"{FILE}:5:3",
+        workload=Workload("resnet_bk", {"d_model": 64}, batch_size=32, seq_len=128),
+        location=Location(FILE, 5, 3),
     )
     return replace(found, **changes)
 
 
-def red_outcome(name: str = "baseline", **changes: Any) -> Outcome:
+def red_entry(name: str = "baseline", **changes: Any) -> Entry:
     """The regression of a fifth layer: forward is 127,147,264 FLOP over 16.3 GFLOP."""
     count = BASELINE + LAYER
     grown = limit(
@@ -107,11 +98,11 @@ def red_outcome(name: str = "baseline", **changes: Any) -> Outcome:
         parts=(("layer_4.moe", 136_888_320, 136_888_320), ("layer_4.layernorm", 1310720, 1310720)),
     )
     components = {**COMPONENTS, "layer_4": LAYER}
-    return outcome(name, verdicts=(grown,), measurement=measurement(count, components), **changes)
+    return entry(name, verdicts=(grown,), measurement=measurement(count, components), **changes)
 
 
-def report(*outcomes: Outcome, **changes: Any) -> Report:
-    return build_report(outcomes or [outcome()], **changes)
+def report(*entries: Entry, **changes: Any) -> Report:
+    return build_report(entries or [entry()], **changes)
 
 
 @pytest.fixture
@@ -125,13 +116,13 @@ class Make:
     BASELINE, LAYER, COMPONENTS = BASELINE, LAYER, COMPONENTS
     measurement: Callable[..., Measurement] = staticmethod(measurement)
     limit: Callable[..., Verdict] = staticmethod(limit)
-    outcome: Callable[..., Outcome] = staticmethod(outcome)
-    red_outcome: Callable[..., Outcome] = staticmethod(red_outcome)
+    entry: Callable[..., Entry] = staticmethod(entry)
+    red_entry: Callable[..., Entry] = staticmethod(red_entry)
     report: Callable[..., Report] = staticmethod(report)
 
 
 @pytest.fixture
-def sweep() -> dict[str, Any]:
+def sweep() -> Sweep:
     return SWEEP
 
 
@@ -151,14 +142,14 @@ def full_page() -> str:
         recomputed=12_000,
     )
     found = report(
-        red_outcome("wide"),
-        outcome("baseline"),
-        outcome("baseline", "scaling", verdicts=(scaling,), scaling=(SWEEP,)),
-        outcome("baseline", "parity", verdicts=(parity,), measurement=None),
-        outcome("metered", measurement=metered),
+        red_entry("wide"),
+        entry("baseline"),
+        entry("baseline", "scaling", verdicts=(scaling,), scaling=(SWEEP,)),
+        entry("baseline", "parity", verdicts=(parity,), measurement=None),
+        entry("metered", measurement=metered),
         environment={"commit": "abc", "ci_run": "https://ci.example.org/1", "torch": "2.13.0"},
     )
-    base = report(outcome("wide"), outcome("baseline"), outcome("gone"))
+    base = report(entry("wide"), entry("baseline"), entry("gone"))
     past = [report(environment={"time": f"2026-11-0{day}"}) for day in (1, 2)]
     return render_html(found, base=base, history=past)
 
@@ -175,20 +166,21 @@ def hostile_page() -> str:
         unseen=(name,),
         operations={name: FLOPsCount(1)},
     )
-    red = limit(1, 3, component=name, location=name, parts=((name, 3, 2),), pattern=name)
-    found = outcome(
+    place = Location(name, 1, 1)
+    red = limit(1, 3, component=name, location=place, parts=((name, 3, 2),), pattern=name)
+    found = entry(
         name,
         name,
         verdicts=(red, Verdict("error", passed=False, message=name)),
         measurement=metered,
-        workload={"model": name, "config": {name: name}},
-        location=name,
-        scaling=({**SWEEP, "dimension": name},),
+        workload=Workload(name, {name: name}),
+        location=place,
+        scaling=(replace(SWEEP, dimension=name),),
     )
     everywhere = report(
         found,
         environment={name: name, "ci_run": "javascript:alert(1)"},
-        errors=[{"message": name, "location": name}],
+        errors=[SessionError(name, place)],
         missing=[name],
     )
     return render_html(everywhere, base=everywhere, history=[everywhere])

@@ -7,7 +7,9 @@ from fractions import Fraction
 
 import pytest
 
+from pytest_flops.budgets.budget import Location
 from pytest_flops.counting.count import FLOPsCount
+from pytest_flops.counting.workload import Workload
 from pytest_flops.reports.comparison.changes import leading, regressions
 from pytest_flops.reports.comparison.comparison import compare
 from pytest_flops.reports.pages.compare_formats import FORMATS
@@ -19,7 +21,7 @@ def counted(make, components=None, name="baseline", **changes):
     components = components or {"a": FLOPsCount(100, 200, 10), "b": FLOPsCount(50, 100, 5)}
     tops = [cost for path, cost in components.items() if "." not in path]
     measured = make.measurement(sum(tops, FLOPsCount()), components)
-    return make.report(make.outcome(name, measurement=measured, **changes))
+    return make.report(make.entry(name, measurement=measured, **changes))
 
 
 def the_budget(comparison):
@@ -98,7 +100,7 @@ def test_new_and_removed_budgets_are_told_and_are_no_regression(make):
 
 
 def test_another_projects_report_is_no_base(make):
-    other = make.outcome("x", subject="budgets/other.yaml::x")
+    other = make.entry("x", subject="budgets/other.yaml::x")
     comparison = compare(make.report(other), make.report())
     assert comparison.regressed
     ((message, _),) = regressions(comparison)
@@ -115,7 +117,7 @@ def test_another_projects_report_is_no_base(make):
     ],
 )
 def test_a_renamed_budget_or_file_is_not_taken_for_another_project(make, base):
-    assert not compare(make.report(make.outcome(**base)), make.report()).regressed
+    assert not compare(make.report(make.entry(**base)), make.report()).regressed
 
 
 def test_an_empty_base_is_a_first_run_and_no_regression(make):
@@ -123,22 +125,22 @@ def test_an_empty_base_is_a_first_run_and_no_regression(make):
 
 
 def test_a_budget_that_an_incomplete_run_lost_is_a_regression(make):
-    base = make.report(make.outcome("a"), make.outcome("b"))
-    head = make.report(make.outcome("a"), missing=["budgets/resnet_bk.yaml::b::limits"])
+    base = make.report(make.entry("a"), make.entry("b"))
+    head = make.report(make.entry("a"), missing=["budgets/resnet_bk.yaml::b::limits"])
     comparison = compare(base, head)
     assert comparison.regressed
     assert [b.budget for b in comparison.having("unmeasured")] == ["b"]
 
 
 def test_a_budget_that_counts_nothing_any_more_is_a_regression(make):
-    comparison = compare(make.report(), make.report(make.outcome(measurement=None)))
+    comparison = compare(make.report(), make.report(make.entry(measurement=None)))
     assert comparison.regressed
     assert the_budget(comparison).status == "unmeasured"
 
 
 def test_a_changed_workload_is_told(make):
-    base = counted(make, workload={"model": "m", "batch_size": 32, "config": {"d_model": 64}})
-    head = counted(make, workload={"model": "m", "batch_size": 64, "config": {"d_model": 96}})
+    base = counted(make, workload=Workload("m", {"d_model": 64}, batch_size=32))
+    head = counted(make, workload=Workload("m", {"d_model": 96}, batch_size=64))
     assert the_budget(compare(base, head)).workload == {
         "batch_size": (32, 64),
         "config.d_model": (64, 96),
@@ -153,17 +155,17 @@ def test_what_comes_with_its_parent_is_told_once(make):
 
 
 def test_a_regression_names_what_grew_and_by_how_much(make):
-    head = make.report(make.red_outcome())
+    head = make.report(make.red_entry())
     ((message, location),) = regressions(compare(make.report(), head))
     assert "'baseline' costs more than its base" in message
     # forward + backward + optimizer of one layer: 139,386,880 + 277,291,008 + 1,004,250
     assert "total from 48,917,969,080 to 49,335,651,218 FLOP (+0.85 %)" in message
-    assert location == "budgets/resnet_bk.yaml:5:3"
+    assert str(location) == "budgets/resnet_bk.yaml:5:3"
 
 
 @pytest.fixture
 def regression(make):
-    return compare(make.report(), make.report(make.red_outcome()))
+    return compare(make.report(), make.report(make.red_entry()))
 
 
 def test_text_tells_the_regression_and_the_added_component(regression):
@@ -205,9 +207,9 @@ def test_github_annotates_the_line_of_the_budget(regression):
 
 def test_github_annotations_cannot_be_forged_by_a_name(make):
     name = "x\n::error::forged, 100%"
-    place = "budgets/a:b,c.yaml:5:3"
-    base = make.report(make.outcome(name, location=place))
-    head = make.report(make.red_outcome(name, location=place))
+    place = Location("budgets/a:b,c.yaml", 5, 3)
+    base = make.report(make.entry(name, location=place))
+    head = make.report(make.red_entry(name, location=place))
     (line,) = FORMATS["github"](compare(base, head)).splitlines()
     assert line.startswith("::error file=budgets/a%3Ab%2Cc.yaml,line=5,col=3,")
     assert "100%25" in line
@@ -215,8 +217,8 @@ def test_github_annotations_cannot_be_forged_by_a_name(make):
 
 def test_markdown_fits_and_begins_with_regressions(make):
     names = [f"budget-{number:04}" for number in range(2_000)]
-    base = make.report(*map(make.outcome, names))
-    head = make.report(*map(make.red_outcome, names[:-1]), make.outcome("z"))
+    base = make.report(*map(make.entry, names))
+    head = make.report(*map(make.red_entry, names[:-1]), make.entry("z"))
     text = FORMATS["markdown"](compare(base, head))
     assert len(text.encode()) <= 60_000
     assert text.startswith("## ❌ FLOPs against the base: costs more than its base allows")
@@ -233,8 +235,8 @@ A, B = FLOPsCount(100, 200, 10), FLOPsCount(50, 100, 5)
 )
 def test_every_format_tells_what_is_cheaper_new_gone_and_tolerated(make, name, line):
     cheaper, dearer = FLOPsCount(69, 200, 10), FLOPsCount(101, 200, 10)
-    before = counted_outcomes(make, cheap={"a": A}, same={"a": A}, dear={"a": A}, old={"a": A})
-    after = counted_outcomes(
+    before = counted_entries(make, cheap={"a": A}, same={"a": A}, dear={"a": A}, old={"a": A})
+    after = counted_entries(
         make, cheap={"a": cheaper}, same={"a": A}, dear={"a": dearer}, young={"a": A}
     )
     comparison = compare(make.report(*before), make.report(*after), tolerance=Fraction(1, 10))
@@ -248,15 +250,15 @@ def test_every_format_tells_what_is_cheaper_new_gone_and_tolerated(make, name, l
     assert "::error" not in text
 
 
-def counted_outcomes(make, **components):
+def counted_entries(make, **components):
     for name, parts in components.items():
         whole = sum(parts.values(), FLOPsCount())
-        yield make.outcome(name, measurement=make.measurement(whole, parts))
+        yield make.entry(name, measurement=make.measurement(whole, parts))
 
 
 def test_text_and_markdown_tell_a_changed_workload(make):
-    base = counted(make, workload={"model": "m", "batch_size": 32})
-    head = counted(make, {"a": A, "b": B, "c": A}, workload={"model": "m", "batch_size": 64})
+    base = counted(make, workload=Workload("m", batch_size=32))
+    head = counted(make, {"a": A, "b": B, "c": A}, workload=Workload("m", batch_size=64))
     for name in ("text", "markdown"):
         assert "batch_size 32 -> 64" in FORMATS[name](compare(base, head))
 
@@ -289,9 +291,7 @@ def test_a_phase_that_grows_behind_an_equal_total_is_named(make):
 
 
 def test_a_budget_that_is_not_measured_any_more_is_named(make):
-    ((message, _),) = regressions(
-        compare(make.report(), make.report(make.outcome(measurement=None)))
-    )
+    ((message, _),) = regressions(compare(make.report(), make.report(make.entry(measurement=None))))
     assert message == "the budget 'baseline' was measured in the base and is not any more"
 
 

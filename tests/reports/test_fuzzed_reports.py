@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from pytest_flops.budgets.budget import Location
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.reports.comparison.comparison import compare
 from pytest_flops.reports.errors import ReportError
@@ -25,7 +26,7 @@ from pytest_flops.reports.pages.github import annotate
 from pytest_flops.reports.pages.html import render_html
 from pytest_flops.reports.pages.markdown import render_markdown
 from pytest_flops.reports.pages.terminal import terminal_lines
-from pytest_flops.reports.report import Report, load_report, to_json
+from pytest_flops.reports.report import Report, SessionError, load_report, to_json
 
 INPUTS = int(os.environ.get("FUZZ_INPUTS", "2000")) // 20
 SEED = int(os.environ.get("FUZZ_SEED", date.today().toordinal()))
@@ -72,7 +73,7 @@ def another(value: Any, chance: random.Random) -> Any:
 
 
 @pytest.fixture
-def full(make: Any, sweep: dict[str, Any]) -> Report:
+def full(make: Any, sweep: Any) -> Report:
     """A report with something of everything."""
     kinds = (
         Verdict("scaling", passed=True, quantity="total", dimension="n", actual=1.0, allowed=1.0),
@@ -81,11 +82,11 @@ def full(make: Any, sweep: dict[str, Any]) -> Report:
     )
     few = {path: cost for path, cost in make.COMPONENTS.items() if "layer_0" in path}
     return make.report(
-        make.red_outcome("wide"),
-        make.outcome("small", measurement=make.measurement(make.LAYER, few, uncounted={"op": 1})),
-        make.outcome("grown", "scaling", verdicts=kinds, scaling=(sweep,)),
+        make.red_entry("wide"),
+        make.entry("small", measurement=make.measurement(make.LAYER, few, uncounted={"op": 1})),
+        make.entry("grown", "scaling", verdicts=kinds, scaling=(sweep,)),
         environment={"commit": "abc", "time": "2026-11-01T00:00:00+00:00"},
-        errors=[{"message": "wrong", "location": "b.yaml:1:1"}],
+        errors=[SessionError("wrong", Location("b.yaml", 1, 1))],
         missing=["test_it.py::test_lost"],
     )
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from html.parser import HTMLParser
 
 import pytest
 
+from pytest_flops.budgets.budget import Location
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.reports.pages.card import anchor
 from pytest_flops.reports.pages.html import render_html
-from pytest_flops.reports.report import build_report
+from pytest_flops.reports.report import SessionError, build_report
 
 
 class Page(HTMLParser):
@@ -49,7 +51,7 @@ def everything(full_page):
 
 
 def test_the_verdict_is_the_first_heading_and_the_title(make):
-    page = Page(render_html(make.report(make.red_outcome(), make.outcome("b"))))
+    page = Page(render_html(make.report(make.red_entry(), make.entry("b"))))
     verdict = "Red: 1 of 2 budgets is over its limit: forward, because layer_4 grew."
     assert page.text.startswith(verdict)
     assert page.text.index(f"✕ {verdict}") < page.text.index("Budgets")
@@ -57,7 +59,7 @@ def test_the_verdict_is_the_first_heading_and_the_title(make):
 
 
 def test_the_red_budget_comes_first(make):
-    page = Page(render_html(make.report(make.outcome("aaa"), make.red_outcome("zzz"))))
+    page = Page(render_html(make.report(make.entry("aaa"), make.red_entry("zzz"))))
     articles = [attributes["id"] for tag, attributes in page.tags if tag == "article"]
     assert [name.split("-")[1] for name in articles] == ["zzz", "aaa"]
 
@@ -128,7 +130,7 @@ def test_of_thousands_of_components_and_limits_the_largest_are_listed(make):
     whole = sum(parts.values(), FLOPsCount())
     limits = [make.limit(10_000, i + 1, component=path) for i, path in enumerate(parts)]
     counted = make.measurement(whole, parts)
-    page = render_html(make.report(make.outcome(measurement=counted, verdicts=tuple(limits))))
+    page = render_html(make.report(make.entry(measurement=counted, verdicts=tuple(limits))))
     assert len(page) < 600_000
     text = Page(page).text
     assert "2700 smaller components are in flops.json" in text
@@ -137,7 +139,7 @@ def test_of_thousands_of_components_and_limits_the_largest_are_listed(make):
 
 
 def test_an_inline_budget_is_not_asked_for_a_record(make):
-    assert "Not recorded" not in Page(render_html(make.report(make.outcome(location=None)))).text
+    assert "Not recorded" not in Page(render_html(make.report(make.entry(location=None)))).text
 
 
 def test_what_is_new_or_cheaper_since_the_record_is_remarked(make):
@@ -151,12 +153,12 @@ def test_what_is_new_or_cheaper_since_the_record_is_remarked(make):
         message="new since the record",
     )
     held = make.limit(99, actual=5, kind="recorded")
-    page = Page(render_html(make.report(make.outcome(verdicts=(held, remark)))))
+    page = Page(render_html(make.report(make.entry(verdicts=(held, remark)))))
     assert "✓ 1 of 1 recorded counts hold. layer_9 total: new since the record" in page.text
 
 
-def test_a_size_at_which_a_component_does_not_exist_is_left_open(make, sweep):
-    growth = {**sweep["growth"][0], "component": "layer_3", "counts": [None, 5, 10]}
+def test_the_growth_of_a_held_component_is_told_in_numbers(make, sweep):
+    growth = replace(sweep.growth[0], component="layer_3", counts=(3, 5, 10))
     held = Verdict(
         "scaling",
         passed=True,
@@ -166,18 +168,18 @@ def test_a_size_at_which_a_component_does_not_exist_is_left_open(make, sweep):
         actual=1.0,
         allowed=1.0,
     )
-    outcome = make.outcome(verdicts=(held,), scaling=({**sweep, "growth": [growth]},))
-    assert "layer_3 forward - 5 FLOP 5 10 FLOP 10" in Page(render_html(make.report(outcome))).text
+    entry = make.entry(verdicts=(held,), scaling=(replace(sweep, growth=(growth,)),))
+    assert "layer_3 forward 3 FLOP 3 5 FLOP 5 10" in Page(render_html(make.report(entry))).text
 
 
 def test_the_change_against_the_base_says_whether_it_is_allowed(make):
     base = make.report(environment={"commit": "0123456789abcdef"})
-    head = make.report(make.red_outcome(tolerance=Fraction(1, 50)))
+    head = make.report(make.red_entry(tolerance=Fraction(1, 50)))
     assert "Change against the base 012345678 " in Page(render_html(head, base=base)).text
     assert "✓ Dearer, within its tolerance." in Page(render_html(head, base=base)).text
-    strict = make.report(make.red_outcome())
+    strict = make.report(make.red_entry())
     assert "✕ It costs more than the base allows." in Page(render_html(strict, base=base)).text
-    lost = make.report(make.outcome(measurement=None))
+    lost = make.report(make.entry(measurement=None))
     assert "✕ The base counted it; this run did not." in Page(render_html(lost, base=base)).text
 
 
@@ -193,9 +195,7 @@ def test_red_scaling_comes_before_green(make, sweep):
         )
         for quantity, passed in (("forward", True), ("total", False))
     )
-    text = Page(
-        render_html(make.report(make.outcome(verdicts=(green, red), scaling=(sweep,))))
-    ).text
+    text = Page(render_html(make.report(make.entry(verdicts=(green, red), scaling=(sweep,))))).text
     scaling = text[text.index("How it scales") :]
     assert scaling.index("✕ total over seq_len") < scaling.index("✓ forward over seq_len")
 
@@ -203,7 +203,7 @@ def test_red_scaling_comes_before_green(make, sweep):
 def test_what_is_red_of_every_layer_is_said_once(make):
     whole = Verdict("recorded", False, "forward", None, 36, 24, "0%", 24)
     layers = [Verdict("recorded", False, "forward", f"layer_{i}", 3, 2, "0%", 2) for i in range(12)]
-    text = Page(render_html(make.report(make.outcome(verdicts=(whole, *layers))))).text
+    text = Page(render_html(make.report(make.entry(verdicts=(whole, *layers))))).text
     assert "layer_* (each of 12) forward: 3 FLOP, recorded 2 FLOP" in text
     assert "more, all in the tables below" not in text
 
@@ -211,7 +211,7 @@ def test_what_is_red_of_every_layer_is_said_once(make):
 def test_missing_tests_and_errors_are_on_top(make):
     page = Page(
         render_html(
-            make.report(missing=["t.py::lost"], errors=[{"message": "stale", "location": "b:1:1"}])
+            make.report(missing=["t.py::lost"], errors=[SessionError("stale", Location("b", 1, 1))])
         )
     )
     assert page.text.index("t.py::lost") < page.text.index("Budgets")
@@ -232,14 +232,14 @@ def test_hostile_names_are_text_everywhere(hostile_page):
 
 
 def test_a_very_long_name_is_cut_in_the_page_but_not_in_the_anchor(make):
-    report = make.report(make.outcome("n" * 4_000))
+    report = make.report(make.entry("n" * 4_000))
     assert "n" * 200 not in Page(render_html(report)).text
     assert len(anchor(report.entries[0])) < 70
 
 
 def test_an_anchor_depends_on_its_budget_alone(make):
-    alone = make.report(make.outcome("baseline"))
-    among = make.report(make.outcome("aaa"), make.red_outcome("baseline"), make.outcome("zzz"))
+    alone = make.report(make.entry("baseline"))
+    among = make.report(make.entry("aaa"), make.red_entry("baseline"), make.entry("zzz"))
     anchors = {entry.budget: anchor(entry) for entry in among.entries}
     assert anchor(alone.entries[0]) == anchors["baseline"]
     assert len(set(anchors.values())) == 3
@@ -247,7 +247,7 @@ def test_an_anchor_depends_on_its_budget_alone(make):
 
 def test_of_many_budgets_all_are_there_and_only_the_worst_are_drawn(make):
     names = [f"budget-{number:03}" for number in range(100)]
-    page = Page(render_html(make.report(*map(make.outcome, names), make.red_outcome("red"))))
+    page = Page(render_html(make.report(*map(make.entry, names), make.red_entry("red"))))
     assert sum(tag == "article" for tag, _ in page.tags) == 101
     assert all(name in page.text for name in names)
     assert "Pictures are drawn for the 30 budgets that need them most" in page.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_flops.reports.pages.markdown import render_markdown
+from pytest_flops.reports.report import SessionError
 
 
 def test_a_green_report_is_a_heading_and_a_table(make):
@@ -17,7 +18,7 @@ def test_a_green_report_is_a_heading_and_a_table(make):
 
 
 def test_a_red_report_says_what_grew_and_how_to_accept_it(make):
-    text = render_markdown(make.report(make.red_outcome("wide"), make.outcome("a")))
+    text = render_markdown(make.report(make.red_entry("wide"), make.entry("a")))
     assert "- ❌ `wide` over its limit at `budgets/resnet_bk.yaml:5:3`" in text
     assert "over by 127.147 MFLOP (+0.8 %); layer\\_4 grew most" in text
     assert "`pytest --flops-update`" in text
@@ -26,8 +27,8 @@ def test_a_red_report_says_what_grew_and_how_to_accept_it(make):
 
 @pytest.mark.parametrize("max_bytes", [4_000, 60_000, 1_000_000])
 def test_it_fits_whatever_the_number_of_budgets(make, max_bytes):
-    red = [make.red_outcome(f"red-{number}-{'é' * 60}") for number in range(300)]
-    green = [make.outcome(f"green-{number}") for number in range(1_000)]
+    red = [make.red_entry(f"red-{number}-{'é' * 60}") for number in range(300)]
+    green = [make.entry(f"green-{number}") for number in range(1_000)]
     report = make.report(*red, *green, missing=[f"test_{number}" for number in range(500)])
     text = render_markdown(report, base=make.report(), max_bytes=max_bytes)
     assert len(text.encode()) <= max_bytes
@@ -37,7 +38,7 @@ def test_it_fits_whatever_the_number_of_budgets(make, max_bytes):
 
 
 def test_what_has_no_room_is_counted(make):
-    report = make.report(*(make.outcome(f"budget-{number}") for number in range(1_000)))
+    report = make.report(*(make.entry(f"budget-{number}") for number in range(1_000)))
     text = render_markdown(report, max_bytes=5_000)
     shown = text.count("| ✅ |")
     assert 0 < shown < 1_000
@@ -45,7 +46,7 @@ def test_what_has_no_room_is_counted(make):
 
 
 def test_all_but_the_first_twenty_budgets_are_folded(make):
-    report = make.report(*(make.outcome(f"budget-{number}") for number in range(50)))
+    report = make.report(*(make.entry(f"budget-{number}") for number in range(50)))
     unfolded, folded = render_markdown(report).split("<details><summary>30 more budgets</summary>")
     assert unfolded.count("| ✅ |") == 20
     assert folded.count("| ✅ |") == 30
@@ -53,12 +54,12 @@ def test_all_but_the_first_twenty_budgets_are_folded(make):
 
 def test_hostile_names_stay_inside_code(make):
     name = "`|x|\n<script>alert(1)</script> @everyone"
-    row = render_markdown(make.report(make.outcome(name))).splitlines()[-1]
+    row = render_markdown(make.report(make.entry(name))).splitlines()[-1]
     assert "`` `\\|x\\|\\n<script>alert(1)</script> @everyone ``" in row
 
 
 def test_hostile_messages_are_no_markup_mention_or_reference(make):
-    errors = [{"message": "<img src=x> @everyone #1 [link](http://x) **bold**"}]
+    errors = [SessionError("<img src=x> @everyone #1 [link](http://x) **bold**")]
     line = render_markdown(make.report(errors=errors)).splitlines()[2]
     assert "<img" not in line
     assert "@everyone" not in line

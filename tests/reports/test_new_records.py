@@ -28,9 +28,7 @@ def reported(make):
             record = Recorded(old_block + old_head, {"block": old_block, "head": old_head})
         budget = Budget("baseline", recorded=record, tolerance=tolerance)
         verdicts = hold(budget, measured, kinds=("recorded",))
-        return make.report(
-            make.outcome(measurement=measured, verdicts=verdicts, tolerance=tolerance)
-        )
+        return make.report(make.entry(measurement=measured, verdicts=verdicts, tolerance=tolerance))
 
     return of
 

@@ -14,13 +14,14 @@ from pytest_flops.reports.pages.plots import (
     scaling_plot,
     sparkline,
 )
+from pytest_flops.scaling.sweep import Growth, Sweep
 
 SIZES = [64, 128, 256, 512]
 
 
 def sweep(**lines):
-    growth = [{"component": None, "quantity": name, "counts": line} for name, line in lines.items()]
-    return {"dimension": "seq_len", "sizes": SIZES, "growth": growth}
+    growth = [Growth(None, name, line, 0.0, 0.0, (), None, None) for name, line in lines.items()]
+    return Sweep("seq_len", SIZES, growth)
 
 
 def slopes(points):

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 import jsonschema
 import pytest
 
+from pytest_flops.budgets.budget import Location
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.reports.errors import ReportError
 from pytest_flops.reports.report import (
     SCHEMA,
     KnownBudget,
+    SessionError,
     build_report,
     load_report,
     to_json,
@@ -25,20 +27,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def test_outcomes_of_one_subject_make_one_entry(make):
-    limits, recorded = make.outcome(item="limits"), make.outcome(item="recorded")
+def test_what_tests_find_of_one_subject_makes_one_entry(make):
+    limits, recorded = make.entry(item="limits"), make.entry(item="recorded")
     (entry,) = make.report(limits, recorded).entries
     assert entry.subject == "budgets/resnet_bk.yaml::baseline"
-    assert entry.tests == (limits.test, recorded.test)
+    assert entry.tests == (*limits.tests, *recorded.tests)
     assert entry.measurement.count.total == 48_917_969_080
 
 
 def test_the_order_in_which_workers_deliver_does_not_matter(make):
     found = [
-        make.outcome(item="limits"),
-        make.outcome(item="parity", measurement=None, verdicts=(Verdict("parity", passed=True),)),
-        make.outcome(item="recorded", verdicts=(make.limit(17, kind="recorded"),)),
-        make.outcome("other"),
+        make.entry(item="limits"),
+        make.entry(item="parity", measurement=None, verdicts=(Verdict("parity", passed=True),)),
+        make.entry(item="recorded", verdicts=(make.limit(17, kind="recorded"),)),
+        make.entry("other"),
     ]
     texts = {to_json(build_report(order)) for order in itertools.permutations(found)}
     assert len(texts) == 1
@@ -49,7 +51,7 @@ def test_a_report_of_green_entries_passes(make):
 
 
 def test_a_report_with_a_red_verdict_does_not_pass(make):
-    report = make.report(make.outcome(), make.red_outcome("wide"))
+    report = make.report(make.entry(), make.red_entry("wide"))
     assert not report.passed
     assert [entry.budget for entry in report.red] == ["wide"]
 
@@ -59,13 +61,13 @@ def test_a_report_of_nothing_does_not_pass():
 
 
 def test_an_entry_without_a_comparison_does_not_pass(make):
-    assert not make.report(make.outcome(verdicts=())).passed
+    assert not make.report(make.entry(verdicts=())).passed
 
 
 @pytest.mark.parametrize(
     "fault",
     [
-        {"errors": [{"message": "the budget 'old' is named by no test", "location": None}]},
+        {"errors": [SessionError("the budget 'old' is named by no test")]},
         {"missing": ["tests/test_model.py::test_step"]},
         {"complete": False},
     ],
@@ -79,23 +81,16 @@ def test_a_green_report_with_a_fault_of_the_run_does_not_pass(make, fault):
 def test_two_tests_that_measure_one_subject_differently_turn_it_red(make):
     other = make.measurement(FLOPsCount(1, 2, 3))
     (entry,) = make.report(
-        make.outcome(item="limits"), make.outcome(item="recorded", measurement=other)
+        make.entry(item="limits"), make.entry(item="recorded", measurement=other)
     ).entries
     assert not entry.passed
     assert "48,917,969,080 FLOP" in entry.failures[0].message
     assert "6 FLOP" in entry.failures[0].message
 
 
-def test_one_test_may_count_several_things(make):
-    first, second = make.outcome(), make.outcome(measurement=make.measurement(FLOPsCount(1, 2, 3)))
-    report = make.report(first, second)
-    assert report.passed
-    assert [entry.measurement.count.total for entry in report.entries] == [48_917_969_080, 6]
-
-
 def test_two_markers_of_one_test_make_two_entries(make):
     names = ("small", "large")
-    found = [replace(make.outcome(), subject="test_m.py::test_x", budget=name) for name in names]
+    found = [replace(make.entry(), subject="test_m.py::test_x", budget=name) for name in names]
     assert sorted(entry.budget for entry in make.report(*found).entries) == ["large", "small"]
 
 
@@ -109,38 +104,21 @@ FATES = {
 
 @pytest.mark.parametrize(("fate", "message"), FATES.items())
 def test_after_a_whole_suite_a_budget_nobody_measured_is_an_error(make, fate, message):
-    known = [KnownBudget("old", "budgets/a.yaml:9:3", fate)]
+    known = [KnownBudget("old", Location("budgets/a.yaml", 9, 3), fate)]
     report = make.report(budgets_known=known, whole_suite=True)
     assert report.passed == (message is None)
     for error in report.errors:
         assert message in error.message
-        assert error.location == "budgets/a.yaml:9:3"
+        assert error.location == Location("budgets/a.yaml", 9, 3)
 
 
 def test_a_partial_run_judges_no_budget_stale(make):
-    assert make.report(budgets_known=[KnownBudget("old", "budgets/a.yaml:9:3", "unnamed")]).passed
+    old = KnownBudget("old", Location("budgets/a.yaml", 9, 3), "unnamed")
+    assert make.report(budgets_known=[old]).passed
 
 
 @pytest.fixture
-def full_report(make):
-    scaling = {
-        "dimension": "seq_len",
-        "sizes": [128, 256],
-        "growth": [
-            {
-                "component": None,
-                "quantity": "forward",
-                "counts": [16_287_760_384, 32_575_520_768],
-                "fitted": 1.0,
-                "fit_error": 0.0,
-                "local": [1.0],
-                "asymptotic": 1,
-                "polynomial": "127,248,128 * seq_len",
-                "note": "",
-                "exponent": 1.0,
-            }
-        ],
-    }
+def full_report(make, sweep):
     metered = make.measurement(
         source="meter",
         rules="executed",
@@ -149,13 +127,13 @@ def full_report(make):
         recomputed=7,
     )
     return make.report(
-        make.red_outcome(),
-        make.outcome("other", measurement=metered, scaling=(scaling,)),
-        errors=[{"message": "something", "location": "budgets/a.yaml:1:1"}],
+        make.red_entry(),
+        make.entry("other", measurement=metered, scaling=(sweep,)),
+        errors=[SessionError("something", Location("budgets/a.yaml", 1, 1))],
         environment={"commit": "abc", "ci_run": None, "time": ["a", "b"]},
         complete=False,
         missing=["tests/test_a.py::test_b"],
-        budgets_known=[KnownBudget("old", "budgets/a.yaml:9:3", "unnamed")],
+        budgets_known=[KnownBudget("old", Location("budgets/a.yaml", 9, 3), "unnamed")],
         whole_suite=True,
     )
 
@@ -191,13 +169,13 @@ def test_only_the_environment_tells_two_runs_apart(make):
 def test_json_keeps_integers_beyond_floating_point_exact(make, tmp_path):
     count = FLOPsCount(2**80 + 1, 0, 0)
     file = tmp_path / "flops.json"
-    file.write_text(to_json(make.report(make.outcome(measurement=make.measurement(count, {})))))
+    file.write_text(to_json(make.report(make.entry(measurement=make.measurement(count, {})))))
     assert load_report(file).entries[0].measurement.count.forward == 2**80 + 1
 
 
 def test_json_holds_names_that_are_no_valid_unicode(make, tmp_path):
     file = tmp_path / "flops.json"
-    file.write_text(to_json(make.report(make.outcome("caf\udce9"))), encoding="utf-8")
+    file.write_text(to_json(make.report(make.entry("caf\udce9"))), encoding="utf-8")
     assert load_report(file).entries[0].budget == "caf\udce9"
 
 

@@ -6,26 +6,26 @@ import pytest
 
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.reports.pages.standing import fullest, gravest, headline, story, uses, worst_first
-from pytest_flops.reports.report import build_report
+from pytest_flops.reports.report import SessionError, build_report
 
 FORWARD = 16_287_760_384
 
 
 def test_green_reports_say_how_many_hold(make):
     assert headline(make.report()) == "Green: the one budget holds."
-    two = make.report(make.outcome("a"), make.outcome("b"))
+    two = make.report(make.entry("a"), make.entry("b"))
     assert headline(two) == "Green: all 2 budgets hold."
 
 
 def test_the_only_red_budget_is_told_with_what_grew(make):
-    report = make.report(make.red_outcome(), make.outcome("b"), make.outcome("c"))
+    report = make.report(make.red_entry(), make.entry("b"), make.entry("c"))
     assert headline(report) == (
         "Red: 1 of 3 budgets is over its limit: forward, because layer_4 grew."
     )
 
 
 def test_several_red_budgets_are_counted(make):
-    report = make.report(make.red_outcome("a"), make.red_outcome("b"), make.outcome("c"))
+    report = make.report(make.red_entry("a"), make.red_entry("b"), make.entry("c"))
     assert headline(report) == "Red: 2 of 3 budgets are over their limits."
 
 
@@ -58,11 +58,11 @@ def test_several_red_budgets_are_counted(make):
     ],
 )
 def test_each_kind_of_failure_has_its_words(make, verdict, words):
-    assert headline(make.report(make.outcome(verdicts=(verdict,)))) == words
+    assert headline(make.report(make.entry(verdicts=(verdict,)))) == words
 
 
 def test_faults_of_the_run_are_told(make):
-    faults = {"errors": [{"message": "x"}, {"message": "y"}], "missing": ["t"]}
+    faults = {"errors": [SessionError("x"), SessionError("y")], "missing": ["t"]}
     assert headline(make.report(**faults)) == (
         "Red: 2 errors of the run itself, and 1 test delivered nothing."
     )
@@ -71,7 +71,7 @@ def test_faults_of_the_run_are_told(make):
 
 def test_budgets_that_cost_more_than_the_base_or_are_stale_are_told_as_such(make):
     kinds = ("regression", "regression", "stale")
-    errors = [{"message": str(i), "kind": kind} for i, kind in enumerate(kinds)]
+    errors = [SessionError(str(i), kind=kind) for i, kind in enumerate(kinds)]
     assert headline(make.report(errors=errors)) == (
         "Red: 2 budgets cost more than their base, and 1 budget is measured by no test."
     )
@@ -79,7 +79,7 @@ def test_budgets_that_cost_more_than_the_base_or_are_stale_are_told_as_such(make
 
 def test_a_limit_of_nothing_is_graver_than_one_slightly_passed(make):
     verdicts = (make.limit(0, 3, component="a"), make.limit(2, 3, component="b"))
-    (entry,) = make.report(make.outcome(verdicts=verdicts)).entries
+    (entry,) = make.report(make.entry(verdicts=verdicts)).entries
     assert gravest(entry).component == "a"
 
 
@@ -92,7 +92,7 @@ def test_of_recorded_counts_the_one_that_grew_by_most_flops_is_told_first(make):
         recorded(None, "total", 10_110, 10_000),
         recorded("layer_0.moe", "optimizer", 15, 10),  # by half, but of nearly nothing
     )
-    (entry,) = make.report(make.outcome(verdicts=verdicts)).entries
+    (entry,) = make.report(make.entry(verdicts=verdicts)).entries
     assert (gravest(entry).component, gravest(entry).quantity) == (None, "total")
 
 
@@ -102,15 +102,15 @@ def test_a_report_of_nothing_says_so():
 
 
 def test_entries_are_read_red_first_then_by_the_fullest_limit(make):
-    roomy = make.outcome("roomy", verdicts=(make.limit(2 * FORWARD),))
-    tight = make.outcome("tight", verdicts=(make.limit(FORWARD),))
-    report = make.report(roomy, tight, make.red_outcome("red"))
+    roomy = make.entry("roomy", verdicts=(make.limit(2 * FORWARD),))
+    tight = make.entry("tight", verdicts=(make.limit(FORWARD),))
+    report = make.report(roomy, tight, make.red_entry("red"))
     assert [entry.budget for entry in worst_first(report.entries)] == ["red", "tight", "roomy"]
 
 
 def test_the_fullest_limit_is_found_and_its_slack_is_exact(make):
     verdicts = (make.limit(2 * FORWARD), make.limit(16_300_000_000, component="lm_head"))
-    (entry,) = make.report(make.outcome(verdicts=verdicts)).entries
+    (entry,) = make.report(make.entry(verdicts=verdicts)).entries
     use = fullest(entry)
     assert use.about == "lm_head forward"
     assert use.slack == 12_239_616
@@ -118,19 +118,19 @@ def test_the_fullest_limit_is_found_and_its_slack_is_exact(make):
 
 
 def test_a_limit_of_nothing_is_over_as_soon_as_something_is_counted(make):
-    (entry,) = make.report(make.outcome(verdicts=(make.limit(0, actual=3),))).entries
+    (entry,) = make.report(make.entry(verdicts=(make.limit(0, actual=3),))).entries
     (use,) = uses(entry)
     assert use.share == float("inf")
     assert use.percent == "3 of 0"
 
 
 def test_the_story_names_the_component_that_grew_most(make):
-    (entry,) = make.report(make.red_outcome()).entries
+    (entry,) = make.report(make.red_entry()).entries
     assert story(entry).endswith("over by 127.147 MFLOP (+0.8 %); layer_4 grew most")
 
 
 def test_what_grew_is_not_told_twice_where_the_limit_is_on_it(make):
     parts = (("lm_head", 17, 5),)
     verdict = make.limit(12, actual=17, component="lm_head", parts=parts)
-    (entry,) = make.report(make.outcome(verdicts=(verdict,))).entries
+    (entry,) = make.report(make.entry(verdicts=(verdict,))).entries
     assert "grew" not in story(entry)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_flops.budgets.budget import Location
 from pytest_flops.reports.entry import Entry
 from pytest_flops.reports.pages.terminal import terminal_lines
+from pytest_flops.reports.report import SessionError
 
 
 def texts(*arguments, **options):
@@ -14,7 +16,7 @@ def texts(*arguments, **options):
 
 @pytest.fixture
 def red(make):
-    return make.report(make.red_outcome("wide"), make.outcome("baseline"))
+    return make.report(make.red_entry("wide"), make.entry("baseline"))
 
 
 def test_the_table_holds_verdict_limit_and_every_quantity(make):
@@ -55,22 +57,22 @@ def test_verbose_adds_exact_counts_of_every_component(make):
 
 
 def test_verbose_names_the_threads_that_ran_unseen(make):
-    found = make.report(make.outcome(measurement=make.measurement(unseen=("a\nb", "c"))))
+    found = make.report(make.entry(measurement=make.measurement(unseen=("a\nb", "c"))))
     assert "  ran meanwhile, unseen: a\\nb, c" in texts(found, verbosity=1)
     assert not any("unseen" in line for line in texts(found))
 
 
 @pytest.mark.parametrize("width", [40, 50, 60, 72, 80, 100, 200])
 def test_no_row_of_the_table_is_wider_than_the_terminal(make, width):
-    report = make.report(make.outcome("n" * 300), make.outcome("short"))
+    report = make.report(make.entry("n" * 300), make.entry("short"))
     assert max(map(len, texts(report, width=width))) <= width
 
 
 @pytest.mark.parametrize("width", [40, 50, 60, 72, 80, 100, 200])
 def test_no_row_of_the_components_is_wider_than_the_terminal(make, width):
     components = {"n" * 300: make.LAYER, "n" * 300 + ".inner": make.LAYER}
-    outcome = make.outcome(measurement=make.measurement(components=components))
-    lines = texts(make.report(outcome), width=width, verbosity=1)
+    entry = make.entry(measurement=make.measurement(components=components))
+    lines = texts(make.report(entry), width=width, verbosity=1)
     assert max(map(len, lines)) <= width
 
 
@@ -80,7 +82,7 @@ def test_the_total_is_kept_longest_when_room_is_scarce(make, width):
 
 
 def test_of_many_green_budgets_twenty_are_shown_and_the_rest_counted(make):
-    report = make.report(*(make.outcome(f"budget-{number}") for number in range(50)))
+    report = make.report(*(make.entry(f"budget-{number}") for number in range(50)))
     lines = texts(report)
     assert sum(line.startswith("budget-") for line in lines) == 20
     assert "and 30 more within budget; -v shows them" in lines
@@ -88,15 +90,15 @@ def test_of_many_green_budgets_twenty_are_shown_and_the_rest_counted(make):
 
 
 def test_every_red_budget_is_shown(make):
-    red = [make.red_outcome(f"red-{number}") for number in range(30)]
-    lines = texts(make.report(*red, make.outcome("green")))
+    red = [make.red_entry(f"red-{number}") for number in range(30)]
+    lines = texts(make.report(*red, make.entry("green")))
     assert sum(line.startswith("red-") for line in lines) == 30
     assert "and 1 more within budget; -v shows them" in lines
 
 
 def test_errors_and_missing_tests_are_told(make):
     report = make.report(
-        errors=[{"message": "stale", "location": "budgets/a.yaml:3:1"}], missing=["t.py::test_x"]
+        errors=[SessionError("stale", Location("budgets/a.yaml", 3, 1))], missing=["t.py::test_x"]
     )
     lines = texts(report)
     assert "error: budgets/a.yaml:3:1: stale" in lines
@@ -104,20 +106,21 @@ def test_errors_and_missing_tests_are_told(make):
 
 
 def test_changes_against_a_base_are_told(make):
-    lines = texts(make.report(make.red_outcome()), width=120, base=make.report())
+    lines = texts(make.report(make.red_entry()), width=120, base=make.report())
     assert "against the base:" in lines
     assert "    layer_4 total: - -> 417,682,138 FLOP (+417,682,138, new)" in lines
 
 
 def test_control_characters_of_names_do_not_reach_the_terminal(make):
-    report = make.report(make.outcome("\x1b[31mred\x07\n"), missing=["\x1b[2J"])
+    report = make.report(make.entry("\x1b[31mred\x07\n"), missing=["\x1b[2J"])
     for verbosity in (-1, 0, 1):
         assert all(text.isprintable() for text in texts(report, verbosity=verbosity))
 
 
 def test_a_marked_test_of_a_files_budget_is_told_from_the_budgets_own_items():
+    place = Location("b.yaml", 3, 3)
     entries = [
-        Entry(subject=subject, budget="step", tests=(subject,), verdicts=(), location="b.yaml:3:3")
+        Entry(subject=subject, budget="step", tests=(subject,), verdicts=(), location=place)
         for subject in ("b.yaml::step", "test_model.py::test_one")
     ]
     assert [entry.title for entry in entries] == ["step", "step in test_one"]

@@ -24,12 +24,12 @@ def test_json_html_and_markdown_are_written_into_a_new_directory(make, tmp_path)
 
 def test_older_files_are_replaced(make, tmp_path):
     write_reports(make.report(), tmp_path)
-    write_reports(make.report(make.red_outcome()), tmp_path)
+    write_reports(make.report(make.red_entry()), tmp_path)
     assert not load_report(tmp_path / "flops.json").passed
 
 
 def test_names_that_are_no_valid_unicode_are_written_escaped(make, tmp_path):
-    write_reports(make.report(make.outcome("caf\udce9")), tmp_path)
+    write_reports(make.report(make.entry("caf\udce9")), tmp_path)
     assert "caf\\udce9" in (tmp_path / "flops.html").read_text(encoding="utf-8")
 
 
@@ -42,7 +42,7 @@ def test_a_full_disk_leaves_the_older_files_as_they_were(make, tmp_path, monkeyp
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ReportError, match=r"cannot write .*flops\.json: No space left on device"):
-        write_reports(make.report(make.red_outcome()), tmp_path)
+        write_reports(make.report(make.red_entry()), tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == older
 
 
@@ -55,7 +55,7 @@ def test_an_interrupt_leaves_the_older_files_and_no_others(make, tmp_path, monke
 
     monkeypatch.setattr(os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        write_reports(make.report(make.red_outcome()), tmp_path)
+        write_reports(make.report(make.red_entry()), tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == older
 
 

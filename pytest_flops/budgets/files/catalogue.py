@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from pytest_flops.budgets.budget import Budget
+    from pytest_flops.budgets.budget import Budget, Location
 
 
 class Catalog:
@@ -50,9 +50,9 @@ class Catalog:
         except ValueError:
             return path.as_posix()
 
-    def file_of(self, location: str) -> Path:
-        """The file of a `file:line:column` that this catalog's budgets carry."""
-        return self._rootdir / location.rsplit(":", 2)[0]
+    def file_of(self, location: Location) -> Path:
+        """The file of a location that this catalog's budgets carry."""
+        return self._rootdir / location.file
 
     def is_named(self, path: Path) -> bool:
         """Whether the file, or a folder above it, was named by somebody."""

@@ -131,7 +131,7 @@ def _limit_verdict(
         allowed=limit.allowed,
         written=limit.written,
         pattern=limit.pattern,
-        location=_shown(limit.location),
+        location=limit.location,
         parts=() if passed else largest_rows(measurement, recorded, limit.quantity, component),
     )
 
@@ -180,7 +180,7 @@ class _Records:
             allowed=allowed,
             written=format_percent(self._tolerance),
             recorded=recorded,
-            location=_shown(self._recorded.location),
+            location=self._recorded.location,
             message=below_the_record(quantity, actual, recorded) if actual < recorded else "",
             parts=rows,
         )
@@ -193,7 +193,7 @@ class _Records:
             component=component,
             actual=actual,
             recorded=recorded,
-            location=_shown(self._recorded.location),
+            location=self._recorded.location,
             message=message,
         )
 
@@ -230,10 +230,4 @@ def _hold_sweeps(budget: Budget, sweeps: Sequence[Sweep]) -> Iterator[Verdict]:
 
 
 def _error(message: str, pattern: str | None = None, location: Location | None = None) -> Verdict:
-    return Verdict(
-        "error", passed=False, pattern=pattern, location=_shown(location), message=message
-    )
-
-
-def _shown(location: Location | None) -> str | None:
-    return None if location is None else str(location)
+    return Verdict("error", passed=False, pattern=pattern, location=location, message=message)

@@ -53,7 +53,7 @@ def _unmatched(limit: ScalingLimit, pattern: str, components: list[str]) -> Verd
         passed=False,
         pattern=pattern,
         dimension=limit.dimension,
-        location=_location(limit),
+        location=limit.location,
         message=f"scaling over {limit.dimension}: {no_match(pattern, components)}",
     )
 
@@ -74,7 +74,7 @@ def _verdict(
         written=_written(allowed, limit.tolerance),
         pattern=pattern,
         dimension=sweep.dimension,
-        location=_location(limit),
+        location=limit.location,
         message=growth.note if passed else _accusation(sweep, growth),
     )
 
@@ -141,7 +141,3 @@ def _fastest(growth: Sequence[Growth]) -> list[Growth]:
 def _counts(sweep: Sweep, growth: Growth) -> str:
     pairs = zip(sweep.sizes, growth.counts, strict=True)
     return ", ".join(f"{size:,}: {count:,}" for size, count in pairs)
-
-
-def _location(limit: ScalingLimit) -> str | None:
-    return None if limit.location is None else str(limit.location)

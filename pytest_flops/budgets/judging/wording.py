@@ -14,6 +14,7 @@ from pytest_flops.counting.metric import FLOP, unit_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from pytest_flops.budgets.budget import Location
     from pytest_flops.budgets.verdict import Verdict
     from pytest_flops.counting.metric import Quantity, Unit
 
@@ -39,7 +40,7 @@ def explain(
     budget_name: str,
     verdicts: Sequence[Verdict],
     *,
-    location: str | None = None,
+    location: Location | None = None,
     how_to_accept: bool = True,
 ) -> str:
     """The whole message of a red test: what is over, by how much, why, and how to accept it.
@@ -51,7 +52,7 @@ def explain(
             that are alike is told once; of those that a pattern matches, the worst is told in full.
             A component above its record is told in brief where the whole, told in full, names it
             already.
-        location: `file:line:column` of the budget.
+        location: Where the budget stands.
         how_to_accept: Whether to end with what to do about a deliberate increase.
     """
     failed = [verdict for verdict in verdicts if not verdict.passed]
@@ -192,7 +193,7 @@ def _block(verdict: Verdict) -> Iterator[str]:
     if verdict.kind in {"limit", "recorded"} and verdict.allowed is not None:
         yield from _aligned(_figures(verdict))
     elif verdict.location:
-        yield f"      at {printable(verdict.location)}"
+        yield f"      at {printable(str(verdict.location))}"
     if verdict.parts:
         yield f"      {_what_parts_are(verdict)}:"
         yield from _aligned(_part_rows(verdict))

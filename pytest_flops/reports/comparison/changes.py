@@ -14,6 +14,7 @@ from pytest_flops.reports.pages.text import percent
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from pytest_flops.budgets.budget import Location
     from pytest_flops.reports.comparison.comparison import BudgetChange, Change, Comparison, Status
 
 
@@ -36,7 +37,7 @@ class ChangeRow:
     bar: float
 
 
-def regressions(comparison: Comparison) -> list[tuple[str, str | None]]:
+def regressions(comparison: Comparison) -> list[tuple[str, Location | None]]:
     """One message per budget that is dearer than allowed or no longer measured; and its place."""
     if comparison.foreign:
         return [(FOREIGN, None)]

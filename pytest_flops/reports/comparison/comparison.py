@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from fractions import Fraction
 
+    from pytest_flops.budgets.budget import Location
+    from pytest_flops.counting.workload import Workload
     from pytest_flops.reports.entry import Entry
     from pytest_flops.reports.report import Fate, Report
 
@@ -85,7 +87,7 @@ class BudgetChange:
             incomplete run, but no longer counted), `dearer`, `cheaper`, or `same`. A budget is
             dearer when any of its quantities or components is.
         changes: Every quantity of the workload, then of each component.
-        location: `file:line:column` of the budget.
+        location: Where the budget stands.
         workload: What changed in the workload, by key, as (before, after).
     """
 
@@ -93,7 +95,7 @@ class BudgetChange:
     budget: str
     status: Status
     changes: tuple[Change, ...] = ()
-    location: str | None = None
+    location: Location | None = None
     workload: Mapping[str, tuple[Any, Any]] | None = None
 
     @property
@@ -118,7 +120,7 @@ class BudgetChange:
             "budget": self.budget,
             "status": self.status,
             "regressed": self.regressed,
-            "location": self.location,
+            "location": str(self.location) if self.location else None,
             "workload": {key: list(pair) for key, pair in (self.workload or {}).items()},
             "changes": [change.to_dict() for change in self.changes],
         }
@@ -188,7 +190,7 @@ def _pairs(base: Report, head: Report) -> list[tuple[Entry | None, Entry | None]
 
 
 def _home(entry: Entry) -> tuple[str | None, str]:
-    return _file(entry.location), entry.budget
+    return entry.location.file if entry.location else None, entry.budget
 
 
 def _are_foreign(base: Report, head: Report) -> bool:
@@ -213,7 +215,7 @@ def _budget_change(
         return BudgetChange(subject, budget, "unmeasured", location=location)
     allowed = 1 + (after.tolerance if tolerance is None else tolerance)
     changes = tuple(_changes(before, after, allowed))
-    workload = dict(_differences(before.workload or {}, after.workload or {}))
+    workload = dict(_differences(_plain(before.workload), _plain(after.workload)))
     return BudgetChange(subject, budget, _overall(changes), changes, location, workload)
 
 
@@ -231,13 +233,9 @@ def _lost(entry: Entry, head: Report) -> Status:
 def _fate(entry: Entry, head: Report) -> Fate | None:
     """What became of the budget in the new run; `None` if its files do not have it any more."""
     for known in head.budgets_known:
-        if _home(entry) == (_file(known.location), known.name):
+        if _home(entry) == (known.location.file if known.location else None, known.name):
             return known.fate
     return None
-
-
-def _file(location: str | None) -> str | None:
-    return location and location.rsplit(":", 2)[0]
 
 
 def _overall(changes: Iterable[Change]) -> Status:
@@ -263,6 +261,10 @@ def _changes(before: Entry, after: Entry, allowed: Fraction) -> Iterable[Change]
             if change.regressed and records.allow(component, quantity, head, allowed):
                 change = replace(change, allowed=change.head, accepted=True)
             yield change
+
+
+def _plain(workload: Workload | None) -> dict[str, Any]:
+    return workload.to_dict() if workload else {}
 
 
 def _counts(entry: Entry) -> dict[str | None, FLOPsCount]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_flops.reports.pages.icicle import Tree, branches, pictures, trunk
 from pytest_flops.reports.pages.plots import Plot, Sparkline, scaling_plot, sparkline
 from pytest_flops.reports.pages.standing import Use, fullest, gravest, less_grave, state, uses
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from pytest_flops.budgets.verdict import Verdict
     from pytest_flops.counting.count import FLOPsCount
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_flops.reports.entry import Entry
     from pytest_flops.reports.pages.icicle import Branch, PhasePicture
     from pytest_flops.reports.report import Report
+    from pytest_flops.scaling.sweep import Growth, Sweep
 
 _BRANCHES = 24
 _LISTED = 300
@@ -30,22 +31,21 @@ class SweepView:
     """One sweep and what was held against it.
 
     Attributes:
-        record: The sweep's plain record.
+        sweep: The sweep.
         plot: Its picture, where there is one.
         verdicts: The scaling verdicts over its dimension, red first.
         rows: The growth of the whole workload, and of the components that are held.
     """
 
-    record: Mapping[str, Any]
+    sweep: Sweep
     plot: Plot | None
     verdicts: list[Verdict]
-    rows: list[Mapping[str, Any]]
+    rows: list[Growth]
 
     def polynomial(self, verdict: Verdict) -> str | None:
         """The exact cost of what a verdict holds, if it is known."""
         about = verdict.component, verdict.quantity
-        found = (row.get("polynomial") for row in self.rows if _about(row) == about)
-        return next(found, None)
+        return next((row.polynomial for row in self.rows if _about(row) == about), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,23 +150,23 @@ class Card:
     @property
     def sweeps(self) -> list[SweepView]:
         """Every sweep with its picture, verdicts and numbers."""
-        return [self._sweep(record) for record in self.entry.scaling]
+        return [self._sweep(sweep) for sweep in self.entry.scaling]
 
-    def _sweep(self, record: Mapping[str, Any]) -> SweepView:
+    def _sweep(self, sweep: Sweep) -> SweepView:
         verdicts = [
             verdict
             for verdict in self.entry.verdicts
-            if verdict.kind == "scaling" and verdict.dimension == record["dimension"]
+            if verdict.kind == "scaling" and verdict.dimension == sweep.dimension
         ]
         verdicts.sort(key=lambda verdict: verdict.passed)
         held = {(verdict.component, verdict.quantity) for verdict in verdicts}
-        rows = [r for r in record["growth"] if r["component"] is None or _about(r) in held]
+        rows = [row for row in sweep.growth if row.component is None or _about(row) in held]
         limit = next((v.allowed for v in verdicts if v.component is None), None)
-        return SweepView(record, scaling_plot(record, limit), verdicts, rows)
+        return SweepView(sweep, scaling_plot(sweep, limit), verdicts, rows)
 
 
-def _about(row: Mapping[str, Any]) -> tuple[str | None, str]:
-    return row["component"], row["quantity"]
+def _about(row: Growth) -> tuple[str | None, str]:
+    return row.component, row.quantity
 
 
 def anchor(entry: Entry) -> str:

@@ -116,7 +116,7 @@ def _excuse(change: Change) -> list[str]:
 def markdown_lines(budget: BudgetChange) -> Iterator[str]:
     """One budget's change as a Markdown list item."""
     sign = "❌ " if budget.regressed else ""
-    place = f" at {code(budget.location)}" if budget.location else ""
+    place = f" at {code(str(budget.location))}" if budget.location else ""
     yield f"- {sign}{code(budget.budget)} {_state(budget)}{place}"
     for key, (before, after) in (budget.workload or {}).items():
         yield f"  - the workload changed: {code(f'{key} {before} -> {after}')}"

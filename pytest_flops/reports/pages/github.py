@@ -15,6 +15,7 @@ from pytest_flops.reports.pages.standing import story, worst_first
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pytest_flops.budgets.budget import Location
     from pytest_flops.reports.report import Report
 
 
@@ -37,15 +38,18 @@ def annotate(report: Report, rootdir: Path) -> Iterator[str]:
 def annotation(
     level: Literal["error", "notice"],
     message: str,
-    location: str | None,
+    location: Location | None,
     rootdir: Path | None = None,
 ) -> str:
-    """One workflow command; `location` is `file:line:column`, its file relative to `rootdir`."""
+    """One workflow command; the file of `location` is relative to `rootdir`."""
     properties = {"title": "FLOPs budget"}
     if location is not None:
-        file, line, column = location.rsplit(":", 2)
-        file = _in_repository(file, rootdir or Path.cwd())
-        properties = {"file": file, "line": line, "col": column, **properties}
+        properties = {
+            "file": _in_repository(location.file, rootdir or Path.cwd()),
+            "line": str(location.line),
+            "col": str(location.column),
+            **properties,
+        }
     listed = ",".join(f"{key}={_escaped(value, ':,')}" for key, value in properties.items())
     return f"::{level} {listed}::{_escaped(message)}"
 

@@ -60,7 +60,7 @@ def render_markdown(
 
 def _run_errors(report: Report) -> list[list[str]]:
     errors = [
-        [f"- ❌ {code(e.location) + ': ' if e.location else ''}{plain(e.message)}"]
+        [f"- ❌ {code(str(e.location)) + ': ' if e.location else ''}{plain(e.message)}"]
         for e in report.errors
     ]
     return errors + [[f"- ❌ {code(test)} delivered nothing"] for test in report.missing]
@@ -71,7 +71,7 @@ def _red_entries(report: Report) -> list[list[str]]:
 
 
 def _red_entry(entry: Entry) -> Iterator[str]:
-    place = f" at {code(entry.location)}" if entry.location else ""
+    place = f" at {code(str(entry.location))}" if entry.location else ""
     yield f"- ❌ {code(entry.title)} {state(entry)}{place}"
     yield f"  - {plain(story(entry))}"
     others = less_grave(entry)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.units import format_flops
 from pytest_flops.counting.count import QUANTITIES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
+
+    from pytest_flops.scaling.sweep import Sweep
 
 PLOT_WIDTH, PLOT_HEIGHT = 360, 240
 SPARK_WIDTH, SPARK_HEIGHT = 160, 36
@@ -83,17 +85,15 @@ class _Axis:
         return self.start + share * (self.end - self.start)
 
 
-def scaling_plot(sweep: Mapping[str, Any], exponent: float | None) -> Plot | None:
+def scaling_plot(sweep: Sweep, exponent: float | None) -> Plot | None:
     """The whole workload's total and phases over the swept sizes; `None` without two points.
 
     `exponent` is the largest allowed; its line begins where the total does.
     """
     lines = {
-        growth["quantity"]: [
-            (s, c) for s, c in zip(sweep["sizes"], growth["counts"], strict=False) if c
-        ]
-        for growth in sweep["growth"]
-        if growth["component"] is None
+        growth.quantity: [(s, c) for s, c in zip(sweep.sizes, growth.counts, strict=False) if c]
+        for growth in sweep.growth
+        if growth.component is None
     }
     lines = {name: line for name, line in lines.items() if len(line) >= 2}
     if not lines:
