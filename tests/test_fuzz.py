@@ -91,7 +91,7 @@ def test_a_broken_budget_file_is_read_rightly_or_refused_in_words(tmp_path: Path
     measurement = FLOPsCounter.from_config(BASELINE_CONFIG, 32, 128).measurement()
     refused = 0
 
-    def hold(path: Path) -> None:
+    def read(path: Path) -> None:
         nonlocal refused
         try:
             budgets = load_budgets(path)
@@ -110,7 +110,7 @@ def test_a_broken_budget_file_is_read_rightly_or_refused_in_words(tmp_path: Path
                 if verdict.kind == "limit":
                     assert verdict.passed == (verdict.actual <= verdict.allowed)
 
-    each_input(tmp_path, BUDGETS, hold)
+    each_input(tmp_path, BUDGETS, read)
     assert 0 < refused < INPUTS
 
 
@@ -123,7 +123,7 @@ def flops(text: str) -> Decimal:
 def test_a_broken_report_is_read_rightly_or_refused_in_words(tmp_path: Path) -> None:
     refused = 0
 
-    def hold(path: Path) -> None:
+    def read(path: Path) -> None:
         nonlocal refused
         try:
             report = load_report(path)
@@ -139,7 +139,7 @@ def test_a_broken_report_is_read_rightly_or_refused_in_words(tmp_path: Path) -> 
         assert not report.passed or all(verdict["passed"] is True for verdict in verdicts)
         assert not report.passed or verdicts
 
-    each_input(tmp_path, a_report(), hold)
+    each_input(tmp_path, a_report(), read)
     assert 0 < refused < INPUTS
 
 
