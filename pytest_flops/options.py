@@ -16,6 +16,8 @@ MARKER_HELP = (
     "hold what the test computes against a named budget, against limits given here, or both."
 )
 SUFFIXES = (".yaml", ".yml")
+PLUGIN_NAME = "flops-session"
+"""The name under which `session.hooks` is registered, in runs that have budgets."""
 DEFAULT_BUDGETS = "budgets"
 DEFAULT_REPORT = "reports"
 

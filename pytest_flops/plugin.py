@@ -1,25 +1,32 @@
-"""The pytest hooks. Every pytest run imports this module, so it imports next to nothing itself.
+"""The pytest hooks that every run needs. Every pytest run of every user imports this module.
 
-The session's `Gate`, and with it everything else, is made when a budget, a marker or a fixture
-first asks for it.
+What a run without budgets does not need is imported, and its hooks registered, when a budget, a
+marker or a fixture first asks for it: see `session.hooks`. pytest loads a plugin's bytecode piece
+by piece, so each line here costs every run.
 """
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_flops import options
-from pytest_flops.session.stash import BUDGET, GATE, MISTAKE, RECORDER
+from pytest_flops.session.fixtures import (  # noqa: F401 - pytest finds fixtures among our names
+    _flops_recorder,
+    bk_core,
+    flops,
+    flops_budget,
+    flops_counter,
+    resnet_bk,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
     from pytest_flops.session.collection import BudgetFile
-    from pytest_flops.session.session import Gate
+    from pytest_flops.session.hooks import BudgetHooks
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,250 +42,68 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker and the fixtures, and listen to the session."""
-    from pytest_flops.session import fixtures
-
+    """Declare the marker."""
     config.addinivalue_line("markers", options.MARKER_HELP)
-    config.pluginmanager.register(fixtures, "flops-fixtures")
-    session = FlopsSession(config)
-    config.stash[GATE] = lambda: session.gate
-    config.pluginmanager.register(session, "flops-session")
 
 
-class FlopsSession:
-    """The hooks of one session."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        self._config = config
-        self._made: Gate | None = None
-        self._due: set[str] = set()
-        self._delivered: set[tuple[str, str]] = set()
-
-    @property
-    def gate(self) -> Gate:
-        """The session's gate, made on first use."""
-        if self._made is None:
-            from pytest_flops.session.session import Gate
-
-            self._made = Gate(self._config)
-        return self._made
-
-    def pytest_sessionstart(self) -> None:
-        """Refuse wrong options, and wrong files of budgets that somebody named, at once."""
-        if options.asks_for_gate(self._config) and not self._is_worker:
-            self._refuse(self.gate.mistakes())
-
-    def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> BudgetFile | None:
-        """Collect a YAML file of budgets as a test file."""
-        if file_path.suffix not in options.SUFFIXES:
-            return None
-        if not self.gate.catalog.is_budget_file(file_path):
-            return None
-        from pytest_flops.session.collection import BudgetFile
-
-        return BudgetFile.of(parent, file_path, self.gate)
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None]:
-        """Bind marked tests to their budgets; with `--flops-only`, leave the others out."""
-        for item in items:
-            self._bind(item)
-        collected = [item for item in items if BUDGET in item.stash]
-        yield
-        for item in set(collected).difference(items):
-            self.gate.leave_out(item.stash[BUDGET])
-        for item in items:
-            self._bind(item)
-        if self._made is not None and not self._is_worker:
-            mistakes = [item.stash[MISTAKE] for item in items if MISTAKE in item.stash]
-            self._refuse([*map(str, self.gate.catalog.problems), *mistakes])
-        if options.only_budgets(self._config):
-            others = [item for item in items if not _counts_flops(item)]
-            items[:] = [item for item in items if _counts_flops(item)]
-            self._config.hook.pytest_deselected(items=others)
-
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Give a test that holds a budget a fresh recorder, at every try."""
-        if MISTAKE in item.stash:
-            pytest.fail(item.stash[MISTAKE], pytrace=False)
-        if RECORDER in item.stash:
-            del item.stash[RECORDER]
-        if BUDGET in item.stash:
-            from pytest_flops.session.recorder import Recorder
-
-            subject = getattr(item, "subject", item.nodeid)
-            item.stash[RECORDER] = Recorder(self.gate, item.nodeid, item.stash[BUDGET], subject)
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
-        """Meter a marked test that does not count by itself; judge when its body has passed."""
-        recorder = item.stash.get(RECORDER, None)
-        if recorder is None or hasattr(item, "subject"):
-            return (yield)
-        if "flops" in getattr(item, "fixturenames", ["flops"]):
-            result = yield
-            _raise_kept(item)
-        else:
-            with recorder.measure():
-                result = yield
-                _raise_kept(item)
-        recorder.finish()
-        return result
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(
-        self, item: pytest.Item, call: pytest.CallInfo[None]
-    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Let the report carry what the test found, and tell a red verdict in its own words."""
-        recorder = item.stash.get(RECORDER, None)
-        if recorder is None:
-            return (yield)
-        if call.when == "call":
-            item.user_properties.extend(recorder.properties())
-        report = yield
-        if report.failed and call.when != "teardown":
-            recorder.note_failure(call.excinfo.value if call.excinfo else None)
-        elif hasattr(report, "wasxfail"):
-            recorder.excuse(report.wasxfail)
-        report.flops = recorder.record()  # type: ignore[attr-defined]
-        if report.failed and call.excinfo and not hasattr(item, "subject"):
-            report.longrepr = recorder.retold(call.excinfo.value, _place(item)) or report.longrepr
-        return report
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take in what a report carries, from this process or from a worker's."""
-        self._delivered.add((report.nodeid, report.when))
-        found = getattr(report, "flops", None)
-        if found is not None and report.outcome != "rerun":  # type: ignore[comparison-overlap]
-            self.gate.receive(found)
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, Any, Any]:
-        """When every test has run, or the run was cut short, conclude: judge, update, write."""
-        ended = False
-        try:
-            result = yield
-            ended = True
-        finally:
-            if self._made is not None and not self._is_worker and not self._collects_only:
-                self._conclude(session, ended=ended)
-        return result
-
-    def pytest_sessionfinish(self) -> None:
-        """Tell the controller of pytest-xdist what only a worker sees."""
-        if self._is_worker and self._made is not None:
-            self._config.workeroutput["flops"] = self.gate.collected()  # type: ignore[attr-defined]
-
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print what was found about budgets."""
-        if self._made is None or self.gate.report is None:
-            return
-        from pytest_flops.reports.pages.terminal import terminal_lines
-
-        terminalreporter.section("FLOPs budgets")
-        for text, markup in terminal_lines(
-            self.gate.report,
-            verbosity=self._config.get_verbosity(),
-            width=terminalreporter._tw.fullwidth,  # noqa: SLF001 - the only place that knows
-            base=self.gate.base,
-        ):
-            terminalreporter.write_line(text, **markup)
-        for note in self.gate.notes:
-            terminalreporter.write_line(note)
-        if os.environ.get("GITHUB_ACTIONS") == "true":
-            from pytest_flops.reports.pages.github import annotate
-
-            for line in annotate(self.gate.report, self._config.rootpath):
-                terminalreporter.write_line(line)
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
-        """Know what the workers of pytest-xdist are due to deliver."""
-        self._due.update(ids)
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: Any) -> None:
-        """Take in what only a worker of pytest-xdist sees."""
-        collected = getattr(node, "workeroutput", {}).get("flops")
-        if collected is not None:
-            self.gate.take_over(collected)
-
-    @property
-    def _is_worker(self) -> bool:
-        return hasattr(self._config, "workerinput")
-
-    @property
-    def _collects_only(self) -> bool:
-        return bool(self._config.getoption("collectonly"))
-
-    def _bind(self, item: pytest.Item) -> None:
-        """Find the budget of a marked test, or what is wrong with its markers."""
-        if _concerns_budgets(item):
-            return
-        marks = list(item.iter_markers(options.MARKER))
-        if marks:
-            found = self.gate.resolve(marks, item)
-            if isinstance(found, str):
-                item.stash[MISTAKE] = found
-            else:
-                item.stash[BUDGET] = found
-
-    def _refuse(self, mistakes: list[str]) -> None:
-        if mistakes:
-            raise pytest.UsageError(*mistakes)
-
-    def _conclude(self, session: pytest.Session, *, ended: bool) -> None:
-        from pytest_flops.session.finish import conclude
-
-        finished = {nodeid for nodeid, when in self._delivered if when == "teardown"}
-        conclude(
-            self.gate,
-            complete=ended,
-            whole_suite=ended and self._ran_whole_suite(session),
-            missing=self._due - finished if ended else (),
-        )
-        self._refuse([str(problem) for problem in self.gate.catalog.problems])
-        report = self.gate.report
-        if report is not None:
-            session.testsfailed += len(report.errors) + len(report.missing)
-            # A test may swallow its red verdict; a red report is a failed session all the same.
-            session.testsfailed = session.testsfailed or len(report.red)
-
-    def _ran_whole_suite(self, session: pytest.Session) -> bool:
-        """Whether every test of the project was there, so that a budget nobody held is stale."""
-        config = session.config
-        option = config.option
-        narrowed = (
-            option.keyword,
-            option.markexpr,
-            option.deselect,
-            option.ignore,
-            option.ignore_glob,
-            getattr(option, "lf", False),
-            getattr(option, "stepwise", False),
-        )
-        sources = pytest.Config.ArgsSource
-        named = config.args_source is sources.ARGS
-        below = config.args_source is sources.INVOCATION_DIR and (
-            config.invocation_params.dir != config.rootpath
-        )
-        return not (any(narrowed) or named or below)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Refuse wrong options, and wrong files of budgets that somebody named, at once."""
+    if options.asks_for_gate(session.config):
+        _hooks(session.config).refuse_mistakes()
 
 
-def _place(item: pytest.Item) -> tuple[Path, int]:
-    return item.path, (item.location[1] or 0) + 1
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> BudgetFile | None:
+    """Collect a YAML file of budgets as a test file."""
+    if file_path.suffix not in options.SUFFIXES:
+        return None
+    gate = _hooks(parent.config).gate
+    if not gate.catalog.is_budget_file(file_path):
+        return None
+    from pytest_flops.session.collection import BudgetFile
+
+    return BudgetFile.of(parent, file_path, gate)
 
 
-def _counts_flops(item: pytest.Item) -> bool:
-    return _concerns_budgets(item) or "flops" in getattr(item, "fixturenames", ())
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Generator[None]:
+    """Bind marked tests to their budgets; with `--flops-only`, leave the others out."""
+    collected = _hooks(config).bind(items) if _has_budgets(config, items) else []
+    yield
+    if _has_budgets(config, items):
+        _hooks(config).settle(collected, items)
 
 
-def _concerns_budgets(item: pytest.Item) -> bool:
-    return BUDGET in item.stash or MISTAKE in item.stash
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, Any, Any]:
+    """When every test has run, or the run was cut short, conclude: judge, update, write."""
+    ended = False
+    try:
+        result = yield
+        ended = True
+    finally:
+        if _is_registered(session.config):
+            _hooks(session.config).conclude(session, ended=ended)
+    return result
 
 
-def _raise_kept(item: pytest.Item) -> None:
-    """Raise the failure or skip of a unittest test, which pytest keeps aside until its report."""
-    for kept in getattr(item, "_excinfo", None) or ():
-        raise kept.value
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
+    """Know what the workers of pytest-xdist are due to deliver."""
+    _hooks(node.config).due.update(ids)
+
+
+def _has_budgets(config: pytest.Config, items: list[pytest.Item]) -> bool:
+    marked = (item.get_closest_marker(options.MARKER) for item in items)
+    return _is_registered(config) or options.only_budgets(config) or any(marked)
+
+
+def _is_registered(config: pytest.Config) -> bool:
+    return config.pluginmanager.has_plugin(options.PLUGIN_NAME)
+
+
+def _hooks(config: pytest.Config) -> BudgetHooks:
+    from pytest_flops.session.hooks import hooks_of
+
+    return hooks_of(config)

@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from itertools import islice, product
 from typing import TYPE_CHECKING, Protocol
 
-from pytest_flops.scaling.counts import Counts, flops_of, parts_of, refuse_uncounted
 from pytest_flops.scaling.crossover import crossover
 from pytest_flops.scaling.errors import ScalingError
-from pytest_flops.scaling.explanation import Cost, Explanation
-from pytest_flops.scaling.fit import HELD_OUT, MAX_DEGREE, Fit, fit
+from pytest_flops.scaling.explanation import ExactCost, Explanation
+from pytest_flops.scaling.fit import HELD_OUT, MAX_DEGREE, Fit, verified_fit
+from pytest_flops.scaling.measured import Measured, flops_of, parts_of, refuse_uncounted
 from pytest_flops.scaling.polynomial import Polynomial, interpolate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from pytest_flops.counting.measurement import Measurement
-    from pytest_flops.scaling.counts import Part
+    from pytest_flops.scaling.measured import Part
 
 _MOST_SIZES = MAX_DEGREE + 1 + HELD_OUT
 
@@ -77,13 +77,13 @@ class _Grid:
             self._measured[at] = self._count_at(**dict(zip(self.names, at, strict=True)))
         return self._measured[at]
 
-    def line(self, dimension: str) -> Counts:
+    def line(self, dimension: str) -> Measured:
         axis = self.names.index(dimension)
 
         def count_at(size: int) -> Measurement:
             return self.measure((*self.base[:axis], size, *self.base[axis + 1 :]))
 
-        return Counts(count_at, dimension)
+        return Measured(count_at, dimension)
 
     def flops(self, at: tuple[int, ...], part: Part) -> int | None:
         where = ", ".join(f"{name} = {size:,}" for name, size in zip(self.names, at, strict=True))
@@ -111,9 +111,9 @@ def _along(grid: _Grid, dimension: str) -> _Line:
     return line
 
 
-def _line(counts: Counts, parts: Sequence[Part]) -> _Line:
+def _line(counts: Measured, parts: Sequence[Part]) -> _Line:
     anchors = tuple(islice(counts.measured, 3))
-    tried = {part: fit(counts.dimension, counts.points(part), anchors) for part in parts}
+    tried = {part: verified_fit(counts.dimension, counts.points(part), anchors) for part in parts}
     fits = {part: found for part, found in tried.items() if found is not None}
     start = max((found.start for found in fits.values()), default=0)
     degree = max((found.polynomial.degree(counts.dimension) for found in fits.values()), default=0)
@@ -130,21 +130,23 @@ def _sizes_near(base: int) -> Iterator[int]:
             yield from (base * k // pieces for k in range(1, 2 * pieces) if k != pieces)
 
 
-def _cost(grid: _Grid, part: Part, lines: Mapping[str, _Line]) -> Cost:
+def _cost(grid: _Grid, part: Part, lines: Mapping[str, _Line]) -> ExactCost:
     component, quantity = part
     stubborn = [name for name, line in lines.items() if part not in line.fits]
     if stubborn:
-        return Cost(component, quantity, None, {}, f"no polynomial in {', '.join(stubborn)}")
+        return ExactCost(component, quantity, None, {}, f"no polynomial in {', '.join(stubborn)}")
     polynomial = _through_grid(grid, part, list(lines.values()))
     if polynomial is None:
-        return Cost(component, quantity, None, {}, f"no polynomial in {', '.join(lines)} together")
+        return ExactCost(
+            component, quantity, None, {}, f"no polynomial in {', '.join(lines)} together"
+        )
     starts = {name: line.fits[part].start for name, line in lines.items()}
     note = "; ".join(
         f"exact from {name} = {start:,} on"
         for (name, start), size in zip(starts.items(), grid.base, strict=True)
         if start > size
     )
-    return Cost(component, quantity, polynomial, _crossovers(grid, polynomial), note)
+    return ExactCost(component, quantity, polynomial, _crossovers(grid, polynomial), note)
 
 
 def _through_grid(grid: _Grid, part: Part, lines: Sequence[_Line]) -> Polynomial | None:
@@ -155,16 +157,9 @@ def _through_grid(grid: _Grid, part: Part, lines: Sequence[_Line]) -> Polynomial
         return None
     polynomial = interpolate(grid.names, axes, known)
     for at in zip(*(line.held_out for line in lines), strict=False):
-        if _value(polynomial, at) != grid.flops(at, part):
+        if polynomial.value(**dict(zip(grid.names, at, strict=True))) != grid.flops(at, part):
             return None
     return polynomial
-
-
-def _value(polynomial: Polynomial, at: tuple[int, ...]) -> int | None:
-    try:
-        return polynomial(**dict(zip(polynomial.dimensions, at, strict=True)))
-    except ValueError:
-        return None
 
 
 def _crossovers(grid: _Grid, polynomial: Polynomial) -> dict[str, int]:

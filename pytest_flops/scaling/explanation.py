@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class ExactCost:
     """What one quantity of one component costs.
 
     Attributes:
@@ -98,7 +98,7 @@ class Explanation:
     """
 
     sizes: Mapping[str, int]
-    costs: tuple[Cost, ...]
+    costs: tuple[ExactCost, ...]
 
     def of(self, quantity: Quantity = "total", component: str | None = None) -> Polynomial:
         """The polynomial of one quantity of one component.

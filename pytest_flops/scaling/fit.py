@@ -33,7 +33,7 @@ class Fit:
 
 
 @lru_cache(maxsize=4096)
-def fit(dimension: str, points: tuple[Point, ...], own: tuple[int, ...]) -> Fit | None:
+def verified_fit(dimension: str, points: tuple[Point, ...], own: tuple[int, ...]) -> Fit | None:
     """The lowest-degree polynomial that every point from some size on lies on, to the last FLOP.
 
     It is fitted to the smallest sizes and verified on all larger ones and on the largest of the
@@ -70,13 +70,6 @@ def _through(dimension: str, points: Sequence[Point]) -> Polynomial | None:
         fitted, held_out = points[: degree + 1], points[degree + 1 :]
         sizes = [size for size, _ in fitted]
         polynomial = interpolate([dimension], [sizes], {(size,): count for size, count in fitted})
-        if all(_value(polynomial, size) == count for size, count in held_out):
+        if all(polynomial.value(**{dimension: size}) == count for size, count in held_out):
             return polynomial
     return None
-
-
-def _value(polynomial: Polynomial, size: int) -> int | None:
-    try:
-        return polynomial(**{polynomial.dimensions[0]: size})
-    except ValueError:
-        return None

@@ -8,14 +8,14 @@ from itertools import islice
 from math import lcm
 from typing import TYPE_CHECKING
 
-from pytest_flops.scaling.counts import COUNTED_UP_TO, lattice_step, parts_of, probing_sizes
 from pytest_flops.scaling.crossover import crossover
-from pytest_flops.scaling.fit import HELD_OUT, MAX_DEGREE, Fit, fit
+from pytest_flops.scaling.fit import HELD_OUT, MAX_DEGREE, Fit, verified_fit
+from pytest_flops.scaling.measured import COUNTED_UP_TO, lattice_step, parts_of, probing_sizes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from pytest_flops.scaling.counts import Counts, Part
+    from pytest_flops.scaling.measured import Measured, Part
 
 _MOST_PROBES = MAX_DEGREE + 1 + HELD_OUT
 _MOST_ATTEMPTS = 24
@@ -64,7 +64,7 @@ class Formula:
         )
 
 
-def find_formulas(counts: Counts, own: Sequence[int]) -> dict[Part, Formula]:
+def find_formulas(counts: Measured, own: Sequence[int]) -> dict[Part, Formula]:
     """A formula for every part that has one, counting at a few more sizes where that helps.
 
     First a polynomial over all sizes, probed on the lattice of the caller's sizes. What has none is
@@ -91,20 +91,20 @@ def find_formulas(counts: Counts, own: Sequence[int]) -> dict[Part, Formula]:
     return formulas
 
 
-def _recurs(counts: Counts, own: Sequence[int], part: Part) -> bool:
+def _recurs(counts: Measured, own: Sequence[int], part: Part) -> bool:
     return len(_own_points(counts, own, part)) > 1
 
 
-def _varies(counts: Counts, own: Sequence[int], part: Part) -> bool:
+def _varies(counts: Measured, own: Sequence[int], part: Part) -> bool:
     return len({flops for _, flops in _own_points(counts, own, part)}) > 1
 
 
-def _own_points(counts: Counts, own: Sequence[int], part: Part) -> tuple[tuple[int, int], ...]:
+def _own_points(counts: Measured, own: Sequence[int], part: Part) -> tuple[tuple[int, int], ...]:
     return counts.points(part, [size for size in own if size in counts.measured])
 
 
 def _by_residue(
-    counts: Counts, own: Sequence[int], parts: Sequence[Part], modulus: int
+    counts: Measured, own: Sequence[int], parts: Sequence[Part], modulus: int
 ) -> dict[Part, Formula]:
     classes: dict[int, list[int]] = {}
     for size in own:
@@ -121,7 +121,7 @@ def _by_residue(
 
 
 def _search(
-    counts: Counts,
+    counts: Measured,
     own: Sequence[int],
     parts: Sequence[Part],
     candidates: Iterable[int],
@@ -141,10 +141,13 @@ def _search(
 
 
 def _fits(
-    counts: Counts, own: Sequence[int], parts: Sequence[Part], modulus: int
+    counts: Measured, own: Sequence[int], parts: Sequence[Part], modulus: int
 ) -> dict[Part, Fit]:
     residue = own[0] % modulus
     sizes = [size for size in counts.measured if size % modulus == residue]
     counted_own = tuple(size for size in own if size in counts.measured)
-    fits = {part: fit(counts.dimension, counts.points(part, sizes), counted_own) for part in parts}
+    fits = {
+        part: verified_fit(counts.dimension, counts.points(part, sizes), counted_own)
+        for part in parts
+    }
     return {part: found for part, found in fits.items() if found is not None}

@@ -1,5 +1,9 @@
 """`Polynomial`: an exact cost formula in one or more dimensions, and interpolation of one."""
 
+# Why not sympy, which torch brings: importing it takes 0.8 s, and one interpolation 12 ms there and
+# 0.2 ms here. Sweeping and explaining ResNet-BK makes 327 of them and takes 0.13 s in all. It would
+# replace about 70 lines; sizes by name, the refusal of a broken number and printing would stay.
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -60,14 +64,22 @@ class Polynomial:
             TypeError: A dimension has no size, or a name is none of the dimensions.
             ValueError: The value is no whole number: the formula does not hold at these sizes.
         """
+        value = self.value(**sizes)
+        if value.denominator != 1:
+            raise ValueError(f"{self} is {value} at {sizes}, no whole number of FLOPs")
+        return int(value)
+
+    def value(self, **sizes: int) -> Fraction:
+        """The exact value, which is a whole number only where the formula holds.
+
+        Raises:
+            TypeError: A dimension has no size, or a name is none of the dimensions.
+        """
         missing = [name for name in self.dimensions if name not in sizes]
         if missing:
             raise TypeError(f"no size given for {', '.join(missing)}")
         constant = self.at(**sizes).terms
-        value = constant[0][1] if constant else Fraction(0)
-        if value.denominator != 1:
-            raise ValueError(f"{self} is {value} at {sizes}, no whole number of FLOPs")
-        return int(value)
+        return constant[0][1] if constant else Fraction(0)
 
     def _refuse_unknown(self, sizes: Mapping[str, int]) -> None:
         unknown = [name for name in sizes if name not in self.dimensions]

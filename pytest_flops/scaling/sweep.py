@@ -6,18 +6,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_flops.scaling.counts import COUNTED_UP_TO, Counts, flops_of, listed, parts_of
 from pytest_flops.scaling.errors import ScalingError
 from pytest_flops.scaling.exponents import fitted_exponent, local_exponents
 from pytest_flops.scaling.formula import find_formulas
+from pytest_flops.scaling.measured import COUNTED_UP_TO, Measured, flops_of, listed, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pytest_flops.counting.count import Quantity
     from pytest_flops.counting.measurement import Measurement
-    from pytest_flops.scaling.counts import Part
     from pytest_flops.scaling.formula import Formula
+    from pytest_flops.scaling.measured import Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def sweep(count_at: Callable[[int], Measurement], dimension: str, sizes: Iterabl
             without a cost ran, or every count is the same at every size.
     """
     own = checked_sizes(dimension, sizes)
-    counts = Counts(count_at, dimension)
+    counts = Measured(count_at, dimension)
     counts.require(size for size in own if size <= COUNTED_UP_TO or size in (*own[:2], own[-1]))
     if counts.measured[own[0]].source == "analytic":
         counts.require(own)
@@ -161,7 +161,7 @@ def checked_sizes(dimension: str, sizes: Iterable[int]) -> tuple[int, ...]:
     return tuple(sorted(sizes))
 
 
-def _refuse_no_change(counts: Counts, own: Sequence[int]) -> None:
+def _refuse_no_change(counts: Measured, own: Sequence[int]) -> None:
     if _all_alike(counts):
         counts.require(own)
     if _all_alike(counts):
@@ -172,14 +172,14 @@ def _refuse_no_change(counts: Counts, own: Sequence[int]) -> None:
         )
 
 
-def _all_alike(counts: Counts) -> bool:
+def _all_alike(counts: Measured) -> bool:
     first, *others = counts.measured.values()
     return all(
         (other.count, other.components) == (first.count, first.components) for other in others
     )
 
 
-def _growth(counts: Counts, own: Sequence[int], part: Part, formula: Formula | None) -> Growth:
+def _growth(counts: Measured, own: Sequence[int], part: Part, formula: Formula | None) -> Growth:
     flops = [_flops_at(counts, size, part, formula) for size in own]
     fitted, fit_error = fitted_exponent(own, flops)
     component, quantity = part
@@ -196,14 +196,14 @@ def _growth(counts: Counts, own: Sequence[int], part: Part, formula: Formula | N
     )
 
 
-def _flops_at(counts: Counts, size: int, part: Part, formula: Formula | None) -> int | None:
+def _flops_at(counts: Measured, size: int, part: Part, formula: Formula | None) -> int | None:
     if size in counts.measured:
         return flops_of(counts.measured[size], part)
     return formula.at(size) if formula else None
 
 
 def _remarks(
-    counts: Counts, own: Sequence[int], flops: Sequence[int | None], formula: Formula | None
+    counts: Measured, own: Sequence[int], flops: Sequence[int | None], formula: Formula | None
 ) -> Iterator[str]:
     name = counts.dimension
     present = [size for size, count in zip(own, flops, strict=True) if count is not None]

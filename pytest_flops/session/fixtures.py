@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_flops.session.stash import GATE, RECORDER
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -22,11 +20,14 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def _flops_recorder(request: pytest.FixtureRequest) -> Recorder:
+    from pytest_flops.session.hooks import hooks_of
+    from pytest_flops.session.stash import RECORDER
+
     stash = request.node.stash
     if RECORDER not in stash:
         from pytest_flops.session.recorder import Recorder
 
-        gate = request.config.stash[GATE]()
+        gate = hooks_of(request.config).gate
         stash[RECORDER] = Recorder(gate, request.node.nodeid, budget=None)
     recorder: Recorder = stash[RECORDER]
     return recorder

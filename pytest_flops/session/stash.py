@@ -1,4 +1,4 @@
-"""The keys under which pytest's config and items keep what is ours."""
+"""The keys under which pytest's items keep what is ours."""
 
 from __future__ import annotations
 
@@ -7,13 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pytest_flops.budgets.budget import Budget
     from pytest_flops.session.recorder import Recorder
-    from pytest_flops.session.session import Gate
 
-GATE: pytest.StashKey[Callable[[], Gate]] = pytest.StashKey()
 BUDGET: pytest.StashKey[Budget] = pytest.StashKey()
 MISTAKE: pytest.StashKey[str] = pytest.StashKey()
 RECORDER: pytest.StashKey[Recorder] = pytest.StashKey()

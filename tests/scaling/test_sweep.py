@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.measurement import Measurement
-from pytest_flops.scaling.counts import COUNTED_UP_TO
 from pytest_flops.scaling.errors import ScalingError
+from pytest_flops.scaling.measured import COUNTED_UP_TO
 from pytest_flops.scaling.sweep import Sweep, sweep
 
 

@@ -1,4 +1,4 @@
-"""`Counts`: measurements at several sizes, each made once, and the sizes worth probing."""
+"""`Measured`: measurements at several sizes, each made once, and the sizes worth probing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COUNTED_UP_TO = 4096
 _STEPS_PER_LATTICE = 8
 
 
-class Counts:
+class Measured:
     """What a workload costs at the sizes of one dimension that were counted so far."""
 
     def __init__(self, count_at: Callable[[int], Measurement], dimension: str) -> None:
