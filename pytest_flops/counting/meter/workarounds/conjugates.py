@@ -25,7 +25,7 @@ def may_conjugate_inside(name: str) -> bool:
     return name in _MADE_OF_OTHERS or not name.startswith(("aten.", "prims."))
 
 
-def heeding_conjugates(run: Callable[..., Any]) -> Callable[..., Any]:
+def resolving_conjugates(run: Callable[..., Any]) -> Callable[..., Any]:
     """An operator as it runs where no mode is active."""
 
     def run_heeding(*args: Any, **kwargs: Any) -> Any:

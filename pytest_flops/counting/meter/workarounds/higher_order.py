@@ -17,21 +17,9 @@ from torch._higher_order_ops.map import map_impl
 from torch._higher_order_ops.scan import scan_op
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator
 
     from torch._ops import HigherOrderOperator
-
-
-def has_eager_form(operator: HigherOrderOperator) -> bool:
-    """Whether the operator can be run through its parts."""
-    return _eager_form(operator) is not None
-
-
-def run_parts(operator: HigherOrderOperator, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Run the operator through its parts."""
-    run = _eager_form(operator)
-    assert run is not None
-    return run(*args, **kwargs)
 
 
 @contextmanager
@@ -40,7 +28,7 @@ def under_autograd() -> Iterator[None]:
     key = DispatchKey.Autograd
     kernels = {operator: operator.py_kernels[key] for operator in _NEED_THE_COMPILER}
     for operator in kernels:
-        _set_kernel(operator, key, _eager_form(operator))
+        _set_kernel(operator, key, eager_form(operator))
     try:
         yield
     finally:
@@ -53,7 +41,8 @@ def _set_kernel(operator: HigherOrderOperator, key: DispatchKey, kernel: Any) ->
     operator._dispatch_cache.clear()  # noqa: SLF001 - as registering one does
 
 
-def _eager_form(operator: HigherOrderOperator) -> Callable[..., Any] | None:
+def eager_form(operator: HigherOrderOperator) -> Callable[..., Any] | None:
+    """What runs the operator by calling the functions it is given; None if nothing does."""
     if operator.__name__ in _OWN_FORMS:
         return _OWN_FORMS[operator.__name__]
     kernel: Callable[..., Any] | None = operator.py_kernels.get(
