@@ -12,6 +12,8 @@ from pytest_flops.counting.meter.fake_step import fake_training_step
 from pytest_flops.counting.meter.threads import hand_over_to_threads
 from pytest_flops.counting.meter.totals import measurement_of
 from pytest_flops.counting.meter.workarounds.compiled_code import run_eagerly
+from pytest_flops.counting.meter.workarounds.higher_order import under_autograd
+from pytest_flops.counting.meter.workarounds.spectra import without_vectors
 from pytest_flops.counting.table import table
 
 if TYPE_CHECKING:
@@ -25,10 +27,14 @@ if TYPE_CHECKING:
     from pytest_flops.counting.measurement import Measurement
 
 
-class _ProcessWide:
-    """What PyTorch and `threading` do otherwise, in every thread, while any meter counts.
+_PROCESS_WIDE_CHANGES = (hand_over_to_threads, run_eagerly, under_autograd, without_vectors)
 
-    Meters of two threads overlap in any order, so the first one enters it and the last one leaves.
+
+class _ProcessWide:
+    """What is changed for all threads while any meter counts.
+
+    Meters of two threads overlap in any order, so the first one changes it and the last one undoes
+    that. A meter that undid its own changes would undo those of a meter that still counts.
     """
 
     def __init__(self) -> None:
@@ -38,12 +44,13 @@ class _ProcessWide:
 
     @contextmanager
     def changed(self) -> Iterator[None]:
+        """While active, one more meter needs the changes."""
         meter = object()
         try:
             with self._lock:
                 if not self._meters:
-                    self._undo.enter_context(hand_over_to_threads())
-                    self._undo.enter_context(run_eagerly())
+                    for change in _PROCESS_WIDE_CHANGES:
+                        self._undo.enter_context(change())
                 self._meters.add(meter)
             yield
         finally:

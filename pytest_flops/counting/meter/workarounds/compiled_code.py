@@ -1,11 +1,10 @@
-"""Compiled code hides the operators that it runs: it runs eagerly while a meter counts.
+"""Compiled code hides its operators, so it runs eagerly while a meter counts.
 
-PyTorch: code that `torch.compile` has compiled runs kernels that no dispatch mode sees, and
-`torch.compiler.set_stance("force_eager")`, which prevents it, imports the compiler, which takes
-seconds. So the stance is only taken once somebody else has imported it.
+PyTorch: code that `torch.compile` has compiled runs kernels that no dispatch mode sees.
+`torch.compiler.set_stance("force_eager")` prevents that, but imports the compiler, which takes
+seconds. So the stance is taken at once if the compiler is there, else when somebody imports it.
 Seen in: 2.11 to 2.13.
-May go when: dispatch modes see the operators of a compiled graph, that is, when
-`tests/counting/test_compiled_code.py` passes without it.
+May go when: `tests/counting/test_compiled_code.py` passes without it.
 """
 
 from __future__ import annotations
@@ -18,9 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pytest_flops.counting.meter.workarounds.higher_order import under_autograd
-from pytest_flops.counting.meter.workarounds.spectra import without_vectors
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from importlib.machinery import ModuleSpec
@@ -31,13 +27,8 @@ _COMPILER = "torch._dynamo"
 
 @contextmanager
 def run_eagerly() -> Iterator[None]:
-    """While active, in every thread, what is compiled runs as its operators.
-
-    So do higher-order operators, and `svdvals` and its kin run as where no dispatch mode is active.
-    """
+    """While active, compiled code runs as its operators, in every thread."""
     with ExitStack() as undo:
-        undo.enter_context(under_autograd())
-        undo.enter_context(without_vectors())
         # The compiler warns that a compiled module has our hooks. They add nothing to its path.
         warnings.filterwarnings("ignore", message="Using `torch.compile.* global hooks")
         undo.callback(_remove, warnings.filters, warnings.filters[0])  # type: ignore[arg-type]
