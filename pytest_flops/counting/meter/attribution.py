@@ -5,25 +5,26 @@ Phases are read from PyTorch, not declared. Inside the autograd engine is `backw
 the engine runs repeats its forward for activation checkpointing: that is `recomputed`, which is
 added to the backward. To which module an optimizer's operator belongs, `parameter_updates` says.
 
-The specification; what breaks one of these attributes FLOPs to the wrong module or phase, though
-the total stays right:
+The specification. Where one of these is broken, the total stays right, and FLOPs go to the wrong
+module or phase; where 9 is, the total is wrong too.
 
 1. **Threads.** Only a thread itself writes to its `ThreadState`. Other threads read its timeline
    during a backward, and its sums at the end.
-2. **Frames.** `frames[-1]` is the innermost call in progress; `frames[0]` is none, and stays. The
-   end of a call drops its frame and all above it, which an exception has left. PyTorch calls no
-   hook at the end of a step that raises, so the next module call drops frames of steps.
-3. **Graph task.** A frame holds the task of the autograd engine that its call began in. An operator
-   belongs to `frames[-1]` if it runs in that task. If not, the engine has been entered since, and
-   the operator belongs to the module that recorded the running autograd node.
+2. **Frames.** `frames[-1]` is the innermost call in progress; `frames[0]` stands for no call, and
+   stays. The end of a call drops its frame and all above it, which an exception has left. PyTorch
+   calls no hook at the end of a step that raises, so the next module call drops frames of steps.
+3. **Graph task.** PyTorch numbers the runs of its autograd engine: graph tasks, -1 outside any. A
+   frame holds the task that its call began in. An operator belongs to `frames[-1]` if it runs in
+   that task. If not, the engine has been entered since, and the operator belongs to the module that
+   recorded the running autograd node.
 4. **Nodes.** A thread numbers the nodes that it records, in that order: their sequence numbers. Its
    timeline says which module recorded which. It is marked when `frames[-1]` changes and, while a
    backward records a graph (`create_graph`), at each operator. A mark that was made never changes.
 5. **Gradients of leaves.** The node that accumulates one is numbered 2**64 - 1, whoever recorded
    it. It belongs to the module that holds the parameter.
-6. **Several threads** may have recorded a node of the same number. A thread's own timeline goes
-   first. Where several name a module, that of the parameters that the node leads to is taken, else
-   the first one: a guess, which docs state.
+6. **Several threads** may each have recorded a node of the same number. If their timelines name
+   several modules, it is the one that holds a parameter that the node leads to, else the running
+   thread's own, else the first: a guess, which docs state.
 7. **Identity.** Frames and module numbers are looked up by `id()`. `ModulePaths` keeps every module
    that it has numbered alive until the meter ends, so no id becomes another module's.
 8. **Other threads.** A call in a thread that no meter counts has a frame too, outside modules, so
