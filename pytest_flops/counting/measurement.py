@@ -25,10 +25,10 @@ class Measurement:
         source: The counter that produced it.
         rules: The counting rules it followed.
         uncounted: Arithmetic operators the meter has no cost for, with the number of their calls;
-            in parentheses, threads that it does not see into. Anything here makes the count a
-            lower bound, and a gate must refuse it.
-        unseen: Names of other libraries' threads that ran meanwhile, where the meter does not see;
-            a remark, and no part of what makes two measurements equal.
+            in parentheses, modules and optimizers' steps that ran in a thread that it does not
+            count. Anything in it makes the count a lower bound, and a gate must refuse it.
+        child_processes: How many processes `multiprocessing` started meanwhile, which nobody
+            counts; a remark, and no part of what makes two measurements equal.
         operations: Cost by operator name, of the meter only.
         recomputed: The part of the backward FLOPs that repeats forward work under activation
             checkpointing, of the meter only.
@@ -39,7 +39,7 @@ class Measurement:
     source: Source
     rules: Rules
     uncounted: Mapping[str, int] = field(default_factory=dict)
-    unseen: tuple[str, ...] = field(default=(), compare=False)
+    child_processes: int = field(default=0, compare=False)
     operations: Mapping[str, FLOPsCount] = field(default_factory=dict)
     recomputed: int = 0
 
@@ -56,7 +56,7 @@ class Measurement:
             "source": self.source,
             "rules": self.rules,
             "uncounted": dict(self.uncounted),
-            "unseen": list(self.unseen),
+            "child_processes": self.child_processes,
             "operations": {name: cost.to_dict() for name, cost in self.operations.items()},
             "recomputed": self.recomputed,
         }
@@ -72,7 +72,7 @@ class Measurement:
             source=record["source"],
             rules=record["rules"],
             uncounted=dict(record["uncounted"]),
-            unseen=tuple(record.get("unseen", ())),
+            child_processes=record.get("child_processes", 0),
             operations={
                 name: FLOPsCount.from_dict(cost) for name, cost in record["operations"].items()
             },
@@ -85,14 +85,17 @@ SPARSE_WITHOUT_VALUES = " (of a sparse tensor without values)"
 
 
 def is_thread(uncounted: str) -> bool:
-    """Whether a name in `Measurement.uncounted` is a thread's and not an operator's."""
+    """Whether a name in `Measurement.uncounted` is of a call in a thread, not of an operator."""
     return uncounted.startswith("(")
 
 
 def how_to_count(uncounted: str) -> str:
     """What to do about something uncounted, named as in `Measurement.uncounted`."""
     if is_thread(uncounted):
-        return "start the thread inside what is counted, or give it the work through a pool"
+        return (
+            "start the thread inside what is counted, or submit the work to a ThreadPoolExecutor "
+            "there"
+        )
     if uncounted.endswith(SPARSE_WITHOUT_VALUES):
         return (
             "how much it computes depends on how many values the tensor stores, which a fake one, "

@@ -313,10 +313,10 @@ class TestMeasurement:
             assert not verdict.passed
             assert "pytest_flops_register_costs" in verdict.message
 
-    def test_a_thread_that_ran_unseen_is_an_error_that_says_where_to_start_it(self):
-        unseen = {"(thread worker (2), older)": 1}
-        (verdict,) = hold(Budget("b"), replace(BASELINE, uncounted=unseen), kinds=())
+    def test_a_call_in_a_thread_is_an_error_that_says_where_to_start_the_thread(self):
+        uncounted = {"(module Linear in thread worker (2))": 1}
+        (verdict,) = hold(Budget("b"), replace(BASELINE, uncounted=uncounted), kinds=())
         assert not verdict.passed
-        assert verdict.message.startswith("not counted: thread worker (2), older, so")
+        assert verdict.message.startswith("not counted: module Linear in thread worker (2), so")
         assert "start the thread inside what is counted" in verdict.message
         assert "register" not in verdict.message

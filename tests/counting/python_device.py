@@ -142,7 +142,7 @@ def costs(step: Callable[..., None], place: Callable[[Tensor], Tensor]) -> dict[
         "threads": inside,
         "threads_after": len(threads),
         "uncounted": dict(meter.uncounted),
-        "unseen": meter.unseen,
+        "child_processes": meter.child_processes,
     }
 
 

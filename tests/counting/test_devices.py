@@ -58,7 +58,7 @@ def test_a_backward_on_a_device_belongs_to_the_modules(step, repeated):
 def test_a_step_on_a_device_costs_what_it_costs_on_the_cpu(step):
     found = on_a_device_in_python(step)
     device, cpu = found["device"], found["cpu"]
-    for read in ("components", "recomputed", "uncounted", "unseen"):
+    for read in ("components", "recomputed", "uncounted", "child_processes"):
         assert device[read] == cpu[read]
 
 

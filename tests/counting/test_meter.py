@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import _thread
 import sys
 import threading
 import warnings
-from concurrent.futures import Future, ThreadPoolExecutor
-from multiprocessing.pool import AsyncResult, Pool, ThreadPool
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.process import BaseProcess
 
 import pytest
 import torch
@@ -207,8 +206,8 @@ def traces() -> tuple[object, ...]:
         len(torch_optimizer._global_optimizer_post_hooks),
         list(_get_current_dispatch_mode_stack()),
         list(warnings.filters),
-        *(dict(vars(owner)) for owner in (_thread, threading.Thread, Future, ThreadPoolExecutor)),
-        *(dict(vars(owner)) for owner in (Pool, ThreadPool, AsyncResult)),
+        *(dict(vars(owner)) for owner in (threading.Thread, ThreadPoolExecutor, BaseProcess)),
+        torch.autograd.is_multithreading_enabled(),
         torch._C._dispatch_dump("aten::linalg_svdvals"),
         list(sys.meta_path),
         cond_op.py_kernels[torch._C.DispatchKey.Autograd],

@@ -137,7 +137,7 @@ def full_page() -> str:
         source="meter",
         rules="executed",
         uncounted={"aten.fft_fft": 3},
-        unseen=("tqdm_monitor",),
+        child_processes=2,
         operations={"aten.addmm": FLOPsCount(5, 6, 7)},
         recomputed=12_000,
     )
@@ -163,7 +163,6 @@ def hostile_page() -> str:
         {name: FLOPsCount(3, 2, 1), f"{name}.x": FLOPsCount(1, 0, 0)},
         source="meter",
         uncounted={name: 1},
-        unseen=(name,),
         operations={name: FLOPsCount(1)},
     )
     place = Location(name, 1, 1)

@@ -123,7 +123,7 @@ def full_report(make, sweep):
         source="meter",
         rules="executed",
         uncounted={"aten.fft": 2},
-        unseen=("tqdm_monitor",),
+        child_processes=2,
         recomputed=7,
     )
     return make.report(
@@ -144,6 +144,16 @@ def test_json_is_read_back_as_it_was(full_report, tmp_path):
     again = load_report(file)
     assert again == full_report
     assert to_json(again) == to_json(full_report)
+
+
+def test_a_report_that_names_threads_of_an_older_release_is_read(full_report, tmp_path):
+    record = json.loads(to_json(full_report))
+    measurement = record["entries"][1]["measurement"]
+    del measurement["child_processes"]
+    measurement["unseen"] = ["tqdm_monitor"]
+    file = tmp_path / "flops.json"
+    file.write_text(json.dumps(record))
+    assert load_report(file) == full_report
 
 
 def test_json_is_the_same_for_the_same_report_and_ends_in_a_newline(full_report):

@@ -56,10 +56,11 @@ def test_verbose_adds_exact_counts_of_every_component(make):
     assert names.index("layer_0.moe") == names.index("layer_0") + 2
 
 
-def test_verbose_names_the_threads_that_ran_unseen(make):
-    found = make.report(make.entry(measurement=make.measurement(unseen=("a\nb", "c"))))
-    assert "  ran meanwhile, unseen: a\\nb, c" in texts(found, verbosity=1)
-    assert not any("unseen" in line for line in texts(found))
+def test_verbose_says_how_many_child_processes_nobody_counted(make):
+    found = make.report(make.entry(measurement=make.measurement(child_processes=2)))
+    remark = "  child processes, counted by nobody: 2"
+    assert remark in texts(found, verbosity=1)
+    assert remark not in texts(found)
 
 
 @pytest.mark.parametrize("width", [40, 50, 60, 72, 80, 100, 200])

@@ -1,14 +1,36 @@
 """`Attribution`: the phase and the module of the operator that is running now, in any thread.
 
-Phases are read from PyTorch, not declared. Inside the autograd engine is `backward`; inside
-`Optimizer.step` (its closure excepted) is `optimizer`; the rest is `forward`. A module called while
-the engine runs is a forward that activation checkpointing repeats: `recomputed`, a part of the
-backward.
+Phases are read from PyTorch, not declared. Inside the autograd engine is `backward`. Inside
+`Optimizer.step`, its closure excepted, is `optimizer`. The rest is `forward`. A module called while
+the engine runs repeats its forward for activation checkpointing: that is `recomputed`, which is
+added to the backward. To which module an optimizer's operator belongs, `parameter_updates` says.
 
-A backward operator belongs to the module whose forward recorded its autograd node. Nodes are
-numbered in the order in which they are recorded, so it is enough to note that number whenever a
-module begins or ends; the accumulation of a gradient belongs to the parameter's module. To whom an
-optimizer's operator belongs, `parameter_updates.py` knows.
+The specification. Where one of these is broken, the total stays right, and FLOPs go to the wrong
+module or phase; where 9 is, the total is wrong too.
+
+1. **Threads.** Only a thread itself writes to its `ThreadState`. Other threads read its timeline
+   during a backward, and its sums at the end.
+2. **Frames.** `frames[-1]` is the innermost call in progress; `frames[0]` stands for no call, and
+   stays. The end of a call drops its frame and all above it, which an exception has left. PyTorch
+   calls no hook at the end of a step that raises, so the next module call drops frames of steps.
+3. **Graph task.** PyTorch numbers the runs of its autograd engine: graph tasks, -1 outside any. A
+   frame holds the task that its call began in. An operator belongs to `frames[-1]` if it runs in
+   that task. If not, the engine has been entered since, and the operator belongs to the module that
+   recorded the running autograd node.
+4. **Nodes.** A thread numbers the nodes that it records, in that order: their sequence numbers. Its
+   timeline says which module recorded which. It is marked when `frames[-1]` changes and, while a
+   backward records a graph (`create_graph`), at each operator. A mark that was made never changes.
+5. **Gradients of leaves.** The node that accumulates one is numbered 2**64 - 1, whoever recorded
+   it. It belongs to the module that holds the parameter.
+6. **Several threads** may each have recorded a node of the same number. If their timelines name
+   several modules, it is the one that holds a parameter that the node leads to, else the running
+   thread's own, else the first: a guess, which docs state.
+7. **Identity.** Frames and module numbers are looked up by `id()`. `ModulePaths` keeps every module
+   that it has numbered alive until the meter ends, so no id becomes another module's.
+8. **Other threads.** A call in a thread that no meter counts has a frame too, outside modules, so
+   that only the outermost one is reported. It numbers no module.
+9. **The end.** Once `active` is false nothing is written: a counted thread may outlive the meter,
+   with the dispatch mode in it.
 """
 
 from __future__ import annotations
@@ -29,8 +51,8 @@ from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
 )
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
-from pytest_flops.counting.meter import raw_threads
 from pytest_flops.counting.meter.module_paths import OUTSIDE, ModulePaths
 from pytest_flops.counting.meter.parameter_updates import ParameterUpdates
 
@@ -41,20 +63,29 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 MeteredPhase: TypeAlias = Literal["forward", "backward", "recomputed", "optimizer"]
-LedgerKey: TypeAlias = tuple[MeteredPhase, int, str]
+FLOPsKey: TypeAlias = tuple[MeteredPhase, int, str]
+"""What FLOPs are added up by: phase, module number and operator."""
 
-# The two readings PyTorch's own profiler and FLOP counter use too; there is no public face.
+# PyTorch's profiler and its FLOP counter read these too; there is no public way.
 graph_task = torch._C._current_graph_task_id  # noqa: SLF001
 _running_node = torch._C._current_autograd_node  # noqa: SLF001
-_next_node_number: Callable[[], int] = vars(torch.autograd)["_get_sequence_nr"]
-_at_the_end = torch.autograd.Variable._execution_engine.queue_callback  # noqa: SLF001 - as DDP does
+_next_sequence_number: Callable[[], int] = vars(torch.autograd)["_get_sequence_nr"]
+_at_end_of_backward = torch.autograd.Variable._execution_engine.queue_callback  # noqa: SLF001 - DDP's
 _records_graph = torch.is_grad_enabled
 _NO_TASK = -1
-_ACCUMULATES = 2**64 - 1  # the number of every node that adds to a leaf's gradient: it runs first
+_ACCUMULATES_GRADIENT = 2**64 - 1  # the sequence number of every such node
 
 
 class Frame(NamedTuple):
-    """A call in progress: of a module, of an optimizer's step, or of that step's closure."""
+    """A call in progress: of a module, of an optimizer's step, or of that step's closure.
+
+    Attributes:
+        phase: The phase of its operators.
+        module: The number of the module that they belong to.
+        task: The task of the autograd engine that the call began in, or -1.
+        call: What tells this call from others: the module, or an object of its own.
+        updates: Of an optimizer's step, what knows its parameters' modules.
+    """
 
     phase: MeteredPhase
     module: int
@@ -63,7 +94,7 @@ class Frame(NamedTuple):
     updates: ParameterUpdates | None = None
 
 
-_BASE = Frame("forward", OUTSIDE, _NO_TASK)
+_NO_CALL = Frame("forward", OUTSIDE, _NO_TASK)
 
 
 class Timeline:
@@ -74,7 +105,7 @@ class Timeline:
         self._modules = [OUTSIDE]
 
     def mark(self, start: int, module: int) -> None:
-        """From node `start` on, nodes belong to `module`; what is marked stays."""
+        """Let the nodes from number `start` on be `module`'s; earlier ones stay as they are."""
         if start < self._starts[-1] or module == self._modules[-1]:
             return
         if start == self._starts[-1]:
@@ -84,84 +115,66 @@ class Timeline:
             self._modules.append(module)
 
     def module(self, node: int) -> int:
-        """The module that recorded a node."""
+        """The module that recorded the node of this number."""
         return self._modules[bisect_right(self._starts, node) - 1]
-
-
-def _nothing() -> None:
-    """What happens at an event nobody listens to."""
 
 
 @dataclass(slots=True)
 class ThreadState:
-    """What one thread is doing, and its own book of costs, so that no increment can be lost.
+    """What one thread is doing, and what it has counted.
+
+    Each thread adds to sums of its own: an increment of shared ones could be lost.
 
     Attributes:
+        counted: Whether the meter has been entered in this thread.
         flops: FLOPs by phase, module and operator.
-        uncounted: Calls of operators without a cost.
-        frames: The calls in progress, outermost first.
-        timeline: Who recorded the autograd nodes of this thread.
+        uncounted: Calls of what has no cost; calls in this thread if no meter counts it.
+        child_processes: Processes that this thread has started.
+        frames: The calls in progress, the outermost first.
+        timeline: Which module recorded which autograd node of this thread.
+        node: The autograd node that was running when last asked,
+        node_module: and the module that recorded it.
+        task: The last task of the engine in which a backward recorded a graph,
+        next_number: and the number that the next node had at its last operator.
+        task_without_graph: The last task in which a backward recorded none.
     """
 
-    flops: defaultdict[LedgerKey, int] = field(default_factory=lambda: defaultdict(int))
+    counted: bool = False
+    flops: defaultdict[FLOPsKey, int] = field(default_factory=lambda: defaultdict(int))
     uncounted: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
-    frames: list[Frame] = field(default_factory=lambda: [_BASE])
+    child_processes: int = 0
+    frames: list[Frame] = field(default_factory=lambda: [_NO_CALL])
     timeline: Timeline = field(default_factory=Timeline)
     node: object = None
     node_module: int = OUTSIDE
     task: int = _NO_TASK
-    task_without_graph: int = _NO_TASK
     next_number: int = 0
+    task_without_graph: int = _NO_TASK
 
 
-_VIEWS = ("TBackward0", "TransposeBackward0", "PermuteBackward0", "ViewBackward0")
+class _Local(threading.local):
+    """The calling thread's state. One attribute: each reading of a thread-local one costs."""
 
-
-def _parameters_of(node: Any) -> Iterator[torch.Tensor]:
-    """The leaves whose gradient a node computes, itself or through a view."""
-    for near, _ in node.next_functions:
-        if near is None:
-            continue
-        if near.name() in _VIEWS:
-            near = near.next_functions[0][0]  # noqa: PLW2901
-        if near is not None and near._sequence_nr() == _ACCUMULATES:  # noqa: SLF001
-            yield near.variable
-
-
-Place: TypeAlias = tuple[MeteredPhase, int]
-"""The phase and the module of an operator."""
-
-
-class _Here(threading.local):
-    """The calling thread's state; one attribute, since reading it is not free."""
-
-    def __init__(self, threads: list[ThreadState], pytorchs: dict[int, int]) -> None:
+    def __init__(self, threads: list[ThreadState]) -> None:
         self.state = ThreadState()
         threads.append(self.state)
-        if raw_threads.belongs_to_pytorch():
-            pytorchs[raw_threads.number()] = threading.get_native_id()
 
 
 class Attribution:
     """Follows modules, autograd and optimizers through global hooks while it is active."""
 
     def __init__(self) -> None:
+        self.active = False
         self.paths = ModulePaths()
         self.threads: list[ThreadState] = []
-        self.unseen: set[str] = set()  # names of threads
-        self.pytorchs_threads: dict[int, int] = {}  # PyTorch's own: native identifiers by number
-        self.local = _Here(self.threads, self.pytorchs_threads)
-        self._forward_frames: dict[int, Frame] = {}  # of modules that are numbered, and so kept
+        self.local = _Local(self.threads)
+        self._forward_frames: dict[int, Frame] = {}  # by id of the module, which `paths` keeps
         self._handles: list[Any] = []
-        self.active = False  # a thread may outlive the meter
-        self.on_outermost_call: Callable[[], None] = _nothing
-        self.on_outermost_return: Callable[[], None] = _nothing
-        self.on_step: Callable[[], None] = _nothing
 
     def start(self) -> None:
         """Register the hooks; all of them are PyTorch's own global ones."""
         self.active = True
-        keep = self._handles.append  # one by one: an interruption must find them
+        keep = self._handles.append  # one by one, so that `stop` finds them if this is interrupted
         keep(register_module_forward_pre_hook(self._enter_module))
         keep(register_module_forward_hook(self._leave_module, always_call=True))
         keep(register_optimizer_step_pre_hook(self._enter_step))
@@ -173,70 +186,64 @@ class Attribution:
         while self._handles:
             self._handles.pop().remove()
 
-    # --- where we are ---
-
     @property
-    def here(self) -> ThreadState:
+    def this_thread(self) -> ThreadState:
         """The calling thread's state."""
         return self.local.state
 
-    def locate_in_backward(self, thread: ThreadState, task: int, free: bool) -> Place | None:
-        """Where an operator belongs that autograd runs; None where nothing is to be written down.
+    # --- operators that autograd runs ---
 
-        Args:
-            thread: The calling thread's state.
-            task: Autograd's task.
-            free: The operator costs nothing, so that nobody needs to know.
+    def phase_in_backward(self, thread: ThreadState, task: int) -> MeteredPhase:
+        """The phase of an operator that the engine runs; to be called at each of them.
+
+        Where a backward records a graph, it marks the timeline with what has been recorded since.
         """
-        if not self.active:
-            return None
-        if _records_graph():
-            module = self._module_of_running_node(thread)
-            return self._record_graph(thread, task), module
-        thread.task_without_graph = task
-        return None if free else ("backward", self._module_of_running_node(thread))
+        if not _records_graph():
+            thread.task_without_graph = task
+            return "backward"
+        self.module_of_running_node(thread)
+        self._mark_recorded(thread, task)
+        # A backward records no graph, or (`create_graph`) it does so all along. Where one does
+        # both, the graph is recorded by a forward that a checkpoint repeats.
+        return "recomputed" if task == thread.task_without_graph else "backward"
 
-    def _module_of_running_node(self, thread: ThreadState) -> int:
+    def module_of_running_node(self, thread: ThreadState) -> int:
+        """The module that recorded the autograd node that is running."""
         node = _running_node()
         if node is not thread.node:
             thread.node, thread.node_module = node, self._module_of_node(thread, node)
         return thread.node_module
 
-    def _record_graph(self, thread: ThreadState, task: int) -> MeteredPhase:
-        """The phase of an operator of backward that is recorded for a backward of its own.
+    def _mark_recorded(self, thread: ThreadState, task: int) -> None:
+        """Let what was recorded since the last operator be the running node's module's.
 
-        A backward records no graph, or (`create_graph`) it does so all along; where one does both,
-        the graph is recorded by a forward that repeats. What was recorded since the last operator,
-        the running node has recorded; of a task's first operator it is only known that it has
-        recorded one node.
+        Of the first operator of a task it is only known that it has recorded one node.
         """
-        number = _next_node_number()
+        number = _next_sequence_number()
         if task == thread.task:
             since = thread.next_number
         else:
             since = number - 1
-            _at_the_end(self._leave_graph)
+            _at_end_of_backward(self._leave_backward)
         thread.timeline.mark(since, thread.node_module)
         thread.task, thread.next_number = task, number
-        return "recomputed" if task == thread.task_without_graph else "backward"
 
-    def _leave_graph(self) -> None:
-        """What is recorded after a backward belongs to the call that it was a part of."""
+    def _leave_backward(self) -> None:
+        """Let what is recorded after a backward be the caller's again."""
         thread = self.local.state
-        thread.timeline.mark(_next_node_number(), thread.frames[-1].module)
+        thread.timeline.mark(_next_sequence_number(), thread.frames[-1].module)
 
     def _module_of_node(self, thread: ThreadState, node: Any) -> int:
         if node is None:
             return OUTSIDE
         number = node._sequence_nr()  # noqa: SLF001 - as torch.profiler does
-        if number == _ACCUMULATES:
+        if number == _ACCUMULATES_GRADIENT:
             return self.paths.owner(node.variable)
         own = thread.timeline.module(number)
         if len(self.threads) == 1:
             return own
-        # Threads number their nodes each for itself, so several may have recorded this number.
-        # First of all, a thread runs what it has recorded; among several the parameters tell.
-        if number >= _next_node_number():
+        # Invariant 6. A number that this thread has not given yet is another thread's.
+        if number >= _next_sequence_number():
             own = OUTSIDE
         others = (other for other in self.threads if other is not thread)
         modules = [own, *(other.timeline.module(number) for other in others)]
@@ -247,21 +254,47 @@ class Attribution:
                     return owner
         return next(iter(candidates), OUTSIDE)
 
+    # --- other threads ---
+
+    def call_in_progress(self) -> Frame:
+        """The call that the calling thread is in, as a frame for a thread that works for it."""
+        thread = self.local.state
+        frame, task = thread.frames[-1], graph_task()
+        if task != frame.task:  # invariant 3
+            frame = Frame("backward", self.module_of_running_node(thread), task)
+        return frame._replace(task=_NO_TASK, call=object())
+
     @contextmanager
-    def adopted_by(self, frame: Frame) -> Iterator[None]:
-        """While active, this thread works for a call of another thread."""
-        self._push(frame._replace(task=_NO_TASK))
+    def working_for(self, call: Frame) -> Iterator[None]:
+        """While active, what the calling thread runs is a part of a call of another thread."""
+        self._push(call)
         try:
             yield
         finally:
-            self._pop(frame.call)
+            self._pop(call.call)
+
+    def _counts(self, thread: ThreadState) -> bool:
+        """Whether this meter counts the calling thread.
+
+        Threads that PyTorch starts itself, for `torch.jit.fork` or for backwards nested more than
+        60 deep, inherit the dispatch modes of the thread that they work for.
+        """
+        return thread.counted or any(each is self for each in _counting_here())
+
+    def _report(self, thread: ThreadState, call: str) -> None:
+        """Report a call in a thread that is not counted, unless another meter counts it."""
+        if not _counting_here():
+            # threading.current_thread() would list a thread of C code for good.
+            mine = (each for each in threading.enumerate() if each.ident == threading.get_ident())
+            name = next((each.name for each in mine), "without a name")
+            thread.uncounted[f"({call} in thread {name})"] += 1
 
     # --- hooks ---
 
     def _push(self, frame: Frame) -> None:
         thread = self.local.state
         thread.frames.append(frame)
-        thread.timeline.mark(_next_node_number(), frame.module)
+        thread.timeline.mark(_next_sequence_number(), frame.module)
 
     def _pop(self, call: object) -> None:
         """Drop the frame of a call, and what an exception left above it."""
@@ -273,51 +306,58 @@ class Attribution:
             while frames.pop().call is not call:
                 pass
         else:
-            return
-        thread.timeline.mark(_next_node_number(), self._recorder(thread, graph_task()))
+            return  # the call began before the meter
+        thread.timeline.mark(_next_sequence_number(), self._recorder(thread, graph_task()))
 
     def _recorder(self, thread: ThreadState, task: int) -> int:
-        """Who records the next autograd nodes: the call in progress, or the running node."""
+        """The module that records the next nodes: that of the innermost call, or by invariant 3."""
         frame = thread.frames[-1]
-        return frame.module if task == frame.task else self._module_of_running_node(thread)
+        return frame.module if task == frame.task else self.module_of_running_node(thread)
 
     def _enter_module(self, module: Module, _inputs: Any) -> None:
         thread = self.local.state
         frames = thread.frames
         while frames[-1].updates is not None:
-            frames.pop()  # a step that raised: PyTorch calls no hook at its end
-        if len(frames) == 1:
-            self.on_outermost_call()
+            frames.pop()  # invariant 2
+        if not thread.counted and not self._counts(thread):
+            if len(frames) == 1:
+                self._report(thread, f"module {type(module).__name__}")
+            frames.append(_NO_CALL._replace(call=module))
+            return
         task = graph_task()
-        frame = self._forward_frames.get(id(module)) if task == _NO_TASK else None
+        frame = None
+        if task == _NO_TASK and frames[-1].phase == "forward":
+            frame = self._forward_frames.get(id(module))
         if frame is None:
             frame = self._frame(module, thread, task)
         frames.append(frame)
-        thread.timeline.mark(_next_node_number(), frame.module)
+        thread.timeline.mark(_next_sequence_number(), frame.module)
 
     def _frame(self, module: Module, thread: ThreadState, task: int) -> Frame:
+        caller = thread.frames[-1]
         number = self.paths.number(module, self._recorder(thread, task))
-        if task != _NO_TASK:
-            phase = self._phase_in_backward(module, thread.frames[-1], task)
-            return Frame(phase, number, task, module)
-        frame = self._forward_frames[id(module)] = Frame("forward", number, task, module)
-        return frame
+        if task == _NO_TASK and caller.phase == "forward":
+            frame = self._forward_frames[id(module)] = Frame("forward", number, task, module)
+            return frame
+        # A thread that works for a call inside a backward has no task, but that call's phase.
+        return Frame(self._phase_of_call(module, caller, task), number, task, module)
 
-    def _phase_in_backward(self, module: Module, caller: Frame, task: int) -> MeteredPhase:
-        """A module that backward calls is recomputed, unless it is a graph PyTorch made for it."""
+    def _phase_of_call(self, module: Module, caller: Frame, task: int) -> MeteredPhase:
+        """Recomputed is a module that a backward calls, unless PyTorch made it for the backward."""
         if not self.paths.is_stray(module):
             return "recomputed"
         return caller.phase if caller.task == task else "backward"
 
     def _leave_module(self, module: Module, _inputs: Any, _output: Any) -> None:
         self._pop(module)
-        if len(self.local.state.frames) == 1:
-            self.on_outermost_return()
 
     def _enter_step(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        self.on_step()
+        thread = self.local.state
+        if not self._counts(thread):
+            self._report(thread, f"{type(optimizer).__name__}.step")
+            return args, kwargs
         updates = ParameterUpdates(optimizer, self.paths)
         self._push(Frame("optimizer", OUTSIDE, graph_task(), updates, updates))
         if len(args) > 1 and callable(args[1]):
@@ -335,7 +375,7 @@ class Attribution:
     def _outside_step(
         self, closure: Callable[[], Any], updates: ParameterUpdates
     ) -> Callable[[], Any]:
-        """A step's closure is a training step of its own: forward and backward, not optimizer."""
+        """A step's closure, which is a training step of its own: forward and backward."""
 
         def run() -> Any:
             call = object()
@@ -347,3 +387,25 @@ class Attribution:
                 updates.read_again()
 
         return run
+
+
+def _counting_here() -> list[Attribution]:
+    """Those whose dispatch mode is active in the calling thread."""
+    modes = _get_current_dispatch_mode_stack()
+    return [
+        each for mode in modes if isinstance(each := vars(mode).get("attribution"), Attribution)
+    ]
+
+
+_VIEWS = ("TBackward0", "TransposeBackward0", "PermuteBackward0", "ViewBackward0")
+
+
+def _parameters_of(node: Any) -> Iterator[torch.Tensor]:
+    """The leaves whose gradient a node computes, itself or through a view."""
+    for following, _ in node.next_functions:
+        if following is None:
+            continue
+        if following.name() in _VIEWS:
+            following = following.next_functions[0][0]  # noqa: PLW2901
+        if following is not None and following._sequence_nr() == _ACCUMULATES_GRADIENT:  # noqa: SLF001
+            yield following.variable

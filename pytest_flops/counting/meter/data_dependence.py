@@ -1,4 +1,7 @@
-"""Code that asks for the values of tensors that have none, fake ones or on the meta device."""
+"""Errors of code that asks for the values of tensors that have none: fake ones, or on `meta`.
+
+PyTorch names the operator that failed, not what somebody wrote, and no way out.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ class DataDependentError(RuntimeError):
 
 @contextmanager
 def naming_the_operator() -> Iterator[None]:
-    """Errors of code that depends on the values of fake tensors say what to do."""
+    """While active, an error for want of a fake tensor's values says what to do."""
     try:
         yield
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
@@ -50,7 +53,7 @@ def naming_the_operator() -> Iterator[None]:
 
 
 def explaining_meta(operator: OpOverload, run: Callable[..., Any]) -> Callable[..., Any]:
-    """An operator as it runs; where it fails for want of values, the error says what to do."""
+    """Runs the operator; an error for want of a `meta` tensor's values says what to do."""
     copies_values = str(operator) == "aten._to_copy.default"
     if not copies_values and not any(tag in operator.tags for tag in _NEEDS_VALUES):
         return run

@@ -35,7 +35,20 @@ def fake_training_step(
     *,
     training: bool,
 ) -> None:
-    """Forward, and when `training` backward and the optimizer's step, on fakes of everything."""
+    """Run a forward and, when `training`, a backward and a step, on fakes of everything.
+
+    Args:
+        model: The model, which is left as it was.
+        inputs: Its positional inputs.
+        kwargs: Its keyword inputs.
+        optimizer: A name of `OPTIMIZERS`, or a function from the parameters to an optimizer.
+        loss: From the output to a scalar; `default_loss` if None.
+        training: Whether the model is in training mode.
+
+    Raises:
+        ValueError: The model is scripted, the optimizer unknown, or the loss needs no gradient.
+        DataDependentError: The code depends on the values of a tensor.
+    """
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         raise ValueError(
             "a scripted or traced module cannot be given fake parameters; count the module that it "
@@ -53,7 +66,8 @@ def fake_training_step(
             output = model(*inputs, **kwargs)
             if training:
                 _backward((loss or default_loss)(output))
-        # Outside the mode, so that the step counters of the optimizer are real numbers.
+        # Outside the mode, so that the step counters that the optimizer makes are real numbers:
+        # its code reads their values.
         parameters = [p for p in model.parameters() if p.requires_grad]
         if training and make_optimizer is not None and parameters:
             make_optimizer(parameters).step()
@@ -102,19 +116,22 @@ def _tensors(output: Any) -> Iterator[Tensor]:
     if isinstance(output, Tensor):
         yield output
         return
-    parts = output.values() if isinstance(output, Mapping) else output
+    members = output.values() if isinstance(output, Mapping) else output
     if not isinstance(output, Mapping | list | tuple):
-        parts = getattr(output, "__dict__", {}).values()
-    for part in parts:
-        yield from _tensors(part)
+        members = getattr(output, "__dict__", {}).values()
+    for member in members:
+        yield from _tensors(member)
 
 
 def _fakes(mode: FakeTensorMode, tree: Any) -> Any:
+    """The nested containers with fakes in place of their tensors."""
     return tree_map_only(Tensor, lambda tensor: _fake(mode, tensor), tree)
 
 
 def _fake(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
-    """A fake of a tensor; one on `meta` counts as if it were on the CPU, like all others."""
+    """A fake of a tensor, of the same device; of one on `meta`, on the CPU."""
+    # A model that was built on `meta` is called with inputs of the CPU, and tensors that it makes
+    # itself are on the CPU too. Fakes of two devices would not go into one operator.
     if tensor.device.type != "meta":
         return mode.from_tensor(tensor, static_shapes=True)
     with mode:
@@ -136,13 +153,17 @@ def _fake_model(model: nn.Module, mode: FakeTensorMode, *, training: bool) -> It
 
 
 def _tables(model: nn.Module) -> Iterator[dict[str, Any]]:
+    """The dicts in which every module holds its parameters and buffers."""
     for module in model.modules():
         yield from (module._parameters, module._buffers)  # noqa: SLF001 - where they live
 
 
 @contextmanager
 def _restored(model: nn.Module) -> Iterator[None]:
-    """Whatever a model keeps during a step, such as a cache, it forgets: it would keep fakes."""
+    """While active, a model may keep what it likes, such as a cache; it forgets that afterwards.
+
+    Otherwise fakes would stay in the attributes of its modules, and in lists and dicts there.
+    """
     attributes = [vars(module) for module in model.modules()]
     containers = [
         value for table in attributes for value in table.values() if isinstance(value, dict | list)
@@ -159,6 +180,7 @@ def _restored(model: nn.Module) -> Iterator[None]:
 
 
 def _fake_member(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
+    """A fake of a parameter or a buffer; of a parameter, a parameter."""
     fake = _fake(mode, tensor.detach())
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(fake, requires_grad=tensor.requires_grad)
@@ -167,7 +189,10 @@ def _fake_member(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
 
 @contextmanager
 def _without_pytorchs_log() -> Iterator[None]:
-    """What fails on fake tensors raises; PyTorch logs it too, at length and without its cause."""
+    """While active, PyTorch does not log what fails on fake tensors.
+
+    It raises an error as well, which says more, in one place.
+    """
     logger = logging.getLogger("torch._subclasses.fake_tensor")
     was_disabled, logger.disabled = logger.disabled, True
     try:

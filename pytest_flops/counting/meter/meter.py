@@ -2,26 +2,73 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import threading
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pytest_flops.counting.measurement import Measurement
 from pytest_flops.counting.meter.attribution import Attribution
-from pytest_flops.counting.meter.backward_in_place import backward_in_place
-from pytest_flops.counting.meter.dispatch import CountingMode
+from pytest_flops.counting.meter.dispatch import counting_here
 from pytest_flops.counting.meter.fake_step import fake_training_step
-from pytest_flops.counting.meter.tally import Tally, tally
-from pytest_flops.counting.meter.threads import Threads
+from pytest_flops.counting.meter.threads import hand_over_to_threads
+from pytest_flops.counting.meter.totals import measurement_of
 from pytest_flops.counting.meter.workarounds.compiled_code import run_eagerly
+from pytest_flops.counting.meter.workarounds.higher_order import under_autograd
+from pytest_flops.counting.meter.workarounds.spectra import without_vectors
+from pytest_flops.counting.table import table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import TracebackType
 
     import torch
     from typing_extensions import Self
 
     from pytest_flops.counting.count import FLOPsCount
+    from pytest_flops.counting.measurement import Measurement
+
+
+_PROCESS_WIDE_CHANGES = (hand_over_to_threads, run_eagerly, under_autograd, without_vectors)
+
+
+class _ProcessWide:
+    """What is changed for all threads while any meter counts.
+
+    Meters of two threads overlap in any order, so the first one changes it and the last one undoes
+    that. A meter that undid its own changes would undo those of a meter that still counts.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._meters: set[object] = set()
+        self._undo = ExitStack()
+
+    @contextmanager
+    def changed(self) -> Iterator[None]:
+        """While active, one more meter needs the changes."""
+        meter = object()
+        try:
+            with self._lock:
+                if not self._meters:
+                    for change in _PROCESS_WIDE_CHANGES:
+                        self._undo.enter_context(change())
+                self._meters.add(meter)
+            yield
+        finally:
+            with self._lock:
+                self._meters.discard(meter)
+                if not self._meters:
+                    self._undo.close()
+
+
+class _ThisThread(threading.local):
+    """The meters that the calling thread has entered, the outermost first."""
+
+    def __init__(self) -> None:
+        self.meters: list[FLOPsMeter] = []
+
+
+_process_wide = _ProcessWide()
+_this_thread = _ThisThread()
 
 
 class FLOPsMeter:
@@ -37,16 +84,18 @@ class FLOPsMeter:
     print(meter)
     ```
 
-    The results can be read inside the block too, and are then those so far.
+    The results can be read inside the block too, and are then those so far. Meters nest: an
+    operator inside two of them is counted by both.
 
     Raises:
-        RuntimeError: The meter is entered twice, or read before it is entered.
+        RuntimeError: The meter is entered twice, read before it is entered, left in another thread
+            than it was entered in, or left while one counts that was entered after it.
     """
 
     def __init__(self) -> None:
         self._attribution = Attribution()
         self._active: ExitStack | None = None
-        self._result: Tally | None = None
+        self._result: Measurement | None = None
 
     def __enter__(self) -> Self:
         if self._active is not None:
@@ -56,11 +105,10 @@ class FLOPsMeter:
         with ExitStack() as stack:
             stack.callback(self._attribution.stop)
             self._attribution.start()
-            stack.enter_context(Threads(self._attribution).joining())
-            stack.enter_context(run_eagerly())
-            stack.enter_context(backward_in_place())
-            stack.enter_context(CountingMode(self._attribution))
+            stack.enter_context(_process_wide.changed())
+            stack.enter_context(counting_here(self._attribution))
             self._active = stack.pop_all()
+        _this_thread.meters.append(self)
         return self
 
     def __exit__(
@@ -69,26 +117,48 @@ class FLOPsMeter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._result is not None and self._active is None:
+            self._refuse("it ended with the meter around it, which was left first", error)
+            return
         if self._active is None:
             raise RuntimeError("this FLOPsMeter is left without having been entered")
+        meters = _this_thread.meters
+        if self not in meters:
+            raise RuntimeError("a FLOPsMeter is left in the thread that has entered it")
+        inner = meters[meters.index(self) + 1 :]
+        # Dispatch modes are a stack, so those above this one end with it. To leave them there would
+        # make each pop the mode of another.
+        for meter in (*reversed(inner), self):
+            meter._end()  # noqa: SLF001 - of the same class
+        if inner:
+            self._refuse("one that was entered after it still counts", error)
+
+    def _refuse(self, why: str, error: BaseException | None) -> None:
+        """Say that meters overlap, unless an error of the block is on its way, which says more."""
+        if error is None:
+            raise RuntimeError(
+                f"this FLOPsMeter cannot be left: {why}. In one thread, meters are left in the "
+                "reverse order of entering; asyncio's tasks share a thread, so let one task count "
+                "after the other, or one meter around them all"
+            )
+
+    def _end(self) -> None:
+        assert self._active is not None
         try:
-            self._active.__exit__(kind, error, traceback)
+            self._active.close()
         finally:
             self._active = None
-            self._result = self._read()
+            _this_thread.meters.remove(self)
+            self._result = measurement_of(self._attribution)
             self._attribution = Attribution()  # lets go of the modules
 
-    def _read(self) -> Tally:
-        own = self._attribution
-        return tally(own.threads, own.paths.names(), own.unseen)
-
-    @property
-    def _tally(self) -> Tally:
+    def measurement(self) -> Measurement:
+        """Everything that it found, as plain data; inside the block, so far."""
         if self._result is not None:
             return self._result
         if self._active is None:
             raise RuntimeError("this FLOPsMeter has not counted anything: use it in a with block")
-        return self._read()
+        return measurement_of(self._attribution)
 
     @property
     def active(self) -> bool:
@@ -98,57 +168,39 @@ class FLOPsMeter:
     @property
     def count(self) -> FLOPsCount:
         """Everything that ran."""
-        return self._tally.count
+        return self.measurement().count
 
     @property
     def components(self) -> Mapping[str, FLOPsCount]:
         """Cost by module path, a tree: what a module costs contains what its children cost."""
-        return self._tally.components
+        return self.measurement().components
 
     @property
     def operations(self) -> Mapping[str, FLOPsCount]:
         """Cost by operator, e.g. `aten.addmm`; its bias is `aten.addmm:bias`."""
-        return self._tally.operations
+        return self.measurement().operations
 
     @property
     def uncounted(self) -> Mapping[str, int]:
-        """Calls of arithmetic operators without a cost, and threads that ran where nobody counts.
+        """Calls of operators without a cost, and of modules and steps in threads nobody counts.
 
-        Anything here makes `count` a lower bound.
+        Anything in it makes `count` a lower bound.
         """
-        return self._tally.uncounted
+        return self.measurement().uncounted
 
     @property
-    def unseen(self) -> tuple[str, ...]:
-        """Names of other libraries' threads that ran meanwhile, where nobody counts.
-
-        They are those of a progress bar, a logger or a server more likely than a model's, so a gate
-        lets them pass. They are known at the end of the block.
-        """
-        return self._tally.unseen
+    def child_processes(self) -> int:
+        """How many processes `multiprocessing` started; what they compute is counted by nobody."""
+        return self.measurement().child_processes
 
     @property
     def recomputed(self) -> int:
         """The part of `count.backward` that repeats forward work (activation checkpointing)."""
-        return self._tally.recomputed
-
-    def measurement(self) -> Measurement:
-        """All of the above as plain data."""
-        result = self._tally
-        return Measurement(
-            count=result.count,
-            components=result.components,
-            source="meter",
-            rules="executed",
-            uncounted=result.uncounted,
-            unseen=result.unseen,
-            operations=result.operations,
-            recomputed=result.recomputed,
-        )
+        return self.measurement().recomputed
 
     def table(self) -> str:
         """Cost by component and phase, as text."""
-        return self._tally.table()
+        return table(self.measurement())
 
     def __str__(self) -> str:
         return self.table()

@@ -17,26 +17,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_flops.counting.components import segments
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torch import Tensor
     from torch.nn import Module
 
-OUTSIDE = 0  # what runs outside any module
+OUTSIDE = 0
+"""The number of what runs outside any module."""
 OUTSIDE_PATH = "(outside modules)"
 WHOLE = ""
+"""The path of the only root. It is no component: what it costs is the count itself."""
 
 
 class ModulePaths:
-    """Numbers modules as they are called, and names the numbers afterwards."""
+    """Numbers modules as they are called, and names the numbers afterwards.
+
+    Modules and parameters are found by `id()`. Every numbered module is held, so that its id, and
+    those of its parameters, cannot become another's while the meter counts.
+    """
 
     def __init__(self) -> None:
-        self._modules: list[Module | None] = [None]
-        self._numbers: dict[int, int] = {}
+        self._modules: list[Module | None] = [None]  # by number
+        self._numbers: dict[int, int] = {}  # by id of the module
         self._roots: list[Module] = []
-        self._owners: dict[int, int] = {}
-        self._strays: dict[int, Module] = {}
+        self._owners: dict[int, int] = {}  # numbers, by id of the parameter
+        self._strays: dict[int, Module] = {}  # by id; they have their caller's number
 
     def number(self, module: Module, caller: int) -> int:
         """The number of a module that is being called by the module numbered `caller`."""
@@ -56,6 +64,7 @@ class ModulePaths:
         return self._numbers[id(module)]
 
     def _add_tree(self, root: Module) -> None:
+        """Number a module and all inside it; what a root inside a root has keeps its number."""
         for module in root.modules():
             number = self._numbers.setdefault(id(module), len(self._modules))
             if number == len(self._modules):
@@ -76,10 +85,10 @@ class ModulePaths:
         paths: dict[int, str] = {}
         for prefix, root in self._prefixed_roots():
             for name, module in root.named_modules():
-                parts = [*prefix, *(part for part in name.split(".") if part != "_orig_mod")]
                 number = self._numbers.get(id(module))
                 if number is not None:
-                    paths.setdefault(number, ".".join(filter(None, parts)))
+                    path = [*prefix, *(each for each in segments(name) if each != "_orig_mod")]
+                    paths.setdefault(number, ".".join(filter(None, path)))
         return {**paths, OUTSIDE: OUTSIDE_PATH}
 
     def _prefixed_roots(self) -> Iterator[tuple[list[str], Module]]:

@@ -1,7 +1,12 @@
 """`ParameterUpdates`: which module the tensors belong to that one optimizer step works on.
 
 A parameter's tensors are the parameter, its gradient, its states in the optimizer, and whatever the
-step computes from them. An operator of the step belongs to the module that holds the parameter.
+step computes from them. An operator of the step belongs to the module that holds the parameter of
+the first tensor argument that is known.
+
+A tensor is looked up by `id()`, the cheapest first: parameters and states, which are held so that
+no id becomes another tensor's; then results of earlier operators, with a weak reference that tells
+whether the id is still theirs; then, for gradients and `parameter.data`, the storage it shares.
 """
 
 from __future__ import annotations
@@ -24,21 +29,24 @@ _SEQUENCE = (tuple, list)
 
 
 class ParameterUpdates:
-    """One step of one optimizer."""
+    """One step of one optimizer; a module is given by its number in `ModulePaths`."""
 
     def __init__(self, optimizer: Optimizer, paths: ModulePaths) -> None:
         self.optimizer = optimizer
         self._paths = paths
-        self._held: list[Tensor] = []  # so that the ids below stay theirs
-        self._modules: dict[int, int] = {}
-        self._derived: dict[int, tuple[weakref.ref[Tensor], int]] = {}
+        self._held: list[Tensor] = []  # parameters and states
+        self._modules: dict[int, int] = {}  # theirs, by id
+        self._derived: dict[int, tuple[weakref.ref[Tensor], int]] = {}  # results, by id
         self._by_storage: dict[int, int] = {}
-        self._states_read = -1
+        self._states_read = -1  # how many there were
         self._hold_parameters()
         self._hold_states()
 
     def read_again(self) -> None:
-        """After the step's closure, which may have called a module for the first time."""
+        """Look up the parameters again, after the step's closure.
+
+        It may have called a module for the first time, which no parameter belonged to before.
+        """
         owners = {
             id(parameter): self._paths.owner(parameter)
             for group in self.optimizer.param_groups
@@ -52,7 +60,8 @@ class ParameterUpdates:
         self._hold_states()
 
     def follow(self, args: Sequence[Any], out: Any) -> int:
-        """The module of an operator of the step; what it results in belongs there from now on."""
+        """The module of an operator of the step; its result belongs to that module from now on."""
+        # Nearly every operator of a step begins with a parameter or a state.
         first = args[0] if args else None
         module = self._modules.get(id(first))
         if module is None:
@@ -71,14 +80,15 @@ class ParameterUpdates:
         return self._search(tensors) if found is None else found
 
     def _search(self, tensors: Iterable[Any]) -> int:
-        """States are made in the first step, so they are read again for a tensor not known."""
+        """The module of a tensor that is neither held nor derived."""
+        # An optimizer makes its states in the middle of its first step.
         if self._hold_states():
             return self.module_of(tensors)
         found = self._find_by_storage(tensors)
         return OUTSIDE if found is None else found
 
     def derive(self, results: Any, module: int) -> None:
-        """What a step computes from a parameter's tensors belongs to the parameter's module."""
+        """Let the results of an operator belong to a module."""
         if module == OUTSIDE:
             return
         if isinstance(results, Tensor):
@@ -102,6 +112,7 @@ class ParameterUpdates:
             self._held += group["params"]
 
     def _hold_states(self) -> bool:
+        """Whether there are states that had not been read."""
         states = sum(map(len, self.optimizer.state.values()))
         if states == self._states_read:
             return False
@@ -115,7 +126,7 @@ class ParameterUpdates:
         return True
 
     def _find_by_storage(self, tensors: Iterable[Any]) -> int | None:
-        """For gradients, `parameter.data` and other faces of a known tensor."""
+        """The module of a gradient, of `parameter.data` or of another view of what is held."""
         if not self._by_storage:
             self._read_storages()
         keys = [_storage(tensor) for tensor in tensors if isinstance(tensor, Tensor)]
@@ -133,7 +144,7 @@ _NO_STORAGE = 0
 
 
 def _storage(tensor: Tensor) -> int:
-    """What a tensor shares with its views; sparse tensors have none."""
+    """What identifies the storage that a tensor shares with its views; sparse ones have none."""
     if tensor.layout != torch.strided:
         return _NO_STORAGE
     return int(tensor.untyped_storage()._cdata)  # noqa: SLF001 - data_ptr() is 0 on meta

@@ -144,8 +144,8 @@ def _components(entry: Entry, width: int) -> list[Line]:
     name = min(max(len(row[0]) for row in rows), width - sum(numbers) - _GAP * (len(numbers) + 1))
     widths = dict(enumerate([max(name, 1), *numbers]))
     lines = [" " * _GAP + _aligned(row, widths, names=1) for row in rows]
-    if entry.measurement.unseen:
-        lines.append(printable(f"  ran meanwhile, unseen: {', '.join(entry.measurement.unseen)}"))
+    if entry.measurement.child_processes:
+        lines.append(f"  child processes, counted by nobody: {entry.measurement.child_processes}")
     return [(line, _PLAIN) for line in lines]
 
 

@@ -1,10 +1,13 @@
-"""Conjugates inside an operator that is made of others: right inside the meter too.
+"""Composite kernels lose conjugates under a dispatch mode, so the meter's would change results.
 
-A conjugate is a flag of the tensor there, which a dispatch key of its own heeds. Below a dispatch
-mode that key is switched off, since the mode has been called behind it; so an operator that is made
-of others and conjugates between them computes with what is not conjugated, inside any mode (2.11 to
-2.13). Of PyTorch's operators `linalg.pinv` and `lstsq` do so, and composite ones, which reach the
-mode whole under `torch.inference_mode`; any custom operator may.
+PyTorch: `conj()` sets a bit of the tensor, which the dispatch key `Conjugate` resolves. Inside a
+kernel that a dispatch mode has called, that key is excluded. A kernel that conjugates and then
+calls other operators computes with what is not conjugated: `linalg.pinv` and `lstsq` of complex
+matrices are wrong inside any `TorchDispatchMode` (pytorch/pytorch#198118). So are composite
+operators, which reach a mode whole under `torch.inference_mode`, and any custom operator may be.
+Seen in: 2.11 to 2.13.
+May go when: `test_complex_pseudoinverses_and_least_squares_are_right_inside_the_meter` and
+`test_conjugates_inside_an_operator_are_heeded` pass without it.
 """
 
 from __future__ import annotations
@@ -17,22 +20,22 @@ from torch._C import DispatchKey
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_MADE_OF_OTHERS = frozenset({"aten.linalg_pinv", "aten.linalg_lstsq"})
+_CONJUGATE_INSIDE = frozenset({"aten.linalg_pinv", "aten.linalg_lstsq"})
 
 
 def may_conjugate_inside(name: str) -> bool:
-    """Whether an operator of this name is, or may be, made of others that conjugate."""
-    return name in _MADE_OF_OTHERS or not name.startswith(("aten.", "prims."))
+    """Whether the kernel of an operator of this name conjugates, or may: a custom one's."""
+    return name in _CONJUGATE_INSIDE or not name.startswith(("aten.", "prims."))
 
 
-def heeding_conjugates(run: Callable[..., Any]) -> Callable[..., Any]:
-    """An operator as it runs where no mode is active."""
+def resolving_conjugates(run: Callable[..., Any]) -> Callable[..., Any]:
+    """The kernel, run with the keys that resolve conjugate and negative bits."""
 
-    def run_heeding(*args: Any, **kwargs: Any) -> Any:
+    def run_resolving(*args: Any, **kwargs: Any) -> Any:
         included = torch._C._dispatch_tls_local_include_set()  # noqa: SLF001
         excluded = torch._C._dispatch_tls_local_exclude_set()  # noqa: SLF001
         excluded = excluded.remove(DispatchKey.Conjugate).remove(DispatchKey.Negative)
         with torch._C._ForceDispatchKeyGuard(included, excluded):  # noqa: SLF001
             return run(*args, **kwargs)
 
-    return run_heeding
+    return run_resolving

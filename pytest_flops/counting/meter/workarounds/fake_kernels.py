@@ -1,8 +1,12 @@
-"""Shapes of operators on fake tensors, where PyTorch's fake kernel refuses what the real one takes.
+"""Two operators run on real tensors, but not on fake ones: shapes of their results.
 
-`_grouped_mm`, the product inside a mixture of experts, takes float32 on the CPU, and bfloat16 alone
-on fake tensors. The CTC loss has no fake kernel, since its longest target is a value (torch 2.11 to
-2.13).
+PyTorch: `_grouped_mm`, the product inside a mixture of experts, takes float32 on the CPU
+(pytorch/pytorch#162059), and on fake tensors bfloat16 alone. `_ctc_loss` has no fake kernel, since
+how large its result is depends on the longest target, a value; the results have the largest size
+that the shapes allow.
+Seen in: 2.11 to 2.13.
+May go when: `test_grouped_products_of_experts_count_as_in_a_real_step` and
+`test_a_ctc_loss_counts_as_in_a_real_step_whose_targets_are_the_longest` pass without it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,12 @@
-"""`svdvals`, `eigvalsh` and `eigvals` inside the meter: values alone, as outside it.
+"""`svdvals`, `eigvalsh` and `eigvals` compute vectors that nobody asked for under a dispatch mode.
 
-PyTorch computes the vectors too where a gradient may be asked for, since that needs them, and for
-any tensor of a subclass. While a dispatch mode is active it takes every tensor for one of those, so
-a meter would make these operators, and the norms and ranks that rest on them, up to eight times
-dearer than they are. (Subclasses of tensors are given the values alone, too.)
+PyTorch: they compute the vectors too where a gradient may be asked for, since that needs them, and
+take it that it may for every tensor of a subclass (pytorch/pytorch#84137). While a dispatch mode is
+active each tensor counts as one. So a meter would make these operators, and the norms and ranks
+that rest on them, up to eight times as dear as they are. While a meter counts, tensors of
+subclasses are given the values alone, too.
+Seen in: 2.11 to 2.13.
+May go when: `test_values_alone_cost_no_vectors_in_any_form` passes without it.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ _is_transformed: Callable[[Tensor], bool] = vars(torch._C._functorch)["is_functo
 
 @contextmanager
 def without_vectors() -> Iterator[None]:
-    """While active, they are computed so in every thread."""
+    """While active, they compute vectors only where a gradient needs them, in every thread."""
     library = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
     for operator, compute in SPECTRA.items():
         for device in _DEVICES:
@@ -70,4 +73,4 @@ SPECTRA: Mapping[OpOverload, Callable[..., Tensor]] = {
     _aten.linalg_eigvalsh.default: _eigvalsh,
     _aten.linalg_eigvals.default: _eigvals,
 }
-"""What each runs."""
+"""What each of the three runs."""
