@@ -13,7 +13,7 @@ from pytest_flops.budgets.budget import Budget
 from pytest_flops.budgets.errors import BudgetError, printable
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.reports.outcome import Outcome
-from pytest_flops.session.builders import differences, measurement_of, workload_of
+from pytest_flops.session.builders import differences, measured
 from pytest_flops.session.markers import merge
 
 if TYPE_CHECKING:
@@ -64,9 +64,9 @@ class Recorder:
         """Count `counted`, hold it against the test's budget, and fail the test if it is over.
 
         Args:
-            counted: A ResNet-BK model or its configuration (counted analytically; the budget's
-                scaling limits are held too), a `FLOPsCounter`, a finished `FLOPsMeter`, a
-                `Measurement`, or a `FLOPsCount`.
+            counted: A model or configuration that a registered builder accepts, e.g. a ResNet-BK
+                (the budget's scaling limits are held too), a `FLOPsCounter`, a finished
+                `FLOPsMeter`, a `Measurement`, or a `FLOPsCount`.
             batch_size: Sequences per step, the budget's workload's unless given.
             seq_len: Tokens per sequence, likewise.
             optimizer: The optimizer's name, likewise.
@@ -81,10 +81,14 @@ class Recorder:
         """
         budget = self._budget_with(limits)
         base = self.budget.workload if self.budget else None
-        workload = workload_of(
-            counted, base, batch_size=batch_size, seq_len=seq_len, optimizer=optimizer
+        measurement, workload = measured(
+            counted,
+            base,
+            self._gate.extensions.builders,
+            batch_size=batch_size,
+            seq_len=seq_len,
+            optimizer=optimizer,
         )
-        measurement = measurement_of(counted, workload)
         sweeps = self._sweeps(budget, workload)
         self.judge(measurement, budget=budget, workload=workload, sweeps=sweeps)
         return measurement
@@ -116,7 +120,8 @@ class Recorder:
         """Sweep one dimension of any model and hold how its cost grows.
 
         Args:
-            builder: `builder(seq_len=n)` returns `(model, inputs)` or a `ResNetBKConfig`.
+            builder: `builder(seq_len=n)` returns `(model, inputs)`, or what a registered builder
+                accepts.
             max_exponent: Largest allowed exponent of the total and every phase; unless given, the
                 test's budget has a scaling limit over this dimension.
             components: Largest allowed exponent by component pattern.
@@ -149,7 +154,14 @@ class Recorder:
         budget = self._budget_with({"scaling": {name: given}} if own else {})
         self._gate.extensions.register_costs()
         with self._gate.progress(f"{budget.name}: {name}") as progress:
-            sweep = sweep_builder(builder, name, sizes, optimizer=optimizer, on_count=progress)
+            sweep = sweep_builder(
+                builder,
+                name,
+                sizes,
+                optimizer=optimizer,
+                builders=self._gate.extensions.builders,
+                on_count=progress,
+            )
         self.judge_sweeps(budget, [sweep])
         return sweep
 
@@ -170,13 +182,12 @@ class Recorder:
 
         budget = budget or self._required_budget()
         verdicts = [*self.judge_count(measurement), *judge_limits(budget, measurement)]
-        if budget.workload and budget.workload.counted_by != measurement.rules:
-            verdicts.append(_other_rules(budget.workload, measurement))
+        verdicts += self._of_other_rules(budget.workload, measurement)
         if budget.recorded is not None and not self._gate.settings.update:
             verdicts += judge_recorded(budget, measurement, self._gate.tolerance)
         verdicts += self._judge_scaling(budget, sweeps)
         if all(verdict.passed for verdict in verdicts):
-            verdicts += _of_another_workload(budget.workload, workload)
+            verdicts += self._of_another_workload(budget.workload, workload)
         self.conclude(
             verdicts, budget=budget, measurement=measurement, workload=workload, sweeps=sweeps
         )
@@ -365,6 +376,32 @@ class Recorder:
             verdict for sweep in sweeps for verdict in judge_scaling(limits[sweep.dimension], sweep)
         ]
 
+    def _of_another_workload(
+        self, budgeted: Workload | None, counted: Workload | None
+    ) -> list[Verdict]:
+        """Something smaller than the budget's workload is within its limits, and says nothing."""
+        if budgeted is None or counted is None or budgeted.model != counted.model:
+            return []
+        builder = self._gate.extensions.builder(counted.model)
+        found = differences(counted, budgeted, builder) if builder else []
+        message = f"the test counted another workload than the budget's: {'; '.join(found)}"
+        return [Verdict(kind="error", passed=False, message=message)] if found else []
+
+    def _of_other_rules(self, workload: Workload | None, counted: Measurement) -> list[Verdict]:
+        """FLOPs by other rules than the budget's are other numbers, however they compare."""
+        if workload is None:
+            return []
+        builder = self._gate.extensions.builder(workload.model)
+        rules = workload.rules or (builder.default_rules if builder else "executed")
+        if rules == counted.rules:
+            return []
+        message = (
+            f"the budget is of {rules} FLOPs and the test counted {counted.rules} ones; the two "
+            "are not comparable: set the workload's rules, or check a model that the workload's "
+            "builder accepts with the `flops` fixture"
+        )
+        return [Verdict(kind="error", passed=False, message=message)]
+
     def _sweeps(self, budget: Budget, workload: Workload | None) -> list[Sweep]:
         if workload is None or not budget.scaling:
             return []
@@ -411,24 +448,3 @@ def _excused(verdict: Verdict, reason: str) -> Verdict:
     remark = f"over, as expected (xfail{f': {reason}' if reason else ''})"
     message = f"{remark}; {verdict.message}" if verdict.message else remark
     return replace(verdict, passed=True, message=message)
-
-
-def _of_another_workload(budgeted: Workload | None, counted: Workload | None) -> list[Verdict]:
-    """Something smaller than the budget's workload is within its limits, and says nothing."""
-    if budgeted is None or counted is None or budgeted.model != counted.model:
-        return []
-    found = differences(counted, budgeted)
-    message = f"the test counted another workload than the budget's: {'; '.join(found)}"
-    return [Verdict(kind="error", passed=False, message=message)] if found else []
-
-
-def _other_rules(workload: Workload, measurement: Measurement) -> Verdict:
-    return Verdict(
-        kind="error",
-        passed=False,
-        message=(
-            f"the budget is of {workload.counted_by} FLOPs and the test counted "
-            f"{measurement.rules} ones; the two are not comparable: set the workload's rules, or "
-            "check a ResNet-BK model with the `flops` fixture"
-        ),
-    )

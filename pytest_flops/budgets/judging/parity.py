@@ -9,7 +9,7 @@ from pytest_flops.budgets.verdict import Verdict
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pytest_flops.resnet_bk.analytic.parity import Parity
+    from pytest_flops.counting.parity import Parity
 
 
 def judge_parity(records: Iterable[Parity]) -> tuple[Verdict, ...]:
