@@ -45,8 +45,8 @@ class Builder:
         measure: Counts a workload in another way than by building and metering it.
         problems: What is wrong with the `workload` of a budget file beyond the schema: pairs of
             the keys that lead to the mistake, e.g. `("config", "width")`, and the message. The
-            file, line and column are added. A key that is missing is told where it should be. Gets
-            the mapping as it was read: values may be of any type.
+            file, line and column are added; a missing key is told at the mapping that lacks it.
+            Gets the mapping as it was read, with a `config` in any case; values may be of any type.
         defaults: Every key of the configuration with the value it has when left out. Where given,
             other keys in a budget file are mistakes, and so are scaling limits over anything but
             `batch_size`, `seq_len` and the keys whose default is an integer.

@@ -60,9 +60,7 @@ def _problems(workload: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], st
     for size in ("batch_size", "seq_len"):
         if size not in workload:
             yield (size,), f"a {NAME} workload needs a {size}"
-    config = workload.get("config", {})
-    if not isinstance(config, dict):
-        return  # the schema says so
+    config = workload["config"]
     known = {key: value for key, value in config.items() if key in RESNET_BK.defaults}
     for key, value in known.items() if _refused(known) else ():
         if message := _refused({key: value}):

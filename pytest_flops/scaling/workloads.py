@@ -70,7 +70,7 @@ def sweep_builder(
 
     Args:
         builder: `builder(seq_len=n)`, say, returns `(model, inputs)` or an object that a registered
-            builder accepts, such as a `ResNetBKConfig`.
+            builder accepts.
         dimension: The keyword. Of an accepted object, `batch_size` may be swept as well although
             it is no part of it.
         sizes: At least three different positive integers.

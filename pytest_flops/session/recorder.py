@@ -64,9 +64,9 @@ class Recorder:
         """Count `counted`, hold it against the test's budget, and fail the test if it is over.
 
         Args:
-            counted: A model or configuration that a registered builder accepts, e.g. a ResNet-BK
-                (the budget's scaling limits are held too), a `FLOPsCounter`, a finished
-                `FLOPsMeter`, a `Measurement`, or a `FLOPsCount`.
+            counted: A model or configuration that a registered builder accepts (the budget's
+                scaling limits are held too), a `FLOPsCounter`, a finished `FLOPsMeter`, a
+                `Measurement`, or a `FLOPsCount`.
             batch_size: Sequences per step, the budget's workload's unless given.
             seq_len: Tokens per sequence, likewise.
             optimizer: The optimizer's name, likewise.

@@ -109,7 +109,9 @@ def _workload_violations(data: PlacedMapping, builders: Builders | None) -> Iter
 def _told_by(builder: Builder, data: PlacedMapping, keys: Keys) -> Iterator[Violation]:
     """A mistake is placed at its value; a missing key, and a whole mapping, at the key above."""
     workload = _value(data, keys)
-    for below, message in builder.problems(workload) if builder.problems else ():
+    config = workload.get("config")
+    asked = {**workload, "config": config if isinstance(config, PlacedMapping) else {}}
+    for below, message in builder.problems(asked) if builder.problems else ():
         found, there = workload, keys
         for key in below:
             if isinstance(found, PlacedMapping) and key in found:
