@@ -1,7 +1,8 @@
 """The parity check: the analytic counter's executed rules against the meter, to the last FLOP.
 
-The analytic counter is exact at any size but blind to the model's code; the meter sees every
-operator. While both agree on every component and phase, either can be trusted for the other.
+The analytic counter works at any size but does not see the model's code; the meter sees every
+operator but has to run the code. While both agree, the analytic count may be trusted at sizes that
+nobody can run.
 """
 
 from __future__ import annotations
