@@ -35,10 +35,10 @@ class Parity:
 
 
 def compare(analytic: Measurement, metered: Measurement) -> tuple[Parity, ...]:
-    """Hold an analytic measurement against a metered one of the same step.
+    """Compare an analytic measurement with a metered one of the same step, phase by phase.
 
-    A component that the meter does not know counts nothing there; what the analytic counter does
-    not know shows in the component around it and in the whole.
+    A component that the meter did not meet counts as 0. One that only the meter met has no record
+    of its own; its FLOPs are in the record of the component that contains it, and in the whole.
     """
     # The loss runs outside the model, and the analytic counter leaves it to the training script.
     whole = metered.count + metered.components.get(OUTSIDE_PATH, FLOPsCount()) * -1
