@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
+    from pytest_flops.counting.builder import Builders
     from pytest_flops.session.collection import BudgetFile
     from pytest_flops.session.hooks import BudgetHooks
 
@@ -39,6 +40,14 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     from pytest_flops import hookspecs
 
     pluginmanager.add_hookspecs(hookspecs)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_flops_register_builders() -> Builders:
+    """Offer the reference model, after all others: the first to name a builder wins."""
+    from pytest_flops.session.extensions import reference_model
+
+    return reference_model()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -1,1 +1,1 @@
-"""What things cost: counts, the analytic counter, the meter and its cost table."""
+"""What things cost: counts, workloads and their builders, the meter and its cost table."""

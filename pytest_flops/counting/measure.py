@@ -5,111 +5,113 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from pytest_flops.counting.workload import RESNET_BK, Workload
-from pytest_flops.resnet_bk.analytic.counter import FLOPsCounter
-from pytest_flops.resnet_bk.config import ResNetBKConfig
+from pytest_flops.counting.builder import (
+    Builder,
+    accepted,
+    as_builder,
+    installed_builders,
+    with_installed,
+)
 
 if TYPE_CHECKING:
+    from pytest_flops.counting.builder import Builders
     from pytest_flops.counting.measurement import Measurement, Rules
-
-Builder: TypeAlias = Callable[..., Any]
-"""Takes a workload's `config`, `batch_size` and `seq_len` as keywords. Returns a `ResNetBKConfig`,
-counted analytically, or `(model, inputs)`, metered; inputs are a tensor, a tuple of positional or
-a mapping of keyword arguments."""
+    from pytest_flops.counting.workload import Workload
 
 
 class WorkloadError(ValueError):
     """A workload that cannot be found, built or counted; the message is for its author."""
 
 
-def measure_workload(
-    workload: Workload, builders: Mapping[str, Builder] | None = None
-) -> Measurement:
+def measure_workload(workload: Workload, builders: Builders | None = None) -> Measurement:
     """Count one training step of a workload.
 
     Args:
         workload: What to count.
-        builders: Registered builders by name, besides `resnet_bk`.
+        builders: Builders by name, besides those of the installed plugins.
 
     Raises:
         WorkloadError: The builder is unknown or raised, what it returned cannot be counted, or the
             rules asked for do not fit.
     """
-    builder = find_builder(workload.model, builders or {})
+    builder = find_builder(workload.model, builders)
     sizes = {"batch_size": workload.batch_size, "seq_len": workload.seq_len}
     given = {name: size for name, size in sizes.items() if size is not None}
     try:
-        built = builder(**workload.config, **given)
+        if builder.measure:
+            return builder.measure(workload)
+        built = builder.build(**workload.config, **given)
+    except WorkloadError:
+        raise
     except Exception as error:
         raise WorkloadError(f"the builder {workload.model!r} raised {_told(error)}") from error
-    if isinstance(built, ResNetBKConfig) and len(given) < len(sizes):
-        raise WorkloadError(f"a workload of {workload.model!r} needs batch_size and seq_len")
-    return measure_built(built, optimizer=workload.optimizer, rules=workload.rules, **given)
+    return measure_built(
+        built, builders, optimizer=workload.optimizer, rules=workload.rules, **sizes
+    )
 
 
 def measure_built(
     built: object,
+    builders: Builders | None = None,
     *,
-    batch_size: int = 1,
-    seq_len: int | None = None,
     optimizer: str = "adamw",
     rules: Rules | None = None,
+    **sizes: Any,
 ) -> Measurement:
     """Count what a builder returned.
 
     Args:
-        built: A `ResNetBKConfig`, or `(model, inputs)`.
-        batch_size: Sequences per step; only a configuration needs it.
-        seq_len: Tokens per sequence, a configuration's `n_seq` unless given.
+        built: `(model, inputs)`, or an object that a registered builder accepts.
+        builders: Builders by name, besides those of the installed plugins.
         optimizer: `"sgd"`, `"adam"`, `"adamw"` or `"none"`.
-        rules: `"published"` for a configuration and `"executed"` for a model unless given.
+        rules: Counting rules; by default those of the builder.
+        **sizes: `batch_size` and `seq_len` of an accepted object's step, if they are not its own.
 
     Raises:
         WorkloadError: `built` is neither, the rules do not fit, or the model cannot be counted.
     """
-    if isinstance(built, ResNetBKConfig):
-        try:
-            counter = FLOPsCounter.from_config(
-                built, batch_size, seq_len or built.n_seq, rules or "published"
+    if isinstance(built, tuple) and len(built) == 2:
+        if rules == "published":
+            raise WorkloadError(
+                "the published rules are those of a builder that counts by itself; a model is "
+                "metered by the executed rules"
             )
-        except ValueError as error:
-            raise WorkloadError(str(error)) from error
-        return counter.measurement(optimizer)
-    if not isinstance(built, tuple) or len(built) != 2:
+        return _meter(*built, optimizer)
+    found = accepted(built, builders)
+    if found is None:
         raise WorkloadError(
-            "a builder returns a ResNetBKConfig or the pair (model, inputs), "
+            "a builder returns the pair (model, inputs), or what a registered builder accepts, "
             f"not {type(built).__name__}"
         )
-    if rules == "published":
-        raise WorkloadError(
-            "the published rules are ResNet-BK's; a model is metered by the executed rules"
-        )
-    return _meter(*built, optimizer)
+    workload, measure = found
+    return measure(replace(workload, optimizer=optimizer, rules=rules, **sizes))
 
 
-def find_builder(name: str, registered: Mapping[str, Builder]) -> Builder:
+def find_builder(name: str, builders: Builders | None = None) -> Builder:
     """The builder a workload names.
 
     Args:
         name: A registered name, or `"package.module:callable"`.
-        registered: Builders by name, besides `resnet_bk`.
+        builders: Builders by name, besides those of the installed plugins.
 
     Raises:
         WorkloadError: There is no such builder; the message lists the known ones or says what the
             import met.
     """
-    known: dict[str, Builder] = {RESNET_BK: build_resnet_bk, **registered}
-    if name in known:
-        return known[name]
     module_name, colon, attribute = name.partition(":")
+    for known in with_installed(builders) if not colon else [builders or {}]:
+        if name in known:
+            return as_builder(known[name])
     if not colon:
+        names = ", ".join(sorted({*(builders or {}), *installed_builders()}))
         raise WorkloadError(
-            f"no builder is registered as {name!r}; registered: {', '.join(sorted(known))}; "
+            f"no builder is registered as {name!r}; registered: {names}; "
             "or write 'package.module:callable'"
         )
     try:
@@ -119,19 +121,9 @@ def find_builder(name: str, registered: Mapping[str, Builder]) -> Builder:
     except Exception as error:
         hint = _import_hint(error, module_name)
         raise WorkloadError(f"cannot import {name!r}: {error}{hint}") from error
-    if not callable(found):
+    if not isinstance(found, Builder) and not callable(found):
         raise WorkloadError(f"{name!r} is a {type(found).__name__}, not a callable")
-    return found  # type: ignore[no-any-return]
-
-
-def build_resnet_bk(
-    *,
-    batch_size: int | None = None,  # noqa: ARG001 - every builder is offered the step's sizes
-    seq_len: int | None = None,  # noqa: ARG001
-    **config: Any,
-) -> ResNetBKConfig:
-    """The builder registered as `resnet_bk`: the fields of a `ResNetBKConfig`."""
-    return ResNetBKConfig.from_dict(config)
+    return as_builder(found)
 
 
 def _meter(model: Any, inputs: Any, optimizer: str) -> Measurement:

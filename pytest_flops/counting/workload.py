@@ -10,8 +10,6 @@ if TYPE_CHECKING:
 
     from pytest_flops.counting.measurement import Rules
 
-RESNET_BK = "resnet_bk"
-
 
 @dataclass(frozen=True, slots=True)
 class Workload:
@@ -23,7 +21,7 @@ class Workload:
         batch_size: Sequences per step; `None` leaves it to the builder.
         seq_len: Tokens per sequence; `None` leaves it to the builder.
         optimizer: `"sgd"`, `"adam"`, `"adamw"` or `"none"`.
-        rules: Counting rules; `None` is `"published"` for ResNet-BK and `"executed"` for the rest.
+        rules: Counting rules; `None` is the `default_rules` of the builder.
     """
 
     model: str
@@ -37,20 +35,13 @@ class Workload:
         """Plain types only, ready for JSON."""
         return asdict(self)
 
-    @property
-    def counted_by(self) -> Rules:
-        """The rules its counts follow, stated or by default."""
-        return self.rules or ("published" if self.model == RESNET_BK else "executed")
-
     def at(self, dimension: str, size: int) -> Workload:
         """The same workload with one dimension set to `size`.
 
         `batch_size` and `seq_len` are the step's; any other name is a key of the configuration.
-        ResNet-BK's position table is as long as its sequence, so `seq_len` moves `n_seq` too.
         """
         if dimension == "batch_size":
             return replace(self, batch_size=size)
         if dimension == "seq_len":
-            config = {**self.config, "n_seq": size} if self.model == RESNET_BK else self.config
-            return replace(self, seq_len=size, config=config)
+            return replace(self, seq_len=size)
         return replace(self, config={**self.config, dimension: size})

@@ -28,7 +28,7 @@ class Expert(nn.Module):
 
 
 class MixtureOfExperts(nn.Module):
-    """Sends each token to its K likeliest experts; adds their answers, weighted by the gate.
+    """Sends each token to its K likeliest experts; adds their outputs, weighted by the gate.
 
     The weights are the softmax over all E experts and are not normalised again over the K
     chosen ones: with K = 1 that would leave the gate without a gradient. `top_k >= num_experts`

@@ -1,4 +1,4 @@
-"""`BKCoreOnDevice`: the BK-Core operator with a device of its own, for tests over all devices."""
+"""`BKCoreOnDevice`: the BK-Core operator bound to a device, for tests over all devices."""
 
 from __future__ import annotations
 
@@ -25,6 +25,6 @@ class BKCoreOnDevice:
         z: complex | Tensor,
         **options: Any,
     ) -> Tensor:
-        """As `pytest_flops.resnet_bk.bk_core`."""
+        """As `pytest_flops.bk_core`."""
         device = self.device
         return bk_core(he_diag.to(device), h0_super.to(device), h0_sub.to(device), z, **options)

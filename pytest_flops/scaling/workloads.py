@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytest_flops.counting.measure import find_builder, measure_built, measure_workload
-from pytest_flops.resnet_bk.config import ResNetBKConfig
 from pytest_flops.scaling.errors import ScalingError
 from pytest_flops.scaling.explain import explain
 from pytest_flops.scaling.sweep import sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
-    from pytest_flops.counting.measure import Builder
+    from pytest_flops.counting.builder import Builders
     from pytest_flops.counting.measurement import Measurement
     from pytest_flops.counting.workload import Workload
     from pytest_flops.scaling.explanation import Explanation
@@ -33,7 +32,7 @@ def sweep_workload(
     dimension: str,
     sizes: Iterable[int],
     *,
-    builders: Mapping[str, Builder] | None = None,
+    builders: Builders | None = None,
     on_count: OnCount = _silent,
 ) -> Sweep:
     """Sweep a workload over one dimension.
@@ -42,38 +41,41 @@ def sweep_workload(
         workload: The workload; all else stays as it is.
         dimension: `batch_size`, `seq_len`, or any key of the configuration.
         sizes: At least three different positive integers.
-        builders: Registered builders by name, besides `resnet_bk`.
+        builders: Builders by name, besides those of the installed plugins.
         on_count: Called with each size before it is counted.
 
     Raises:
         ScalingError: As `sweep` does.
         WorkloadError: There is no such builder.
     """
-    find_builder(workload.model, builders or {})  # that it is missing is no size's fault
+    builder = find_builder(workload.model, builders)  # that it is missing is no size's fault
 
     def count_at(size: int) -> Measurement:
         on_count(size)
-        return measure_workload(workload.at(dimension, size), builders)
+        return measure_workload(builder.at(workload, dimension, size), builders)
 
     return sweep(count_at, dimension, sizes)
 
 
 def sweep_builder(
-    builder: Builder,
+    builder: Callable[..., Any],
     dimension: str,
     sizes: Iterable[int],
     *,
     optimizer: str = "adamw",
+    builders: Builders | None = None,
     on_count: OnCount = _silent,
 ) -> Sweep:
     """Sweep what a builder builds over one of its keywords.
 
     Args:
-        builder: `builder(seq_len=n)`, say, returns `(model, inputs)` or a `ResNetBKConfig`.
-        dimension: The keyword. Of a configuration, `batch_size` may be swept as well although it
-            is no part of it.
+        builder: `builder(seq_len=n)`, say, returns `(model, inputs)` or an object that a registered
+            builder accepts.
+        dimension: The keyword. Of an accepted object, `batch_size` may be swept as well although
+            it is no part of it.
         sizes: At least three different positive integers.
         optimizer: `"sgd"`, `"adam"`, `"adamw"` or `"none"`.
+        builders: Builders by name, besides those of the installed plugins.
         on_count: Called with each size before it is counted.
 
     Raises:
@@ -82,10 +84,9 @@ def sweep_builder(
 
     def count_at(size: int) -> Measurement:
         on_count(size)
-        built = builder(**{dimension: size})
-        if dimension == "batch_size" and isinstance(built, ResNetBKConfig):
-            return measure_built(built, batch_size=size, optimizer=optimizer)
-        return measure_built(built, optimizer=optimizer)
+        swept = {dimension: size}
+        sizes: dict[str, Any] = swept if dimension == "batch_size" else {}
+        return measure_built(builder(**swept), builders, optimizer=optimizer, **sizes)
 
     return sweep(count_at, dimension, sizes)
 
@@ -93,25 +94,25 @@ def sweep_builder(
 def explain_workload(
     workload: Workload,
     dimensions: Iterable[str] = ("batch_size", "seq_len"),
-    builders: Mapping[str, Builder] | None = None,
+    builders: Builders | None = None,
 ) -> Explanation:
     """The exact cost formulas of a workload in several dimensions.
 
     Args:
         workload: The workload; it must give every dimension a size, where the search starts.
         dimensions: `batch_size`, `seq_len`, or keys of the configuration.
-        builders: Registered builders by name, besides `resnet_bk`.
+        builders: Builders by name, besides those of the installed plugins.
 
     Raises:
         ScalingError: A dimension has no size in the workload, or as `explain` does.
         WorkloadError: There is no such builder.
     """
-    find_builder(workload.model, builders or {})
+    builder = find_builder(workload.model, builders)
 
     def count_at(**sizes: int) -> Measurement:
         changed = workload
         for dimension, size in sizes.items():
-            changed = changed.at(dimension, size)
+            changed = builder.at(changed, dimension, size)
         return measure_workload(changed, builders)
 
     return explain(count_at, {name: _size_of(workload, name) for name in dimensions})

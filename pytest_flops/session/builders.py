@@ -2,84 +2,77 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.errors import BudgetError
+from pytest_flops.counting.builder import accepted
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.measurement import Measurement
-from pytest_flops.counting.workload import RESNET_BK, Workload
-from pytest_flops.resnet_bk.analytic.counter import FLOPsCounter
-from pytest_flops.resnet_bk.config import ResNetBKConfig
 
 if TYPE_CHECKING:
-    from pytest_flops.resnet_bk.model import ConfigurableResNetBK
+    from pytest_flops.counting.builder import Builder, Builders
+    from pytest_flops.counting.workload import Workload
 
 
-def workload_of(
+def measured(
     counted: object,
     base: Workload | None,
+    builders: Builders,
     *,
     batch_size: int | None,
     seq_len: int | None,
     optimizer: str | None,
-) -> Workload | None:
-    """The workload of a ResNet-BK model or configuration; `None` of anything else.
+) -> tuple[Measurement, Workload | None]:
+    """The measurement of what the test gave; and its workload, where a builder accepts it.
 
     Args:
-        counted: What the test gave.
+        counted: What a registered builder accepts, a `FLOPsCounter`, a finished `FLOPsMeter`, a
+            `Measurement` or a `FLOPsCount`.
         base: The budget's workload, which says what the call leaves open.
+        builders: The registered builders by name.
         batch_size: Sequences per step, if the call gave it.
         seq_len: Tokens per sequence, if the call gave it.
         optimizer: The optimizer's name, if the call gave it.
 
     Raises:
-        BudgetError: Neither the call nor the budget gives the sizes.
+        BudgetError: It is none of these, or neither the call nor the budget gives the sizes.
+        WorkloadError: The builder cannot count it.
     """
-    model = _resnet_bk(counted)
-    if model is None:
-        return None
-    config = model if isinstance(model, ResNetBKConfig) else model.config
-    base = base or Workload(RESNET_BK)
-    workload = Workload(
-        model=RESNET_BK,
-        config=config.to_dict(),
-        batch_size=batch_size or base.batch_size,
-        seq_len=seq_len or base.seq_len,
-        optimizer=optimizer or base.optimizer,
-        rules=base.rules,
+    found = accepted(counted, builders)
+    if found is None:
+        return _measurement_of(counted), None
+    workload = replace(
+        found.workload,
+        batch_size=batch_size or (base.batch_size if base else None),
+        seq_len=seq_len or (base.seq_len if base else None),
+        optimizer=optimizer or (base or found.workload).optimizer,
+        rules=(base or found.workload).rules,
     )
-    if workload.batch_size is None or workload.seq_len is None:
-        raise BudgetError(
-            "flops.check() of a ResNet-BK model needs batch_size= and seq_len=, in the call or in "
-            "the budget's workload"
-        )
-    return workload
+    for size in ("batch_size", "seq_len"):
+        if getattr(workload, size) is None and getattr(found.workload, size) is not None:
+            raise BudgetError(
+                f"flops.check() of a {type(counted).__name__} needs batch_size= and seq_len=, in "
+                "the call or in the budget's workload"
+            )
+    return found.measure(workload), workload
 
 
-def differences(counted: Workload, budgeted: Workload) -> list[str]:
-    """In what a ResNet-BK of a test is not the budget's workload, e.g. `n_layers 3, not 4`."""
+def differences(counted: Workload, budgeted: Workload, builder: Builder) -> list[str]:
+    """In what a test's workload is not the budget's, e.g. `n_layers 3, not 4`."""
     ours, theirs = (
-        ResNetBKConfig.from_dict(workload.config).to_dict()
+        {**builder.defaults, **workload.config}
         | {name: getattr(workload, name) for name in ("batch_size", "seq_len", "optimizer")}
         for workload in (counted, budgeted)
     )
-    return [f"{key} {ours[key]}, not {theirs[key]}" for key in ours if ours[key] != theirs[key]]
+    return [
+        f"{key} {ours.get(key)}, not {theirs.get(key)}"
+        for key in {**ours, **theirs}
+        if ours.get(key) != theirs.get(key)
+    ]
 
 
-def measurement_of(counted: object, workload: Workload | None) -> Measurement:
-    """The measurement of what the test gave.
-
-    Args:
-        counted: A ResNet-BK model or configuration, a `FLOPsCounter`, a finished `FLOPsMeter`, a
-            `Measurement` or a `FLOPsCount`.
-        workload: The workload that the first two stand for.
-
-    Raises:
-        BudgetError: It is none of these, or the model is too short for the workload's sequence.
-    """
-    model = _resnet_bk(counted)
-    if model is not None and workload is not None:
-        return _counted_analytically(model, workload)
+def _measurement_of(counted: object) -> Measurement:
     if isinstance(counted, Measurement):
         return counted
     if isinstance(counted, FLOPsCount):
@@ -93,30 +86,8 @@ def measurement_of(counted: object, workload: Workload | None) -> Measurement:
     if isinstance(found, Measurement):
         return found
     raise BudgetError(
-        "flops.check() takes a ResNet-BK model or configuration, a FLOPsCounter, a FLOPsMeter, a "
-        f"Measurement or a FLOPsCount, not {type(counted).__name__}; to count another model, run "
-        "its step inside `with flops.measure():`"
+        "flops.check() takes a model or configuration that a registered builder accepts, a "
+        "FLOPsCounter, a FLOPsMeter, a Measurement or a FLOPsCount, not "
+        f"{type(counted).__name__}; to count another model, run its step inside "
+        "`with flops.measure():`"
     )
-
-
-def _counted_analytically(
-    model: ConfigurableResNetBK | ResNetBKConfig, workload: Workload
-) -> Measurement:
-    assert workload.batch_size is not None
-    assert workload.seq_len is not None
-    try:
-        counter = FLOPsCounter(model, workload.batch_size, workload.seq_len, workload.counted_by)
-        return counter.measurement(workload.optimizer)
-    except ValueError as error:
-        raise BudgetError(str(error)) from error
-
-
-def _resnet_bk(counted: Any) -> ConfigurableResNetBK | ResNetBKConfig | None:
-    """A model is known by its configuration, so that torch need not be imported to see it."""
-    if isinstance(counted, ResNetBKConfig):
-        return counted
-    has_config = isinstance(getattr(counted, "config", None), ResNetBKConfig)
-    if has_config and hasattr(counted, "named_parameters"):
-        model: ConfigurableResNetBK = counted
-        return model
-    return None

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_flops.counting.workload import RESNET_BK
 from pytest_flops.session.stash import BUDGET, RECORDER
 
 if TYPE_CHECKING:
@@ -70,7 +69,8 @@ class BudgetGroup(pytest.Collector):
             item = self._item(f"scaling[{limit.dimension}]", BudgetItem.hold_scaling)
             item.scaling_limit = limit
             yield item
-        if budget.workload and budget.workload.model == RESNET_BK:
+        builder = self.gate.extensions.builder(budget.workload.model) if budget.workload else None
+        if builder and builder.parity:
             yield self._item("parity", BudgetItem.hold_parity)
 
     def _item(self, name: str, hold: Callable[[BudgetItem, Recorder], None]) -> BudgetItem:
@@ -116,16 +116,10 @@ class BudgetItem(pytest.Item):
         recorder.hold(sweeps=[sweep], kinds=("scaling",))
 
     def hold_parity(self, recorder: Recorder) -> None:
-        """The analytic executed count equals the meter's, to the last FLOP."""
+        """Two ways of counting the workload agree, to the last FLOP."""
         from pytest_flops.budgets.judging.parity import hold_parity
-        from pytest_flops.resnet_bk.analytic.parity import parity
-        from pytest_flops.resnet_bk.config import ResNetBKConfig
 
-        workload = self.budget.workload
-        assert workload is not None
-        config = ResNetBKConfig.from_dict(workload.config)
-        batch_size, seq_len = workload.batch_size or 1, workload.seq_len or config.n_seq
-        recorder.conclude(hold_parity(parity(config, batch_size, seq_len, workload.optimizer)))
+        recorder.conclude(hold_parity(self.gate.parity(self.budget)))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """The verdict's own words; a traceback only for what nobody foresaw."""

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import pluggy
-
 from pytest_flops import hookspecs
+from pytest_flops.counting.builder import as_builder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from pytest_flops.counting.builder import Builder, Builders
+
+
+def reference_model() -> Builders:
+    """The builder that this package registers by its own hook."""
+    from pytest_flops.resnet_bk.builder import NAME, RESNET_BK
+
+    return {NAME: RESNET_BK}
 
 
 class Extensions:
@@ -29,19 +36,21 @@ class Extensions:
     @classmethod
     def installed(cls) -> Extensions:
         """Those of the installed pytest plugins, where no pytest session runs."""
-        manager = _ManagerOfOurHooks("pytest")
-        manager.add_hookspecs(hookspecs)
-        manager.load_setuptools_entrypoints("pytest11")
-        return cls(manager.hook)
+        return cls(hookspecs.installed())
 
-    @cached_property
-    def builders(self) -> dict[str, Callable[..., Any]]:
-        """Model builders by name."""
-        return joined(self._hook.pytest_flops_register_builders())
+    @property
+    def builders(self) -> Builders:
+        """Model builders by name. Asked anew each time: a `conftest.py` may be met later."""
+        return hookspecs.joined(self._hook.pytest_flops_register_builders())
+
+    def builder(self, name: str) -> Builder | None:
+        """The builder registered under a name; `None` of any other, which only counting imports."""
+        found = self.builders.get(name) if ":" not in name else None
+        return as_builder(found) if found else None
 
     def register_costs(self) -> None:
         """Tell the meter the costs of custom operators."""
-        costs = joined(self._hook.pytest_flops_register_costs())
+        costs = hookspecs.joined(self._hook.pytest_flops_register_costs())
         if costs:
             from pytest_flops.counting.costs import register_costs
 
@@ -60,24 +69,3 @@ def importable(folder: Path) -> Iterator[None]:
     finally:
         if added:
             sys.path.remove(place)
-
-
-def joined(answers: list[Mapping[str, Any] | None]) -> dict[str, Any]:
-    """The answers of all plugins to one hook as one mapping; the first to name a key wins."""
-    return {name: found for answer in reversed(answers) for name, found in (answer or {}).items()}
-
-
-class _ManagerOfOurHooks(pluggy.PluginManager):
-    """Knows hooks by their names, as pytest does, and none but ours."""
-
-    def parse_hookimpl_opts(self, plugin: Any, name: str) -> pluggy.HookimplOpts | None:
-        if not name.startswith("pytest_flops_") or not callable(getattr(plugin, name, None)):
-            return None
-        return super().parse_hookimpl_opts(plugin, name) or pluggy.HookimplOpts(
-            wrapper=False,
-            hookwrapper=False,
-            optionalhook=False,
-            tryfirst=False,
-            trylast=False,
-            specname=None,
-        )

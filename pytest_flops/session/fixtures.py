@@ -116,7 +116,7 @@ def _config_of(
     budget: Budget | None, config: ResNetBKConfig | str | None, fields: dict[str, Any]
 ) -> ResNetBKConfig:
     from pytest_flops.budgets.errors import BudgetError
-    from pytest_flops.counting.workload import RESNET_BK
+    from pytest_flops.resnet_bk.builder import NAME
     from pytest_flops.resnet_bk.config import PRESETS, ResNetBKConfig
 
     if isinstance(config, str):
@@ -126,5 +126,5 @@ def _config_of(
     if config is not None:
         return ResNetBKConfig.from_dict({**config.to_dict(), **fields})
     workload = budget.workload if budget else None
-    base = workload.config if workload and workload.model == RESNET_BK else {}
+    base = workload.config if workload and workload.model == NAME else {}
     return ResNetBKConfig.from_dict({**base, **fields})

@@ -15,7 +15,7 @@ from pytest_flops.budgets.judging.hold import EVERY_KIND, hold, uncounted_messag
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.metric import QUANTITIES
 from pytest_flops.reports.entry import Entry
-from pytest_flops.session.builders import differences, measurement_of, workload_of
+from pytest_flops.session.builders import differences, measured
 from pytest_flops.session.markers import merge
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_flops.budgets.verdict import Kind
-    from pytest_flops.counting.measurement import Measurement
+    from pytest_flops.counting.measurement import Measurement, Rules
     from pytest_flops.counting.meter.meter import FLOPsMeter
     from pytest_flops.counting.workload import Workload
     from pytest_flops.scaling.sweep import Sweep
@@ -68,7 +68,7 @@ class Recorder:
         """Count `counted`, hold it against the test's budget, and fail the test if it is over.
 
         Args:
-            counted: A ResNet-BK model or its configuration (counted analytically; the budget's
+            counted: A model or configuration that a registered builder accepts (the budget's
                 scaling limits are held too), a `FLOPsCounter`, a finished `FLOPsMeter`, a
                 `Measurement`, or a `FLOPsCount`.
             batch_size: Sequences per step, the budget's workload's unless given.
@@ -85,10 +85,14 @@ class Recorder:
         """
         budget = self._budget_with(limits)
         base = self.budget.workload if self.budget else None
-        workload = workload_of(
-            counted, base, batch_size=batch_size, seq_len=seq_len, optimizer=optimizer
+        measurement, workload = measured(
+            counted,
+            base,
+            self._gate.extensions.builders,
+            batch_size=batch_size,
+            seq_len=seq_len,
+            optimizer=optimizer,
         )
-        measurement = measurement_of(counted, workload)
         sweeps = self._sweeps(budget, workload)
         self.hold(measurement, sweeps, budget=budget, workload=workload)
         return measurement
@@ -120,7 +124,8 @@ class Recorder:
         """Sweep one dimension of any model and hold how its cost grows.
 
         Args:
-            builder: `builder(seq_len=n)` returns `(model, inputs)` or a `ResNetBKConfig`.
+            builder: `builder(seq_len=n)` returns `(model, inputs)`, or what a registered builder
+                accepts.
             max_exponent: Largest allowed exponent of the total and every phase; unless given, the
                 test's budget has a scaling limit over this dimension.
             components: Largest allowed exponent by component pattern.
@@ -153,7 +158,14 @@ class Recorder:
         budget = self._budget_with({"scaling": {name: given}} if own else {})
         self._gate.extensions.register_costs()
         with self._gate.progress(f"{budget.name}: {name}") as progress:
-            sweep = sweep_builder(builder, name, sizes, optimizer=optimizer, on_count=progress)
+            sweep = sweep_builder(
+                builder,
+                name,
+                sizes,
+                optimizer=optimizer,
+                builders=self._gate.extensions.builders,
+                on_count=progress,
+            )
         self.hold(sweeps=[sweep], budget=budget)
         return sweep
 
@@ -185,9 +197,10 @@ class Recorder:
         self._swept.update(sweep.dimension for sweep in sweeps)
         judged = measurement and self._without_what_is_allowed(measurement)
         tolerance = self._gate.tolerance
-        verdicts = list(hold(budget, judged, sweeps, tolerance=tolerance, kinds=kinds))
+        rules = self._rules_of(budget.workload)
+        verdicts = list(hold(budget, judged, sweeps, tolerance=tolerance, rules=rules, kinds=kinds))
         if all(verdict.passed for verdict in verdicts):
-            verdicts += _of_another_workload(budget.workload, workload)
+            verdicts += self._of_another_workload(budget.workload, workload)
         self.conclude(
             verdicts, budget=budget, measurement=measurement, workload=workload, sweeps=sweeps
         )
@@ -343,6 +356,24 @@ class Recorder:
             message=message,
         )
 
+    def _of_another_workload(
+        self, budgeted: Workload | None, counted: Workload | None
+    ) -> list[Verdict]:
+        """Something smaller than the budget's workload is within its limits, and says nothing."""
+        if budgeted is None or counted is None or budgeted.model != counted.model:
+            return []
+        builder = self._gate.extensions.builder(counted.model)
+        found = differences(counted, budgeted, builder) if builder else []
+        message = f"the test counted another workload than the budget's: {'; '.join(found)}"
+        return [Verdict(kind="error", passed=False, message=message)] if found else []
+
+    def _rules_of(self, workload: Workload | None) -> Rules | None:
+        """The counting rules that a budget's figures follow, stated or by its builder's default."""
+        if workload is None:
+            return None
+        builder = self._gate.extensions.builder(workload.model)
+        return workload.rules or (builder.default_rules if builder else "executed")
+
     def _sweeps(self, budget: Budget, workload: Workload | None) -> list[Sweep]:
         if workload is None or not budget.scaling:
             return []
@@ -389,12 +420,3 @@ def _excused(verdict: Verdict, reason: str) -> Verdict:
     remark = f"over, as expected (xfail{f': {reason}' if reason else ''})"
     message = f"{remark}; {verdict.message}" if verdict.message else remark
     return replace(verdict, passed=True, message=message)
-
-
-def _of_another_workload(budgeted: Workload | None, counted: Workload | None) -> list[Verdict]:
-    """Something smaller than the budget's workload is within its limits, and says nothing."""
-    if budgeted is None or counted is None or budgeted.model != counted.model:
-        return []
-    found = differences(counted, budgeted)
-    message = f"the test counted another workload than the budget's: {'; '.join(found)}"
-    return [Verdict(kind="error", passed=False, message=message)] if found else []

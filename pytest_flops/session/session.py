@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_flops.budgets.files.catalogue import Catalog
+from pytest_flops.hookspecs import joined
 from pytest_flops.options import DEFAULT_BUDGETS
 from pytest_flops.reports.entry import Entry
-from pytest_flops.session.extensions import Extensions, importable, joined
+from pytest_flops.session.extensions import Extensions, importable
 from pytest_flops.session.progress import Progress
 from pytest_flops.session.settings import Settings
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from pytest_flops.budgets.budget import Budget
     from pytest_flops.counting.measurement import Measurement
+    from pytest_flops.counting.parity import Parity
     from pytest_flops.counting.workload import Workload
     from pytest_flops.reports.report import Report
     from pytest_flops.scaling.sweep import Sweep
@@ -48,7 +50,11 @@ class Gate:
         settings = Settings.from_config(config)
         self.settings = settings
         self.catalog = Catalog(
-            settings.rootdir, settings.budgets, settings.rootdir / DEFAULT_BUDGETS, settings.given
+            settings.rootdir,
+            settings.budgets,
+            settings.rootdir / DEFAULT_BUDGETS,
+            settings.given,
+            builders=lambda: self.extensions.builders,
         )
         self.entries: list[Entry] = []
         self.held: set[str] = set()
@@ -128,6 +134,19 @@ class Gate:
         builders = self.extensions.builders
         with self._counting(), self.progress(f"{budget.name}: {dimension}") as progress:
             return sweep_workload(workload, dimension, sizes, builders=builders, on_count=progress)
+
+    def parity(self, budget: Budget) -> Iterable[Parity]:
+        """Count the workload of a budget in the two ways that its builder knows.
+
+        Raises:
+            WorkloadError: It cannot be counted.
+        """
+        assert budget.workload is not None
+        builder = self.extensions.builder(budget.workload.model)
+        assert builder is not None
+        assert builder.parity is not None
+        with self._counting():
+            return builder.parity(budget.workload)
 
     def progress(self, subject: str) -> closing[Progress]:
         """A line on the terminal that says how far a long sweep is."""

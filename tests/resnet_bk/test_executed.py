@@ -9,7 +9,7 @@ import pytest
 
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.resnet_bk.analytic.counter import FLOPsCounter
-from pytest_flops.resnet_bk.analytic.executed import optimizer_flops, step_costs
+from pytest_flops.resnet_bk.analytic.executed import step_costs
 from pytest_flops.resnet_bk.bk_core.flops import backward_flops, forward_flops
 from pytest_flops.resnet_bk.config import BASELINE_CONFIG, ResNetBKConfig
 
@@ -86,18 +86,19 @@ def test_an_evaluation_has_a_forward_without_dropout_and_nothing_else():
     ("optimizer", "expected"),
     [
         ("none", 0),
-        ("sgd", 2 * 100),
-        ("adam", 13 * 100 + 3),
-        ("adamw", 14 * 100 + 3),
+        ("sgd", 2 * 4_146_120),
+        ("adam", 13 * 4_146_120 + 106),
+        ("adamw", 14 * 4_146_120 + 106),
     ],
 )
 def test_an_optimizer_costs_per_parameter_and_counts_the_steps_of_every_tensor(optimizer, expected):
-    assert optimizer_flops(optimizer, parameters=100, tensors=3) == expected
+    counter = FLOPsCounter.from_config(BASELINE_CONFIG, 1, 1, rules="executed")
+    assert counter.count_optimizer_flops(optimizer) == expected
 
 
 def test_an_unknown_optimizer_is_named():
     with pytest.raises(ValueError, match="unknown optimizer 'lion'"):
-        optimizer_flops("lion", 1, 1)
+        FLOPsCounter.from_config(BASELINE_CONFIG, 1, 1, rules="executed").measurement("lion")
 
 
 def test_the_counter_takes_the_executed_rules_by_name():

@@ -9,10 +9,11 @@ from pytest_flops.budgets.errors import BudgetError, BudgetFileError, Problem
 from pytest_flops.options import SUFFIXES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from pytest_flops.budgets.budget import Budget, Location
+    from pytest_flops.counting.builder import Builders
 
 
 class Catalog:
@@ -24,6 +25,7 @@ class Catalog:
         default: The folder that is looked into when nobody named one; foreign YAML in it is left
             alone.
         given: Files that pytest was told to run; they must fit the schema as well.
+        builders: Gives the registered builders, which check the workloads that name them.
 
     Attributes:
         problems: The mistakes of all files loaded so far.
@@ -32,12 +34,19 @@ class Catalog:
     """
 
     def __init__(
-        self, rootdir: Path, named: Iterable[Path], default: Path, given: Iterable[Path] = ()
+        self,
+        rootdir: Path,
+        named: Iterable[Path],
+        default: Path,
+        given: Iterable[Path] = (),
+        *,
+        builders: Callable[[], Builders],
     ) -> None:
         self._rootdir = rootdir
         self._named = tuple(named)
         self._default = default
         self._given = frozenset(given)
+        self._builders = builders
         self._loaded: dict[Path, dict[str, Budget]] = {}
         self.digests: dict[Path, str] = {}
         self.problems: list[Problem] = []
@@ -72,7 +81,9 @@ class Catalog:
             from pytest_flops.budgets.files.update import digest
 
             try:
-                self._loaded[path] = load_budgets(path, name=self.shown(path))
+                self._loaded[path] = load_budgets(
+                    path, name=self.shown(path), builders=self._builders()
+                )
                 self.digests[path] = digest(path)
             except BudgetFileError as error:
                 self._loaded[path] = {}

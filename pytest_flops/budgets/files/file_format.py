@@ -1,8 +1,7 @@
-"""The text of a budget file, held to the schema and to ResNet-BK's own fields."""
+"""The text of a budget file, held to the schema and to what the workloads' builders know."""
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from pytest_flops.budgets.budget import Location
@@ -11,31 +10,36 @@ from pytest_flops.budgets.errors import BudgetFileError, Problem
 from pytest_flops.budgets.files.document import read_document
 from pytest_flops.budgets.files.placed import UNREADABLE, PlacedMapping, dotted
 from pytest_flops.budgets.schema import Violation, suggestion, violations
-from pytest_flops.counting.workload import RESNET_BK
-from pytest_flops.resnet_bk.config import BASELINE_CONFIG, ResNetBKConfig
+from pytest_flops.counting.builder import as_builder, installed_builders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_flops.budgets.budget import Budget
     from pytest_flops.budgets.files.placed import Keys
+    from pytest_flops.counting.builder import Builder, Builders
 
 
-def budgets_of(text: str, file: str) -> dict[str, Budget]:
+def budgets_of(text: str, file: str, builders: Builders | None = None) -> dict[str, Budget]:
     """The budgets of a file's text (without a byte order mark), in its order.
+
+    Args:
+        text: The text.
+        file: The file's name in messages and locations.
+        builders: Builders by name; those of the installed plugins unless given.
 
     Raises:
         BudgetFileError: With every problem of the text.
     """
     return {
         name: build_budget(name, record, record_of.keys_at[name])
-        for record_of in [valid_document(text, file)["budgets"]]
+        for record_of in [valid_document(text, file, builders)["budgets"]]
         for name, record in record_of.items()
     }
 
 
-def valid_document(text: str, file: str) -> PlacedMapping:
-    """The whole file as placed data that the schema accepts.
+def valid_document(text: str, file: str, builders: Builders | None = None) -> PlacedMapping:
+    """The whole file as placed data that the schema and the builders accept.
 
     Raises:
         BudgetFileError: With every problem of the text.
@@ -45,16 +49,16 @@ def valid_document(text: str, file: str) -> PlacedMapping:
         found = "is empty" if data is None else "is no mapping"
         message = f"the file {found}; expected a mapping with the keys version and budgets"
         raise BudgetFileError([*problems, Problem(Location(file, 1, 1), message)])
-    problems += _problems(data)
+    problems += _problems(data, builders)
     if problems:
         raise BudgetFileError(problems)
     return data
 
 
-def _problems(data: PlacedMapping) -> list[Problem]:
+def _problems(data: PlacedMapping, builders: Builders | None) -> list[Problem]:
     """One problem per mistake, also where aliases make a mistake count many times."""
     found: dict[tuple[Location, str], Problem] = {}
-    every = [*violations(data), *_resnet_bk_violations(data)]
+    every = [*violations(data), *_workload_violations(data, builders)]
     for violation in sorted(every, key=lambda violation: _way_down(data, violation.keys)):
         if _value(data, violation.keys) is not UNREADABLE:
             where = _location(data, violation.keys, at_key=violation.at_key)
@@ -86,52 +90,40 @@ def _location(data: PlacedMapping, keys: Keys, *, at_key: bool) -> Location:
     return location
 
 
-def _resnet_bk_violations(data: PlacedMapping) -> Iterator[Violation]:
+def _workload_violations(data: PlacedMapping, builders: Builders | None) -> Iterator[Violation]:
+    """What registered builders find wrong with the workloads that name them."""
     budgets = data.get("budgets")
     for name, record in budgets.items() if isinstance(budgets, PlacedMapping) else ():
         workload = record.get("workload") if isinstance(record, PlacedMapping) else None
-        if isinstance(workload, PlacedMapping) and workload.get("model") == RESNET_BK:
-            yield from _missing_sizes(workload, ("budgets", name, "workload"))
-            yield from _config_violations(workload, ("budgets", name, "workload"))
-            yield from _dimension_violations(record, ("budgets", name, "scaling"))
+        model = workload.get("model") if isinstance(workload, PlacedMapping) else None
+        if not isinstance(model, str) or ":" in model:
+            continue
+        builders = installed_builders() if builders is None else builders
+        if model in builders:
+            builder, keys = as_builder(builders[model]), ("budgets", name, "workload")
+            yield from _told_by(builder, data, keys)
+            yield from _unknown(data, (*keys, "config"), list(builder.defaults))
+            yield from _unknown(data, ("budgets", name, "scaling"), builder.dimensions)
 
 
-def _missing_sizes(workload: PlacedMapping, keys: Keys) -> Iterator[Violation]:
-    for size in ("batch_size", "seq_len"):
-        if size not in workload:
-            yield Violation(keys, at_key=True, message=f"a {RESNET_BK} workload needs a {size}")
+def _told_by(builder: Builder, data: PlacedMapping, keys: Keys) -> Iterator[Violation]:
+    """A mistake is placed at its value; a missing key, and a whole mapping, at the key above."""
+    workload = _value(data, keys)
+    config = workload.get("config")
+    asked = {**workload, "config": config if isinstance(config, PlacedMapping) else {}}
+    for below, message in builder.problems(asked) if builder.problems else ():
+        found, there = workload, keys
+        for key in below:
+            if isinstance(found, PlacedMapping) and key in found:
+                found, there = found[key], (*there, key)
+            else:
+                break
+        yield Violation(there, at_key=isinstance(found, PlacedMapping), message=message)
 
 
-def _config_violations(workload: PlacedMapping, keys: Keys) -> Iterator[Violation]:
-    config = workload.get("config", {})
-    if not isinstance(config, dict):
-        return
-    known = [field.name for field in fields(ResNetBKConfig)]
-    for key, value in config.items() if _refused(config) else ():
+def _unknown(data: PlacedMapping, keys: Keys, known: list[str]) -> Iterator[Violation]:
+    record = _value(data, keys[:-1]).get(keys[-1])
+    for key in record if known and isinstance(record, PlacedMapping) else ():
         if key not in known:
-            message = f"ResNetBKConfig has no field {key!r}{suggestion(key, known)}"
-            yield Violation((*keys, "config", key), at_key=True, message=message)
-        elif problem := _refused({key: value}):
-            yield Violation((*keys, "config", key), at_key=False, message=problem)
-    longest, seq_len = config.get("n_seq", BASELINE_CONFIG.n_seq), workload.get("seq_len")
-    if isinstance(longest, int) and isinstance(seq_len, int) and seq_len > longest:
-        message = f"{seq_len} is longer than the model's position table, config.n_seq {longest}"
-        yield Violation((*keys, "seq_len"), at_key=False, message=message)
-
-
-def _refused(config: dict[str, Any]) -> str | None:
-    try:
-        ResNetBKConfig.from_dict(config)
-    except ValueError as error:
-        return str(error)
-    return None
-
-
-def _dimension_violations(record: PlacedMapping, keys: Keys) -> Iterator[Violation]:
-    sizes = [key for key, value in BASELINE_CONFIG.to_dict().items() if type(value) is int]
-    known = ["seq_len", "batch_size", *sizes]
-    scaling = record.get("scaling")
-    for dimension in scaling if isinstance(scaling, dict) else ():
-        if dimension not in known:
-            message = f"unknown dimension {dimension!r}{suggestion(dimension, known)}"
-            yield Violation((*keys, dimension), at_key=True, message=message)
+            message = f"unknown key {key!r}{suggestion(str(key), known)}"
+            yield Violation((*keys, key), at_key=True, message=message)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from pytest_flops.budgets.budget import Budget
+    from pytest_flops.counting.builder import Builders
 
 BYTE_ORDER_MARK = "\ufeff"
 
@@ -45,12 +46,19 @@ def _below_top_level(text: str) -> Iterator[str]:
             yield line[budgets.end() if budgets else 0 :].partition("#")[0]
 
 
-def load_budgets(path: str | PathLike[str], *, name: str | None = None) -> dict[str, Budget]:
+def load_budgets(
+    path: str | PathLike[str],
+    *,
+    name: str | None = None,
+    builders: Builders | None = None,
+) -> dict[str, Budget]:
     """The budgets of a file, by name, in the order of the file.
 
     Args:
         path: The file.
         name: The file's name in messages and locations; by default the path as given.
+        builders: Builders by name, which check the workloads that name them; those of the
+            installed plugins unless given.
 
     Raises:
         BudgetFileError: With every problem of the file, each at its line and column.
@@ -65,7 +73,7 @@ def load_budgets(path: str | PathLike[str], *, name: str | None = None) -> dict[
         ) from None
     from pytest_flops.budgets.files.file_format import budgets_of
 
-    return budgets_of(decode(content, file).removeprefix(BYTE_ORDER_MARK), file)
+    return budgets_of(decode(content, file).removeprefix(BYTE_ORDER_MARK), file, builders)
 
 
 def decode(content: bytes, file: str) -> str:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from pytest_flops.budgets.budget import Budget, Limit, Location, Recorded
     from pytest_flops.budgets.verdict import Kind
-    from pytest_flops.counting.measurement import Measurement
+    from pytest_flops.counting.measurement import Measurement, Rules
     from pytest_flops.counting.metric import Quantity
     from pytest_flops.scaling.sweep import Sweep
 
@@ -40,6 +40,7 @@ def hold(
     sweeps: Sequence[Sweep] = (),
     *,
     tolerance: Fraction | None = None,
+    rules: Rules | None = None,
     kinds: tuple[Kind, ...] = EVERY_KIND,
 ) -> tuple[Verdict, ...]:
     """Every verdict of a budget on what was counted.
@@ -52,6 +53,7 @@ def hold(
         measurement: What was counted; `None` holds the sweeps alone.
         sweeps: How the cost grows, each over a dimension that the budget limits.
         tolerance: Replaces the budget's own tolerance on its recorded counts.
+        rules: The counting rules that the budget's figures follow; `None` takes any.
         kinds: Which of `limit`, `recorded` and `scaling` to hold. A count that no gate may rest on
             is an error among the verdicts whatever is held.
 
@@ -60,7 +62,7 @@ def hold(
     """
     verdicts: list[Verdict] = []
     if measurement is not None:
-        verdicts += _errors_of_count(budget, measurement)
+        verdicts += _errors_of_count(measurement, rules)
         if "limit" in kinds:
             verdicts += _hold_limits(budget, measurement)
         if "recorded" in kinds and budget.recorded is not None:
@@ -76,7 +78,7 @@ def uncounted_messages(measurement: Measurement) -> list[str]:
     return [_uncounted_message(name, calls) for name, calls in measurement.uncounted.items()]
 
 
-def _errors_of_count(budget: Budget, measurement: Measurement) -> Iterator[Verdict]:
+def _errors_of_count(measurement: Measurement, rules: Rules | None) -> Iterator[Verdict]:
     """Why no gate may rest on a count: negative, void, incomplete, or by rules of another kind."""
     counts = [measurement.of(quantity) for quantity in quantities_of(FLOPS)]
     for phase, count in zip(PHASES, counts, strict=False):
@@ -86,11 +88,11 @@ def _errors_of_count(budget: Budget, measurement: Measurement) -> Iterator[Verdi
         yield _error("nothing was counted: 0 FLOP in every phase; a budget of it is void")
     for message in uncounted_messages(measurement):
         yield _error(message)
-    if budget.workload and budget.workload.counted_by != measurement.rules:
+    if rules not in (None, measurement.rules):
         yield _error(
-            f"the budget is of {budget.workload.counted_by} FLOPs and the test counted "
-            f"{measurement.rules} ones; the two are not comparable: set the workload's rules, or "
-            "check a ResNet-BK model with the `flops` fixture"
+            f"the budget is of {rules} FLOPs and the test counted {measurement.rules} ones; the "
+            "two are not comparable: set the workload's rules, or check a model that the workload's "
+            "builder accepts with the `flops` fixture"
         )
 
 

@@ -10,7 +10,7 @@ from pytest_flops.counting.metric import FLOPS, quantity_of
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pytest_flops.resnet_bk.analytic.parity import Parity
+    from pytest_flops.counting.parity import Parity
 
 
 def hold_parity(records: Iterable[Parity]) -> tuple[Verdict, ...]:

@@ -1,4 +1,4 @@
-"""`FLOPsCounter`: the analytic counter of ResNet-BK: exact, instant, from the configuration."""
+"""`FLOPsCounter`: the analytic counter of ResNet-BK, which computes from the configuration."""
 
 from __future__ import annotations
 
@@ -11,25 +11,28 @@ from pytest_flops.counting.count import QUANTITIES, FLOPsCount, Quantity
 from pytest_flops.counting.measurement import Measurement, Rules
 from pytest_flops.files import write_atomically
 from pytest_flops.resnet_bk.analytic import executed, published
-from pytest_flops.resnet_bk.analytic.parameters import parameter_counts, tensor_counts
+from pytest_flops.resnet_bk.analytic.parameters import parameter_sizes
 from pytest_flops.resnet_bk.config import ResNetBKConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pytest_flops.resnet_bk.model import ConfigurableResNetBK
 
 
 class RuleSet(Protocol):
-    """What a module of counting rules offers."""
+    """What a module of counting rules offers.
+
+    Attributes:
+        OPTIMIZERS: FLOPs of one step per trainable parameter, and per tensor of them, by optimizer.
+    """
+
+    OPTIMIZERS: dict[str, tuple[int, int]]
 
     def step_costs(
         self, config: ResNetBKConfig, batch_size: int, seq_len: int
     ) -> dict[str, FLOPsCount]:
         """Forward and backward FLOPs that each component path costs by itself."""
-
-    def optimizer_flops(self, optimizer: str, parameters: int, tensors: int) -> int:
-        """FLOPs of one optimizer step over so many trainable parameters in so many tensors."""
 
 
 _RULES: dict[str, RuleSet] = {"published": published, "executed": executed}
@@ -39,9 +42,9 @@ _RULER = 70
 class FLOPsCounter:
     """Counts one training step of a ResNet-BK without running it.
 
-    It reads the model's configuration, so it is blind to a change of the model's code; that is
-    what `counting.meter` and the parity check are for. Only the optimizer's share looks at the
-    model itself: frozen parameters cost nothing.
+    It reads the model's configuration and does not notice when the model's code changes; the meter
+    and the parity check do. Only the optimizer's FLOPs depend on the model itself: frozen
+    parameters cost nothing.
 
     Args:
         model: The model to count, or its configuration.
@@ -61,10 +64,11 @@ class FLOPsCounter:
         seq_len: int,
         rules: Rules = "published",
     ) -> None:
+        self._parameters: Mapping[str, Sequence[int]]
         if isinstance(model, ResNetBKConfig):
-            config, parameters, tensors = model, parameter_counts(model), tensor_counts(model)
+            config, self._parameters = model, parameter_sizes(model)
         else:
-            config, (parameters, tensors) = model.config, _trainable_parameters(model)
+            config, self._parameters = model.config, _trainable_sizes(model)
         _check_sizes(config, batch_size, seq_len)
         if rules not in _RULES:
             raise ValueError(f"unknown rules {rules!r}; known: {', '.join(_RULES)}")
@@ -73,8 +77,6 @@ class FLOPsCounter:
         self.seq_len = seq_len
         self.rules = rules
         self._formulas = _RULES[rules]
-        self._parameters = parameters
-        self._tensors = tensors
 
     @classmethod
     def from_config(
@@ -133,8 +135,8 @@ class FLOPsCounter:
         Raises:
             ValueError: The rules know no such optimizer.
         """
-        parameters, tensors = sum(self._parameters.values()), sum(self._tensors.values())
-        return self._formulas.optimizer_flops(optimizer, parameters, tensors)
+        every_tensor = [size for sizes in self._parameters.values() for size in sizes]
+        return self._optimizer_flops(optimizer, every_tensor)
 
     def count_total_flops(self, optimizer: str = "adamw") -> FLOPsCount:
         """The whole training step."""
@@ -148,8 +150,8 @@ class FLOPsCounter:
     def get_breakdown(self, optimizer: str = "adamw") -> dict[str, FLOPsCount]:
         """Every component's cost in every phase, by dotted path; a parent contains its children."""
         own = self._step_costs()
-        for path, parameters in self._parameters.items():
-            step = self._formulas.optimizer_flops(optimizer, parameters, self._tensors[path])
+        for path, sizes in self._parameters.items():
+            step = self._optimizer_flops(optimizer, sizes)
             own[path] = own.get(path, FLOPsCount()) + FLOPsCount(optimizer=step)
         return summed_up(own)
 
@@ -205,7 +207,7 @@ class FLOPsCounter:
             "model": {
                 "name": "ResNet-BK",
                 "config": self.config.to_dict(),
-                "trainable_parameters": sum(self._parameters.values()),
+                "trainable_parameters": sum(map(sum, self._parameters.values())),
             },
             "batch_size": self.batch_size,
             "seq_len": self.seq_len,
@@ -216,6 +218,15 @@ class FLOPsCounter:
 
     def _step_costs(self) -> dict[str, FLOPsCount]:
         return self._formulas.step_costs(self.config, self.batch_size, self.seq_len)
+
+    def _optimizer_flops(self, optimizer: str, sizes: Sequence[int]) -> int:
+        known = self._formulas.OPTIMIZERS
+        if optimizer not in known:
+            raise ValueError(
+                f"unknown optimizer {optimizer!r}; the counting rules know {', '.join(known)}"
+            )
+        per_parameter, per_tensor = known[optimizer]
+        return per_parameter * sum(sizes) + per_tensor * len(sizes)
 
     def _breakdown_rows(self, whole: int) -> list[str]:
         top_level = {
@@ -241,7 +252,7 @@ def compare_models(
     optimizer: str = "adamw",
     rules: Rules = "published",
 ) -> dict[str, Any]:
-    """Hold two models' training steps against each other.
+    """Compare the training steps of two models.
 
     Returns:
         `"model1"` and `"model2"` with their names and counts; `"speedup"` by phase and `"total"`:
@@ -277,17 +288,14 @@ def _check_sizes(config: ResNetBKConfig, batch_size: int, seq_len: int) -> None:
         )
 
 
-def _trainable_parameters(model: ConfigurableResNetBK) -> tuple[dict[str, int], dict[str, int]]:
-    """Trainable parameters, and their tensors, by the nearest path the counting rules know."""
-    known = parameter_counts(model.config)
-    parameters: dict[str, int] = {}
-    tensors: dict[str, int] = {}
+def _trainable_sizes(model: ConfigurableResNetBK) -> dict[str, list[int]]:
+    """As `parameter_sizes`, of the trainable tensors, by the nearest path that it knows."""
+    known = parameter_sizes(model.config)
+    sizes: dict[str, list[int]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            path = nearest(name, known) or "(model)"
-            parameters[path] = parameters.get(path, 0) + parameter.numel()
-            tensors[path] = tensors.get(path, 0) + 1
-    return parameters, tensors
+            sizes.setdefault(nearest(name, known) or "(model)", []).append(parameter.numel())
+    return sizes
 
 
 def _summary_row(label: str, flops: int) -> str:

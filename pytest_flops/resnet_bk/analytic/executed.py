@@ -1,13 +1,13 @@
 """The executed counting rules of ResNet-BK: every operator that runs, in closed form.
 
-Where `published.py` counts what the reference page counts, these formulas follow the model's code
-operator by operator and cost each by the meter's table (`costs.py`), so that they equal the meter
-to the last FLOP; `parity.py` holds one against the other. Imports no torch.
+`published.py` counts what the reference page counts. These formulas follow the model's code
+operator by operator and cost each operator as the meter does (`counting/costs`), so that they equal
+the meter to the last FLOP; `parity.py` compares the two. Imports no torch.
 
-T = B*N tokens, width D, E experts of which each token visits K, vocabulary V. A gradient that
-reaches a tensor from a second use is added to the first, 1 per element; the addition counts where
-the second use is: the layernorm (beside the residual), `v_proj` (beside the sum) and the gate
-(beside the experts).
+T = B*N tokens, width D, E experts of which each token visits K, vocabulary V. Where a tensor is
+used twice, autograd adds the gradient of the second use to that of the first, 1 FLOP per element.
+The addition is counted at the second use: at the layernorm (the other use is the residual), at
+`v_proj` (the other is the sum) and at the gate (the others are the experts).
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from pytest_flops.resnet_bk.bk_core.flops import backward_flops, forward_flops
 if TYPE_CHECKING:
     from pytest_flops.resnet_bk.config import ResNetBKConfig
 
-# By torch.optim's defaults. SGD: scale, subtract. Adam: moments 3 and 4, denominator 3, update 3.
-# AdamW decays by one multiplication more.
-OPTIMIZER_FLOPS_PER_PARAMETER = {"none": 0, "sgd": 2, "adam": 13, "adamw": 14}
-# Adam and AdamW count the steps of every parameter tensor.
-OPTIMIZER_FLOPS_PER_TENSOR = {"none": 0, "sgd": 0, "adam": 1, "adamw": 1}
+# FLOPs per parameter and per tensor of one step of `torch.optim` with its defaults; the same for
+# its for-loop, `foreach` and fused forms. SGD: scale, subtract. Adam: moments 3 and 4, denominator
+# 3, update 3; AdamW decays by one multiplication more. Both count the steps of every tensor.
+OPTIMIZERS = {"none": (0, 0), "sgd": (2, 0), "adam": (13, 1), "adamw": (14, 1)}
 
 
 def linear(tokens: int, in_features: int, out_features: int) -> FLOPsCount:
@@ -156,18 +155,3 @@ def _layer(
         ".bk_core": bk_core(config, batch_size, seq_len),
         ".output_proj": linear(tokens, 2, d),
     }
-
-
-def optimizer_flops(optimizer: str, parameters: int, tensors: int) -> int:
-    """FLOPs of one step of `torch.optim` over so many parameters in so many tensors.
-
-    The same for its for-loop, `foreach` and fused forms.
-
-    Raises:
-        ValueError: The rules know no such optimizer.
-    """
-    if optimizer not in OPTIMIZER_FLOPS_PER_PARAMETER:
-        known = ", ".join(OPTIMIZER_FLOPS_PER_PARAMETER)
-        raise ValueError(f"unknown optimizer {optimizer!r}; the counting rules know {known}")
-    per_parameter = OPTIMIZER_FLOPS_PER_PARAMETER[optimizer]
-    return per_parameter * parameters + OPTIMIZER_FLOPS_PER_TENSOR[optimizer] * tensors

@@ -18,7 +18,8 @@ from pytest_flops.counting.count import FLOPsCount
 if TYPE_CHECKING:
     from pytest_flops.resnet_bk.config import ResNetBKConfig
 
-OPTIMIZER_FLOPS_PER_PARAMETER = {"none": 0, "sgd": 2, "adam": 15, "adamw": 15}
+# FLOPs per parameter and per tensor.
+OPTIMIZERS = {"none": (0, 0), "sgd": (2, 0), "adam": (15, 0), "adamw": (15, 0)}
 
 
 def linear(tokens: int, in_features: int, out_features: int) -> FLOPsCount:
@@ -77,15 +78,3 @@ def step_costs(config: ResNetBKConfig, batch_size: int, seq_len: int) -> dict[st
     costs["final_layernorm"] = layernorm(tokens, d)
     costs["lm_head"] = linear(tokens, d, config.vocab_size)
     return costs
-
-
-def optimizer_flops(optimizer: str, parameters: int, _tensors: int = 0) -> int:
-    """FLOPs of one optimizer step over `parameters` trainable parameters, in however many tensors.
-
-    Raises:
-        ValueError: The rules know no such optimizer.
-    """
-    if optimizer not in OPTIMIZER_FLOPS_PER_PARAMETER:
-        known = ", ".join(OPTIMIZER_FLOPS_PER_PARAMETER)
-        raise ValueError(f"unknown optimizer {optimizer!r}; the counting rules know {known}")
-    return OPTIMIZER_FLOPS_PER_PARAMETER[optimizer] * parameters

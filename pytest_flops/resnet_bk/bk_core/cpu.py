@@ -4,8 +4,8 @@ Notation: a row is the matrix `T - zI` with diagonal `alpha_i = a_i - z` and cou
 `k_i = b_i c_i` (only the products of the off-diagonals matter). `G_i` is the diagonal of its
 inverse, and `X_i = G_{i,i+1} / -b_i = G_{i+1,i} / -c_i`, which both directions share.
 
-Cyclic reduction (`cyclic_reduction`) gives G and X; where Im z is small, a Newton step on the
-pivots restores what it loses. The exact gradient is two linear recurrences (`lanes`).
+Cyclic reduction (`cyclic_reduction`) gives G and X; where Im z is small it loses digits, which a
+Newton step on the pivots restores. The exact gradient is two linear recurrences (`lanes`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def state_shape(batch: int, length: int) -> tuple[int, int, int]:
-    """The shape of G and X as they are kept for the gradient: `(2, S, lanes)`."""
+    """The shape in which G and X are saved for the gradient: `(2, S, lanes)`."""
     chunk = chunk_length(length)
     return 2, chunk, batch * -(-length // chunk)
 
@@ -44,7 +44,7 @@ def green(he_diag: Tensor, couplings: Tensor, z: complex, state: Tensor | None) 
         he_diag: Diagonal `(B, N)`, both at least 1.
         couplings: `k (B, N)`, float64; the last column is 0.
         z: The shift; its imaginary part is not 0.
-        state: Where G and X are to be kept, complex128 `state_shape(B, N)`; None keeps nothing.
+        state: Receives G and X, complex128 `state_shape(B, N)`; with None nothing is saved.
 
     Returns:
         `(B, N)`, complex64 for a float32 diagonal, complex128 for float64.
@@ -54,6 +54,7 @@ def green(he_diag: Tensor, couplings: Tensor, z: complex, state: Tensor | None) 
     dtype = torch.complex64 if he_diag.dtype == torch.float32 else torch.complex128
     result = torch.empty(state_shape(batch, length)[2], chunk, dtype=dtype)
     least, most = (float(k) for k in torch.aminmax(couplings))
+    # Else |k| <= |alpha|^2 everywhere, and cyclic reduction loses too little to be worth a step.
     refine = max(-least, most) > z.imag * z.imag
     for rows, lanes in _row_blocks(batch, length):
         kept = None if state is None else state[:, :, lanes]
@@ -78,7 +79,7 @@ def _keeper(result: Tensor, kept: Tensor | None) -> Callable[[slice, Chunks], No
 def exact_gradient(
     state: Tensor, couplings: Tensor, incoming: Tensor, factors_too: bool
 ) -> tuple[Tensor, Tensor]:
-    """`S_j = sum_i h_i G_ij G_ji` and `dL/dk_j`, the two sums every gradient is made of.
+    """`S_j = sum_i h_i G_ij G_ji` and `dL/dk_j`, from which every gradient is computed.
 
     With `t_i = k_i X_i^2 / (G_i G_{i+1})` and `w = G h` they follow from two linear recurrences,
     `u_{i+1} = w_{i+1} + t_i u_i` and `v_i = w_i + t_i v_{i+1}`:
@@ -88,10 +89,10 @@ def exact_gradient(
         state: G and X as `green` kept them.
         couplings: `k (B, N)`, float64; the last column is 0.
         incoming: `h = conj(dL/dRe G + i dL/dIm G)`, complex `(B, N)`.
-        factors_too: Whether `dL/dk` is wanted; it is empty if not.
+        factors_too: Whether to compute `dL/dk`; it is empty if not.
 
     Returns:
-        Both `(B, N)` in the dtype of `incoming`; the last column of the second means nothing.
+        Both `(B, N)` in the dtype of `incoming`; the last column of the second is undefined.
     """
     batch, length = couplings.shape
     chunk, lanes = state.shape[1:]
@@ -120,7 +121,9 @@ def exact_gradient(
 def _recurrences(diagonal: Tensor, factors: Tensor, k: Tensor, h: Tensor, rows: int) -> Tensor:
     """`w`, and for u and for v the sources w and the coefficients t: `(5, S + 1, lanes)`.
 
-    Elements are rows 0 to S-1 of w and of v's pair, rows 1 to S of u's pair.
+    Elements are rows 0 to S-1 of w and of v's pair, rows 1 to S of u's pair: the layouts of
+    `Upwards` and `Downwards`. Intermediate results are written into parts of the result that are
+    filled later, so that no further memory is allocated.
     """
     chunk, lanes = diagonal.shape
     source, u, to_u, v, to_v = work = diagonal.new_empty(5, chunk + 1, lanes)
@@ -136,11 +139,12 @@ def _recurrences(diagonal: Tensor, factors: Tensor, k: Tensor, h: Tensor, rows: 
 
 
 def _refine(state: Tensor, he_diag: Tensor, couplings: Tensor, z: complex) -> None:
-    """One Newton step on the pivots, in place: undoes what cyclic reduction loses at small Im z.
+    """One Newton step on the pivots, in place: restores the digits that cyclic reduction loses.
 
-    Every `alpha_o` may be as small as Im z, and level by level the rounding errors of `1/alpha_o`
-    multiply. The pivots `d_j = alpha_j - k_{j-1} / d_{j-1}` forget their errors. With `f = 1/d`
-    the step is `f_j += delta_j`, where `delta_j = f_j r_j + f_j^2 k_{j-1} delta_{j-1}` and
+    At small Im z every `alpha_o` may be as small as Im z, and the rounding errors of `1/alpha_o`
+    multiply from level to level. In the recurrence `d_j = alpha_j - k_{j-1} / d_{j-1}` of the
+    pivots, errors shrink instead. With `f = 1/d` the step is `f_j += delta_j`, where
+    `delta_j = f_j r_j + f_j^2 k_{j-1} delta_{j-1}` and
     `r_j = 1 - f_j (alpha_j - k_{j-1} f_{j-1})`; likewise `g = 1/e` from the right. Then
     `G_j = 1 / (alpha_j - k_{j-1} f_{j-1} - k_j g_{j+1})` and `X_j = G_j g_{j+1}`.
     """

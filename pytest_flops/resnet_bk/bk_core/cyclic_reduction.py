@@ -20,10 +20,10 @@ BLOCK = 1 << 16
 def solve(
     diagonal: Tensor, couplings: Tensor, z: complex, keep: Callable[[slice, Chunks], None]
 ) -> None:
-    """Hands G and X of every chunk to `keep`, block by block of lanes.
+    """Compute G and X of all chunks and call `keep` with them, one block of lanes at a time.
 
-    Eliminating each chunk down to its first element leaves a row with one element per chunk: the
-    same problem, shorter.
+    Eliminating all elements of each chunk but the first leaves a row with one element per chunk:
+    the same problem over a shorter row, solved by the same function.
     """
     rows, length = diagonal.shape
     chunk = chunk_length(length)
@@ -64,7 +64,7 @@ def _reduced(alpha: Tensor, links: Tensor, spills: Tensor) -> tuple[Tensor, Tens
 
 
 class Chunks:
-    """Chunks side by side, eliminated down to their first elements and back.
+    """Chunks of rows, one per lane: elimination down to the first elements, and back substitution.
 
     Cyclic reduction (R. W. Hockney, 1965) as selected inversion: eliminating every odd element o
     between its even neighbours l and r leaves a system of half the size,
@@ -91,9 +91,11 @@ class Chunks:
         self.right.copy_(couplings)
 
     def eliminate(self) -> Tensor:
-        """`(3, lanes)`: the first element's alpha, its coupling to the next chunk's first.
+        """Eliminate all elements but the first of each chunk.
 
-        And what the elimination takes from that next alpha.
+        Returns:
+            `(3, lanes)`: the first element's alpha, its coupling to the next chunk's first element,
+            and what has to be subtracted from the alpha of that one.
         """
         spill = torch.zeros_like(self.right[0])
         gap = 1
@@ -112,7 +114,7 @@ class Chunks:
         return torch.stack([self.inverse[0], self.right[0], spill])
 
     def substitute(self, first: Tensor, following: Tensor, factor: Tensor) -> None:
-        """From each chunk's first G, the following chunk's, and the X between, all G and X."""
+        """Compute all G and X from the first G of each chunk and of the next, and the X between."""
         self.inverse[0], self.inverse[-1], self.right[0] = first, following, factor
         gap = self.chunk // 2
         while gap:

@@ -1,7 +1,7 @@
 """The two approximate gradients of BK-Core, each element by itself; any device.
 
-Conjugates are computed, not left pending: inside an operator that `torch.compile` calls, nobody
-resolves a pending one.
+Conjugates are computed (`conj_physical`) and not only marked by the conjugate bit (`conj`): inside
+a custom operator that `torch.compile` calls, the bit is never resolved.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """How BK-Core lays rows out on the CPU, and linear recurrences along them.
 
-A row is cut into chunks of S elements and the chunks of all rows are laid side by side, as lanes:
-`(S, lanes)`, `lanes = B * ceil(N / S)`. Each step is then one vectorised operation over
-contiguous lanes. The last chunk of a row is filled up with decoupled elements.
+A recurrence cannot be vectorised along the row, so each row is cut into chunks of S elements and
+the chunks of all rows become the columns ("lanes") of one array: `(S, lanes)`, with
+`lanes = B * ceil(N / S)`. Each step of the recurrence is then one vectorised operation over
+contiguous lanes. The last chunk of a row is padded with elements that couple to nothing.
 """
 
 from __future__ import annotations
@@ -33,37 +34,43 @@ def to_rows(lanes: Tensor, rows: int, length: int) -> Tensor:
 
 
 def following(firsts: Tensor, rows: int, filler: float) -> Tensor:
-    """By lane, what the next chunk of the same row holds; the filler behind the last."""
+    """For each lane the value of the next chunk of the same row; the filler after the last."""
     return pad(firsts.view(rows, -1)[:, 1:], (0, 1), value=filler).flatten()
 
 
 def preceding(lasts: Tensor, rows: int) -> Tensor:
-    """By lane, what the chunk before it in the same row holds; 0 before the first."""
+    """For each lane the value of the previous chunk of the same row; 0 before the first."""
     return pad(lasts.view(rows, -1)[:, :-1], (1, 0)).flatten()
 
 
 class Downwards:
-    """Where a recurrence towards higher indices finds its operands in `(S + 1, lanes)`."""
+    """The slices of `(S + 1, lanes)` that a recurrence towards higher indices works on.
+
+    The entry value is in row 0, element j in row j + 1.
+    """
 
     def __init__(self, chunk: int) -> None:
         self.entry, self.end = 0, chunk
         self.elements, self.neighbours = slice(1, None), slice(0, -1)
 
     def combine(self, gap: int) -> tuple[slice, slice]:
-        """The ends of stretches of 2 gap elements, and those of their first halves."""
+        """The last elements of segments of 2 gap elements, and of their first halves."""
         return slice(2 * gap, None, 2 * gap), slice(gap, None, 2 * gap)
 
     def expand(self, gap: int) -> tuple[slice, slice]:
-        """The ends of the first halves of stretches of 2 gap, and what enters the stretches."""
+        """The last elements of the first halves of such segments, and the segments' entries."""
         return slice(gap, None, 2 * gap), slice(0, -1, 2 * gap)
 
     def entries(self, ends: Tensor) -> Tensor:
-        """What enters each chunk `(R, chunks)`: the neighbour's end, 0 at the row's."""
+        """Each chunk's entry value, `(R, chunks)`: its neighbour's last, 0 where the row begins."""
         return pad(ends[:, :-1], (1, 0))
 
 
 class Upwards:
-    """Where a recurrence towards lower indices finds its operands in `(S + 1, lanes)`."""
+    """The slices of `(S + 1, lanes)` that a recurrence towards lower indices works on.
+
+    Element j is in row j, the entry value in row S.
+    """
 
     def __init__(self, chunk: int) -> None:
         self.entry, self.end = chunk, 0
@@ -71,30 +78,30 @@ class Upwards:
         self._chunk = chunk
 
     def combine(self, gap: int) -> tuple[slice, slice]:
-        """The ends of stretches of 2 gap elements, and those of their first halves."""
+        """The last elements of segments of 2 gap elements, and of their first halves."""
         return slice(0, self._chunk, 2 * gap), slice(gap, self._chunk, 2 * gap)
 
     def expand(self, gap: int) -> tuple[slice, slice]:
-        """The ends of the first halves of stretches of 2 gap, and what enters the stretches."""
+        """The last elements of the first halves of such segments, and the segments' entries."""
         return slice(gap, self._chunk, 2 * gap), slice(2 * gap, None, 2 * gap)
 
     def entries(self, ends: Tensor) -> Tensor:
-        """What enters each chunk `(R, chunks)`: the neighbour's end, 0 at the row's."""
+        """Each chunk's entry value, `(R, chunks)`: its neighbour's last, 0 where the row begins."""
         return pad(ends[:, 1:], (0, 1))
 
 
 def accumulate(p: Tensor, c: Tensor, rows: int, direction: Downwards | Upwards) -> None:
-    """`p_j += c_j p_{j-1}` (upwards: `p_{j+1}`) along each row, in place; spoils c.
+    """`p_j += c_j p_{j-1}` (upwards: `p_{j+1}`) along each row, in place; overwrites c.
 
-    Each chunk is summed up to its end, the chunks' ends are the same recurrence over a shorter
-    row, and from a chunk's entry value its inner elements follow (G. E. Blelloch, Prefix sums and
-    their applications, 1990).
+    A parallel prefix sum (G. E. Blelloch, Prefix sums and their applications, 1990) in three steps:
+    combine each chunk into its last element; the last elements of a row's chunks follow the same
+    recurrence, over a shorter row; expand each chunk from its entry value.
 
     Args:
-        p: `(S + 1, lanes)`: S elements and a row for the entry value. The entry values are
-            always those of the neighbouring chunk, or 0.
+        p: `(S + 1, lanes)`: S elements and the entry value, which is computed here and may hold
+            anything before.
         c: Coefficients, likewise.
-        rows: Rows that the lanes make up.
+        rows: The number of rows that the lanes belong to.
         direction: Towards higher or lower indices.
     """
     chunk = p.shape[0] - 1

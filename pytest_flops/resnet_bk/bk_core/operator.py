@@ -81,7 +81,7 @@ def bk_core(
 
 
 def _couplings(h0_super: Tensor, h0_sub: Tensor) -> Tensor:
-    """`k_i = b_i c_i`, float64 `(B, N)`, with a closing 0; rows that are shared stay shared."""
+    """`k_i = b_i c_i`, float64 `(B, N)`, with a 0 at the end; expanded if all rows are the same."""
     batch, count = h0_super.shape
     shared = h0_super.stride(0) == 0 and h0_sub.stride(0) == 0
     rows = slice(0, 1) if shared else slice(None)
@@ -102,9 +102,9 @@ def _forward(  # noqa: PLR0917 - an operator's schema
     check_finite: bool,
     keep_state: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Features `(B, N, 2)` and, for the exact backward, a state of its own layout.
+    """Features `(B, N, 2)`, and the state of the exact backward in the layout of `cpu.state_shape`.
 
-    The state is empty where it is not kept.
+    The state is empty unless `keep_state`: CUDA and the approximate gradients need none.
     """
     z = checked_shift(he_diag, h0_super, h0_sub, shift, check_finite)
     state = _empty_state(he_diag, keep_state)
@@ -155,8 +155,8 @@ def _exact_backward(  # noqa: PLR0917 - an operator's schema
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of the diagonal, both off-diagonals and, row by row, of (Re z, Im z).
 
-    A state that was not kept is computed again. The gradients the off-diagonals and of z are
-    empty unless they are asked for.
+    A state that was not kept is computed again. The gradients of the off-diagonals and of z are
+    empty unless asked for.
     """
     gradients = _empty_gradients(he_diag, off_diagonals, shift_too)
     if he_diag.numel() == 0:
@@ -288,11 +288,11 @@ _approximate_backward.register_autograd(_refuse_double_backward)
 
 
 _STATE_LANES = 2
-"""The dimension of the state that grows with the rows."""
+"""The dimension of the state that grows with the number of rows."""
 
 
 def _merge(x: Tensor, mapped: int | None, dim: int, size: int) -> Tensor:
-    """The mapped dimension of x (or `size` copies) merged into dimension `dim`, in front."""
+    """Merge the mapped dimension of x (or `size` copies of x) into the front of `dim`."""
     moved = x.movedim(mapped, dim) if mapped is not None else x.unsqueeze(dim)
     shape = [*moved.shape]
     shape[dim] = size
@@ -300,7 +300,7 @@ def _merge(x: Tensor, mapped: int | None, dim: int, size: int) -> Tensor:
 
 
 def _one_by_one(operator: Any, size: int, in_dims: Any, args: Any) -> tuple[Any, Any]:
-    """The operator sample by sample, for a mapped z."""
+    """Call the operator once for each sample, where z is mapped: each has its own shift."""
     results = [
         operator(*(x if d is None else x.select(d, i) for x, d in zip(args, in_dims, strict=True)))
         for i in range(size)

@@ -31,7 +31,7 @@ def exact_gradient(  # noqa: PLR0917
     incoming: Tensor,
     factors_too: bool,
 ) -> tuple[Tensor, Tensor]:
-    """`dL/dalpha (B, N, 2)` as (re, im) of G', and `Re dL/dk (B, N)`, empty unless wanted."""
+    """`dL/dalpha (B, N, 2)` as (re, im) of G', and `Re dL/dk (B, N)`, empty unless asked for."""
     slopes = torch.empty_like(incoming, memory_format=torch.contiguous_format)
     factors = torch.empty_like(he_diag, memory_format=torch.contiguous_format)
     factors = factors if factors_too else factors[:0]
@@ -40,7 +40,7 @@ def exact_gradient(  # noqa: PLR0917
 
 
 def warm_up(imaginary: float, coupling: float, dtype: torch.dtype) -> int:
-    """Elements after which a pivot has forgotten its start, to the rounding of `dtype`.
+    """After how many elements a pivot no longer depends on its start, to the rounding of `dtype`.
 
     In the hyperbolic metric of the half plane `Im d <= -y` two pivots are at most
     `ln(1 + k/y^2)` apart after one step, and every step shrinks that by `1 + y^2/k`.
@@ -48,7 +48,7 @@ def warm_up(imaginary: float, coupling: float, dtype: torch.dtype) -> int:
     if coupling == 0:
         return 1
     ratio = imaginary * imaginary / coupling
-    if ratio < 1e-9:  # hopeless, and 1/ratio may overflow
+    if ratio < 1e-9:  # more elements than any row has, and 1/ratio may overflow
         return 1 << 40
     start = 2 * math.log1p(1 / ratio) / torch.finfo(dtype).eps
     return 1 + max(0, math.ceil(math.log(start) / math.log1p(ratio)))
@@ -93,7 +93,7 @@ def _launch(
 def _carry_over(
     matrix: tuple[Any, ...], entries: Tensor, rows: int, tiles: int, sizes: dict[str, Any]
 ) -> None:
-    """Fills in, tile by tile, the inverse pivots just outside it."""
+    """Write the inverse pivots before and after every tile into `entries`."""
     if tiles > _MOST_TILES:
         longest = _MOST_TILES * _LANES * _LENGTH
         raise ValueError(f"he_diag has rows longer than {longest}, the limit on CUDA at this Im z")
@@ -104,9 +104,9 @@ def _carry_over(
 
 
 def _passes(imaginary: float, h0_super: Tensor, h0_sub: Tensor, dtype: torch.dtype) -> int | None:
-    """How often `halo` has to walk its lanes; None where it does not apply.
+    """How many passes over its lanes `halo` needs; None where `scan` is to be used.
 
-    Reading the couplings waits for the device. Rows that are shared are read once.
+    Reading the couplings synchronises with the device. If all rows are the same, one is read.
     """
     if h0_super.numel() == 0:
         return 1

@@ -9,9 +9,10 @@ from the right,
 
 A lane must know the f of the element before its first, and the g of the one after its last:
 
-* `halo`: pivots forget where they began, so every lane walks its elements from f = 0, hands its
-  last f to the next lane, and again, `PASSES` times: exact to rounding once the lanes have walked
-  `warm_up` elements. The outermost lanes of a tile do not write.
+* `halo`: a pivot's dependence on the start of the recurrence shrinks with every element. So every
+  lane walks its elements from f = 0, passes its last f to the next lane, and walks again, `PASSES`
+  times in all: exact to rounding once `warm_up` elements lie between a lane and the start. The
+  outermost lanes of a tile serve as that distance and do not write.
 * `scan`: for any Im z. A walk is a Moebius map of f, that is a 2x2 matrix; the lanes' matrices
   are composed by a scan, and across tiles by `summarise` and `carry`.
 
@@ -109,7 +110,7 @@ def _choose(where, x, y, DUAL: tl.constexpr):
 
 @triton.jit
 def _taken(x, index, DUAL: tl.constexpr):
-    """The number of another lane."""
+    """The value that another lane has."""
     re = tl.gather(x[0], index, 0)
     im = tl.gather(x[1], index, 0)
     if DUAL:
@@ -228,7 +229,7 @@ def halo(
     PASSES: tl.constexpr, LANES: tl.constexpr, L: tl.constexpr,
     DUAL: tl.constexpr, FACTORS: tl.constexpr,
 ):  # fmt: skip
-    """One tile: warm up over the neighbouring lanes, then write G (or its derivatives)."""
+    """One tile: pass f and g from lane to lane, then write G (or its derivatives)."""
     row = (tl.program_id(0) // tiles).to(tl.int64)
     halo: tl.constexpr = PASSES - 1
     start = (tl.program_id(0) % tiles) * ((LANES - 2 * halo) * L) - halo * L
