@@ -94,7 +94,8 @@ class Recorder:
             optimizer=optimizer,
         )
         sweeps = self._sweeps(budget, workload)
-        self.hold(measurement, sweeps, budget=budget, workload=workload)
+        rules = self._rules_of(budget.workload)
+        self.hold(measurement, sweeps, budget=budget, workload=workload, rules=rules)
         return measurement
 
     @contextmanager
@@ -109,7 +110,9 @@ class Recorder:
         with FLOPsMeter() as meter:
             yield meter
         if limits or self.budget is not None:
-            self.hold(meter.measurement(), budget=self._budget_with(limits))
+            budget = self._budget_with(limits)
+            rules = self._rules_of(budget.workload)
+            self.hold(meter.measurement(), budget=budget, rules=rules)
 
     def scaling(
         self,
@@ -176,6 +179,7 @@ class Recorder:
         *,
         budget: Budget | None = None,
         workload: Workload | None = None,
+        rules: Rules | None = None,
         kinds: tuple[Kind, ...] = EVERY_KIND,
     ) -> None:
         """Hold a count and sweeps against a budget, and keep the outcome.
@@ -185,6 +189,7 @@ class Recorder:
             sweeps: How the cost grows.
             budget: What to hold them against; the test's own budget unless given.
             workload: What was counted, where it may differ from the budget's workload.
+            rules: The counting rules of the budget's figures, where others may have been counted.
             kinds: Which of `limit`, `recorded` and `scaling` to hold.
 
         Raises:
@@ -197,7 +202,6 @@ class Recorder:
         self._swept.update(sweep.dimension for sweep in sweeps)
         judged = measurement and self._without_what_is_allowed(measurement)
         tolerance = self._gate.tolerance
-        rules = self._rules_of(budget.workload)
         verdicts = list(hold(budget, judged, sweeps, tolerance=tolerance, rules=rules, kinds=kinds))
         if all(verdict.passed for verdict in verdicts):
             verdicts += self._of_another_workload(budget.workload, workload)

@@ -91,8 +91,8 @@ def _errors_of_count(measurement: Measurement, rules: Rules | None) -> Iterator[
     if rules not in (None, measurement.rules):
         yield _error(
             f"the budget is of {rules} FLOPs and the test counted {measurement.rules} ones; the "
-            "two are not comparable: set the workload's rules, or check a model that the workload's "
-            "builder accepts with the `flops` fixture"
+            "two are not comparable: set the workload's rules, or check a model that the "
+            "workload's builder accepts with the `flops` fixture"
         )
 
 
