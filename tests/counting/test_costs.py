@@ -519,7 +519,7 @@ def test_the_fused_rms_norm_of_other_devices_costs_what_the_cpu_executes(scaled)
         out = F.rms_norm(parameter(3, 4), (4,), weight)
         out.backward(torch.ones_like(out))
     x, rows = torch.ones(3, 4), torch.ones(3, 1)
-    fused = TABLE["_fused_rms_norm"]
+    fused = TABLE["_fused_rms_norm"].of(torch.ops.aten._fused_rms_norm.default)
     assert fused.cost((x, [4], weight, None), {}, (x, rows)) == meter.count.forward
     backward = rule_of(torch.ops.aten._fused_rms_norm_backward.default)
     args = (x, x, [4], rows, weight, [True, scaled])

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import (
 from torch.utils._pytree import tree_leaves
 
 from pytest_flops.counting.costs import Rule, is_composite, rule_of
-from pytest_flops.counting.costs.formulas import stores_unknown
+from pytest_flops.counting.costs.elements import stores_unknown
 from pytest_flops.counting.costs.nested import STRIDED_COSTS, layout_of_nested
 from pytest_flops.counting.measurement import SPARSE_WITHOUT_VALUES
 from pytest_flops.counting.meter.attribution import graph_task
@@ -36,7 +36,7 @@ from pytest_flops.counting.meter.workarounds.spectra import SPECTRA
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pytest_flops.counting.costs.formulas import Cost, CostEach
+    from pytest_flops.counting.costs.table import Cost, CostEach
     from pytest_flops.counting.meter.attribution import Attribution, LedgerKey, ThreadState
 
 
