@@ -770,9 +770,10 @@ def test_foreach_forms_cost_what_the_plain_forms_cost():
         torch._foreach_lerp(lists, lists, 0.1)
         torch._foreach_norm(lists)
         torch._foreach_zero_(lists)
+        torch._foreach_add(lists, [0.5, 0.25])
 
-    # 7 elements: scaled add 2, multiply 1, addcmul 3, addcdiv 3, lerp 3, norm 1, zero 0
-    assert forward_of(foreach) == 7 * (2 + 1 + 3 + 3 + 3 + 1)
+    # 7 elements: scaled add 2, multiply 1, addcmul 3, addcdiv 3, lerp 3, norm 1, zero 0, add 1
+    assert forward_of(foreach) == 7 * (2 + 1 + 3 + 3 + 3 + 1 + 1)
     integers = [torch.ones(3, dtype=torch.int64), torch.ones(4, dtype=torch.int64)]
     assert forward_of(lambda: torch._foreach_exp(integers)) == 7  # which are floats
     assert forward_of(lambda: torch._foreach_add(integers, integers)) == 0

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 
 from pytest_flops.counting.costs.elements import (
-    is_sparse,
     per_input,
     per_output,
     stores_unknown,
     weighted,
 )
-from pytest_flops.counting.costs.table import FREE, Call, Rule, RuleByName, enter, rule
+from pytest_flops.counting.costs.table import (
+    FREE,
+    Args,
+    Call,
+    Kwargs,
+    Rule,
+    enter,
+    readers_of,
+    rule,
+)
 
 COMPLEX_WEIGHTS: dict[str, int] = {
     "neg": 2,
@@ -53,25 +63,44 @@ def pointwise_rule(name: str, packet: Any) -> Rule | None:
     return per_output(1, COMPLEX_WEIGHTS.get(name)) if torch.Tag.pointwise in tags else None
 
 
-def _scaled(weight: int, complex_weight: int) -> RuleByName:
-    """`weight`, and 1 (complex 6) for the scalar `alpha` or `value`, unless that is 1."""
+@dataclass(frozen=True, slots=True)
+class _Scaled:
+    """`weight`, and 1 (complex 6) for a scalar that multiplies the operand, unless it is 1.
 
-    def cost(call: Call) -> int | None:
-        scale = call.either("alpha", "value", "scalars")  # the last is that of `_foreach_addcmul`
-        scales = scale is not None and scale != 1
-        # What a sparse operand does not store is not added.
-        added = call.either("other", "tensor1")
-        stored = added if isinstance(added, Tensor) and is_sparse(added) else call.out
-        return weighted(stored, weight + scales, complex_weight + 6 * scales)
+    Additions are many, so these read the two arguments that they need without a `Call`.
+    """
 
-    return RuleByName(cost)
+    weight: int
+    complex_weight: int
+    operand: str
+    scalar: str
+    scalar_of_lists: str = ""
+
+    def of(self, operator: OpOverload) -> Rule:
+        """The rule of one overload, of which some have no scalar."""
+        readers = readers_of(operator)
+        operand = readers.get(self.operand, _no_argument)
+        scalar = readers.get(self.scalar) or readers.get(self.scalar_of_lists, _no_argument)
+
+        def cost(args: Args, kwargs: Kwargs, out: Any) -> int | None:
+            added, scale = operand(args, kwargs), scalar(args, kwargs)
+            scales = scale is not None and scale != 1
+            if isinstance(added, Tensor) and added.layout != torch.strided:
+                out = added  # what is not stored is not added
+            return weighted(out, self.weight + scales, self.complex_weight + 6 * scales)
+
+        return Rule(cost)
+
+
+def _no_argument(_args: Args, _kwargs: Kwargs) -> None:
+    return None
 
 
 enter(
-    add=_scaled(1, 2),
-    sub=_scaled(1, 2),
-    rsub=_scaled(1, 2),
-    addcmul=_scaled(2, 8),
+    add=_Scaled(1, 2, "other", "alpha"),
+    sub=_Scaled(1, 2, "other", "alpha"),
+    rsub=_Scaled(1, 2, "other", "alpha"),
+    addcmul=_Scaled(2, 8, "tensor1", "value", "scalars"),
     lerp=per_output(3, 10),  # a + weight * (b - a)
     addcdiv=per_output(3, 19),  # a + value * b / c
     native_dropout_backward=per_output(2),  # gradient * mask * scale

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import repeat
 from typing import Any
 
@@ -15,9 +15,8 @@ from pytest_flops.counting.costs.table import (
     TABLE,
     Args,
     Kwargs,
-    Parameters,
     Rule,
-    parameters_of,
+    readers_of,
     rule_of_each,
 )
 
@@ -29,20 +28,20 @@ def foreach_rule(operator: OpOverload, name: str) -> Rule | None:
     if plain is None:
         return None
     # A list form's arguments are named as the plain form's, so its own schema serves.
-    cost, parameters = plain.of(operator).cost, parameters_of(operator)
+    cost, names = plain.of(operator).cost, list(readers_of(operator))
 
     def each(args: Args, kwargs: Kwargs, out: Any) -> list[int | None]:
-        calls = _plain_calls(parameters, args, kwargs, out)
+        calls = _plain_calls(names, args, kwargs, out)
         return [0 if cost is None else cost(*call) for call in calls]
 
     return rule_of_each(each)
 
 
 def _plain_calls(
-    parameters: Parameters, args: Args, kwargs: Kwargs, out: Any
+    names: Sequence[str], args: Args, kwargs: Kwargs, out: Any
 ) -> Iterator[tuple[Args, Kwargs, Any]]:
     """The calls of a plain form that one call of a list form stands for, all arguments by name."""
-    given = {**dict(zip(parameters, args, strict=False)), **kwargs}
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
     if isinstance(given.get("scalars"), Tensor):  # a list of numbers, as a tensor
         given["scalars"] = given["scalars"].tolist()
     results = out if isinstance(out, list | tuple) else given["self"]  # in place

@@ -4,37 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from torch._ops import OpOverload
 
 Args: TypeAlias = Sequence[Any]
 Kwargs: TypeAlias = Mapping[str, Any]
-Parameters: TypeAlias = Mapping[str, "tuple[int, Any]"]
-"""Position and default of every argument of an operator, by name."""
+Read: TypeAlias = Callable[[Args, Kwargs], Any]
+"""Returns what one argument of a call is."""
 
 
-def parameters_of(operator: OpOverload) -> Parameters:
-    """Read the schema, once per operator, so that an argument of a call costs one look-up."""
+def readers_of(operator: OpOverload) -> dict[str, Read]:
+    """How every argument of an operator is read, by its name, in the order of the schema.
+
+    The schema is walked once per operator, so that an argument of a call costs one look-up.
+    """
     arguments = operator._schema.arguments  # noqa: SLF001 - PyTorch has no public way to a schema
-    # `prims.sum(inp, dims)` is `aten.sum(self, dim)`: both are counted by one formula.
     return {
-        "self" if argument.name == "inp" else argument.name: (position, argument.default_value)
+        # `prims.sum(inp, dims)` is `aten.sum(self, dim)`: both are counted by one formula.
+        "self" if argument.name == "inp" else argument.name: _reader(position, argument)
         for position, argument in enumerate(arguments)
     }
+
+
+def _reader(position: int, argument: Any) -> Read:
+    name, default = argument.name, argument.default_value
+
+    def read(args: Args, kwargs: Kwargs) -> Any:
+        return args[position] if position < len(args) else kwargs.get(name, default)
+
+    return read
 
 
 class Call:
     """The arguments and the result of one call.
 
-    Operators are dispatched with as many positional arguments as the caller gave, and which stands
-    where differs between kernels of one purpose. Names hold for all of them.
+    How many arguments stand by position is the caller's choice, and where one stands differs
+    between kernels for one purpose. Names hold for all of them.
     """
 
-    __slots__ = ("_args", "_kwargs", "_parameters", "out")
+    __slots__ = ("_args", "_kwargs", "_readers", "out")
 
-    def __init__(self, parameters: Parameters, args: Args, kwargs: Kwargs, out: Any) -> None:
-        self._parameters = parameters
+    def __init__(self, readers: dict[str, Read], args: Args, kwargs: Kwargs, out: Any) -> None:
+        self._readers = readers
         self._args = args
         self._kwargs = kwargs
         self.out = out
@@ -45,10 +57,7 @@ class Call:
         Raises:
             KeyError: The schema has no argument of this name, so the formula is wrong.
         """
-        position, default = self._parameters[name]
-        if position < len(self._args):
-            return self._args[position]
-        return self._kwargs.get(name, default)
+        return self._readers[name](self._args, self._kwargs)
 
     def either(self, *names: str) -> Any:
         """The first of these arguments that the schema has; None if it has none of them.
@@ -56,8 +65,8 @@ class Call:
         For formulas that serve operators which name one thing differently.
         """
         for name in names:
-            if name in self._parameters:
-                return self.argument(name)
+            if name in self._readers:
+                return self._readers[name](self._args, self._kwargs)
         return None
 
 
@@ -120,12 +129,8 @@ class RuleOfEach:
 
 def with_names(operator: OpOverload, formula: Callable[[Call], _T]) -> Callable[..., _T]:
     """The formula as a function `(args, kwargs, out)` of the calls of one operator."""
-    parameters = parameters_of(operator)
-
-    def cost(args: Args, kwargs: Kwargs, out: Any) -> _T:
-        return formula(Call(parameters, args, kwargs, out))
-
-    return cost
+    readers = readers_of(operator)
+    return lambda args, kwargs, out: formula(Call(readers, args, kwargs, out))
 
 
 def rule_of_each(each: CostEach) -> Rule:
@@ -138,7 +143,12 @@ def rule_of_each(each: CostEach) -> Rule:
     return Rule(cost, each=each)
 
 
-AnyRule: TypeAlias = "Rule | RuleByName | RuleOfEach"
+class AnyRule(Protocol):
+    """What the table holds: a rule, or what makes the rule of an overload."""
+
+    def of(self, operator: OpOverload, /) -> Rule:
+        """The rule of one overload."""
+
 
 FREE = Rule(None)
 TABLE: dict[str, AnyRule] = {}
