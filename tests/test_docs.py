@@ -196,7 +196,7 @@ def test_every_block_of_a_page_does_what_the_page_says(
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(_WIDTH))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # a file changes within a second
-    monkeypatch.setattr(costs, "_registered", dict(costs._registered))
+    monkeypatch.setattr(costs.lookup, "_registered", dict(costs.lookup._registered))
     monkeypatch.syspath_prepend(str(project.root))
     story = Story(project)
     for block in blocks_of(page):

@@ -519,7 +519,7 @@ def test_the_fused_rms_norm_of_other_devices_costs_what_the_cpu_executes(scaled)
         out = F.rms_norm(parameter(3, 4), (4,), weight)
         out.backward(torch.ones_like(out))
     x, rows = torch.ones(3, 4), torch.ones(3, 1)
-    fused = TABLE["_fused_rms_norm"]
+    fused = TABLE["_fused_rms_norm"].of(torch.ops.aten._fused_rms_norm.default)
     assert fused.cost((x, [4], weight, None), {}, (x, rows)) == meter.count.forward
     backward = rule_of(torch.ops.aten._fused_rms_norm_backward.default)
     args = (x, x, [4], rows, weight, [True, scaled])
@@ -770,9 +770,10 @@ def test_foreach_forms_cost_what_the_plain_forms_cost():
         torch._foreach_lerp(lists, lists, 0.1)
         torch._foreach_norm(lists)
         torch._foreach_zero_(lists)
+        torch._foreach_add(lists, [0.5, 0.25])
 
-    # 7 elements: scaled add 2, multiply 1, addcmul 3, addcdiv 3, lerp 3, norm 1, zero 0
-    assert forward_of(foreach) == 7 * (2 + 1 + 3 + 3 + 3 + 1)
+    # 7 elements: scaled add 2, multiply 1, addcmul 3, addcdiv 3, lerp 3, norm 1, zero 0, add 1
+    assert forward_of(foreach) == 7 * (2 + 1 + 3 + 3 + 3 + 1 + 1)
     integers = [torch.ones(3, dtype=torch.int64), torch.ones(4, dtype=torch.int64)]
     assert forward_of(lambda: torch._foreach_exp(integers)) == 7  # which are floats
     assert forward_of(lambda: torch._foreach_add(integers, integers)) == 0

@@ -28,8 +28,8 @@ from pytest_flops.counting.meter.meter import FLOPsMeter
 @pytest.fixture
 def library(monkeypatch):
     """An operator of its own, and a cost table that forgets it afterwards."""
-    monkeypatch.setattr(costs, "_registered", {})
-    monkeypatch.setattr(costs, "_found", {})
+    monkeypatch.setattr(costs.lookup, "_registered", {})
+    monkeypatch.setattr(costs.lookup, "_found", {})
     with torch.library._scoped_library("meter_test", "FRAGMENT") as fragment:
         fragment.define("mystery(Tensor x) -> Tensor")
         fragment.impl("mystery", lambda x: x.clone(), "CompositeExplicitAutograd")

@@ -7,16 +7,12 @@ the jagged layout are a Python class, which computes by operators of plain tenso
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from pytest_flops.counting.costs.formulas import argument
-
-if TYPE_CHECKING:
-    from pytest_flops.counting.costs.formulas import Args, Cost, Kwargs
+from pytest_flops.counting.costs.table import Args, Call, Cost, with_names
 
 
 def layout_of_nested(args: Args) -> torch.layout | None:
@@ -36,31 +32,32 @@ def _sizes(tensor: Tensor) -> list[list[int]]:
     return sizes
 
 
-def _matmul(args: Args, _kwargs: Kwargs, out: Any) -> int:
-    return _products(out, args[0])
+def _matmul(call: Call) -> int:
+    return _products(call.out, call.argument("self"))
 
 
-def _matmul_backward(args: Args, _kwargs: Kwargs, _out: Any) -> int:
-    gradient, left, _, wanted = args
-    return sum(wanted) * _products(gradient, left)
+def _matmul_backward(call: Call) -> int:
+    """A product for each gradient that is wanted."""
+    return int(sum(call.argument("mask")) * _products(call.argument("grad"), call.argument("self")))
 
 
-def _linear(args: Args, kwargs: Kwargs, out: Any) -> int:
+def _linear(call: Call) -> int:
     """The product, and 1 per output element for the bias."""
-    has_bias = argument(args, kwargs, 2, "bias") is not None
-    return int(out.numel() * (2 * args[1].shape[1] + has_bias))
+    has_bias = call.argument("bias") is not None
+    return int(call.out.numel() * (2 * call.argument("weight").shape[1] + has_bias))
 
 
-def _linear_backward(args: Args, _kwargs: Kwargs, _out: Any) -> int:
+def _linear_backward(call: Call) -> int:
     """A product for the input's and one for the weight's gradient; the bias's is a sum."""
-    _, gradient, weight, (of_input, of_weight, of_bias) = args
-    return int(gradient.numel() * (2 * weight.shape[1] * (of_input + of_weight) + of_bias))
+    of_input, of_weight, of_bias = call.argument("output_mask")
+    product = 2 * call.argument("weight").shape[1]
+    return int(call.argument("grad_output").numel() * (product * (of_input + of_weight) + of_bias))
 
 
 STRIDED_COSTS: dict[str, Cost] = {
-    "aten.matmul": _matmul,
-    "aten.matmul_backward": _matmul_backward,
-    "aten.linear": _linear,
-    "aten.linear_backward": _linear_backward,
+    "aten.matmul": with_names(torch.ops.aten.matmul.default, _matmul),
+    "aten.matmul_backward": with_names(torch.ops.aten.matmul_backward.default, _matmul_backward),
+    "aten.linear": with_names(torch.ops.aten.linear.default, _linear),
+    "aten.linear_backward": with_names(torch.ops.aten.linear_backward.default, _linear_backward),
 }
 """The cost of operators that have no rule of their own, or are taken apart with other tensors."""

@@ -1,4 +1,4 @@
-"""What resampling an image at other positions costs: grid sampling and antialiased resizing.
+"""Resampling an image at other positions: upsampling, grid sampling, antialiased resizing.
 
 Interpolating between two values, `a + t * (b - a)`, is 3 FLOPs. From there: bilinear 3
 interpolations, trilinear 7, bicubic 5 of four points each (7 FLOPs a piece). How cubic weights are
@@ -7,15 +7,11 @@ made from a position is not counted, as it is made once for all channels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import ceil, prod
-from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
-
-    from pytest_flops.counting.costs.formulas import Args, Cost, Kwargs
+from pytest_flops.counting.costs.elements import per_input, per_output
+from pytest_flops.counting.costs.table import Call, RuleByName, enter, rule
 
 _LINEAR, _NEAREST = 0, 1  # interpolation_mode, as PyTorch numbers it
 
@@ -29,66 +25,76 @@ _SLOPE = {2: (2 + 3 + 2, 0, 35 + 2), 3: (4 + 9 + 2, 0, 0)}
 _POSITION, _FRACTION = 2, 1
 
 
-def grid_sample(args: Args, _kwargs: Kwargs, out: Any) -> int:
-    """`grid_sampler(x, grid, mode, ...)`; the kernel of cuDNN is bilinear."""
-    grid, dims = args[1], args[0].dim() - 2
-    mode = args[2] if len(args) > 2 else _LINEAR
-    positions = grid.numel() * (_POSITION + (mode != _NEAREST) * _FRACTION)
-    return int(out.numel() * _VALUE[dims][mode] + positions)
+def _antialiased(points: int, *, backward: bool = False) -> RuleByName:
+    """Resizing with a filter of `points` taps, as many times wider as the image is made smaller."""
 
+    def cost(call: Call) -> int:
+        if backward:  # every tap hands its share of the gradient back
+            before, after = call.argument("input_size"), call.argument("grad_output").shape
+        else:
+            before, after = call.argument("self").shape, call.out.shape
+        return _two_passes(before, after, points)
 
-def grid_sample_backward(args: Args, _kwargs: Kwargs, _out: Any) -> int:
-    """`grid_sampler_backward(grad, x, grid, mode, ..., wanted)`.
-
-    A gradient is spread over the neighbours as the value was made from them; the nearest one's is
-    accumulated. The gradient of a position is scaled from pixels.
-    """
-    gradient, grid, mode, wanted = args[0], args[2], args[3], args[6]
-    return _gradients(gradient, grid, mode, wanted)
-
-
-def cudnn_grid_sample_backward(args: Args, _kwargs: Kwargs, _out: Any) -> int:
-    """`cudnn_grid_sampler_backward(x, grid, grad)`."""
-    return _gradients(args[2], args[1], _LINEAR, (True, True))
-
-
-def _gradients(gradient: Tensor, grid: Tensor, mode: int, wanted: Sequence[bool]) -> int:
-    dims = gradient.dim() - 2
-    spread = wanted[0] * max(_VALUE[dims][mode], 1)
-    moved = wanted[1] * dims * _SLOPE[dims][mode]
-    scaled = wanted[1] * (mode != _NEAREST) * grid.numel()
-    return int(gradient.numel() * (spread + moved) + scaled)
-
-
-def affine_grid(args: Args, _kwargs: Kwargs, out: Any) -> int:
-    """Every position of the output, with a 1 appended, times `theta`: (n, d, d + 1)."""
-    return int(2 * out.numel() * args[0].shape[-1])
-
-
-def antialiased(points: int) -> Cost:
-    """Resizing with a filter of `points` taps, as many times wider as the image is made smaller.
-
-    Rows first, then columns, 2 FLOPs per tap. Taps beyond the border count as taps.
-    """
-
-    def cost(args: Args, _kwargs: Kwargs, out: Any) -> int:
-        return _two_passes(args[0].shape, out.shape, points)
-
-    return cost
-
-
-def antialiased_backward(points: int) -> Cost:
-    """`(grad, output_size, input_size, ...)`: every tap hands its share of the gradient back."""
-
-    def cost(args: Args, _kwargs: Kwargs, _out: Any) -> int:
-        return _two_passes(args[2], args[0].shape, points)
-
-    return cost
+    return RuleByName(cost)
 
 
 def _two_passes(before: Sequence[int], after: Sequence[int], points: int) -> int:
+    """Rows first, then columns, 2 FLOPs per tap. Taps beyond the border count as taps."""
     rows, columns = (
         2 * ceil(points * max(old / new, 1)) for old, new in zip(before[2:], after[2:], strict=True)
     )
     narrowed = prod(before[:3]) * after[3]
     return int(narrowed * columns + prod(after) * rows)
+
+
+enter(
+    # one, three or seven interpolations; back again the same
+    upsample_linear1d=per_output(3),
+    upsample_linear1d_backward=per_input(3, of="grad_output"),
+    upsample_bilinear2d=per_output(9),
+    upsample_bilinear2d_backward=per_input(9, of="grad_output"),
+    upsample_trilinear3d=per_output(21),
+    upsample_trilinear3d_backward=per_input(21, of="grad_output"),
+    # five interpolations of four points each
+    upsample_bicubic2d=per_output(35),
+    upsample_bicubic2d_backward=per_input(35, of="grad_output"),
+    _upsample_bilinear2d_aa=_antialiased(2),
+    _upsample_bilinear2d_aa_backward=_antialiased(2, backward=True),
+    _upsample_bicubic2d_aa=_antialiased(4),
+    _upsample_bicubic2d_aa_backward=_antialiased(4, backward=True),
+)
+
+
+def _mode(call: Call) -> int:
+    """The kernel of cuDNN is bilinear."""
+    return call.either("interpolation_mode") or _LINEAR
+
+
+@rule("grid_sampler_2d", "grid_sampler_3d", "cudnn_grid_sampler")
+def grid_sample(call: Call) -> int:
+    """Every value is interpolated, at a position that all channels share."""
+    grid, mode = call.argument("grid"), _mode(call)
+    positions = grid.numel() * (_POSITION + (mode != _NEAREST) * _FRACTION)
+    return int(call.out.numel() * _VALUE[grid.shape[-1]][mode] + positions)
+
+
+@rule("grid_sampler_2d_backward", "grid_sampler_3d_backward", "cudnn_grid_sampler_backward")
+def grid_sample_backward(call: Call) -> int:
+    """The gradient of the image and of the positions.
+
+    A gradient is spread over the neighbours as the value was made from them; the nearest one's is
+    accumulated. The gradient of a position is scaled from pixels.
+    """
+    gradient, grid, mode = call.argument("grad_output"), call.argument("grid"), _mode(call)
+    of_image, of_grid = call.either("output_mask") or (True, True)
+    dims = gradient.dim() - 2
+    spread = of_image * max(_VALUE[dims][mode], 1)
+    moved = of_grid * dims * _SLOPE[dims][mode]
+    scaled = of_grid * (mode != _NEAREST) * grid.numel()
+    return int(gradient.numel() * (spread + moved) + scaled)
+
+
+@rule("affine_grid_generator")
+def affine_grid(call: Call) -> int:
+    """Every position of the output, with a 1 appended, times `theta`: (n, d, d + 1)."""
+    return int(2 * call.out.numel() * call.argument("theta").shape[-1])

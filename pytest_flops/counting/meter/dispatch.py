@@ -11,7 +11,7 @@ from torch.autograd import set_multithreading_enabled
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 from torch.utils._pytree import tree_leaves
 
-from pytest_flops.counting.costs.formulas import stores_unknown
+from pytest_flops.counting.costs.elements import stores_unknown
 from pytest_flops.counting.costs.nested import STRIDED_COSTS, layout_of_nested
 from pytest_flops.counting.measurement import SPARSE_WITHOUT_VALUES
 from pytest_flops.counting.meter.attribution import graph_task

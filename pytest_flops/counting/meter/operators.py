@@ -26,7 +26,7 @@ from pytest_flops.counting.meter.workarounds.spectra import SPECTRA
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pytest_flops.counting.costs.formulas import Cost, CostEach
+    from pytest_flops.counting.costs.table import Cost, CostEach
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ def linear(tokens: int, in_features: int, out_features: int) -> FLOPsCount:
 
 
 def layernorm(tokens: int, d_model: int) -> FLOPsCount:
-    """Mean, variance, subtract, rescale, scale, shift; backward as `formulas.layer_norm_backward`.
+    """Mean, variance, subtract, rescale, scale, shift; backward as `normalization.norm_backward`.
 
     Backward is 10 for the input's gradient, 2 for the scale's and 1 for the shift's.
     """

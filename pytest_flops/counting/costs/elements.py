@@ -1,0 +1,89 @@
+"""How many elements a tensor stores, and the rules that cost so much per element."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+
+from pytest_flops.counting.costs.table import Args, Call, Kwargs, Rule, RuleByName
+
+
+def per_output(weight: int = 1, complex_weight: int | None = None) -> Rule:
+    """`weight` FLOPs per element of the (first) output."""
+
+    def cost(args: Args, _kwargs: Kwargs, out: Any) -> int | None:
+        if not isinstance(out, Tensor):
+            out = first_tensor(out, args)
+        # As `weighted`, without a call more: most operators of a step come here.
+        if out.dtype.is_floating_point and out.layout == torch.strided:
+            flops: int = out.numel() * weight
+            return flops
+        return weighted(out, weight, complex_weight)
+
+    return Rule(cost)
+
+
+def per_input(
+    weight: int = 1, complex_weight: int | None = None, *, of: str = "self"
+) -> RuleByName:
+    """`weight` FLOPs per element of the argument `of`."""
+
+    def cost(call: Call) -> int | None:
+        tensor, out = first_tensor(call.argument(of)), call.out
+        if not is_exact(tensor) or not isinstance(out, Tensor) or is_exact(out):
+            return weighted(tensor, weight, complex_weight)
+        return tensor.numel() * weight  # integers, reduced as floating-point numbers
+
+    return RuleByName(cost)
+
+
+def first_tensor(*candidates: Any) -> Tensor:
+    """The first tensor among values and lists of values."""
+    for candidate in candidates:
+        if isinstance(candidate, Tensor):
+            return candidate
+        if isinstance(candidate, tuple | list) and candidate:
+            return first_tensor(*candidate)
+    raise TypeError("an operator without a tensor has no elements to count")
+
+
+def weighted(tensor: Tensor, weight: int, complex_weight: int | None = None) -> int | None:
+    """`weight` or `complex_weight` FLOPs per element; 0 for integers and booleans."""
+    if tensor.dtype.is_floating_point and tensor.layout == torch.strided:
+        return tensor.numel() * weight
+    if is_exact(tensor):
+        return 0
+    each = weight if tensor.dtype.is_floating_point else complex_weight
+    if each is None or stores_unknown(tensor):
+        return None
+    return (stored(tensor) if is_sparse(tensor) else tensor.numel()) * each
+
+
+def is_exact(tensor: Tensor) -> bool:
+    """Whether its elements are integers or booleans."""
+    return not tensor.dtype.is_floating_point and not tensor.dtype.is_complex
+
+
+def is_sparse(tensor: Tensor) -> bool:
+    """Whether a tensor stores some of its elements: `Tensor.is_sparse` knows COO alone."""
+    return tensor.layout not in (torch.strided, torch.jagged)
+
+
+def stored(sparse: Tensor) -> int:
+    """Stored values; a block of a block-sparse matrix stores every element of the block."""
+    if sparse.layout == torch.sparse_coo:
+        return sparse._values().numel()  # noqa: SLF001 - the public way needs a coalesced tensor
+    return sparse.values().numel()
+
+
+def stores_unknown(tensor: Tensor) -> bool:
+    """Whether a tensor is sparse and has a shape alone: nobody knows how many values it stores."""
+    return has_no_values(tensor) and is_sparse(tensor) and not stored(tensor)
+
+
+def has_no_values(tensor: Tensor) -> bool:
+    """Whether a tensor is a shape alone: fake, or on the meta device."""
+    return isinstance(tensor, FakeTensor) or tensor.is_meta

@@ -1,0 +1,131 @@
+"""Pointwise arithmetic and transcendental functions: 1 FLOP per output element."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+
+from pytest_flops.counting.costs.elements import (
+    per_input,
+    per_output,
+    stores_unknown,
+    weighted,
+)
+from pytest_flops.counting.costs.table import (
+    FREE,
+    Args,
+    Call,
+    Kwargs,
+    Rule,
+    enter,
+    readers_of,
+    rule,
+)
+
+COMPLEX_WEIGHTS: dict[str, int] = {
+    "neg": 2,
+    "mul": 6,
+    "div": 11,
+    "reciprocal": 11,
+    "square": 6,
+    "pow": 6,
+    "exp": 5,  # exp, sin, cos, and two multiplies
+    "log": 6,  # the modulus and its log, the angle
+    "sqrt": 8,  # the modulus, two sums halved by it, two roots
+    "sgn": 6,  # the modulus, and both parts divided by it
+    "sin": 6,  # sin, cos, sinh, cosh, and two multiplies
+    "cos": 6,
+    "sinh": 6,
+    "cosh": 6,
+    "tan": 9,  # sin, cos, sinh and cosh of the doubled parts, their sum, and two divides
+    "tanh": 9,
+    "exp2": 7,  # times log 2, exp
+    "expm1": 6,
+    "log2": 8,
+    "log10": 8,
+    "log1p": 7,
+    "rsqrt": 19,  # sqrt, reciprocal
+    "tanh_backward": 13,  # square, 1 minus it, times the gradient
+    "sigmoid_backward": 13,
+    "sigmoid": 19,  # neg, exp, add 1, reciprocal
+    "silu": 25,
+}
+"""FLOPs per element of functions of complex numbers; one that is not listed has no cost there."""
+
+
+def pointwise_rule(name: str, packet: Any) -> Rule | None:
+    """The rule of what PyTorch tags as pointwise: most operators of this family are not listed."""
+    tags = {tag for overload in packet.overloads() for tag in getattr(packet, overload).tags}
+    return per_output(1, COMPLEX_WEIGHTS.get(name)) if torch.Tag.pointwise in tags else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Scaled:
+    """`weight`, and 1 (complex 6) for a scalar that multiplies the operand, unless it is 1.
+
+    Additions are many, so these read the two arguments that they need without a `Call`.
+    """
+
+    weight: int
+    complex_weight: int
+    operand: str
+    scalar: str
+    scalar_of_lists: str = ""
+
+    def of(self, operator: OpOverload) -> Rule:
+        """The rule of one overload, of which some have no scalar."""
+        readers = readers_of(operator)
+        operand = readers.get(self.operand, _no_argument)
+        scalar = readers.get(self.scalar) or readers.get(self.scalar_of_lists, _no_argument)
+
+        def cost(args: Args, kwargs: Kwargs, out: Any) -> int | None:
+            added, scale = operand(args, kwargs), scalar(args, kwargs)
+            scales = scale is not None and scale != 1
+            if isinstance(added, Tensor) and added.layout != torch.strided:
+                out = added  # what is not stored is not added
+            return weighted(out, self.weight + scales, self.complex_weight + 6 * scales)
+
+        return Rule(cost)
+
+
+def _no_argument(_args: Args, _kwargs: Kwargs) -> None:
+    return None
+
+
+enter(
+    add=_Scaled(1, 2, "other", "alpha"),
+    sub=_Scaled(1, 2, "other", "alpha"),
+    rsub=_Scaled(1, 2, "other", "alpha"),
+    addcmul=_Scaled(2, 8, "tensor1", "value", "scalars"),
+    lerp=per_output(3, 10),  # a + weight * (b - a)
+    addcdiv=per_output(3, 19),  # a + value * b / c
+    native_dropout_backward=per_output(2),  # gradient * mask * scale
+    linalg_cross=per_output(3, 14),  # two multiplies, subtract
+    # Their output is not of the input's kind.
+    abs=per_input(1, 4),  # two squares, their sum, its root
+    angle=per_input(1, 1),
+    polar=per_input(4, of="abs"),  # sin, cos, and two multiplies
+    frexp=FREE,
+)
+
+
+@rule("values", "_values")
+def values_of_sparse(call: Call) -> int | None:
+    """A view, and free; but what is computed with no values of a fake tensor counts as nothing."""
+    return None if stores_unknown(call.argument("self")) else 0
+
+
+_UNTAGGED = """
+    _add_relu _masked_scale _prelu_kernel _prelu_kernel_backward elu_backward floor_divide glu
+    glu_backward hardshrink_backward hardsigmoid_backward hardswish hardswish_backward
+    hardtanh_backward leaky_relu_backward log_sigmoid_backward log_sigmoid_forward mish_backward
+    rrelu_with_noise rrelu_with_noise_backward softplus_backward softshrink_backward
+    _standard_gamma_grad _dirichlet_grad
+    """
+"""Pointwise arithmetic that PyTorch does not tag as such."""
+
+enter(**dict.fromkeys(_UNTAGGED.split(), per_output(1)))

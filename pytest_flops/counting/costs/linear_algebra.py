@@ -1,0 +1,144 @@
+"""Linear algebra: the leading terms of Golub and Van Loan, Matrix Computations, 4th edition.
+
+m >= n are the sizes of one matrix, k the right-hand sides. Complex arithmetic costs 4 times that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+
+from torch import Tensor
+
+from pytest_flops.counting.costs.elements import first_tensor
+from pytest_flops.counting.costs.table import Call, RuleByName, enter, rule
+
+
+def _arithmetic(matrix: Tensor) -> int:
+    """A complex multiply-add is 4 real ones."""
+    return 4 if matrix.dtype.is_complex else 1
+
+
+def _of_every_matrix(batch: Tensor, flops: int) -> int:
+    return prod(batch.shape[:-2]) * flops * _arithmetic(batch)
+
+
+def _sides(matrix: Tensor) -> tuple[int, int]:
+    """The larger and the smaller side."""
+    n, m = sorted(int(size) for size in matrix.shape[-2:])
+    return m, n
+
+
+def _householder(m: int, n: int) -> int:
+    """R of a QR, or Q from its reflectors (section 5.2)."""
+    return 2 * m * n**2 - 2 * n**3 // 3
+
+
+def _factorisation(flops: Callable[[int, int], int], *, of: str = "self") -> RuleByName:
+    """A cost of the sides of every matrix."""
+
+    def cost(call: Call) -> int:
+        matrix = call.argument(of)
+        return _of_every_matrix(matrix, flops(*_sides(matrix)))
+
+    return RuleByName(cost)
+
+
+def _substitution(passes: int, *, of: str) -> RuleByName:
+    """`passes` triangular solves of n^2 per column of the solution, which knows the broadcast."""
+
+    def cost(call: Call) -> int:
+        matrix, solution = call.argument(of), first_tensor(call.out)
+        return int(passes * matrix.shape[-1] * solution.numel() * _arithmetic(matrix))
+
+    return RuleByName(cost)
+
+
+_LU = _factorisation(lambda m, n: m * n**2 - n**3 // 3, of="A")
+_CHOLESKY = _factorisation(lambda _m, n: n**3 // 3)  # and LDL
+_EIGENVALUES = _factorisation(lambda _m, n: 10 * n**3)
+
+enter(
+    linalg_lu_factor_ex=_LU,
+    linalg_lu=_LU,
+    _linalg_det=_LU,
+    _linalg_slogdet=_LU,
+    linalg_lu_solve=_substitution(2, of="LU"),
+    linalg_ldl_factor_ex=_CHOLESKY,
+    linalg_ldl_solve=_substitution(2, of="LD"),
+    linalg_solve_triangular=_substitution(1, of="self"),
+    triangular_solve=_substitution(1, of="A"),
+    linalg_inv_ex=_factorisation(lambda _m, n: 2 * n**3, of="A"),
+    linalg_cholesky_ex=_CHOLESKY,
+    cholesky=_CHOLESKY,
+    _cholesky_solve_helper=_substitution(2, of="A"),
+    cholesky_solve=_substitution(2, of="input2"),
+    cholesky_inverse=_factorisation(lambda _m, n: 2 * n**3 // 3),
+    linalg_eig=_factorisation(lambda _m, n: 25 * n**3),
+    _linalg_eigvals=_EIGENVALUES,
+    linalg_eigvals=_EIGENVALUES,
+    geqrf=_factorisation(_householder),
+    linalg_householder_product=_factorisation(_householder, of="input"),
+    # thin SVD, scale, and one product
+    linalg_pinv=_factorisation(lambda m, n: 14 * m * n**2 + 8 * n**3 + n**2 + 2 * m * n**2),
+)
+
+
+@rule("_linalg_svd")
+def svd(call: Call) -> int:
+    """Golub and Van Loan, figure 8.6.1: values only, thin vectors, or all vectors."""
+    matrix = call.argument("A")
+    m, n = _sides(matrix)
+    if not call.argument("compute_uv"):
+        flops = 4 * m * n**2 - 4 * n**3 // 3
+    elif call.argument("full_matrices"):
+        flops = 4 * m**2 * n + 8 * m * n**2 + 9 * n**3
+    else:
+        flops = 14 * m * n**2 + 8 * n**3
+    return _of_every_matrix(matrix, flops)
+
+
+@rule("_linalg_eigh")
+def eigh(call: Call) -> int:
+    """Tridiagonalisation is 4/3 n^3; with vectors the symmetric QR iteration takes 9 n^3."""
+    matrix = call.argument("A")
+    n = int(matrix.shape[-1])
+    return _of_every_matrix(matrix, 9 * n**3 if call.argument("compute_v") else 4 * n**3 // 3)
+
+
+@rule("linalg_qr")
+def qr(call: Call) -> int:
+    """Householder: `2mn^2 - 2n^3/3` for R, as much again for a thin Q, `4(m^2 n - ...)` for all."""
+    matrix = call.argument("A")
+    m, n = _sides(matrix)
+    full = 4 * (m**2 * n - m * n**2) + 4 * n**3 // 3
+    of_q = {"r": 0, "reduced": _householder(m, n), "complete": full}[call.argument("mode")]
+    return _of_every_matrix(matrix, _householder(m, n) + of_q)
+
+
+@rule("ormqr")
+def reflect(call: Call) -> int:
+    """K reflectors of length m on n vectors (Golub and Van Loan, section 5.1.6)."""
+    reflectors, other = call.argument("self"), call.argument("input3")
+    k, m = int(call.argument("input2").shape[-1]), int(reflectors.shape[-2])
+    n = int(other.shape[-1 if call.argument("left") else -2])
+    return _of_every_matrix(reflectors, 2 * n * k * (2 * m - k))
+
+
+@rule("_linalg_solve_ex")
+def solve(call: Call) -> int:
+    """LU of every A, then a forward and a back substitution per column of the solution."""
+    matrix, solution = call.argument("A"), first_tensor(call.out)
+    n = int(matrix.shape[-1])
+    substitutions = 2 * n * int(solution.numel()) * _arithmetic(matrix)
+    return _of_every_matrix(matrix, 2 * n**3 // 3) + substitutions
+
+
+@rule("linalg_lstsq")
+def least_squares(call: Call) -> int:
+    """Householder QR of every A, then Q^H b and a back substitution per column of the solution."""
+    matrix, solution = call.argument("self"), first_tensor(call.out)
+    m, n = _sides(matrix)
+    columns = int(solution.numel()) // int(matrix.shape[-1])
+    substitutions = columns * (4 * m * n - n**2) * _arithmetic(matrix)
+    return _of_every_matrix(matrix, _householder(m, n)) + substitutions

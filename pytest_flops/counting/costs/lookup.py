@@ -1,0 +1,154 @@
+"""How the rule of an operator is found, and how users register costs of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.autograd import forward_ad
+
+from pytest_flops.counting.costs.elements import first_tensor
+from pytest_flops.counting.costs.elementwise import pointwise_rule
+from pytest_flops.counting.costs.foreach import foreach_rule
+from pytest_flops.counting.costs.free import FREE_NAMESPACES
+from pytest_flops.counting.costs.table import FREE, TABLE, Args, Cost, Kwargs, Rule
+
+_CostT = TypeVar("_CostT", bound=Callable[..., Any])
+
+_registered: dict[str, Rule] = {}
+_found: dict[torch._ops.OpOverload, Rule] = {}
+
+
+def register_cost(name: str) -> Callable[[_CostT], _CostT]:
+    """Give a custom operator a cost.
+
+    Args:
+        name: The operator as `"namespace::operator"`, e.g. `"my_lib::my_op"`.
+
+    Returns:
+        A decorator of a function `(args, kwargs, out) -> int`: the FLOPs of one call, from the
+        call's positional arguments, keyword arguments and result.
+
+    Raises:
+        ValueError: The name is not of the form `namespace::operator`.
+        TypeError: What is decorated cannot be called.
+    """
+
+    def decorate(cost: _CostT) -> _CostT:
+        register_costs({name: cost})
+        return cost
+
+    return decorate
+
+
+def register_costs(costs: Mapping[str, Cost]) -> None:
+    """Give several operators their costs; see `register_cost`."""
+    for name, cost in costs.items():
+        namespace, separator, operator = name.partition("::")
+        if not (namespace and separator and operator.isidentifier()):
+            raise ValueError(
+                f"a cost is registered for 'namespace::operator', such as 'my_lib::my_op', "
+                f"not for {name!r}"
+            )
+        if not callable(cost):
+            raise TypeError(f"the cost of {name} must be a function (args, kwargs, out) -> int")
+        _registered[name] = Rule(_checked(name, cost))
+        _found.clear()
+
+
+def _checked(name: str, cost: Cost) -> Cost:
+    """A cost from outside, which must return what ours return."""
+
+    def checked(args: Args, kwargs: Kwargs, out: Any) -> int | None:
+        flops = cost(args, kwargs, out)
+        if flops is None or (type(flops) is int and flops >= 0):
+            return flops
+        raise TypeError(f"the cost of {name} must be a whole number of FLOPs, not {flops!r}")
+
+    return checked
+
+
+def rule_of(operator: torch._ops.OpOverload) -> Rule | None:
+    """The rule of an operator overload, or None when nothing claims it."""
+    if operator not in _found:
+        rule = _find_rule(operator)
+        if rule is None:
+            return None
+        _found[operator] = rule
+    return _found[operator]
+
+
+def _find_rule(operator: torch._ops.OpOverload) -> Rule | None:
+    packet = operator._overloadpacket  # noqa: SLF001 - the overload's only way to its name
+    name = packet.__name__
+    registered = _registered.get(f"{operator.namespace}::{name}")
+    if registered is not None:
+        return registered
+    if operator.namespace in ("aten", "prims"):
+        rule = _aten_rule(operator, _plain(name))
+        if operator.namespace == "prims" and rule is not None:
+            rule = _unless_of_shapes(rule)
+        # Whole, it would cost other than by its parts, as which it runs with autograd.
+        return None if rule is not FREE and is_composite(operator) else rule
+    if operator.namespace in FREE_NAMESPACES:
+        return FREE
+    return FREE if operator.is_view else _registry_rule(packet)
+
+
+def _unless_of_shapes(rule: Rule) -> Rule:
+    """PyTorch computes the shapes of forward-mode gradients by `prims` on the meta device."""
+    cost = rule.cost
+    if cost is None:
+        return rule
+
+    def cost_of_values(args: Args, kwargs: Kwargs, out: Any) -> int | None:
+        result = first_tensor(out, args)
+        on_meta = result.is_meta and not isinstance(result, FakeTensor)
+        in_forward_mode = forward_ad._current_level >= 0  # noqa: SLF001 - as unpack_dual asks
+        return 0 if on_meta and in_forward_mode else cost(args, kwargs, out)
+
+    return Rule(cost_of_values)
+
+
+def is_composite(operator: torch._ops.OpOverload) -> bool:
+    """Whether PyTorch runs an operator as other operators on every device."""
+    name = operator.name()  # type: ignore[no-untyped-call]
+    has_kernel = partial(torch._C._dispatch_has_kernel_for_dispatch_key, name)  # noqa: SLF001
+    return has_kernel("CompositeImplicitAutograd") and not any(map(has_kernel, ("CPU", "CUDA")))
+
+
+def _plain(name: str) -> str:
+    """The name without the underscore of an in-place form."""
+    return name if name.startswith("__") else name.rstrip("_")
+
+
+def _aten_rule(operator: torch._ops.OpOverload, name: str) -> Rule | None:
+    packet = getattr(torch.ops.aten, name, operator._overloadpacket)  # noqa: SLF001
+    listed = TABLE.get(name)
+    if listed is not None:
+        return listed.of(operator)
+    if name.startswith("_foreach_"):
+        return foreach_rule(operator, name.removeprefix("_foreach_"))
+    if operator.is_view:
+        return FREE
+    return pointwise_rule(name, packet) or _registry_rule(packet)
+
+
+def _registry_rule(packet: Any) -> Rule | None:
+    """PyTorch's own formula, if any; complex operands cost 8 per multiply-add where it says 2."""
+    from torch.utils.flop_counter import flop_registry  # imports Triton, which is 80 MB
+
+    if packet not in flop_registry:
+        return None
+    formula = flop_registry[packet]
+
+    def cost(args: Args, kwargs: Kwargs, out: Any) -> int:
+        flops = int(formula(*args, **kwargs, out_val=out))
+        is_complex = any(isinstance(arg, Tensor) and arg.dtype.is_complex for arg in args)
+        return flops * (4 if is_complex else 1)
+
+    return Rule(cost)

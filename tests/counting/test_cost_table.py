@@ -1,0 +1,114 @@
+"""The cost table as code: where a rule stands, and how its formula reads a call."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from pytest_flops.counting import costs
+from pytest_flops.counting.costs.table import FREE, TABLE, Call, enter, readers_of
+
+FILES = sorted(Path(costs.__file__).parent.glob("*.py"))
+MACHINERY = {"__init__", "table", "lookup", "elements", "foreach", "nested"}
+FAMILIES = [file for file in FILES if file.stem not in MACHINERY]
+aten = torch.ops.aten
+
+
+def by_position(tree: ast.AST) -> list[int]:
+    """Lines that take arguments of a call by where they stand."""
+
+    def is_args(node: ast.AST) -> bool:
+        return isinstance(node, ast.Name | ast.Attribute) and ast.unparse(node).endswith("args")
+
+    lines = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Subscript) and is_args(node.value):
+            taken = not isinstance(node.slice, ast.Name)  # a position from the schema is a name
+        else:
+            taken = isinstance(node, ast.Assign) and is_args(node.value)
+            taken = taken and isinstance(node.targets[0], ast.Tuple)
+        if taken:
+            lines.append(node.lineno)
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("x = args[0]", [1]),
+        ("x = call._args[-1]", [1]),
+        ("x, y = args", [1]),
+        ("x = args[2:4]", [1]),
+        ("x = args[position]", []),
+        ("x = call.argument('self')", []),
+    ],
+)
+def test_reading_by_position_is_seen(code, found):
+    assert by_position(ast.parse(code)) == found
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_no_formula_reads_arguments_by_position(file):
+    assert by_position(ast.parse(file.read_text())) == []
+
+
+@pytest.mark.parametrize("file", FAMILIES, ids=lambda file: file.stem)
+def test_the_head_of_a_family_says_in_one_sentence_what_it_holds(file):
+    head = ast.get_docstring(ast.parse(file.read_text()))
+    assert head is not None
+    assert re.fullmatch(r"[A-Z].*\.", head.splitlines()[0])
+
+
+def test_every_formula_stands_in_the_file_that_names_its_operators():
+    sources = {f"{costs.__name__}.{file.stem}": file.read_text() for file in FAMILIES}
+    per_element = f"{costs.__name__}.elements"  # so many per element, as the file says beside it
+    for name, rule in TABLE.items():
+        formula = getattr(rule, "formula", None)
+        if formula is None or formula.__module__ == per_element:
+            continue
+        kernel = re.sub("_(forward|backward)$", "", name)  # as attention's are listed
+        assert re.search(rf"\b{kernel}(_forward|_backward)?\b", sources[formula.__module__]), name
+
+
+def test_every_family_has_rules_that_are_found():
+    assert all(re.search(r"^enter\(|^@rule\(", file.read_text(), re.M) for file in FAMILIES)
+    assert not any(
+        re.search(r"^enter\(|^@rule\(", file.read_text(), re.M)
+        for file in FILES
+        if file not in FAMILIES
+    )
+    assert costs.rule_of(aten.mm.default).cost is not None
+    assert costs.rule_of(aten.view.default) is FREE
+
+
+def call(*args: object, **kwargs: object) -> Call:
+    return Call(readers_of(aten.avg_pool2d.default), args, kwargs, None)
+
+
+def test_an_argument_is_what_was_given_by_position_or_by_name_or_the_default():
+    assert call("x", [2, 2]).argument("kernel_size") == [2, 2]
+    assert call("x", kernel_size=[3, 3]).argument("kernel_size") == [3, 3]
+    assert call("x", [2, 2]).argument("padding") == [0, 0]
+
+
+def test_an_argument_that_the_schema_lacks_is_an_error_unless_another_may_stand_for_it():
+    with pytest.raises(KeyError, match="kernel"):
+        call("x", [2, 2]).argument("kernel")
+    assert call("x", [2, 2]).either("kernel", "kernel_size") == [2, 2]
+    assert call("x", [2, 2]).either("kernel") is None
+
+
+def test_one_name_serves_both_libraries_of_operators():
+    """`prims.sum(inp, dims)` is `aten.sum(self, dim)`."""
+    x = torch.ones(3, 4)
+    for operator in (aten.sum.dim_IntList, torch.ops.prims.sum.default):
+        assert costs.rule_of(operator).cost((x, [0]), {}, x.sum(0)) == 12
+
+
+def test_an_operator_has_one_rule():
+    with pytest.raises(ValueError, match="have a rule already: mm"):
+        enter(mm=FREE)
