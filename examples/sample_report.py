@@ -15,6 +15,7 @@ from pytest_flops.budgets.budget import Location
 from pytest_flops.budgets.inline import inline_budget
 from pytest_flops.budgets.judging.hold import judge_limits
 from pytest_flops.counting.workload import Workload
+from pytest_flops.reports.comparison.comparison import compare
 from pytest_flops.reports.entry import Entry
 from pytest_flops.reports.environment import environment
 from pytest_flops.reports.report import Report, build_report
@@ -54,7 +55,7 @@ def report_of(config: ResNetBKConfig) -> Report:
 
 def main(folder: str = "sample-report") -> None:
     base, head = report_of(BASELINE_CONFIG), report_of(replace(BASELINE_CONFIG, top_k=2))
-    for path in write_reports(head, Path(folder), base=base):
+    for path in write_reports(head, Path(folder), compare(base, head)):
         print(path)
 
 

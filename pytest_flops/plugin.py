@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from _pytest.junitxml import xml_key
 
 from pytest_flops import options
 from pytest_flops.session.stash import BUDGET, GATE, MISTAKE, RECORDER
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
+    from pytest_flops.reports.report import Report
     from pytest_flops.session.collection import BudgetFile
     from pytest_flops.session.session import Gate
 
@@ -181,7 +183,7 @@ class FlopsSession:
             self.gate.report,
             verbosity=self._config.get_verbosity(),
             width=terminalreporter._tw.fullwidth,  # noqa: SLF001 - the only place that knows
-            base=self.gate.base,
+            comparison=self.gate.comparison,
         ):
             terminalreporter.write_line(text, **markup)
         for note in self.gate.notes:
@@ -241,9 +243,19 @@ class FlopsSession:
         self._refuse([str(problem) for problem in self.gate.catalog.problems])
         report = self.gate.report
         if report is not None:
+            self._tell_junit(report)
             session.testsfailed += len(report.errors) + len(report.missing)
             # A test may swallow its red verdict; a red report is a failed session all the same.
             session.testsfailed = session.testsfailed or len(report.red)
+
+    def _tell_junit(self, report: Report) -> None:
+        """Put the verdict and what regressed among the properties of the JUnit file, if any."""
+        xml = self._config.stash.get(xml_key, None)
+        if xml is not None:
+            xml.add_global_property("flops.passed", str(report.passed).lower())
+            for error in report.errors:
+                if error.kind == "regression":
+                    xml.add_global_property("flops.regression", error.message)
 
     def _ran_whole_suite(self, session: pytest.Session) -> bool:
         """Whether every test of the project was there, so that a budget nobody held is stale."""

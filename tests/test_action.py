@@ -245,7 +245,7 @@ def test_an_increase_that_is_recorded_and_committed_is_green_and_told(checkout: 
     run = checkout.gate(base=base)
     assert not run.red
     assert run.outputs["steps.compare.outputs.verdict"] == "passed"
-    assert "dearer, as newly recorded" in run.summary
+    assert "grew, as newly recorded" in run.summary
 
 
 def test_a_shallow_clone_fetches_the_base_and_leaves_no_worktree(

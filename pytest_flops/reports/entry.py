@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 NOWHERE = Location("", 0, 0)
-GRAVEST_FIRST = ("error", "limit", "recorded", "scaling", "parity")
+KINDS_BY_SEVERITY = ("error", "limit", "recorded", "scaling", "parity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ def _place(verdict: Verdict) -> tuple[Any, ...]:
     """Where a verdict stands in its entry: by kind, line, component, quantity."""
     quantity = QUANTITIES.index(verdict.quantity) if verdict.quantity in QUANTITIES else -1
     return (
-        GRAVEST_FIRST.index(verdict.kind),
+        KINDS_BY_SEVERITY.index(verdict.kind),
         verdict.location or NOWHERE,
         natural(verdict.component or ""),
         quantity,

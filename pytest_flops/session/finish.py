@@ -11,7 +11,6 @@ from pytest_flops.session.recording import keep_records
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
-    from fractions import Fraction
 
     from pytest_flops.budgets.budget import Budget
     from pytest_flops.reports.report import Fate, Report
@@ -25,7 +24,7 @@ SessionErrors = list[SessionError]
 def conclude(
     gate: Gate, *, complete: bool, whole_suite: bool, missing: Collection[str] = ()
 ) -> None:
-    """Judge the session as a whole, write what it leaves behind, and set `gate.report`.
+    """Judge the session as a whole, write what it leaves behind, and keep it in the gate.
 
     Args:
         gate: The session.
@@ -51,8 +50,7 @@ def conclude(
 
     ended = complete and not missing
     errors = [*(keep_records(gate, ended=ended) if gate.settings.writes else _not_recorded(gate))]
-    if gate.base is not None and not gate.settings.update:
-        errors += _regressions(gate.base, report_with(errors), gate.tolerance)
+    errors += _regressions(gate, report_with(errors))
     gate.report = report_with(errors)
     try:
         _write(gate, gate.report)
@@ -101,14 +99,20 @@ def _not_recorded(gate: Gate) -> Iterator[SessionError]:
         gate.notes.append(f"not recorded yet: {names}{more} (pytest --flops-update does it)")
 
 
-def _regressions(base: Report, head: Report, tolerance: Fraction | None) -> SessionErrors:
-    """What got dearer since the base."""
-    from pytest_flops.reports.comparison.changes import regressions
-    from pytest_flops.reports.comparison.comparison import compare
+def _regressions(gate: Gate, report: Report) -> SessionErrors:
+    """Compare with the base, for everything that tells of it, and say what regressed.
 
+    Not where the run records its counts anew: whatever grew is accepted by that.
+    """
+    if gate.base is None or gate.settings.update:
+        return []
+    from pytest_flops.reports.comparison.comparison import compare
+    from pytest_flops.reports.comparison.wording import regressions
+
+    gate.comparison = compare(gate.base, report, tolerance=gate.tolerance)
     return [
         SessionError(message, location, "regression")
-        for message, location in regressions(compare(base, head, tolerance=tolerance))
+        for message, location in regressions(gate.comparison)
     ]
 
 
@@ -120,5 +124,5 @@ def _write(gate: Gate, report: Report) -> None:
     if gate.catalog.foreign:
         files = ", ".join(sorted(gate.catalog.shown(path) for path in gate.catalog.foreign))
         gate.notes.append(f"left alone, since they do not look like budgets: {files}")
-    paths = write_reports(report, gate.settings.report, base=gate.base, history=gate.history)
+    paths = write_reports(report, gate.settings.report, gate.comparison, gate.history)
     gate.notes.append(f"report: {', '.join(gate.catalog.shown(path) for path in paths)}")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_flops.reports.entry import Entry
     from pytest_flops.reports.report import Fate, Report
 
-Status = Literal["added", "removed", "unmeasured", "dearer", "cheaper", "same"]
+Status = Literal["added", "removed", "unmeasured", "grew", "fell", "same"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Change:
             return "removed"
         if self.head == self.base:
             return "same"
-        return "dearer" if self.head > self.base else "cheaper"
+        return "grew" if self.head > self.base else "fell"
 
     @property
     def regressed(self) -> bool:
@@ -84,8 +84,8 @@ class BudgetChange:
         subject: The entry's subject.
         budget: The budget's name.
         status: `added`, `removed` (not in the new report), `unmeasured` (there, or lost by an
-            incomplete run, but no longer counted), `dearer`, `cheaper`, or `same`. A budget is
-            dearer when any of its quantities or components is.
+            incomplete run, but no longer counted), `grew`, `fell`, or `same`. A budget grew when
+            any of its quantities or components did.
         changes: Every quantity of the workload, then of each component.
         location: Where the budget stands.
         workload: What changed in the workload, by key, as (before, after).
@@ -132,16 +132,18 @@ class Comparison:
 
     Attributes:
         budgets: Every budget of either, sorted by subject.
+        base_commit: The commit of the base, where its report says it.
         foreign: Whether both hold budgets but share neither a budget's name nor a file: the base
             is another project's report, and holds nothing.
     """
 
     budgets: tuple[BudgetChange, ...]
+    base_commit: str | None = None
     foreign: bool = False
 
     @property
     def regressed(self) -> bool:
-        """Whether any budget is dearer than allowed or no longer measured, or nothing was held."""
+        """Whether any budget regressed, or nothing was held."""
         return self.foreign or any(budget.regressed for budget in self.budgets)
 
     def having(self, status: Status) -> list[BudgetChange]:
@@ -173,7 +175,8 @@ def compare(base: Report, head: Report, *, tolerance: Fraction | None = None) ->
         for before, after in _pairs(base, head)
         if after is not None or before is None or not _left_out(before, head)
     ]
-    return Comparison(tuple(budgets), foreign=_are_foreign(base, head))
+    commit = base.environment.get("commit")
+    return Comparison(tuple(budgets), commit and str(commit), _are_foreign(base, head))
 
 
 def _pairs(base: Report, head: Report) -> list[tuple[Entry | None, Entry | None]]:
@@ -240,9 +243,9 @@ def _fate(entry: Entry, head: Report) -> Fate | None:
 
 def _overall(changes: Iterable[Change]) -> Status:
     found = {change.status for change in changes}
-    if "dearer" in found:
-        return "dearer"
-    return "cheaper" if "cheaper" in found else "same"
+    if "grew" in found:
+        return "grew"
+    return "fell" if "fell" in found else "same"
 
 
 def _changes(before: Entry, after: Entry, allowed: Fraction) -> Iterable[Change]:

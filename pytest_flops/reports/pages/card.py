@@ -7,9 +7,9 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_flops.reports.pages.icicle import Tree, branches, pictures, trunk
 from pytest_flops.reports.pages.plots import Plot, Sparkline, scaling_plot, sparkline
-from pytest_flops.reports.pages.standing import Use, fullest, gravest, less_grave, state, uses
+from pytest_flops.reports.pages.strips import Tree, branches, pictures, trunk
+from pytest_flops.reports.pages.summary import uses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytest_flops.counting.count import FLOPsCount
     from pytest_flops.reports.comparison.comparison import BudgetChange
     from pytest_flops.reports.entry import Entry
-    from pytest_flops.reports.pages.icicle import Branch, PhasePicture
+    from pytest_flops.reports.pages.strips import Branch, PhasePicture
     from pytest_flops.reports.report import Report
     from pytest_flops.scaling.sweep import Growth, Sweep
 
@@ -70,49 +70,9 @@ class Card:
         return anchor(self.entry)
 
     @property
-    def state(self) -> str:
-        """Its outcome in words."""
-        return state(self.entry)
-
-    @property
-    def grave(self) -> Verdict | None:
-        """The red verdict to tell first."""
-        return gravest(self.entry)
-
-    @property
-    def also_red(self) -> list[Verdict]:
-        """The other red verdicts."""
-        return less_grave(self.entry)
-
-    @property
-    def fullest(self) -> Use | None:
-        """The limit nearest to its end, or furthest beyond it."""
-        return fullest(self.entry)
-
-    @property
-    def limits(self) -> list[Use]:
-        """Every limit, the fullest first."""
-        return uses(self.entry)
-
-    @property
-    def recorded(self) -> list[Use]:
-        """Every recorded count, the most exceeded first."""
-        return uses(self.entry, "recorded")
-
-    @property
-    def remarks(self) -> list[Verdict]:
-        """Green verdicts with something to add: cheaper, new, or gone since the record."""
-        return [v for v in self.entry.verdicts if v.kind == "recorded" and v.passed and v.message]
-
-    @property
-    def parity(self) -> list[Verdict]:
-        """The comparisons of both counters."""
-        return [verdict for verdict in self.entry.verdicts if verdict.kind == "parity"]
-
-    @property
     def spark(self) -> Sparkline | None:
         """Its history as a small line, with the limit of the total."""
-        whole = (u for u in self.limits if u.verdict.component is None)
+        whole = (use for use in uses(self.entry) if use.verdict.component is None)
         limit = next((use.allowed for use in whole if use.verdict.quantity == "total"), None)
         return sparkline([total for _, total in self.past], limit)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pytest_flops.counting.components import by_parent, last_name, relative_to
 from pytest_flops.counting.count import PHASES, FLOPsCount
-from pytest_flops.reports.pages.text import percent
+from pytest_flops.reports.text import percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_flops.counting.count import FLOPsCount
-from pytest_flops.reports.pages.icicle import OWN, Tree, branches, pictures, trunk
+from pytest_flops.reports.pages.strips import OWN, Tree, branches, pictures, trunk
 
 
 def forward(make, parent=None):
