@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from pytest_flops.budgets.verdict import Verdict
-from pytest_flops.reports.pages.summary import fullest, headline, summary, uses, worst, worst_first
+from pytest_flops.reports.pages.summary import (
+    fullest,
+    headline,
+    share,
+    summary,
+    used,
+    uses,
+    worst,
+    worst_first,
+)
 from pytest_flops.reports.report import SessionError, build_report
 
 FORWARD = 16_287_760_384
@@ -118,17 +127,16 @@ def test_entries_are_read_red_first_then_by_the_fullest_limit(make):
 def test_the_fullest_limit_is_found_and_its_slack_is_exact(make):
     verdicts = (make.limit(2 * FORWARD), make.limit(16_300_000_000, component="lm_head"))
     (entry,) = make.report(make.entry(verdicts=verdicts)).entries
-    use = fullest(entry)
-    assert use.about == "lm_head forward"
-    assert use.slack == 12_239_616
-    assert use.percent == "99.9 %"
+    limit = fullest(entry)
+    assert (limit.component, used(limit)) == ("lm_head", "99.9 %")
+    assert limit.allowed - limit.actual == 12_239_616
 
 
 def test_a_limit_of_nothing_is_over_as_soon_as_something_is_counted(make):
     (entry,) = make.report(make.entry(verdicts=(make.limit(0, actual=3),))).entries
-    (use,) = uses(entry)
-    assert use.share == float("inf")
-    assert use.percent == "3 of 0"
+    (limit,) = uses(entry)
+    assert share(limit) == float("inf")
+    assert used(limit) == "3 of 0"
 
 
 def test_the_summary_names_the_component_that_grew_most(make):

@@ -72,8 +72,8 @@ class Card:
     @property
     def spark(self) -> Sparkline | None:
         """Its history as a small line, with the limit of the total."""
-        whole = (use for use in uses(self.entry) if use.verdict.component is None)
-        limit = next((use.allowed for use in whole if use.verdict.quantity == "total"), None)
+        whole = (verdict for verdict in uses(self.entry) if verdict.component is None)
+        limit = next((v.allowed for v in whole if v.quantity == "total"), None)
         return sparkline([total for _, total in self.past], limit)
 
     @property

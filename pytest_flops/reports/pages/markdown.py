@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.judging.wording import headline as verdict_headline
+from pytest_flops.budgets.judging.wording import subject
 from pytest_flops.budgets.units import format_flops
 from pytest_flops.counting.count import QUANTITIES
 from pytest_flops.reports.comparison.wording import changed_budgets, details
@@ -16,6 +17,7 @@ from pytest_flops.reports.pages.summary import (
     others,
     status,
     summary,
+    used,
     worst_first,
 )
 
@@ -124,9 +126,9 @@ def _add_rows(page: Page, entries: Sequence[Entry]) -> int:
 
 
 def _row(entry: Entry) -> str:
-    use = fullest(entry)
-    used = f"{use.percent} of {plain(use.about)}" if use else "no limit"
+    limit = fullest(entry)
     counts = entry.measurement.count if entry.measurement else None
     numbers = [format_flops(counts.of(q)) if counts else "-" for q in QUANTITIES]
-    cells = ["✅" if entry.passed else "❌", code(entry.title), used, *numbers]
+    share = f"{used(limit)} of {plain(subject(limit))}" if limit else "no limit"
+    cells = ["✅" if entry.passed else "❌", code(entry.title), share, *numbers]
     return f"| {' | '.join(cells)} |"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.errors import printable
@@ -39,54 +38,29 @@ _ERRORS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
-    """How much of what is allowed a count uses.
-
-    Attributes:
-        verdict: The comparison, a `limit` or a `recorded` one.
-        actual: FLOPs counted.
-        allowed: FLOPs allowed.
-    """
-
-    verdict: Verdict
-    actual: int
-    allowed: int
-
-    @property
-    def share(self) -> float:
-        """Counted over allowed; infinite where nothing was allowed and something counted."""
-        return _share(self.verdict)
-
-    @property
-    def percent(self) -> str:
-        """The share for people."""
-        return percent(self.actual, self.allowed) if self.allowed else f"{self.actual:,} of 0"
-
-    @property
-    def slack(self) -> int:
-        """FLOPs left; negative when over."""
-        return self.allowed - self.actual
-
-    @property
-    def about(self) -> str:
-        """The component, if any, and the quantity."""
-        return subject(self.verdict)
+def uses(entry: Entry, kind: str = "limit") -> list[Verdict]:
+    """The verdicts of one kind that have figures: those over first, then the fullest."""
+    found = [v for v in entry.verdicts if v.kind == kind and None not in (v.actual, v.allowed)]
+    return sorted(found, key=lambda verdict: (verdict.passed, -share(verdict)))
 
 
-def uses(entry: Entry, kind: str = "limit") -> list[Use]:
-    """Every limit of an entry and its use, the fullest first."""
-    found = [
-        Use(verdict, int(verdict.actual), int(verdict.allowed))
-        for verdict in entry.verdicts
-        if verdict.kind == kind and verdict.actual is not None and verdict.allowed is not None
-    ]
-    return sorted(found, key=lambda use: (use.verdict.passed, -use.share))
-
-
-def fullest(entry: Entry) -> Use | None:
+def fullest(entry: Entry) -> Verdict | None:
     """The limit nearest to its end, or furthest beyond it."""
     return next(iter(uses(entry)), None)
+
+
+def share(verdict: Verdict) -> float:
+    """Counted over allowed; infinite where nothing was allowed and something counted."""
+    actual, allowed = verdict.actual or 0, verdict.allowed or 0
+    if allowed:
+        return actual / allowed
+    return math.inf if actual else 1.0
+
+
+def used(verdict: Verdict) -> str:
+    """The share for people: `99.9 %`."""
+    actual, allowed = int(verdict.actual or 0), int(verdict.allowed or 0)
+    return percent(actual, allowed) if allowed else f"{actual:,} of 0"
 
 
 def worst(entry: Entry) -> Verdict | None:
@@ -113,13 +87,9 @@ def worst_first(entries: Iterable[Entry]) -> list[Entry]:
     """The order of reading: red before green, the worst verdict first, then the fullest limit."""
 
     def place(entry: Entry) -> tuple[object, ...]:
-        found, use = worst(entry), fullest(entry)
-        return (
-            entry.passed,
-            _severity(found) if found else (),
-            -(use.share if use else 0.0),
-            entry.key,
-        )
+        found, limit = worst(entry), fullest(entry)
+        severity = _severity(found) if found else ()
+        return entry.passed, severity, -share(limit) if limit else 0.0, entry.key
 
     return sorted(entries, key=place)
 
@@ -131,14 +101,7 @@ def _severity(verdict: Verdict) -> tuple[int, float, float]:
     difference decides between equal shares.
     """
     difference = (verdict.actual or 0) - (verdict.allowed or 0)
-    return KINDS_BY_SEVERITY.index(verdict.kind), -_share(verdict), -difference
-
-
-def _share(verdict: Verdict) -> float:
-    actual, allowed = verdict.actual or 0, verdict.allowed or 0
-    if allowed:
-        return actual / allowed
-    return math.inf if actual else 1.0
+    return KINDS_BY_SEVERITY.index(verdict.kind), -share(verdict), -difference
 
 
 def _figures(verdict: Verdict) -> tuple[object, ...]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.judging.wording import headline as verdict_headline
+from pytest_flops.budgets.judging.wording import subject
 from pytest_flops.budgets.units import format_exact, format_flops
 from pytest_flops.counting.count import PHASES, QUANTITIES
 from pytest_flops.reports.comparison.wording import changed_budgets, details
@@ -17,6 +18,7 @@ from pytest_flops.reports.pages.summary import (
     others,
     status,
     summary,
+    used,
     worst_first,
 )
 from pytest_flops.reports.text import shorten
@@ -99,12 +101,12 @@ def _why(entry: Entry, verbosity: int) -> list[str]:
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
-    use = fullest(entry)
+    limit = fullest(entry)
     counts = entry.measurement.count if entry.measurement else None
     return (
         printable(entry.title),
         status(entry),
-        f"{use.percent} of {use.about}" if use else "-",
+        f"{used(limit)} of {subject(limit)}" if limit else "-",
         *(format_flops(counts.of(quantity)) if counts else "-" for quantity in QUANTITIES),
     )
 
