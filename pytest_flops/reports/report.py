@@ -34,10 +34,10 @@ _STALE = {
 
 @dataclass(frozen=True, slots=True)
 class SessionError:
-    """Something wrong with the run as a whole; no single test could tell it.
+    """Something wrong with the run as a whole, which no single test could find.
 
     Attributes:
-        message: The whole story.
+        message: What is wrong and what to do about it.
         location: Where, if it is about a place in a file.
         kind: `regression` for a budget that costs more than its base; `stale` for one that no test
             measured, which a merge judges anew; or `error`.
@@ -84,14 +84,14 @@ class KnownBudget:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything one run found.
+    """Everything that one run found.
 
     Attributes:
         entries: What was found, sorted by subject.
         errors: What was wrong with the run as a whole, sorted by location.
         environment: Where and when it ran: plain strings, or lists of them after a merge.
         complete: Whether the run came to its end: not interrupted, no worker lost.
-        missing: Node ids of tests that were due but never delivered their outcome.
+        missing: Node ids of tests that were due but never delivered what they found.
         budgets_known: The budgets of the files the run read, and what became of each.
     """
 
@@ -157,7 +157,7 @@ def build_report(
         errors: Errors of the session.
         environment: Where it ran, as `reports.environment.environment` tells it.
         complete: Whether the run came to its end; the report of one that did not is red.
-        missing: Tests that never delivered their outcome.
+        missing: Tests that never delivered what they found.
         budgets_known: The budgets of the files the run read.
         whole_suite: Whether every test was there, so that a budget nobody measured is an error.
     """

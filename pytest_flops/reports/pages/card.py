@@ -1,4 +1,4 @@
-"""`Card`: one entry of a report, ready for the page."""
+"""`Card`: one entry of a report, with what the page draws and lists of it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.reports.pages.plots import Plot, Sparkline, scaling_plot, sparkline
-from pytest_flops.reports.pages.strips import Tree, branches, pictures, trunk
+from pytest_flops.reports.pages.strips import Tree, branches, pictures
 from pytest_flops.reports.pages.summary import uses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_flops.budgets.verdict import Verdict
-    from pytest_flops.counting.count import FLOPsCount
     from pytest_flops.reports.comparison.comparison import BudgetChange
     from pytest_flops.reports.entry import Entry
     from pytest_flops.reports.pages.strips import Branch, PhasePicture
@@ -79,8 +79,8 @@ class Card:
     @property
     def tree(self) -> Tree:
         """The components by parent."""
-        measurement = self.entry.measurement
-        return Tree.of(measurement.components if measurement else {})
+        found = self.entry.measurement
+        return Tree.of(found.components, found.count) if found else Tree.of({}, FLOPsCount())
 
     @property
     def listed(self) -> list[tuple[str, FLOPsCount]]:
@@ -93,19 +93,13 @@ class Card:
     @property
     def pictures(self) -> tuple[PhasePicture, ...]:
         """The whole workload, per phase."""
-        measurement = self.entry.measurement
-        if measurement is None:
-            return ()
-        return pictures(self.tree, trunk(self.tree, measurement.count), measurement.count)
+        return pictures(self.tree, self.tree.start)
 
     @property
-    def branches(self) -> tuple[Branch, ...]:
+    def branches(self) -> list[Branch]:
         """The components one can step into, the most common kind of layer first."""
-        measurement = self.entry.measurement
-        if measurement is None:
-            return ()
-        found = branches(self.tree, trunk(self.tree, measurement.count), _BRANCHES)
-        return tuple(sorted(found, key=lambda branch: -len(branch.alike)))
+        found = branches(self.tree, self.tree.start, _BRANCHES)
+        return sorted(found, key=lambda branch: -len(branch.alike))
 
     @property
     def sweeps(self) -> list[SweepView]:

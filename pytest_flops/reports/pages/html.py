@@ -17,7 +17,7 @@ from pytest_flops.reports.pages.plots import PLOT_HEIGHT, PLOT_WIDTH, SPARK_HEIG
 from pytest_flops.reports.pages.summary import (
     fullest,
     headline,
-    others,
+    other_failures,
     share,
     status,
     summary,
@@ -87,7 +87,7 @@ def _environment() -> Environment:
         words=verdict_headline,
         about=about,
         fullest=fullest,
-        others=others,
+        other_failures=other_failures,
         status=status,
         share=share,
         summary=summary,

@@ -14,7 +14,7 @@ from pytest_flops.reports.pages.markdown_page import MAX_BYTES, Page, code, plai
 from pytest_flops.reports.pages.summary import (
     fullest,
     headline,
-    others,
+    other_failures,
     status,
     summary,
     used,
@@ -77,7 +77,7 @@ def _red_entry(entry: Entry) -> Iterator[str]:
     place = f" at {code(str(entry.location))}" if entry.location else ""
     yield f"- ❌ {code(entry.title)} {status(entry)}{place}"
     yield f"  - {plain(summary(entry))}"
-    more = others(entry)
+    more = other_failures(entry)
     for verdict in more[:_RED_VERDICTS]:
         yield f"  - {plain(verdict_headline(verdict))}"
     if len(more) > _RED_VERDICTS:

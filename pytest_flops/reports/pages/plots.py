@@ -1,4 +1,4 @@
-"""Geometry of the line pictures: cost over a dimension, and cost over past reports."""
+"""The line plots: cost over a swept dimension, and cost over past reports."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def worst(entry: Entry) -> Verdict | None:
     return merge_alike(same, parts=())[0]
 
 
-def others(entry: Entry) -> list[Verdict]:
+def other_failures(entry: Entry) -> list[Verdict]:
     """The red verdicts besides the worst; components that are alike have one."""
     first = worst(entry)
     return [verdict for verdict in merge_alike(entry.failures, parts=()) if verdict != first]

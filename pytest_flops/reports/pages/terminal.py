@@ -15,7 +15,7 @@ from pytest_flops.reports.pages.strips import Tree
 from pytest_flops.reports.pages.summary import (
     fullest,
     headline,
-    others,
+    other_failures,
     status,
     summary,
     used,
@@ -96,7 +96,7 @@ def _why(entry: Entry, verbosity: int) -> list[str]:
         return [verdict_headline(verdict) for verdict in entry.failures]
     if entry.passed:
         return []
-    more = len(others(entry))
+    more = len(other_failures(entry))
     return [summary(entry), *([f"and {more} more; -v shows them"] if more else [])]
 
 
@@ -143,7 +143,9 @@ def _components(entry: Entry, width: int) -> list[Line]:
         return []
     components = entry.measurement.components
     paths = [("total", entry.measurement.count)]
-    paths += [(path, components[path]) for path in Tree.of(components).walk()]
+    paths += [
+        (path, components[path]) for path in Tree.of(components, entry.measurement.count).walk()
+    ]
     quantities: tuple[Quantity, ...] = PHASES if width >= _ROOM_FOR_PHASES else ("total",)
     shown = format_exact if width >= _ROOM_FOR_DIGITS else format_flops
     rows = [[printable(path), *(shown(cost.of(q)) for q in quantities)] for path, cost in paths]
