@@ -164,6 +164,19 @@ def test_every_output_says_what_the_exit_code_says(
     assert "20.0 %" in told["reports/flops.html"]
 
 
+@pytest.mark.parametrize(("tolerance", "red"), [((), True), (("--tolerance", "50%"), False)])
+def test_a_page_rendered_again_with_a_base_tells_the_same(
+    based: Any, monkeypatch: pytest.MonkeyPatch, tolerance: tuple[str, ...], *, red: bool
+) -> None:
+    based.test(WIDER)
+    assert based.run().ret == 0
+    assert offline(based, monkeypatch, *tolerance) == int(red)
+    cli.main(["html", "reports/flops.json", "--base", "base/flops.json", *tolerance])
+    page = (based.root / "reports/flops.html").read_text(encoding="utf-8")
+    assert ("1 budget costs more than its base" in page) == red
+    assert bool(REGRESSION.search(page)) == red
+
+
 def test_an_increase_that_is_newly_recorded_is_accepted_and_told(
     based: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from pytest_flops.budgets.budget import Location
+from pytest_flops.reports.comparison.wording import regressions
 from pytest_flops.reports.entry import NOWHERE, Entry, join_entries
 from pytest_flops.reports.errors import ReportError
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from jsonschema.protocols import Validator
+
+    from pytest_flops.reports.comparison.comparison import Comparison
 
 FORMAT = "pytest-flops report"
 VERSION = 1
@@ -196,13 +199,20 @@ def best_fates(known: Iterable[KnownBudget]) -> tuple[KnownBudget, ...]:
 
 def judge_stale(report: Report) -> Report:
     """The report with an error for each known budget that no test measured, and no older ones."""
-    others = [error for error in report.errors if error.kind != "stale"]
+    kept = [error for error in report.errors if error.kind != "stale"]
     stale = [
         SessionError(_STALE[known.fate].format(name=known.name), known.location, "stale")
         for known in report.budgets_known
         if known.fate in _STALE
     ]
-    return replace(report, errors=in_order(others + stale))
+    return replace(report, errors=in_order(kept + stale))
+
+
+def judge_regressions(report: Report, comparison: Comparison) -> Report:
+    """The report with an error for each budget that regressed since the base, and no older ones."""
+    kept = [error for error in report.errors if error.kind != "regression"]
+    found = [SessionError(*message, kind="regression") for message in regressions(comparison)]
+    return replace(report, errors=in_order(kept + found))
 
 
 def to_json(report: Report) -> str:

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pytest_flops.reports.comparison.comparison import compare
 from pytest_flops.reports.errors import ReportError
-from pytest_flops.reports.report import KnownBudget, SessionError, build_report
+from pytest_flops.reports.report import (
+    KnownBudget,
+    SessionError,
+    build_report,
+    in_order,
+    judge_regressions,
+)
 from pytest_flops.session.recording import keep_records
 
 if TYPE_CHECKING:
@@ -17,8 +25,6 @@ if TYPE_CHECKING:
     from pytest_flops.session.session import Gate
 
 _NAMED = 5
-
-SessionErrors = list[SessionError]
 
 
 def conclude(
@@ -37,25 +43,26 @@ def conclude(
     if not (gate.entries or gate.held or (whole_suite and known)):
         return
 
-    def report_with(errors: SessionErrors) -> Report:
-        return build_report(
-            gate.entries,
-            errors=errors,
-            environment=gate.environment,
-            complete=complete,
-            missing=missing,
-            budgets_known=known,
-            whole_suite=whole_suite and all(budget.fate != "deselected" for budget in known),
-        )
-
     ended = complete and not missing
-    errors = [*(keep_records(gate, ended=ended) if gate.settings.writes else _not_recorded(gate))]
-    errors += _regressions(gate, report_with(errors))
-    gate.report = report_with(errors)
+    errors = keep_records(gate, ended=ended) if gate.settings.writes else _not_recorded(gate)
+    gate.report = build_report(
+        gate.entries,
+        errors=errors,
+        environment=gate.environment,
+        complete=complete,
+        missing=missing,
+        budgets_known=known,
+        whole_suite=whole_suite and all(budget.fate != "deselected" for budget in known),
+    )
+    # Recording the counts anew accepts whatever grew, so an update compares nothing.
+    if gate.base is not None and not gate.settings.update:
+        gate.comparison = compare(gate.base, gate.report, tolerance=gate.tolerance)
+        gate.report = judge_regressions(gate.report, gate.comparison)
     try:
         _write(gate, gate.report)
     except ReportError as error:
-        gate.report = report_with([*errors, SessionError(str(error))])
+        failed = SessionError(str(error))
+        gate.report = replace(gate.report, errors=in_order([*gate.report.errors, failed]))
         with suppress(ReportError):  # what could be written is red by now, and must say so
             _write(gate, gate.report)
 
@@ -97,23 +104,6 @@ def _not_recorded(gate: Gate) -> Iterator[SessionError]:
         names = ", ".join(budget.name for budget in missing[:_NAMED])
         more = f" and {len(missing) - _NAMED:,} more" if len(missing) > _NAMED else ""
         gate.notes.append(f"not recorded yet: {names}{more} (pytest --flops-update does it)")
-
-
-def _regressions(gate: Gate, report: Report) -> SessionErrors:
-    """Compare with the base, for everything that tells of it, and say what regressed.
-
-    Not where the run records its counts anew: whatever grew is accepted by that.
-    """
-    if gate.base is None or gate.settings.update:
-        return []
-    from pytest_flops.reports.comparison.comparison import compare
-    from pytest_flops.reports.comparison.wording import regressions
-
-    gate.comparison = compare(gate.base, report, tolerance=gate.tolerance)
-    return [
-        SessionError(message, location, "regression")
-        for message, location in regressions(gate.comparison)
-    ]
 
 
 def _write(gate: Gate, report: Report) -> None:
