@@ -18,7 +18,7 @@ from pytest_flops.counting.workload import Workload
 from pytest_flops.reports.comparison.comparison import compare
 from pytest_flops.reports.entry import Entry
 from pytest_flops.reports.environment import environment
-from pytest_flops.reports.report import Report, build_report
+from pytest_flops.reports.report import Report, build_report, judge_regressions
 from pytest_flops.reports.write import write_reports
 from pytest_flops.resnet_bk.analytic.counter import FLOPsCounter
 from pytest_flops.resnet_bk.config import BASELINE_CONFIG, ResNetBKConfig
@@ -55,7 +55,8 @@ def report_of(config: ResNetBKConfig) -> Report:
 
 def main(folder: str = "sample-report") -> None:
     base, head = report_of(BASELINE_CONFIG), report_of(replace(BASELINE_CONFIG, top_k=2))
-    for path in write_reports(head, Path(folder), compare(base, head)):
+    comparison = compare(base, head)
+    for path in write_reports(judge_regressions(head, comparison), Path(folder), comparison):
         print(path)
 
 

@@ -54,9 +54,9 @@ NEW_PART = counted("105, 200, 30", PARTS.replace("}", ", 'layer_2': FLOPsCount(5
 @pytest.mark.parametrize(
     ("source", "words"),
     [
-        (WIDER, "layer_1 total: 140 -> 150 FLOP (+10, +7.14 %)"),
-        (SHIFTED, "layer_1 total: 140 -> 141 FLOP (+1, +0.71 %)"),
-        (NEW_PART, "total: 330 -> 335 FLOP (+5, +1.52 %)"),
+        (WIDER, "layer_1 total from 140 to 150 FLOP (+7.14 %)"),
+        (SHIFTED, "layer_1 total from 140 to 141 FLOP (+0.71 %)"),
+        (NEW_PART, "total from 330 to 335 FLOP (+1.52 %)"),
     ],
     ids=["grown", "a-part-behind-an-equal-total", "a-new-part"],
 )
@@ -208,8 +208,8 @@ def test_a_new_record_that_is_too_low_accepts_nothing(
 @pytest.mark.parametrize(
     ("form", "words"),
     [
-        ("text", "layer_1 total: 140 -> 150 FLOP (+10, +7.14 %)"),
-        ("markdown", "`layer_1 total: 140 -> 150 FLOP (+10, +7.14 %)`"),
+        ("text", "layer_1 total from 140 to 150 FLOP (+7.14 %)"),
+        ("markdown", "`layer_1 total from 140 to 150 FLOP (+7.14 %)`"),
         ("json", '"component": "layer_1"'),
         ("github", "::error file=budgets/model.yaml,line=3,col=3,"),
     ],

@@ -108,7 +108,9 @@ class Entry:
         )
 
 
-def _sweeps(records: Iterable[Mapping[str, Any]]) -> tuple[Sweep, ...]:
+def _sweeps(records: list[Mapping[str, Any]]) -> tuple[Sweep, ...]:
+    if not records:
+        return ()
     # Not imported with this module: most runs sweep nothing, and polynomials take long to import.
     from pytest_flops.scaling.sweep import Sweep
 

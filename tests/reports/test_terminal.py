@@ -110,7 +110,7 @@ def test_changes_against_a_base_are_told(make):
     head = make.report(make.red_entry())
     lines = texts(head, width=120, comparison=compare(make.report(), head))
     assert "against the base:" in lines
-    assert "    layer_4 total: - -> 417,682,138 FLOP (+417,682,138, new)" in lines
+    assert "    layer_4 total new: 417,682,138 FLOP" in lines
 
 
 def test_control_characters_of_names_do_not_reach_the_terminal(make):

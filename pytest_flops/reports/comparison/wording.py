@@ -54,7 +54,7 @@ def _message(budget: BudgetChange) -> str:
     grown = [change for change in leading(budget) if change.regressed]
     hidden = len(grown) - _IN_A_MESSAGE
     listed = "; ".join(map(line, grown[:_IN_A_MESSAGE]))
-    more = f"; {hidden:,} more components" if hidden > 0 else ""
+    more = f"; and {hidden:,} more" if hidden > 0 else ""
     return f"the budget {budget.budget!r} costs more than its base: {listed}{more}"
 
 
@@ -77,17 +77,18 @@ def details(budget: BudgetChange) -> Iterator[tuple[str, str]]:
     for change in found[:_DETAILS]:
         yield "", line(change)
     if len(found) > _DETAILS:
-        yield f"and {len(found) - _DETAILS:,} smaller changes", ""
+        yield f"and {len(found) - _DETAILS:,} more", ""
 
 
 def line(change: Change) -> str:
-    """One change, e.g. `layer_1 total: 140 -> 150 FLOP (+10, +7.14 %)`."""
-    about = " ".join(word for word in (change.component, change.quantity) if word)
-    base, head = ("-" if n is None else f"{n:,}" for n in (change.base, change.head))
-    remarks = [f"{change.difference:+,}", relative(change)]
-    if change.difference > 0 and change.base is not None and not change.regressed:
-        remarks.append("as newly recorded" if change.accepted else "within tolerance")
-    return f"{about}: {base} -> {head} FLOP ({', '.join(remarks)})"
+    """One change, e.g. `layer_1 total from 140 to 150 FLOP (+7.14 %)`."""
+    about = f"{change.component or ''} {change.quantity}".lstrip()
+    if change.base is None or change.head is None:
+        return f"{about} {relative(change)}: {change.head or change.base or 0:,} FLOP"
+    remark = ""
+    if change.difference > 0 and not change.regressed:
+        remark = f", {'as newly recorded' if change.accepted else 'within tolerance'}"
+    return f"{about} from {change.base:,} to {change.head:,} FLOP ({relative(change)}{remark})"
 
 
 def relative(change: Change) -> str:
