@@ -44,7 +44,7 @@ def conclude(
         return
 
     ended = complete and not missing
-    errors = keep_records(gate, ended=ended) if gate.settings.writes else _not_recorded(gate)
+    errors = [*(keep_records(gate, ended=ended) if gate.settings.writes else _not_recorded(gate))]
     gate.report = build_report(
         gate.entries,
         errors=errors,

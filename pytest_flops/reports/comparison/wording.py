@@ -111,14 +111,14 @@ def leading(budget: BudgetChange) -> list[Change]:
     """
     statuses = {change.component: change.status for change in budget.changes}
     by_component = sorted(
-        (c for c in budget.changes if c.difference and not _told_by_parent(c, statuses)),
+        (c for c in budget.changes if c.difference and not _covered_by_parent(c, statuses)),
         key=lambda change: change.component or "",
     )
     groups = groupby(by_component, key=lambda change: change.component)
     return merge_alike(sorted((_total_or_largest(group) for _, group in groups), key=_order))
 
 
-def _told_by_parent(change: Change, statuses: Mapping[str | None, Status]) -> bool:
+def _covered_by_parent(change: Change, statuses: Mapping[str | None, Status]) -> bool:
     """Whether all of the parent came or went too, so that its line says enough."""
     if change.status not in ("added", "removed") or not change.component:
         return False
