@@ -50,7 +50,7 @@ mutants: $(INSTALLED) ## Plant regressions; the gate must catch each (docs/mutan
 screenshot: $(INSTALLED) ## Take the README's picture of a sample report, with Chromium
 	$(BIN)/python examples/sample_report.py build/sample-report
 	mkdir -p docs/images
-	$(CHROMIUM) --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1024,1160 \
+	$(CHROMIUM) --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1024,1340 \
 	  --user-data-dir=$$(mktemp -d) --screenshot=docs/images/report.png \
 	  file://$(CURDIR)/build/sample-report/flops.html
 

@@ -15,9 +15,10 @@ from pytest_flops.budgets.budget import Location
 from pytest_flops.budgets.inline import inline_budget
 from pytest_flops.budgets.judging.hold import hold
 from pytest_flops.counting.workload import Workload
+from pytest_flops.reports.comparison.comparison import compare
 from pytest_flops.reports.entry import Entry
 from pytest_flops.reports.environment import environment
-from pytest_flops.reports.report import Report, build_report
+from pytest_flops.reports.report import Report, build_report, judge_regressions
 from pytest_flops.reports.write import write_reports
 from pytest_flops.resnet_bk.analytic.counter import FLOPsCounter
 from pytest_flops.resnet_bk.config import BASELINE_CONFIG, ResNetBKConfig
@@ -54,7 +55,8 @@ def report_of(config: ResNetBKConfig) -> Report:
 
 def main(folder: str = "sample-report") -> None:
     base, head = report_of(BASELINE_CONFIG), report_of(replace(BASELINE_CONFIG, top_k=2))
-    for path in write_reports(head, Path(folder), base=base):
+    comparison = compare(base, head)
+    for path in write_reports(judge_regressions(head, comparison), Path(folder), comparison):
         print(path)
 
 

@@ -45,12 +45,12 @@ def compare(given: argparse.Namespace) -> int:
     """Hold one report against another."""
     from pytest_flops.budgets.units import parse_percent
     from pytest_flops.reports.comparison.comparison import compare as hold
-    from pytest_flops.reports.pages import compare_formats
+    from pytest_flops.reports.pages.comparison import FORMATS
     from pytest_flops.reports.report import load_base, load_report
 
     tolerance = parse_percent(given.tolerance) if given.tolerance else None
     comparison = hold(load_base(given.base), load_report(given.head), tolerance=tolerance)
-    print(compare_formats.FORMATS[given.format](comparison), end="")
+    print(FORMATS[given.format](comparison), end="")
     return REGRESSED if comparison.regressed else OK
 
 
@@ -67,16 +67,21 @@ def merge(given: argparse.Namespace) -> int:
 
 def html(given: argparse.Namespace) -> int:
     """Render a report again, with a base or a history beside it."""
+    from pytest_flops.budgets.units import parse_percent
+    from pytest_flops.reports.comparison.comparison import compare as hold
     from pytest_flops.reports.history import load_history
     from pytest_flops.reports.pages.html import render_html
-    from pytest_flops.reports.report import load_report
+    from pytest_flops.reports.report import judge_regressions, load_report
     from pytest_flops.reports.write import write_text
 
-    report = load_report(given.report)
-    base = load_report(given.base) if given.base else None
+    report, comparison = load_report(given.report), None
+    if given.base:
+        tolerance = parse_percent(given.tolerance) if given.tolerance else None
+        comparison = hold(load_report(given.base), report, tolerance=tolerance)
+        report = judge_regressions(report, comparison)
     history = load_history(given.history) if given.history else ()
     output = Path(given.output or Path(given.report).with_suffix(".html"))
-    _list_written([write_text(output, render_html(report, base=base, history=history))])
+    _list_written([write_text(output, render_html(report, comparison=comparison, history=history))])
     return OK
 
 
@@ -153,7 +158,8 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("html", help="render a report as one HTML page")
     command.add_argument("report", help="flops.json")
     command.add_argument("-o", "--output", metavar="FILE", help="beside the report unless given")
-    command.add_argument("--base", metavar="FILE", help="a report to show changes against")
+    command.add_argument("--base", metavar="FILE", help="a report to compare with")
+    command.add_argument("--tolerance", metavar="PCT", help="replaces every budget's own")
     command.add_argument("--history", metavar="DIR", help="a folder of past reports")
     command.set_defaults(run=html)
 

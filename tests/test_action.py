@@ -214,7 +214,7 @@ def test_a_dearer_layer_is_red_named_in_the_summary_and_annotated_at_its_budget(
     run = checkout.gate(base=base)
     assert run.codes["Judge"] == 1
     assert run.outputs["steps.compare.outputs.verdict"] == "failed"
-    assert "`layer_1 total: 140 -> 150 FLOP (+10, +7.14 %)`" in run.summary
+    assert "`layer_1 total from 140 to 150 FLOP (+7.14 %)`" in run.summary
     assert "costs more than recorded" in run.summary
     assert "\n::error file=budgets/model.yaml,line=3,col=3," in run.log
     page = Path(run.outputs["steps.measure.outputs.report"]) / "flops.html"
@@ -227,7 +227,7 @@ def test_growth_that_no_record_sees_is_red_against_the_base(checkout: Checkout) 
     run = checkout.gate(base=base)
     assert run.codes["Judge"] == 1
     assert run.outputs["steps.compare.outputs.verdict"] == "regressed"
-    assert "layer_1 total: 140 -> 141 FLOP" in run.summary
+    assert "layer_1 total from 140 to 141 FLOP" in run.summary
 
 
 def test_a_tolerance_lets_little_growth_through(checkout: Checkout) -> None:
@@ -245,7 +245,7 @@ def test_an_increase_that_is_recorded_and_committed_is_green_and_told(checkout: 
     run = checkout.gate(base=base)
     assert not run.red
     assert run.outputs["steps.compare.outputs.verdict"] == "passed"
-    assert "dearer, as newly recorded" in run.summary
+    assert "grew, as newly recorded" in run.summary
 
 
 def test_a_shallow_clone_fetches_the_base_and_leaves_no_worktree(
@@ -284,7 +284,7 @@ def test_the_bases_own_sources_are_counted_wherever_the_project_is_installed(
     # As an editable installation does it.
     checkout.environment["PYTHONPATH"] = str(checkout.root / "src")
     run = checkout.gate(base=base)
-    assert "layer_1 total: 140 -> 150 FLOP" in run.summary
+    assert "layer_1 total from 140 to 150 FLOP" in run.summary
 
 
 def test_a_setup_command_prepares_the_base(checkout: Checkout) -> None:
@@ -292,7 +292,7 @@ def test_a_setup_command_prepares_the_base(checkout: Checkout) -> None:
     base = checkout.commit(test_model_py=test)
     (checkout.root / "made").write_text("45")
     run = checkout.gate(base=base, base_setup="echo 40 >made")
-    assert "layer_1 total: 140 -> 145 FLOP" in run.summary
+    assert "layer_1 total from 140 to 145 FLOP" in run.summary
 
 
 def test_a_report_of_the_base_that_the_workflow_has_is_taken(checkout: Checkout) -> None:
@@ -491,6 +491,6 @@ def test_the_example_goes_red_names_the_layer_and_goes_green(tmp_path: Path) -> 
     assert done.returncode == 0, done.stdout + done.stderr
     red, green = done.stdout.split("=== the increase is meant")
     assert "FLOPs gate: failed" in red
-    assert "`layer_1 total: 257,860 -> 386,308 FLOP (+128,448, +49.8 %)`" in red
+    assert "`layer_1 total from 257,860 to 386,308 FLOP (+49.8 %)`" in red
     assert "FLOPs gate: passed" in green
     assert "as newly recorded" in green

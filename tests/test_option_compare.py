@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -57,9 +58,9 @@ NEW_PART = counted("105, 200, 30", PARTS.replace("}", ", 'layer_2': FLOPsCount(5
         (SHIFTED, "layer_1 total from 140 to 141 FLOP (+0.71 %)"),
         (NEW_PART, "total from 330 to 335 FLOP (+1.52 %)"),
     ],
-    ids=["dearer", "a-part-behind-an-equal-total", "a-new-part"],
+    ids=["grown", "a-part-behind-an-equal-total", "a-new-part"],
 )
-def test_what_got_dearer_is_red_with_its_part_and_its_line_in_the_run_and_offline(
+def test_what_grew_is_red_with_its_part_and_its_line_in_the_run_and_offline(
     based: Any, monkeypatch: pytest.MonkeyPatch, source: str, words: str
 ) -> None:
     based.test(source)
@@ -71,14 +72,14 @@ def test_what_got_dearer_is_red_with_its_part_and_its_line_in_the_run_and_offlin
     assert offline(based, monkeypatch) == 1
 
 
-def test_a_dearer_run_is_red_in_every_mode(based: Any, mode: tuple[str, ...]) -> None:
+def test_a_run_that_grew_is_red_in_every_mode(based: Any, mode: tuple[str, ...]) -> None:
     based.test(WIDER)
     assert based.run("--flops-compare", "base/flops.json", *mode).ret == 1
     assert based.report()["passed"] is False
 
 
-@pytest.mark.parametrize("source", [counted(), CHEAPER], ids=["the-same", "cheaper"])
-def test_the_same_and_cheaper_runs_are_green(
+@pytest.mark.parametrize("source", [counted(), CHEAPER], ids=["the-same", "fallen"])
+def test_runs_that_are_the_same_or_fell_are_green(
     based: Any, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
     based.test(source)
@@ -91,10 +92,10 @@ def test_savings_are_told(
 ) -> None:
     based.test(CHEAPER)
     result = based.run("--flops-compare", "base/flops.json")
-    result.stdout.fnmatch_lines(["*step: cheaper by 10 FLOP (-3.03 %)*"])
+    result.stdout.fnmatch_lines(["*step: fell by 10 FLOP (-3.03 %)*"])
     capsys.readouterr()
     offline(based, monkeypatch)
-    assert "step: cheaper by 10 FLOP (-3.03 %)" in capsys.readouterr().out
+    assert "step: fell by 10 FLOP (-3.03 %)" in capsys.readouterr().out
 
 
 def test_added_and_removed_budgets_are_told_and_green(
@@ -132,6 +133,50 @@ def test_a_tolerance_of_the_budget_or_of_the_run_is_kept(
     assert offline(based, monkeypatch) == 0
 
 
+GROWN = counted("120, 240, 36", "{'layer_0': FLOPsCount(120, 240, 36)}")
+REGRESSION = re.compile("regress|costs? more than", re.IGNORECASE)
+
+
+@pytest.mark.parametrize(("tolerance", "red"), [((), True), (("--flops-tolerance", "50%"), False)])
+def test_every_output_says_what_the_exit_code_says(
+    project: Any, monkeypatch: pytest.MonkeyPatch, tolerance: tuple[str, ...], *, red: bool
+) -> None:
+    project.budgets(BUDGET)
+    project.test(counted("100, 200, 30", "{'layer_0': FLOPsCount(100, 200, 30)}"))
+    assert project.run("--flops-report", "base").ret == 0
+    project.test(GROWN)
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    result = project.run("--flops-compare", "base/flops.json", "--junit-xml=junit.xml", *tolerance)
+    assert result.ret == int(red)
+    assert project.report()["passed"] is not red
+    told = {
+        name: (project.root / name).read_text(encoding="utf-8")
+        for name in ("reports/flops.json", "reports/flops.html", "reports/flops.md", "junit.xml")
+    }
+    told["terminal"] = result.stdout.str()
+    told["annotations"] = "".join(
+        line for line in told["terminal"].splitlines() if line.startswith("::error")
+    )
+    for name, text in told.items():
+        assert bool(REGRESSION.search(text)) == red, name
+    assert f'name="flops.passed" value="{str(not red).lower()}"' in told["junit.xml"]
+    assert "20.0 %" in told["terminal"]
+    assert "20.0 %" in told["reports/flops.html"]
+
+
+@pytest.mark.parametrize(("tolerance", "red"), [((), True), (("--tolerance", "50%"), False)])
+def test_a_page_rendered_again_with_a_base_tells_the_same(
+    based: Any, monkeypatch: pytest.MonkeyPatch, tolerance: tuple[str, ...], *, red: bool
+) -> None:
+    based.test(WIDER)
+    assert based.run().ret == 0
+    assert offline(based, monkeypatch, *tolerance) == int(red)
+    cli.main(["html", "reports/flops.json", "--base", "base/flops.json", *tolerance])
+    page = (based.root / "reports/flops.html").read_text(encoding="utf-8")
+    assert ("1 budget costs more than its base" in page) == red
+    assert bool(REGRESSION.search(page)) == red
+
+
 def test_an_increase_that_is_newly_recorded_is_accepted_and_told(
     based: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -140,7 +185,7 @@ def test_an_increase_that_is_newly_recorded_is_accepted_and_told(
     assert based.run("--flops-compare", "base/flops.json").ret == 0
     capsys.readouterr()
     assert offline(based, monkeypatch) == 0
-    assert "step: dearer, as newly recorded" in capsys.readouterr().out
+    assert "step: grew, as newly recorded" in capsys.readouterr().out
 
 
 def test_a_record_that_the_base_had_already_accepts_nothing(project: Any) -> None:
@@ -163,8 +208,8 @@ def test_a_new_record_that_is_too_low_accepts_nothing(
 @pytest.mark.parametrize(
     ("form", "words"),
     [
-        ("text", "layer_1 total: 140 -> 150 FLOP (+10, +7.14 %)"),
-        ("markdown", "`layer_1 total: 140 -> 150 FLOP (+10, +7.14 %)`"),
+        ("text", "layer_1 total from 140 to 150 FLOP (+7.14 %)"),
+        ("markdown", "`layer_1 total from 140 to 150 FLOP (+7.14 %)`"),
         ("json", '"component": "layer_1"'),
         ("github", "::error file=budgets/model.yaml,line=3,col=3,"),
     ],

@@ -1,1 +1,1 @@
-"""What is told: one run as JSON, and everything rendered from it."""
+"""What one run found, as JSON, and everything that is rendered from it."""

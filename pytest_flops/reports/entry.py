@@ -15,14 +15,14 @@ from pytest_flops.counting.measurement import Measurement
 from pytest_flops.counting.workload import Workload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from pytest_flops.scaling.sweep import Sweep
 
 T = TypeVar("T")
 
 NOWHERE = Location("", 0, 0)
-GRAVEST_FIRST = ("error", "limit", "recorded", "scaling", "parity")
+KINDS_BY_SEVERITY = ("error", "limit", "recorded", "scaling", "parity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,45 +108,56 @@ class Entry:
         )
 
 
-def _sweeps(records: Iterable[Mapping[str, Any]]) -> tuple[Sweep, ...]:
+def _sweeps(records: list[Mapping[str, Any]]) -> tuple[Sweep, ...]:
+    if not records:
+        return ()
     # Not imported with this module: most runs sweep nothing, and polynomials take long to import.
     from pytest_flops.scaling.sweep import Sweep
 
     return tuple(Sweep.from_dict(record) for record in records)
 
 
-def join_entries(parts: Iterable[Entry]) -> tuple[Entry, ...]:
-    """One entry per subject and budget, sorted; the order of `parts` does not matter.
+def join_entries(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """One entry per subject and budget, sorted; the order given does not matter.
 
     A subject measured twice with different results gets a red verdict that says so: counts are
     deterministic, so two of them cannot both be right.
     """
-    ordered = sorted(parts, key=lambda entry: (entry.key, entry.tests))
-    return tuple(_join(list(group)) for _, group in groupby(ordered, key=lambda entry: entry.key))
+    return tuple(_joined(group) for group in of_one_subject(entries))
 
 
-def _join(parts: list[Entry]) -> Entry:
-    first = parts[0]
-    measurements = [part.measurement for part in parts if part.measurement is not None]
-    verdicts = {verdict for part in parts for verdict in part.verdicts}
-    if any(other != measurements[0] for other in measurements):
-        verdicts.add(_conflict(first.budget, measurements))
+def of_one_subject(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    """The entries of each subject and budget together, sorted."""
+    ordered = sorted(entries, key=lambda entry: (entry.key, entry.tests))
+    for _, group in groupby(ordered, key=lambda entry: entry.key):
+        yield list(group)
+
+
+def different_results(entries: Iterable[Entry]) -> str:
+    """The measurements of one subject in words, where they differ; empty where they do not."""
+    found = [entry.measurement for entry in entries if entry.measurement is not None]
+    if all(other == found[0] for other in found):
+        return ""
+    return ", ".join(sorted({f"{m.count.total:,} FLOP ({m.source}, {m.rules})" for m in found}))
+
+
+def _joined(entries: list[Entry]) -> Entry:
+    first = entries[0]
+    verdicts = {verdict for entry in entries for verdict in entry.verdicts}
+    different = different_results(entries)
+    if different:
+        message = f"{first.budget!r} was measured more than once with different results: "
+        verdicts.add(Verdict(kind="error", passed=False, message=message + different))
     return replace(
         first,
-        tests=tuple(sorted({test for part in parts for test in part.tests})),
+        tests=tuple(sorted({test for entry in entries for test in entry.tests})),
         verdicts=tuple(sorted(verdicts, key=_place)),
-        measurement=measurements[0] if measurements else None,
-        scaling=tuple(_distinct(sweep for part in parts for sweep in part.scaling)),
-        workload=next(iter(_distinct(part.workload for part in parts if part.workload)), None),
-        location=min((part.location for part in parts if part.location), default=None),
-        tolerance=min(part.tolerance for part in parts),
+        measurement=next((e.measurement for e in entries if e.measurement is not None), None),
+        scaling=tuple(_distinct(sweep for entry in entries for sweep in entry.scaling)),
+        workload=next(iter(_distinct(entry.workload for entry in entries if entry.workload)), None),
+        location=min((entry.location for entry in entries if entry.location), default=None),
+        tolerance=min(entry.tolerance for entry in entries),
     )
-
-
-def _conflict(budget: str, measurements: list[Measurement]) -> Verdict:
-    found = sorted({f"{m.count.total:,} FLOP ({m.source}, {m.rules})" for m in measurements})
-    story = f"{budget!r} was measured more than once with different results: {', '.join(found)}"
-    return Verdict(kind="error", passed=False, message=story)
 
 
 def _distinct(found: Iterable[T]) -> list[T]:
@@ -159,7 +170,7 @@ def _place(verdict: Verdict) -> tuple[Any, ...]:
     """Where a verdict stands in its entry: by kind, line, component, quantity."""
     quantity = QUANTITIES.index(verdict.quantity) if verdict.quantity in QUANTITIES else -1
     return (
-        GRAVEST_FIRST.index(verdict.kind),
+        KINDS_BY_SEVERITY.index(verdict.kind),
         verdict.location or NOWHERE,
         natural(verdict.component or ""),
         quantity,

@@ -1,4 +1,4 @@
-"""What can go wrong with a report, told in one paragraph."""
+"""What can go wrong with a report, in one paragraph."""
 
 from __future__ import annotations
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from pytest_flops.reports.entry import Entry, join_entries
+from pytest_flops.reports.entry import Entry, different_results, join_entries, of_one_subject
 from pytest_flops.reports.errors import ReportError
 from pytest_flops.reports.report import Report, best_fates, in_order, judge_stale
 
@@ -55,11 +54,8 @@ def _refuse_different_commits(shards: Sequence[Report]) -> None:
 
 
 def _refuse_repeated_tests(shards: Sequence[Report]) -> None:
-    tests = Counter(
-        test
-        for shard in shards
-        for test in {test for entry in shard.entries for test in entry.tests}
-    )
+    of_shards = ({test for entry in shard.entries for test in entry.tests} for shard in shards)
+    tests = Counter(test for tests in of_shards for test in tests)
     repeated = sorted(test for test, number in tests.items() if number > 1)
     if repeated:
         more = f" and {len(repeated) - 3:,} more" if len(repeated) > 3 else ""
@@ -70,13 +66,11 @@ def _refuse_repeated_tests(shards: Sequence[Report]) -> None:
 
 
 def _refuse_conflicts(entries: Iterable[Entry]) -> None:
-    ordered = sorted(entries, key=lambda entry: entry.key)
-    for (subject, _), group in groupby(ordered, key=lambda entry: entry.key):
-        found = [entry.measurement for entry in group if entry.measurement is not None]
-        if any(measurement != found[0] for measurement in found):
-            totals = sorted(f"{m.count.total:,} FLOP ({m.source}, {m.rules})" for m in found)
+    for group in of_one_subject(entries):
+        different = different_results(group)
+        if different:
             raise ReportError(
-                f"{subject} was measured with different results: {'; '.join(totals)}. "
+                f"{group[0].subject} was measured with different results: {different}. "
                 "Shards of one run must test the same code."
             )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from pytest_flops.budgets.budget import Location
+from pytest_flops.reports.comparison.wording import regressions
 from pytest_flops.reports.entry import NOWHERE, Entry, join_entries
 from pytest_flops.reports.errors import ReportError
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from jsonschema.protocols import Validator
+
+    from pytest_flops.reports.comparison.comparison import Comparison
 
 FORMAT = "pytest-flops report"
 VERSION = 1
@@ -34,10 +37,10 @@ _STALE = {
 
 @dataclass(frozen=True, slots=True)
 class SessionError:
-    """Something wrong with the run as a whole; no single test could tell it.
+    """Something wrong with the run as a whole, which no single test could find.
 
     Attributes:
-        message: The whole story.
+        message: What is wrong and what to do about it.
         location: Where, if it is about a place in a file.
         kind: `regression` for a budget that costs more than its base; `stale` for one that no test
             measured, which a merge judges anew; or `error`.
@@ -84,14 +87,14 @@ class KnownBudget:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything one run found.
+    """Everything that one run found.
 
     Attributes:
         entries: What was found, sorted by subject.
         errors: What was wrong with the run as a whole, sorted by location.
         environment: Where and when it ran: plain strings, or lists of them after a merge.
         complete: Whether the run came to its end: not interrupted, no worker lost.
-        missing: Node ids of tests that were due but never delivered their outcome.
+        missing: Node ids of tests that were due but never delivered what they found.
         budgets_known: The budgets of the files the run read, and what became of each.
     """
 
@@ -157,7 +160,7 @@ def build_report(
         errors: Errors of the session.
         environment: Where it ran, as `reports.environment.environment` tells it.
         complete: Whether the run came to its end; the report of one that did not is red.
-        missing: Tests that never delivered their outcome.
+        missing: Tests that never delivered what they found.
         budgets_known: The budgets of the files the run read.
         whole_suite: Whether every test was there, so that a budget nobody measured is an error.
     """
@@ -196,13 +199,20 @@ def best_fates(known: Iterable[KnownBudget]) -> tuple[KnownBudget, ...]:
 
 def judge_stale(report: Report) -> Report:
     """The report with an error for each known budget that no test measured, and no older ones."""
-    others = [error for error in report.errors if error.kind != "stale"]
+    kept = [error for error in report.errors if error.kind != "stale"]
     stale = [
         SessionError(_STALE[known.fate].format(name=known.name), known.location, "stale")
         for known in report.budgets_known
         if known.fate in _STALE
     ]
-    return replace(report, errors=in_order(others + stale))
+    return replace(report, errors=in_order(kept + stale))
+
+
+def judge_regressions(report: Report, comparison: Comparison) -> Report:
+    """The report with an error for each budget that regressed since the base, and no older ones."""
+    kept = [error for error in report.errors if error.kind != "regression"]
+    found = [SessionError(*message, kind="regression") for message in regressions(comparison)]
+    return replace(report, errors=in_order(kept + found))
 
 
 def to_json(report: Report) -> str:

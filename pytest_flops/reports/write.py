@@ -14,13 +14,14 @@ from pytest_flops.reports.report import to_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pytest_flops.reports.comparison.comparison import Comparison
     from pytest_flops.reports.report import Report
 
 
 def write_reports(
     report: Report,
     directory: str | Path,
-    base: Report | None = None,
+    comparison: Comparison | None = None,
     history: Sequence[Report] = (),
 ) -> list[Path]:
     """Write `flops.json`, `flops.html` and `flops.md` and return their paths.
@@ -28,7 +29,7 @@ def write_reports(
     Args:
         report: What to tell.
         directory: Where; made if it is not there.
-        base: The report to show changes against.
+        comparison: What changed against the base, if there is one.
         history: Past reports, oldest first, for the small lines of history.
 
     Raises:
@@ -36,8 +37,8 @@ def write_reports(
     """
     texts = {
         "flops.json": to_json(report),
-        "flops.html": render_html(report, base=base, history=history),
-        "flops.md": render_markdown(report, base=base),
+        "flops.html": render_html(report, comparison=comparison, history=history),
+        "flops.md": render_markdown(report, comparison=comparison),
     }
     return [write_text(Path(directory) / name, text) for name, text in texts.items()]
 

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pytest_flops.reports.comparison.comparison import compare
 from pytest_flops.reports.errors import ReportError
-from pytest_flops.reports.report import KnownBudget, SessionError, build_report
+from pytest_flops.reports.report import (
+    KnownBudget,
+    SessionError,
+    build_report,
+    in_order,
+    judge_regressions,
+)
 from pytest_flops.session.recording import keep_records
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
-    from fractions import Fraction
 
     from pytest_flops.budgets.budget import Budget
     from pytest_flops.reports.report import Fate, Report
@@ -19,13 +26,11 @@ if TYPE_CHECKING:
 
 _NAMED = 5
 
-SessionErrors = list[SessionError]
-
 
 def conclude(
     gate: Gate, *, complete: bool, whole_suite: bool, missing: Collection[str] = ()
 ) -> None:
-    """Judge the session as a whole, write what it leaves behind, and set `gate.report`.
+    """Judge the session as a whole, write what it leaves behind, and keep it in the gate.
 
     Args:
         gate: The session.
@@ -38,26 +43,26 @@ def conclude(
     if not (gate.entries or gate.held or (whole_suite and known)):
         return
 
-    def report_with(errors: SessionErrors) -> Report:
-        return build_report(
-            gate.entries,
-            errors=errors,
-            environment=gate.environment,
-            complete=complete,
-            missing=missing,
-            budgets_known=known,
-            whole_suite=whole_suite and all(budget.fate != "deselected" for budget in known),
-        )
-
     ended = complete and not missing
     errors = [*(keep_records(gate, ended=ended) if gate.settings.writes else _not_recorded(gate))]
+    gate.report = build_report(
+        gate.entries,
+        errors=errors,
+        environment=gate.environment,
+        complete=complete,
+        missing=missing,
+        budgets_known=known,
+        whole_suite=whole_suite and all(budget.fate != "deselected" for budget in known),
+    )
+    # Recording the counts anew accepts whatever grew, so an update compares nothing.
     if gate.base is not None and not gate.settings.update:
-        errors += _regressions(gate.base, report_with(errors), gate.tolerance)
-    gate.report = report_with(errors)
+        gate.comparison = compare(gate.base, gate.report, tolerance=gate.tolerance)
+        gate.report = judge_regressions(gate.report, gate.comparison)
     try:
         _write(gate, gate.report)
     except ReportError as error:
-        gate.report = report_with([*errors, SessionError(str(error))])
+        failed = SessionError(str(error))
+        gate.report = replace(gate.report, errors=in_order([*gate.report.errors, failed]))
         with suppress(ReportError):  # what could be written is red by now, and must say so
             _write(gate, gate.report)
 
@@ -101,17 +106,6 @@ def _not_recorded(gate: Gate) -> Iterator[SessionError]:
         gate.notes.append(f"not recorded yet: {names}{more} (pytest --flops-update does it)")
 
 
-def _regressions(base: Report, head: Report, tolerance: Fraction | None) -> SessionErrors:
-    """What got dearer since the base."""
-    from pytest_flops.reports.comparison.changes import regressions
-    from pytest_flops.reports.comparison.comparison import compare
-
-    return [
-        SessionError(message, location, "regression")
-        for message, location in regressions(compare(base, head, tolerance=tolerance))
-    ]
-
-
 def _write(gate: Gate, report: Report) -> None:
     if gate.settings.report is None:
         return
@@ -120,5 +114,5 @@ def _write(gate: Gate, report: Report) -> None:
     if gate.catalog.foreign:
         files = ", ".join(sorted(gate.catalog.shown(path) for path in gate.catalog.foreign))
         gate.notes.append(f"left alone, since they do not look like budgets: {files}")
-    paths = write_reports(report, gate.settings.report, base=gate.base, history=gate.history)
+    paths = write_reports(report, gate.settings.report, gate.comparison, gate.history)
     gate.notes.append(f"report: {', '.join(gate.catalog.shown(path) for path in paths)}")

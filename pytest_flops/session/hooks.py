@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
+    from pytest_flops.reports.report import Report
     from pytest_flops.session.session import Gate
 
 
@@ -155,7 +156,7 @@ class BudgetHooks:
             self.gate.report,
             verbosity=self._config.get_verbosity(),
             width=terminalreporter._tw.fullwidth,  # noqa: SLF001 - the only place that knows
-            base=self.gate.base,
+            comparison=self.gate.comparison,
         ):
             terminalreporter.write_line(text, **markup)
         for note in self.gate.notes:
@@ -210,9 +211,21 @@ class BudgetHooks:
         self._refuse([str(problem) for problem in self.gate.catalog.problems])
         report = self.gate.report
         if report is not None:
+            self._tell_junit(report)
             session.testsfailed += len(report.errors) + len(report.missing)
             # A test may swallow its red verdict; a red report is a failed session all the same.
             session.testsfailed = session.testsfailed or len(report.red)
+
+    def _tell_junit(self, report: Report) -> None:
+        """Put the verdict and what regressed among the properties of the JUnit file, if any."""
+        from _pytest.junitxml import xml_key  # pytest has no public name for it
+
+        xml = self._config.stash.get(xml_key, None)
+        if xml is not None:
+            xml.add_global_property("flops.passed", str(report.passed).lower())
+            for error in report.errors:
+                if error.kind == "regression":
+                    xml.add_global_property("flops.regression", error.message)
 
     def _ran_whole_suite(self, session: pytest.Session) -> bool:
         """Whether every test of the project was there, so that a budget nobody held is stale."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pytest_flops.counting.measurement import Measurement
     from pytest_flops.counting.parity import Parity
     from pytest_flops.counting.workload import Workload
+    from pytest_flops.reports.comparison.comparison import Comparison
     from pytest_flops.reports.report import Report
     from pytest_flops.scaling.sweep import Sweep
 
@@ -44,6 +45,7 @@ class Gate:
         with_items: The locations of budgets whose own items this process collected.
         notes: Lines for the terminal: what was written, what was not.
         report: Everything together, once the run has ended.
+        comparison: The report held against the base, if the user named one.
     """
 
     def __init__(self, config: Config) -> None:
@@ -63,6 +65,7 @@ class Gate:
         self.notes: list[str] = []
         self.extensions = Extensions(config.hook)
         self.report: Report | None = None
+        self.comparison: Comparison | None = None
         self._config = config
         self._measured: dict[tuple[str, str], Measurement] = {}
 

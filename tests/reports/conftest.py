@@ -12,6 +12,7 @@ from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.measurement import Measurement
 from pytest_flops.counting.workload import Workload
+from pytest_flops.reports.comparison.comparison import compare
 from pytest_flops.reports.entry import Entry
 from pytest_flops.reports.pages.html import render_html
 from pytest_flops.reports.report import Report, SessionError, build_report
@@ -151,7 +152,7 @@ def full_page() -> str:
     )
     base = report(entry("wide"), entry("baseline"), entry("gone"))
     past = [report(environment={"time": f"2026-11-0{day}"}) for day in (1, 2)]
-    return render_html(found, base=base, history=past)
+    return render_html(found, comparison=compare(base, found), history=past)
 
 
 @pytest.fixture
@@ -182,4 +183,5 @@ def hostile_page() -> str:
         errors=[SessionError(name, place)],
         missing=[name],
     )
-    return render_html(everywhere, base=everywhere, history=[everywhere])
+    comparison = compare(everywhere, everywhere)
+    return render_html(everywhere, comparison=comparison, history=[everywhere])

@@ -10,9 +10,9 @@ import pytest
 from pytest_flops.budgets.budget import Location
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.workload import Workload
-from pytest_flops.reports.comparison.changes import leading, regressions
 from pytest_flops.reports.comparison.comparison import compare
-from pytest_flops.reports.pages.compare_formats import FORMATS
+from pytest_flops.reports.comparison.wording import leading, regressions
+from pytest_flops.reports.pages.comparison import FORMATS
 from pytest_flops.reports.report import build_report
 
 
@@ -39,15 +39,15 @@ def test_one_flop_more_is_a_regression(make):
     head = counted(make, {"a": FLOPsCount(101, 200, 10), "b": FLOPsCount(50, 100, 5)})
     comparison = compare(counted(make), head)
     assert comparison.regressed
-    assert the_budget(comparison).status == "dearer"
+    assert the_budget(comparison).status == "grew"
     total = the_budget(comparison).total
     assert (total.base, total.head, total.difference) == (465, 466, 1)
 
 
-def test_one_flop_less_is_cheaper(make):
+def test_one_flop_less_is_no_regression(make):
     head = counted(make, {"a": FLOPsCount(99, 200, 10), "b": FLOPsCount(50, 100, 5)})
     comparison = compare(counted(make), head)
-    assert the_budget(comparison).status == "cheaper"
+    assert the_budget(comparison).status == "fell"
     assert not comparison.regressed
 
 
@@ -67,7 +67,7 @@ def test_growth_within_the_tolerance_of_the_run_is_no_regression(make, percent, 
     head = counted(make, {"a": FLOPsCount(101, 200, 10), "b": FLOPsCount(50, 100, 5)})
     comparison = compare(counted(make), head, tolerance=Fraction(percent, 100))
     assert comparison.regressed == regressed
-    assert the_budget(comparison).status == "dearer"
+    assert the_budget(comparison).status == "grew"
 
 
 def test_each_budget_has_its_own_tolerance_unless_the_run_has_one(make):
@@ -89,7 +89,7 @@ def test_a_new_component_is_added_and_grows_the_total(make):
 def test_a_component_that_is_gone_is_removed(make):
     comparison = compare(counted(make), counted(make, {"a": FLOPsCount(100, 200, 10)}))
     statuses = {c.component: c.status for c in the_budget(comparison).changes}
-    assert statuses == {None: "cheaper", "a": "same", "b": "removed"}
+    assert statuses == {None: "fell", "a": "same", "b": "removed"}
     assert not comparison.regressed
 
 
@@ -170,9 +170,9 @@ def regression(make):
 
 def test_text_tells_the_regression_and_the_added_component(regression):
     text = FORMATS["text"](regression)
-    assert text.splitlines()[0].endswith("costs more than its base allows (1 dearer)")
-    assert "total: 48,917,969,080 -> 49,335,651,218 FLOP (+417,682,138, +0.85 %)" in text
-    assert "layer_4 total: - -> 417,682,138 FLOP (+417,682,138, new)" in text
+    assert text.splitlines()[0].endswith("costs more than its base allows (1 grew)")
+    assert "total from 48,917,969,080 to 49,335,651,218 FLOP (+0.85 %)" in text
+    assert "layer_4 total new: 417,682,138 FLOP" in text
 
 
 def test_text_of_no_change_is_one_line(make):
@@ -187,7 +187,7 @@ def test_json_holds_every_change(regression):
     assert forward == {
         "component": None,
         "quantity": "forward",
-        "status": "dearer",
+        "status": "grew",
         "regressed": True,
         "accepted": False,
         "base": 16_287_760_384,
@@ -222,7 +222,7 @@ def test_markdown_fits_and_begins_with_regressions(make):
     text = FORMATS["markdown"](compare(base, head))
     assert len(text.encode()) <= 60_000
     assert text.startswith("## ❌ FLOPs against the base: costs more than its base allows")
-    assert "- ❌ `budget-0000` dearer" in text
+    assert "- ❌ `budget-0000` grew" in text
     assert "more budgets" in text
 
 
@@ -231,9 +231,9 @@ A, B = FLOPsCount(100, 200, 10), FLOPsCount(50, 100, 5)
 
 @pytest.mark.parametrize(
     ("name", "line"),
-    {"text": "{}: {}", "markdown": "`{}` {}", "github": "'{}' is {}"}.items(),
+    {"text": "{}: {}", "markdown": "`{}` {}", "github": "'{}': {}"}.items(),
 )
-def test_every_format_tells_what_is_cheaper_new_gone_and_tolerated(make, name, line):
+def test_every_format_tells_what_fell_is_new_gone_and_tolerated(make, name, line):
     cheaper, dearer = FLOPsCount(69, 200, 10), FLOPsCount(101, 200, 10)
     before = counted_entries(make, cheap={"a": A}, same={"a": A}, dear={"a": A}, old={"a": A})
     after = counted_entries(
@@ -242,8 +242,8 @@ def test_every_format_tells_what_is_cheaper_new_gone_and_tolerated(make, name, l
     comparison = compare(make.report(*before), make.report(*after), tolerance=Fraction(1, 10))
     text = FORMATS[name](comparison).replace("%25", "%")
     # 310 FLOP before, 279 now: a tenth cheaper
-    assert line.format("cheap", "cheaper by 31 FLOP (-10.0 %)") in text
-    assert line.format("dear", "dearer, within its tolerance") in text
+    assert line.format("cheap", "fell by 31 FLOP (-10.0 %)") in text
+    assert line.format("dear", "grew, within its tolerance") in text
     assert line.format("old", "gone") in text
     assert line.format("young", "new") in text
     assert line.format("same", "") not in text
@@ -268,9 +268,9 @@ def test_of_many_changed_components_the_largest_are_listed(make):
     head = counted(make, {f"p{i:02}": FLOPsCount(101 + i) for i in range(40)})
     for name in ("text", "markdown"):
         text = FORMATS[name](compare(base, head))
-        assert "p39 total: 100 -> 140 FLOP (+40, +40.0 %)" in text
+        assert "p39 total from 100 to 140 FLOP (+40.0 %)" in text
         assert "p00" not in text
-        assert "and 29 smaller changes" in text
+        assert "and 29 more" in text
 
 
 def test_layers_that_changed_alike_are_one_line(make):
@@ -279,8 +279,8 @@ def test_layers_that_changed_alike_are_one_line(make):
     text = FORMATS["text"](compare(base, counted(make, grown)))
     layers = [line.strip() for line in text.splitlines() if "layer_" in line]
     assert layers == [
-        "layer_11 total: 100 -> 105 FLOP (+5, +5.00 %)",
-        "layer_* (each of 11) total: 100 -> 101 FLOP (+1, +1.00 %)",
+        "layer_11 total from 100 to 105 FLOP (+5.00 %)",
+        "layer_* (each of 11) total from 100 to 101 FLOP (+1.00 %)",
     ]
 
 

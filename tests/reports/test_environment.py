@@ -73,7 +73,7 @@ def test_versions_are_told_without_importing_torch():
 def test_importing_reports_imports_neither_torch_nor_pytest_nor_a_template_engine():
     program = (
         "import sys, pytest_flops.reports.write, pytest_flops.reports.pages.terminal, "
-        "pytest_flops.reports.merge, pytest_flops.reports.pages.compare_formats; "
+        "pytest_flops.reports.merge, pytest_flops.reports.pages.comparison; "
         "print({'torch', 'pytest', 'jinja2', 'jsonschema'} & set(sys.modules))"
     )
     assert printed_by(program) == "set()"

@@ -21,7 +21,7 @@ from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.reports.comparison.comparison import compare
 from pytest_flops.reports.errors import ReportError
 from pytest_flops.reports.merge import merge
-from pytest_flops.reports.pages.compare_formats import FORMATS
+from pytest_flops.reports.pages.comparison import FORMATS
 from pytest_flops.reports.pages.github import annotate
 from pytest_flops.reports.pages.html import render_html
 from pytest_flops.reports.pages.markdown import render_markdown
@@ -116,10 +116,10 @@ def test_whatever_is_accepted_is_shown_joined_and_compared(full: Report, tmp_pat
 def show(report: Report, other: Report, folder: Path) -> None:
     """Everything that is made of reports; a refusal in words is fine."""
     for base, head in ((report, other), (other, report)):
-        render_html(head, base=base, history=(base, head))
-        render_markdown(head, base=base)
-        assert [*terminal_lines(head, verbosity=2, width=80, base=base)]
         comparison = compare(base, head)
+        render_html(head, comparison=comparison, history=(base, head))
+        render_markdown(head, comparison=comparison)
+        assert [*terminal_lines(head, verbosity=2, width=80, comparison=comparison)]
         for rendered in FORMATS.values():
             rendered(comparison)
     [*annotate(report, folder)]

@@ -11,6 +11,7 @@ import pytest
 from pytest_flops.budgets.budget import Location
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.count import FLOPsCount
+from pytest_flops.reports.comparison.comparison import compare
 from pytest_flops.reports.pages.card import anchor
 from pytest_flops.reports.pages.html import render_html
 from pytest_flops.reports.report import SessionError, build_report
@@ -142,7 +143,7 @@ def test_an_inline_budget_is_not_asked_for_a_record(make):
     assert "Not recorded" not in Page(render_html(make.report(make.entry(location=None)))).text
 
 
-def test_what_is_new_or_cheaper_since_the_record_is_remarked(make):
+def test_what_is_new_since_the_record_is_remarked(make):
     remark = Verdict(
         "recorded",
         passed=True,
@@ -175,12 +176,15 @@ def test_the_growth_of_a_held_component_is_told_in_numbers(make, sweep):
 def test_the_change_against_the_base_says_whether_it_is_allowed(make):
     base = make.report(environment={"commit": "0123456789abcdef"})
     head = make.report(make.red_entry(tolerance=Fraction(1, 50)))
-    assert "Change against the base 012345678 " in Page(render_html(head, base=base)).text
-    assert "✓ Dearer, within its tolerance." in Page(render_html(head, base=base)).text
-    strict = make.report(make.red_entry())
-    assert "✕ It costs more than the base allows." in Page(render_html(strict, base=base)).text
+    assert "Change against the base 012345678 " in compared(base, head)
+    assert "✓ It grew, within its tolerance." in compared(base, head)
+    assert "✕ It costs more than the base allows." in compared(base, make.report(make.red_entry()))
     lost = make.report(make.entry(measurement=None))
-    assert "✕ The base counted it; this run did not." in Page(render_html(lost, base=base)).text
+    assert "✕ The base counted it; this run did not." in compared(base, lost)
+
+
+def compared(base, head):
+    return Page(render_html(head, comparison=compare(base, head))).text
 
 
 def test_red_scaling_comes_before_green(make, sweep):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_flops.reports.comparison.comparison import compare
 from pytest_flops.reports.pages.markdown import render_markdown
 from pytest_flops.reports.report import SessionError
 
@@ -30,7 +31,8 @@ def test_it_fits_whatever_the_number_of_budgets(make, max_bytes):
     red = [make.red_entry(f"red-{number}-{'é' * 60}") for number in range(300)]
     green = [make.entry(f"green-{number}") for number in range(1_000)]
     report = make.report(*red, *green, missing=[f"test_{number}" for number in range(500)])
-    text = render_markdown(report, base=make.report(), max_bytes=max_bytes)
+    comparison = compare(make.report(), report)
+    text = render_markdown(report, comparison=comparison, max_bytes=max_bytes)
     assert len(text.encode()) <= max_bytes
     assert text.startswith("## ❌ Red: 300 of 1,300 budgets are over their limits, and 500 tests")
     assert "red-0-" in text

@@ -123,7 +123,7 @@ def test_one_test_in_two_shards_is_an_error_that_names_it(make):
 
 def test_one_subject_measured_with_different_results_is_an_error_that_shows_them(make):
     other = make.entry("a", "recorded", measurement=make.measurement(FLOPsCount(1, 2, 3)))
-    with pytest.raises(ReportError, match=r"::a was measured .*48,917,969,080 FLOP.*; 6 FLOP"):
+    with pytest.raises(ReportError, match=r"::a was measured .*48,917,969,080 FLOP.*, 6 FLOP"):
         merge([make.report(make.entry("a")), make.report(other)])
 
 

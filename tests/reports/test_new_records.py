@@ -47,7 +47,7 @@ def test_a_new_record_accepts_the_whole_its_component_and_what_is_deeper(reporte
     comparison = compare(reported(recorded=OLD), reported(DEARER, recorded=NEW))
     assert not comparison.regressed
     assert accepted(comparison) == {None, "block", "block.attention"}
-    assert comparison.budgets[0].status == "dearer"
+    assert comparison.budgets[0].status == "grew"
 
 
 def test_a_first_record_accepts_too(reported):
@@ -113,4 +113,4 @@ def test_the_tolerance_counts_from_the_new_record(reported):
 def test_the_json_tells_what_was_accepted(reported):
     record = compare(reported(recorded=OLD), reported(DEARER, recorded=NEW)).to_dict()
     forward = record["budgets"][0]["changes"][0]
-    assert (forward["accepted"], forward["regressed"], forward["status"]) == (True, False, "dearer")
+    assert (forward["accepted"], forward["regressed"], forward["status"]) == (True, False, "grew")

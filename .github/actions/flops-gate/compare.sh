@@ -11,6 +11,10 @@ compare() {
   flops compare "$work/base.json" "$head" --format "$1" ${FLOPS_TOLERANCE:+--tolerance "$FLOPS_TOLERANCE"}
 }
 
+page() {
+  flops html "$head" --base "$work/base.json" ${FLOPS_TOLERANCE:+--tolerance "$FLOPS_TOLERANCE"}
+}
+
 error() { echo "::error title=FLOPs gate::$1" && echo "❌ $1" >>"$work/summary.md"; }
 
 verdict=passed
@@ -32,7 +36,7 @@ elif [[ -f $work/base.json ]]; then
     error 'the report could not be compared with the one of the base'
   else
     compare github || true
-    flops html "$head" --base "$work/base.json" >/dev/null
+    page >/dev/null
     if ((code == 1)) && [[ $verdict == passed ]]; then verdict=regressed; fi
   fi
 elif [[ ${FLOPS_REQUIRE_BASE-} == true ]]; then

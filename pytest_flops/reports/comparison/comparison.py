@@ -1,7 +1,8 @@
-"""What a run costs against another: per budget, phase and component."""
+"""`compare`: what a run costs against the report of its base, per budget, component and phase."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -9,15 +10,14 @@ from pytest_flops.counting.count import QUANTITIES, FLOPsCount, Quantity
 from pytest_flops.reports.comparison.new_records import NewRecords
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterator
     from fractions import Fraction
 
     from pytest_flops.budgets.budget import Location
-    from pytest_flops.counting.workload import Workload
     from pytest_flops.reports.entry import Entry
     from pytest_flops.reports.report import Fate, Report
 
-Status = Literal["added", "removed", "unmeasured", "dearer", "cheaper", "same"]
+Status = Literal["added", "removed", "unmeasured", "grew", "fell", "same"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Change:
             return "removed"
         if self.head == self.base:
             return "same"
-        return "dearer" if self.head > self.base else "cheaper"
+        return "grew" if self.head > self.base else "fell"
 
     @property
     def regressed(self) -> bool:
@@ -83,19 +83,19 @@ class BudgetChange:
     Attributes:
         subject: The entry's subject.
         budget: The budget's name.
-        status: `added`, `removed` (not in the new report), `unmeasured` (there, or lost by an
-            incomplete run, but no longer counted), `dearer`, `cheaper`, or `same`. A budget is
-            dearer when any of its quantities or components is.
-        changes: Every quantity of the workload, then of each component.
         location: Where the budget stands.
+        status: `added`, `removed` (not in the new report), `unmeasured` (there, or lost by an
+            incomplete run, but no longer counted), `grew`, `fell`, or `same`. A budget grew when
+            any of its quantities or components did.
+        changes: Every quantity of the workload, then of each component.
         workload: What changed in the workload, by key, as (before, after).
     """
 
     subject: str
     budget: str
+    location: Location | None
     status: Status
     changes: tuple[Change, ...] = ()
-    location: Location | None = None
     workload: Mapping[str, tuple[Any, Any]] | None = None
 
     @property
@@ -132,16 +132,18 @@ class Comparison:
 
     Attributes:
         budgets: Every budget of either, sorted by subject.
+        base_commit: The commit of the base, where its report says it.
         foreign: Whether both hold budgets but share neither a budget's name nor a file: the base
             is another project's report, and holds nothing.
     """
 
     budgets: tuple[BudgetChange, ...]
+    base_commit: str | None = None
     foreign: bool = False
 
     @property
     def regressed(self) -> bool:
-        """Whether any budget is dearer than allowed or no longer measured, or nothing was held."""
+        """Whether any budget regressed, or nothing was held."""
         return self.foreign or any(budget.regressed for budget in self.budgets)
 
     def having(self, status: Status) -> list[BudgetChange]:
@@ -161,19 +163,17 @@ def compare(base: Report, head: Report, *, tolerance: Fraction | None = None) ->
     """Hold `head` against `base`.
 
     An increase is accepted where the budget's recorded counts changed between the two and the new
-    ones allow it: it stands in the diff of the budget file, for the reviewer to see.
+    ones allow it: it stands in the diff of the lock file, for the reviewer to see. A budget whose
+    tests somebody deselected is left out.
 
     Args:
         base: The older report.
         head: The newer report.
         tolerance: How far a count may rise, as a fraction; `None` leaves it to each budget.
     """
-    budgets = [
-        _budget_change(before, after, tolerance, head)
-        for before, after in _pairs(base, head)
-        if after is not None or before is None or not _left_out(before, head)
-    ]
-    return Comparison(tuple(budgets), foreign=_are_foreign(base, head))
+    budgets = [_budget_change(*pair, tolerance, head) for pair in _pairs(base, head)]
+    commit = base.environment.get("commit")
+    return Comparison(tuple(budgets), commit and str(commit), _are_foreign(base, head))
 
 
 def _pairs(base: Report, head: Report) -> list[tuple[Entry | None, Entry | None]]:
@@ -181,24 +181,35 @@ def _pairs(base: Report, head: Report) -> list[tuple[Entry | None, Entry | None]
     before = {entry.key: entry for entry in base.entries}
     after = {entry.key: entry for entry in head.entries}
     pairs = {key: (before.get(key), after.get(key)) for key in {*before, *after}}
-    gone = {_home(before[key]): key for key in before if key not in after}
+    gone = {_in_file(before[key]): key for key in before if key not in after}
     for key in [key for key in after if key not in before]:
-        old = gone.pop(_home(after[key]), None) if after[key].location else None
+        old = gone.pop(_in_file(after[key]), None) if after[key].location else None
         if old is not None:
             pairs[key] = (pairs.pop(old)[0], after[key])
-    return [pairs[key] for key in sorted(pairs)]
+    return [
+        (old, new)
+        for _, (old, new) in sorted(pairs.items(), key=lambda pair: pair[0])
+        if new is not None or old is None or _fate(old, head) != "deselected"
+    ]
 
 
-def _home(entry: Entry) -> tuple[str | None, str]:
+def _in_file(entry: Entry) -> tuple[str | None, str]:
     return entry.location.file if entry.location else None, entry.budget
 
 
+def _fate(entry: Entry, head: Report) -> Fate | None:
+    """What became of the budget in the new run; `None` if its files do not have it any more."""
+    for known in head.budgets_known:
+        if _in_file(entry) == (known.location.file if known.location else None, known.name):
+            return known.fate
+    return None
+
+
 def _are_foreign(base: Report, head: Report) -> bool:
-    names, others = ({entry.budget for entry in report.entries} for report in (base, head))
-    files, theirs = (
-        {entry.subject.partition("::")[0] for entry in report.entries} for report in (base, head)
-    )
-    return bool(names and others) and not names & others and not files & theirs
+    """Whether two reports have no budget's name and no file in common; an empty one is a start."""
+    names = [{entry.budget for entry in report.entries} for report in (base, head)]
+    files = [{entry.subject.partition("::")[0] for entry in r.entries} for r in (base, head)]
+    return all(names) and not set.intersection(*names) and not set.intersection(*files)
 
 
 def _budget_change(
@@ -207,50 +218,28 @@ def _budget_change(
     entry = after or before
     assert entry is not None
     subject, budget, location = entry.subject, entry.budget, entry.location
+    if before is None or (before.measurement is None and after is not None):
+        return BudgetChange(subject, budget, location, "added")
     if after is None:
-        return BudgetChange(subject, budget, _lost(entry, head), location=location)
-    if before is None or before.measurement is None:
-        return BudgetChange(subject, budget, "added", location=location)
+        # A budget whose test is skipped, or was lost, is still there; only nobody measured it.
+        lost = _fate(entry, head) == "skipped" or head.missing or not head.complete
+        return BudgetChange(subject, budget, location, "unmeasured" if lost else "removed")
     if after.measurement is None:
-        return BudgetChange(subject, budget, "unmeasured", location=location)
+        return BudgetChange(subject, budget, location, "unmeasured")
     allowed = 1 + (after.tolerance if tolerance is None else tolerance)
     changes = tuple(_changes(before, after, allowed))
-    workload = dict(_differences(_plain(before.workload), _plain(after.workload)))
-    return BudgetChange(subject, budget, _overall(changes), changes, location, workload)
+    statuses = {change.status for change in changes}
+    status: Status = "grew" if "grew" in statuses else "fell" if "fell" in statuses else "same"
+    old, new = (each.workload.to_dict() if each.workload else {} for each in (before, after))
+    return BudgetChange(subject, budget, location, status, changes, dict(_differences(old, new)))
 
 
-def _left_out(entry: Entry, head: Report) -> bool:
-    """A budget of a test that somebody deselected is neither gone nor lost."""
-    return _fate(entry, head) == "deselected"
-
-
-def _lost(entry: Entry, head: Report) -> Status:
-    """A budget whose test is skipped, or was lost, is still there; only nobody measured it."""
-    lost = _fate(entry, head) == "skipped" or head.missing or not head.complete
-    return "unmeasured" if lost else "removed"
-
-
-def _fate(entry: Entry, head: Report) -> Fate | None:
-    """What became of the budget in the new run; `None` if its files do not have it any more."""
-    for known in head.budgets_known:
-        if _home(entry) == (known.location.file if known.location else None, known.name):
-            return known.fate
-    return None
-
-
-def _overall(changes: Iterable[Change]) -> Status:
-    found = {change.status for change in changes}
-    if "dearer" in found:
-        return "dearer"
-    return "cheaper" if "cheaper" in found else "same"
-
-
-def _changes(before: Entry, after: Entry, allowed: Fraction) -> Iterable[Change]:
+def _changes(before: Entry, after: Entry, allowed: Fraction) -> Iterator[Change]:
     base, head = _counts(before), _counts(after)
     records = NewRecords.between(before, after)
     for component in [*head, *(path for path in base if path not in head)]:
+        old, new = base.get(component), head.get(component)
         for quantity in QUANTITIES:
-            old, new = base.get(component), head.get(component)
             change = Change(
                 component,
                 quantity,
@@ -263,24 +252,20 @@ def _changes(before: Entry, after: Entry, allowed: Fraction) -> Iterable[Change]
             yield change
 
 
-def _plain(workload: Workload | None) -> dict[str, Any]:
-    return workload.to_dict() if workload else {}
-
-
 def _counts(entry: Entry) -> dict[str | None, FLOPsCount]:
     counts: dict[str | None, FLOPsCount] = {}
     if entry.measurement is not None:
-        counts[None] = entry.measurement.count
+        counts = {None: entry.measurement.count}
         counts.update(entry.measurement.components)
     return counts
 
 
 def _differences(
     before: Mapping[str, Any], after: Mapping[str, Any], path: str = ""
-) -> Iterable[tuple[str, tuple[Any, Any]]]:
+) -> Iterator[tuple[str, tuple[Any, Any]]]:
     for key in [*after, *(key for key in before if key not in after)]:
         old, new = before.get(key), after.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
             yield from _differences(old, new, f"{path}{key}.")
         elif old != new:
             yield f"{path}{key}", (old, new)

@@ -1,4 +1,4 @@
-"""Recorded counts that changed between two reports: the increases that their author accepted."""
+"""`NewRecords`: the increases that an author accepted by recording them between two reports."""
 
 from __future__ import annotations
 

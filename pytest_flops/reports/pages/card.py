@@ -1,4 +1,4 @@
-"""`Card`: one entry of a report, ready for the page."""
+"""`Card`: one entry of a report, with what the page draws and lists of it."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_flops.reports.pages.icicle import Tree, branches, pictures, trunk
+from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.reports.pages.plots import Plot, Sparkline, scaling_plot, sparkline
-from pytest_flops.reports.pages.standing import Use, fullest, gravest, less_grave, state, uses
+from pytest_flops.reports.pages.strips import Tree, branches, pictures
+from pytest_flops.reports.pages.summary import uses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_flops.budgets.verdict import Verdict
-    from pytest_flops.counting.count import FLOPsCount
     from pytest_flops.reports.comparison.comparison import BudgetChange
     from pytest_flops.reports.entry import Entry
-    from pytest_flops.reports.pages.icicle import Branch, PhasePicture
+    from pytest_flops.reports.pages.strips import Branch, PhasePicture
     from pytest_flops.reports.report import Report
     from pytest_flops.scaling.sweep import Growth, Sweep
 
@@ -70,57 +70,17 @@ class Card:
         return anchor(self.entry)
 
     @property
-    def state(self) -> str:
-        """Its outcome in words."""
-        return state(self.entry)
-
-    @property
-    def grave(self) -> Verdict | None:
-        """The red verdict to tell first."""
-        return gravest(self.entry)
-
-    @property
-    def also_red(self) -> list[Verdict]:
-        """The other red verdicts."""
-        return less_grave(self.entry)
-
-    @property
-    def fullest(self) -> Use | None:
-        """The limit nearest to its end, or furthest beyond it."""
-        return fullest(self.entry)
-
-    @property
-    def limits(self) -> list[Use]:
-        """Every limit, the fullest first."""
-        return uses(self.entry)
-
-    @property
-    def recorded(self) -> list[Use]:
-        """Every recorded count, the most exceeded first."""
-        return uses(self.entry, "recorded")
-
-    @property
-    def remarks(self) -> list[Verdict]:
-        """Green verdicts with something to add: cheaper, new, or gone since the record."""
-        return [v for v in self.entry.verdicts if v.kind == "recorded" and v.passed and v.message]
-
-    @property
-    def parity(self) -> list[Verdict]:
-        """The comparisons of both counters."""
-        return [verdict for verdict in self.entry.verdicts if verdict.kind == "parity"]
-
-    @property
     def spark(self) -> Sparkline | None:
         """Its history as a small line, with the limit of the total."""
-        whole = (u for u in self.limits if u.verdict.component is None)
-        limit = next((use.allowed for use in whole if use.verdict.quantity == "total"), None)
+        whole = (verdict for verdict in uses(self.entry) if verdict.component is None)
+        limit = next((v.allowed for v in whole if v.quantity == "total"), None)
         return sparkline([total for _, total in self.past], limit)
 
     @property
     def tree(self) -> Tree:
         """The components by parent."""
-        measurement = self.entry.measurement
-        return Tree.of(measurement.components if measurement else {})
+        found = self.entry.measurement
+        return Tree.of(found.components, found.count) if found else Tree.of({}, FLOPsCount())
 
     @property
     def listed(self) -> list[tuple[str, FLOPsCount]]:
@@ -133,19 +93,13 @@ class Card:
     @property
     def pictures(self) -> tuple[PhasePicture, ...]:
         """The whole workload, per phase."""
-        measurement = self.entry.measurement
-        if measurement is None:
-            return ()
-        return pictures(self.tree, trunk(self.tree, measurement.count), measurement.count)
+        return pictures(self.tree, self.tree.start)
 
     @property
-    def branches(self) -> tuple[Branch, ...]:
+    def branches(self) -> list[Branch]:
         """The components one can step into, the most common kind of layer first."""
-        measurement = self.entry.measurement
-        if measurement is None:
-            return ()
-        found = branches(self.tree, trunk(self.tree, measurement.count), _BRANCHES)
-        return tuple(sorted(found, key=lambda branch: -len(branch.alike)))
+        found = branches(self.tree, self.tree.start, _BRANCHES)
+        return sorted(found, key=lambda branch: -len(branch.alike))
 
     @property
     def sweeps(self) -> list[SweepView]:

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pytest_flops.reports.pages.standing import story, worst_first
+from pytest_flops.reports.pages.summary import summary, worst_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 def annotate(report: Report, rootdir: Path) -> Iterator[str]:
     """An error for whatever makes the report red: the run's own, then the budgets, worst first.
 
+    What regressed since the base is among the run's own.
+
     Args:
         report: What to tell.
         rootdir: Where the report's locations start.
@@ -31,7 +33,7 @@ def annotate(report: Report, rootdir: Path) -> Iterator[str]:
     for test in report.missing:
         yield annotation("error", f"{test} delivered nothing", None, rootdir)
     for entry in worst_first(report.red):
-        message = f"the budget {entry.budget!r}: {story(entry)}"
+        message = f"the budget {entry.budget!r}: {summary(entry)}"
         yield annotation("error", message, entry.location, rootdir)
 
 
@@ -44,12 +46,9 @@ def annotation(
     """One workflow command; the file of `location` is relative to `rootdir`."""
     properties = {"title": "FLOPs budget"}
     if location is not None:
-        properties = {
-            "file": _in_repository(location.file, rootdir or Path.cwd()),
-            "line": str(location.line),
-            "col": str(location.column),
-            **properties,
-        }
+        file = _in_repository(location.file, rootdir or Path.cwd())
+        place = {"file": file, "line": str(location.line), "col": str(location.column)}
+        properties = place | properties
     listed = ",".join(f"{key}={_escaped(value, ':,')}" for key, value in properties.items())
     return f"::{level} {listed}::{_escaped(message)}"
 

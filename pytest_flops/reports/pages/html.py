@@ -11,18 +11,29 @@ from pytest_flops.budgets.judging.wording import headline as verdict_headline
 from pytest_flops.budgets.judging.wording import subject as about
 from pytest_flops.budgets.units import format_exact, format_flops, format_percent
 from pytest_flops.counting.count import PHASES, QUANTITIES
-from pytest_flops.reports.comparison import changes
-from pytest_flops.reports.comparison.comparison import compare
+from pytest_flops.reports.comparison.wording import leading, relative
 from pytest_flops.reports.pages.card import Card, past_totals
 from pytest_flops.reports.pages.plots import PLOT_HEIGHT, PLOT_WIDTH, SPARK_HEIGHT, SPARK_WIDTH
-from pytest_flops.reports.pages.standing import headline, story, worst_first
-from pytest_flops.reports.pages.text import percent, shorten
+from pytest_flops.reports.pages.summary import (
+    fullest,
+    headline,
+    other_failures,
+    share,
+    status,
+    summary,
+    used,
+    uses,
+    worst,
+    worst_first,
+)
+from pytest_flops.reports.text import percent, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from jinja2 import Environment
 
+    from pytest_flops.reports.comparison.comparison import Comparison
     from pytest_flops.reports.report import Report
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -40,25 +51,22 @@ _NAME = 120
 
 
 def render_html(
-    report: Report, *, base: Report | None = None, history: Sequence[Report] = ()
+    report: Report, *, comparison: Comparison | None = None, history: Sequence[Report] = ()
 ) -> str:
     """The whole page.
 
     Args:
         report: What to tell.
-        base: A report to show changes against.
+        comparison: What changed against the base, if there is one.
         history: Past reports, oldest first, for the small lines of history.
     """
-    comparison = compare(base, report) if base is not None else None
     changed = {(b.subject, b.budget): b for b in comparison.budgets} if comparison else {}
     cards = [
         Card(entry, changed.get(entry.key), past_totals(entry, history), place)
         for place, entry in enumerate(worst_first(report.entries))
     ]
     page = _environment().get_template("page.html")
-    return page.render(
-        report=report, headline=headline(report), cards=cards, comparison=comparison, base=base
-    )
+    return page.render(report=report, headline=headline(report), cards=cards, comparison=comparison)
 
 
 @cache
@@ -73,15 +81,22 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        si=format_flops,
-        exact=format_exact,
+        si=lambda flops: format_flops(int(flops)),
+        exact=lambda flops: format_exact(int(flops)),
         signed=lambda flops: f"{flops:+,}",
         words=verdict_headline,
         about=about,
-        story=story,
+        fullest=fullest,
+        other_failures=other_failures,
+        status=status,
+        share=share,
+        summary=summary,
+        used=used,
+        uses=uses,
+        worst=worst,
         line=printable,
         name=lambda text: shorten(printable(text), _NAME),
-        relative=changes.relative,
+        relative=relative,
     )
     environment.globals.update(
         OVERVIEW=OVERVIEW,
@@ -93,7 +108,6 @@ def _environment() -> Environment:
         SPARK=(SPARK_WIDTH, SPARK_HEIGHT),
         percent=percent,
         format_percent=format_percent,
-        rows=changes.rows,
-        leading=changes.leading,
+        leading=leading,
     )
     return environment

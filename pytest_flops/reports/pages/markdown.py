@@ -5,23 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.judging.wording import headline as verdict_headline
+from pytest_flops.budgets.judging.wording import subject
 from pytest_flops.budgets.units import format_flops
 from pytest_flops.counting.count import QUANTITIES
-from pytest_flops.reports.comparison.comparison import compare
-from pytest_flops.reports.pages.compare_formats import markdown_lines, worst_changes_first
+from pytest_flops.reports.comparison.wording import changed_budgets, details
+from pytest_flops.reports.comparison.wording import status as status_of_change
 from pytest_flops.reports.pages.markdown_page import MAX_BYTES, Page, code, plain
-from pytest_flops.reports.pages.standing import (
+from pytest_flops.reports.pages.summary import (
     fullest,
     headline,
-    less_grave,
-    state,
-    story,
+    other_failures,
+    status,
+    summary,
+    used,
     worst_first,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from pytest_flops.reports.comparison.comparison import BudgetChange, Comparison
     from pytest_flops.reports.entry import Entry
     from pytest_flops.reports.report import Report
 
@@ -36,13 +39,13 @@ _RULE = "|---|---|---|--:|--:|--:|--:|"
 
 
 def render_markdown(
-    report: Report, *, base: Report | None = None, max_bytes: int = MAX_BYTES
+    report: Report, *, comparison: Comparison | None = None, max_bytes: int = MAX_BYTES
 ) -> str:
     """The report, worst first, in at most `max_bytes` of UTF-8; what has no room is counted.
 
     Args:
         report: What to tell.
-        base: A report to show changes against.
+        comparison: What changed against the base, if there is one.
         max_bytes: The most the reader takes; at least 2,000.
     """
     sign = "✅" if report.passed else "❌"
@@ -52,8 +55,8 @@ def render_markdown(
     page.add_items(_red_entries(report), "more red budgets")
     if any(verdict.kind in ("limit", "recorded") for e in report.red for verdict in e.failures):
         page.add([_HOW_TO_ACCEPT, ""])
-    if base is not None:
-        page.add_items(_changed(base, report), "more changed budgets")
+    if comparison is not None:
+        page.add_items(_changes(comparison), "more changed budgets")
     _add_table(page, worst_first(report.entries))
     return page.text
 
@@ -72,18 +75,31 @@ def _red_entries(report: Report) -> list[list[str]]:
 
 def _red_entry(entry: Entry) -> Iterator[str]:
     place = f" at {code(str(entry.location))}" if entry.location else ""
-    yield f"- ❌ {code(entry.title)} {state(entry)}{place}"
-    yield f"  - {plain(story(entry))}"
-    others = less_grave(entry)
-    for verdict in others[:_RED_VERDICTS]:
+    yield f"- ❌ {code(entry.title)} {status(entry)}{place}"
+    yield f"  - {plain(summary(entry))}"
+    more = other_failures(entry)
+    for verdict in more[:_RED_VERDICTS]:
         yield f"  - {plain(verdict_headline(verdict))}"
-    if len(others) > _RED_VERDICTS:
-        yield f"  - … and {len(others) - _RED_VERDICTS:,} more red verdicts"
+    if len(more) > _RED_VERDICTS:
+        yield f"  - … and {len(more) - _RED_VERDICTS:,} more red verdicts"
 
 
-def _changed(base: Report, report: Report) -> list[list[str]]:
-    found = [list(markdown_lines(b)) for b in worst_changes_first(compare(base, report))]
+def _changes(comparison: Comparison) -> list[list[str]]:
+    found = markdown_items(comparison)
     return [["### Against the base", ""], *found] if found else [["Against the base: no change."]]
+
+
+def markdown_items(comparison: Comparison) -> list[list[str]]:
+    """The budgets that changed as items of a list, regressions first."""
+    return [list(_changed_budget(budget)) for budget in changed_budgets(comparison)]
+
+
+def _changed_budget(budget: BudgetChange) -> Iterator[str]:
+    sign = "❌ " if budget.regressed else ""
+    place = f" at {code(str(budget.location))}" if budget.location else ""
+    yield f"- {sign}{code(budget.budget)} {status_of_change(budget)}{place}"
+    for words, names in details(budget):
+        yield f"  - {words}{code(names) if names else ''}"
 
 
 def _add_table(page: Page, entries: Sequence[Entry]) -> None:
@@ -110,9 +126,9 @@ def _add_rows(page: Page, entries: Sequence[Entry]) -> int:
 
 
 def _row(entry: Entry) -> str:
-    use = fullest(entry)
-    used = f"{use.percent} of {plain(use.about)}" if use else "no limit"
+    limit = fullest(entry)
     counts = entry.measurement.count if entry.measurement else None
     numbers = [format_flops(counts.of(q)) if counts else "-" for q in QUANTITIES]
-    cells = ["✅" if entry.passed else "❌", code(entry.title), used, *numbers]
+    share = f"{used(limit)} of {plain(subject(limit))}" if limit else "no limit"
+    cells = ["✅" if entry.passed else "❌", code(entry.title), share, *numbers]
     return f"| {' | '.join(cells)} |"

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.errors import printable
-from pytest_flops.reports.pages.text import shorten
+from pytest_flops.reports.text import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Geometry of the line pictures: cost over a dimension, and cost over past reports."""
+"""The line plots: cost over a swept dimension, and cost over past reports."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def _decades(axis: _Axis) -> list[Tick]:
     return [Tick(axis.at(power), format_flops(10**power)) for power in powers]
 
 
-def sparkline(counts: Sequence[int], limit: int | None) -> Sparkline | None:
+def sparkline(counts: Sequence[int], limit: float | None) -> Sparkline | None:
     """Counts as a small line, the vertical axis from the least to the most of all, with limit."""
     if len(counts) < 2:
         return None

@@ -6,25 +6,28 @@ from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.judging.wording import headline as verdict_headline
+from pytest_flops.budgets.judging.wording import subject
 from pytest_flops.budgets.units import format_exact, format_flops
 from pytest_flops.counting.count import PHASES, QUANTITIES
-from pytest_flops.reports.comparison.comparison import compare
-from pytest_flops.reports.pages.compare_formats import text_lines, worst_changes_first
-from pytest_flops.reports.pages.icicle import Tree
-from pytest_flops.reports.pages.standing import (
+from pytest_flops.reports.comparison.wording import changed_budgets, details
+from pytest_flops.reports.comparison.wording import status as status_of_change
+from pytest_flops.reports.pages.strips import Tree
+from pytest_flops.reports.pages.summary import (
     fullest,
     headline,
-    less_grave,
-    state,
-    story,
+    other_failures,
+    status,
+    summary,
+    used,
     worst_first,
 )
-from pytest_flops.reports.pages.text import shorten
+from pytest_flops.reports.text import shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from pytest_flops.counting.count import Quantity
+    from pytest_flops.reports.comparison.comparison import BudgetChange, Comparison
     from pytest_flops.reports.entry import Entry
     from pytest_flops.reports.report import Report
 
@@ -44,7 +47,11 @@ _HEADER = ("budget", "verdict", "limit used", *QUANTITIES)
 
 
 def terminal_lines(
-    report: Report, *, verbosity: int = 0, width: int = 80, base: Report | None = None
+    report: Report,
+    *,
+    verbosity: int = 0,
+    width: int = 80,
+    comparison: Comparison | None = None,
 ) -> list[Line]:
     """The report as `(text, markup)` lines for `terminalreporter.write_line(text, **markup)`.
 
@@ -53,14 +60,14 @@ def terminal_lines(
         verbosity: pytest's: below 0 is the headline and what is wrong with the run as a whole,
             which nothing else tells; above 0 adds the components and remarks on the count.
         width: Columns of the terminal; no line of the table is wider.
-        base: A report to show changes against.
+        comparison: What changed against the base, if there is one.
     """
     last: Line = (headline(report), _GREEN if report.passed else _BOLD_RED)
     if verbosity < 0:
         return [*_run_errors(report), last]
     lines = [*_table(report, verbosity, width), *_run_errors(report)]
-    if base is not None:
-        lines += _changes(base, report)
+    if comparison is not None:
+        lines += _changes(comparison)
     return [*lines, last]
 
 
@@ -84,22 +91,22 @@ def _table(report: Report, verbosity: int, width: int) -> list[Line]:
 
 
 def _why(entry: Entry, verbosity: int) -> list[str]:
-    """The gravest verdict of a red entry; all of its red verdicts if more is asked for."""
+    """The worst verdict of a red entry; all of its red verdicts if more is asked for."""
     if verbosity > 0:
         return [verdict_headline(verdict) for verdict in entry.failures]
     if entry.passed:
         return []
-    more = len(less_grave(entry))
-    return [story(entry), *([f"and {more} more; -v shows them"] if more else [])]
+    more = len(other_failures(entry))
+    return [summary(entry), *([f"and {more} more; -v shows them"] if more else [])]
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
-    use = fullest(entry)
+    limit = fullest(entry)
     counts = entry.measurement.count if entry.measurement else None
     return (
         printable(entry.title),
-        state(entry),
-        f"{use.percent} of {use.about}" if use else "-",
+        status(entry),
+        f"{used(limit)} of {subject(limit)}" if limit else "-",
         *(format_flops(counts.of(quantity)) if counts else "-" for quantity in QUANTITIES),
     )
 
@@ -136,7 +143,9 @@ def _components(entry: Entry, width: int) -> list[Line]:
         return []
     components = entry.measurement.components
     paths = [("total", entry.measurement.count)]
-    paths += [(path, components[path]) for path in Tree.of(components).walk()]
+    paths += [
+        (path, components[path]) for path in Tree.of(components, entry.measurement.count).walk()
+    ]
     quantities: tuple[Quantity, ...] = PHASES if width >= _ROOM_FOR_PHASES else ("total",)
     shown = format_exact if width >= _ROOM_FOR_DIGITS else format_flops
     rows = [[printable(path), *(shown(cost.of(q)) for q in quantities)] for path, cost in paths]
@@ -149,8 +158,8 @@ def _components(entry: Entry, width: int) -> list[Line]:
     return [(line, _PLAIN) for line in lines]
 
 
-def _changes(base: Report, report: Report) -> list[Line]:
-    changed = worst_changes_first(compare(base, report))
+def _changes(comparison: Comparison) -> list[Line]:
+    changed = changed_budgets(comparison)
     lines: list[Line] = []
     for budget in changed[:_ROWS]:
         markup = _RED if budget.regressed else _PLAIN
@@ -158,6 +167,13 @@ def _changes(base: Report, report: Report) -> list[Line]:
     if len(changed) > _ROWS:
         lines.append((f"  and {len(changed) - _ROWS:,} more changed budgets", _PLAIN))
     return lines and [("against the base:", _PLAIN), *lines]
+
+
+def text_lines(budget: BudgetChange) -> Iterator[str]:
+    """What changed in one budget, for a terminal."""
+    yield f"  {printable(budget.budget)}: {status_of_change(budget)}"
+    for words, names in details(budget):
+        yield f"    {words}{printable(names)}"
 
 
 def _run_errors(report: Report) -> list[Line]:

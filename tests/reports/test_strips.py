@@ -7,22 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_flops.counting.count import FLOPsCount
-from pytest_flops.reports.pages.icicle import OWN, Tree, branches, pictures, trunk
+from pytest_flops.reports.pages.strips import OWN, Tree, branches, pictures
 
 
 def forward(make, parent=None):
-    tree = Tree.of(make.COMPONENTS)
-    cost = make.BASELINE if parent is None else make.COMPONENTS[parent]
-    return next(p for p in pictures(tree, parent, cost) if p.phase == "forward")
+    tree = Tree.of(make.COMPONENTS, make.BASELINE)
+    return next(p for p in pictures(tree, parent) if p.phase == "forward")
 
 
 def labelled(picture):
-    return {s.part.name for strip in picture.strips for s in strip.segments if s.labelled}
+    return {s.slice.name for strip in picture.strips for s in strip.segments if s.labelled}
 
 
 def test_the_first_strip_shows_the_parts_in_proportion(make):
     first = forward(make).strips[0]
-    assert first.segments[0].part.name == "lm_head"
+    assert first.segments[0].slice.name == "lm_head"
     assert first.segments[0].width == pytest.approx(100 * 15_728_640_000 / 16_287_760_384)
     assert first.segments[0].share == "96.6 %"
 
@@ -35,7 +34,7 @@ def test_every_part_beside_an_lm_head_of_96_percent_gets_a_label(make):
 def test_bk_core_of_a_tenth_of_a_percent_gets_a_label_inside_its_layer(make):
     picture = forward(make, "layer_0")
     assert "bk_core" in labelled(picture)
-    assert picture.strips[0].segments[0].part.name == "moe"
+    assert picture.strips[0].segments[0].slice.name == "moe"
 
 
 def test_a_magnified_strip_says_how_much_and_begins_where_it_stood(make):
@@ -48,35 +47,35 @@ def test_a_magnified_strip_says_how_much_and_begins_where_it_stood(make):
 
 def test_many_equal_parts_are_not_magnified():
     cost = FLOPsCount(10, 0, 0)
-    tree = Tree.of({f"part_{i}": cost for i in range(50)})
-    (picture,) = pictures(tree, None, cost * 50)
+    tree = Tree.of({f"part_{i}": cost for i in range(50)}, cost * 50)
+    (picture,) = pictures(tree, None)
     assert len(picture.strips) == 1
     assert len(picture.strips[0].segments) == 50
 
 
 def test_what_a_component_does_by_itself_is_a_part_of_its_own():
-    tree = Tree.of({"layer": FLOPsCount(10), "layer.inner": FLOPsCount(7)})
-    (picture,) = pictures(tree, "layer", FLOPsCount(10))
-    assert {s.part.name: s.flops for s in picture.strips[0].segments} == {"inner": 7, OWN: 3}
+    tree = Tree.of({"layer": FLOPsCount(10), "layer.inner": FLOPsCount(7)}, FLOPsCount(10))
+    (picture,) = pictures(tree, "layer")
+    assert {s.slice.name: s.flops for s in picture.strips[0].segments} == {"inner": 7, OWN: 3}
 
 
 def test_layers_that_cost_the_same_are_stepped_into_once(make):
-    (layer,) = branches(Tree.of(make.COMPONENTS), None, 20)
+    (layer,) = branches(Tree.of(make.COMPONENTS, make.BASELINE), None, 20)
     assert layer.path == "layer_0"
     assert layer.alike == ("layer_1", "layer_2", "layer_3")
 
 
 def test_a_layer_that_differs_is_stepped_into_by_itself(make):
     components = {**make.COMPONENTS, "layer_2.bk_core": FLOPsCount(139_265, 106_496, 0)}
-    first, other = branches(Tree.of(components), None, 20)
+    first, other = branches(Tree.of(components, make.BASELINE), None, 20)
     assert (first.path, first.alike) == ("layer_0", ("layer_1", "layer_3"))
     assert (other.path, other.alike) == ("layer_2", ())
 
 
 def test_pictures_begin_where_the_model_divides():
     whole = FLOPsCount(10)
-    tree = Tree.of({"model": whole, "model.body": whole, "model.body.a": FLOPsCount(4)})
-    assert trunk(tree, whole) == "model.body"
+    tree = Tree.of({"model": whole, "model.body": whole, "model.body.a": FLOPsCount(4)}, whole)
+    assert tree.start == "model.body"
 
 
 def test_the_picture_is_told_in_words(make):
@@ -86,7 +85,7 @@ def test_the_picture_is_told_in_words(make):
 @given(st.lists(st.integers(0, 10**15), min_size=1, max_size=30))
 def test_no_strip_is_wider_than_itself_and_tails_only_get_wider(costs):
     components = {f"p{i}": FLOPsCount(cost) for i, cost in enumerate(costs)}
-    for picture in pictures(Tree.of(components), None, FLOPsCount(sum(costs))):
+    for picture in pictures(Tree.of(components, FLOPsCount(sum(costs))), None):
         for strip in picture.strips:
             assert sum(segment.width for segment in strip.segments) <= 100.001
         factors = [strip.magnified for strip in picture.strips]
@@ -95,4 +94,4 @@ def test_no_strip_is_wider_than_itself_and_tails_only_get_wider(costs):
 
 def test_walking_the_tree_keeps_children_with_their_parents():
     costs = dict.fromkeys(["b", "a", "b.x", "a.y", "b.x.z"], FLOPsCount(1))
-    assert list(Tree.of(costs).walk()) == ["b", "b.x", "b.x.z", "a", "a.y"]
+    assert list(Tree.of(costs, FLOPsCount(2)).walk()) == ["b", "b.x", "b.x.z", "a", "a.y"]

@@ -1,7 +1,7 @@
-"""Geometry of the component pictures: strips of segments, the small ones magnified below.
+"""The pictures of components: strips of slices, the thin ones magnified in the strip below.
 
-One strip shows parts in proportion. Where a tail of parts is too thin for a label, the next strip
-shows that tail alone at full width, and so on: a component of 0.1% beside one of 96% is found by
+One strip shows slices in proportion. Where a tail of slices is too thin for labels, the next strip
+shows that tail alone at full width, and so on: a component of 0.1 % beside one of 96 % is found by
 going down the strips.
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pytest_flops.counting.components import by_parent, last_name, relative_to
 from pytest_flops.counting.count import PHASES, FLOPsCount
-from pytest_flops.reports.pages.text import percent
+from pytest_flops.reports.text import percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,7 +30,7 @@ _DRAWN = 0.001
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Slice:
     """A component among its siblings: its path, its name there, its cost, and its colour."""
 
     path: str
@@ -41,22 +41,22 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One part in one strip; `width` is in percent of the strip, `share` of the whole phase."""
+    """One slice in one strip; `width` is in percent of the strip, `share` of the whole phase."""
 
-    part: Part
+    slice: Slice
     flops: int
     width: float
     share: str
 
     @property
     def labelled(self) -> bool:
-        """Whether the part's name has room."""
+        """Whether the name has room."""
         return self.width >= 100 * _LABELLED
 
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """Parts side by side. `begins` is where, in percent of the strip above, this one begins."""
+    """Slices side by side. `begins` is where, in percent of the strip above, this one begins."""
 
     segments: tuple[Segment, ...]
     flops: int
@@ -76,8 +76,8 @@ class PhasePicture:
     @property
     def words(self) -> str:
         """The picture for those who cannot see it."""
-        parts = [f"{s.part.name} {s.share}" for strip in self.strips[:1] for s in strip.segments]
-        return f"{self.phase}: {', '.join(parts)}"
+        names = [f"{s.slice.name} {s.share}" for strip in self.strips[:1] for s in strip.segments]
+        return f"{self.phase}: {', '.join(names)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,27 +93,44 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """The components of one measurement, by parent."""
+    """The components of one measurement, by parent; `None` in place of a path is the whole."""
 
     components: Mapping[str, FLOPsCount]
+    whole: FLOPsCount
     children: Mapping[str | None, Sequence[str]]
 
     @classmethod
-    def of(cls, components: Mapping[str, FLOPsCount]) -> Tree:
+    def of(cls, components: Mapping[str, FLOPsCount], whole: FLOPsCount) -> Tree:
         """Sort the paths under their nearest ancestor that has a cost of its own."""
-        return cls(components, by_parent(components))
+        return cls(components, whole, by_parent(components))
 
-    def parts(self, parent: str | None, cost: FLOPsCount) -> list[Part]:
+    @property
+    def start(self) -> str | None:
+        """The deepest component that is all of the model: there the pictures begin."""
+        start = None
+        while True:
+            below = self.children.get(start, ())
+            alone = len(below) == 1 and self.cost(below[0]) == self.whole
+            if not alone or not self.children.get(below[0]):
+                return start
+            start = below[0]
+
+    def cost(self, path: str | None) -> FLOPsCount:
+        """What a component costs."""
+        return self.whole if path is None else self.components[path]
+
+    def slices(self, parent: str | None) -> list[Slice]:
         """The children of a component, and what it costs beyond them."""
+        cost = self.cost(parent)
         names: dict[str, int] = {}
         found = []
         for path in self.children.get(parent, ()):
             name = relative_to(path, parent)
-            hue = names.setdefault(_kind(name), len(names) % (HUES - 1))
-            found.append(Part(path, name, self.components[path], hue))
-        own = FLOPsCount(*(cost.of(p) - sum(part.cost.of(p) for part in found) for p in PHASES))
+            hue = names.setdefault(_without_numbers(name), len(names) % (HUES - 1))
+            found.append(Slice(path, name, self.components[path], hue))
+        own = FLOPsCount(*(cost.of(p) - sum(each.cost.of(p) for each in found) for p in PHASES))
         if found and any(own.of(phase) > 0 for phase in PHASES):
-            found.append(Part(OWN, OWN, own, HUES - 1))
+            found.append(Slice(OWN, OWN, own, HUES - 1))
         return found
 
     def walk(self, parent: str | None = None) -> Iterator[str]:
@@ -125,19 +142,19 @@ class Tree:
     def signature(self, path: str) -> tuple[object, ...]:
         """Equal for siblings whose names differ by numbers alone and which cost the same inside."""
         inside = tuple(self.signature(child) for child in self.children.get(path, ()))
-        return _kind(last_name(path)), self.components[path], inside
+        return _without_numbers(last_name(path)), self.components[path], inside
 
 
-def pictures(tree: Tree, parent: str | None, cost: FLOPsCount) -> tuple[PhasePicture, ...]:
+def pictures(tree: Tree, parent: str | None) -> tuple[PhasePicture, ...]:
     """The phases of one component, each as strips of its children."""
-    parts = tree.parts(parent, cost)
+    slices, cost = tree.slices(parent), tree.cost(parent)
     drawn = [
         (phase, cost.of(phase))
         for phase in PHASES
-        if any(part.cost.of(phase) for part in parts if part.path != OWN)
+        if any(each.cost.of(phase) for each in slices if each.path != OWN)
     ]
     return tuple(
-        PhasePicture(phase, flops, tuple(_strips(parts, phase, flops))) for phase, flops in drawn
+        PhasePicture(phase, flops, tuple(_strips(slices, phase, flops))) for phase, flops in drawn
     )
 
 
@@ -149,43 +166,32 @@ def branches(tree: Tree, parent: str | None, room: int) -> tuple[Branch, ...]:
             groups.setdefault(tree.signature(path), []).append(path)
     found = []
     for first, *others in list(groups.values())[:room]:
-        cost = tree.components[first]
         inner = branches(tree, first, (room - len(groups)) // max(len(groups), 1))
-        found.append(Branch(first, cost, tuple(others), pictures(tree, first, cost), inner))
+        found.append(Branch(first, tree.cost(first), tuple(others), pictures(tree, first), inner))
     return tuple(found)
 
 
-def trunk(tree: Tree, cost: FLOPsCount) -> str | None:
-    """The deepest component that is all of the model, so that pictures begin where it divides."""
-    parent = None
-    while True:
-        below = tree.children.get(parent, ())
-        if len(below) != 1 or tree.components[below[0]] != cost or not tree.children.get(below[0]):
-            return parent
-        parent = below[0]
-
-
-def _strips(parts: Sequence[Part], phase: Phase, whole: int) -> Iterable[Strip]:
-    left = sorted((p for p in parts if p.cost.of(phase) > 0), key=lambda p: -p.cost.of(phase))
+def _strips(slices: Sequence[Slice], phase: Phase, whole: int) -> Iterable[Strip]:
+    left = sorted((s for s in slices if s.cost.of(phase) > 0), key=lambda s: -s.cost.of(phase))
     begins = 0.0
     for _ in range(_MOST_STRIPS):
-        flops = sum(part.cost.of(phase) for part in left)
+        flops = sum(each.cost.of(phase) for each in left)
         if not flops:
             return
-        segments = tuple(_segment(part, phase, flops, whole) for part in left)
+        segments = tuple(_segment(each, phase, flops, whole) for each in left)
         drawn = tuple(segment for segment in segments if segment.width >= 100 * _DRAWN)
         yield Strip(drawn, flops, percent(flops, whole), whole / flops, begins)
-        left = [s.part for s in segments if not s.labelled]
-        tail = sum(part.cost.of(phase) for part in left) / flops
+        left = [s.slice for s in segments if not s.labelled]
+        tail = sum(each.cost.of(phase) for each in left) / flops
         if tail > _WORTH_MAGNIFYING:
             return
         begins = 100 * (1 - tail)
 
 
-def _segment(part: Part, phase: Phase, flops: int, whole: int) -> Segment:
-    cost = part.cost.of(phase)
-    return Segment(part, cost, 100 * cost / flops, percent(cost, whole))
+def _segment(slice_: Slice, phase: Phase, flops: int, whole: int) -> Segment:
+    cost = slice_.cost.of(phase)
+    return Segment(slice_, cost, 100 * cost / flops, percent(cost, whole))
 
 
-def _kind(name: str) -> str:
+def _without_numbers(name: str) -> str:
     return re.sub(r"[0-9]+", "#", name)

@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from pytest_flops.budgets.verdict import Verdict
-from pytest_flops.reports.pages.standing import fullest, gravest, headline, story, uses, worst_first
+from pytest_flops.reports.pages.summary import (
+    fullest,
+    headline,
+    share,
+    summary,
+    used,
+    uses,
+    worst,
+    worst_first,
+)
 from pytest_flops.reports.report import SessionError, build_report
 
 FORWARD = 16_287_760_384
@@ -78,22 +87,29 @@ def test_budgets_that_cost_more_than_the_base_or_are_stale_are_told_as_such(make
 
 
 def test_a_limit_of_nothing_is_graver_than_one_slightly_passed(make):
-    verdicts = (make.limit(0, 3, component="a"), make.limit(2, 3, component="b"))
+    verdicts = (make.limit(2, 3, component="b"), make.limit(0, 3, component="a"))
     (entry,) = make.report(make.entry(verdicts=verdicts)).entries
-    assert gravest(entry).component == "a"
+    assert worst(entry).component == "a"
 
 
-def test_of_recorded_counts_the_one_that_grew_by_most_flops_is_told_first(make):
-    def recorded(component: str | None, quantity: str, actual: int, base: int) -> Verdict:
-        return Verdict("recorded", False, quantity, component, actual, base, "0%", base)
-
-    verdicts = (
-        recorded(None, "optimizer", 110, 100),
-        recorded(None, "total", 10_110, 10_000),
-        recorded("layer_0.moe", "optimizer", 15, 10),  # by half, but of nearly nothing
-    )
-    (entry,) = make.report(make.entry(verdicts=verdicts)).entries
-    assert (gravest(entry).component, gravest(entry).quantity) == (None, "total")
+@pytest.mark.parametrize(
+    ("others", "first"),
+    [
+        ([("layer_0.moe", "optimizer", 15, 10)], "layer_0.moe"),  # half more than allowed
+        ([("layer_0.moe", "optimizer", 11, 10)], None),  # a tenth of less
+        ([("layer_0.moe", "optimizer", 0, 0)], None),  # nothing of nothing is all of it
+    ],
+    ids=["a-larger-share", "an-equal-share-of-less", "nothing"],
+)
+def test_the_verdict_furthest_over_by_its_share_is_told_first_then_by_its_difference(
+    make, others, first
+):
+    verdicts = [
+        Verdict("recorded", False, quantity, component, actual, base, "0%", base)
+        for component, quantity, actual, base in [*others, (None, "optimizer", 110, 100)]
+    ]
+    (entry,) = make.report(make.entry(verdicts=tuple(verdicts))).entries
+    assert worst(entry).component == first
 
 
 def test_a_report_of_nothing_says_so():
@@ -111,26 +127,25 @@ def test_entries_are_read_red_first_then_by_the_fullest_limit(make):
 def test_the_fullest_limit_is_found_and_its_slack_is_exact(make):
     verdicts = (make.limit(2 * FORWARD), make.limit(16_300_000_000, component="lm_head"))
     (entry,) = make.report(make.entry(verdicts=verdicts)).entries
-    use = fullest(entry)
-    assert use.about == "lm_head forward"
-    assert use.slack == 12_239_616
-    assert use.percent == "99.9 %"
+    limit = fullest(entry)
+    assert (limit.component, used(limit)) == ("lm_head", "99.9 %")
+    assert limit.allowed - limit.actual == 12_239_616
 
 
 def test_a_limit_of_nothing_is_over_as_soon_as_something_is_counted(make):
     (entry,) = make.report(make.entry(verdicts=(make.limit(0, actual=3),))).entries
-    (use,) = uses(entry)
-    assert use.share == float("inf")
-    assert use.percent == "3 of 0"
+    (limit,) = uses(entry)
+    assert share(limit) == float("inf")
+    assert used(limit) == "3 of 0"
 
 
-def test_the_story_names_the_component_that_grew_most(make):
+def test_the_summary_names_the_component_that_grew_most(make):
     (entry,) = make.report(make.red_entry()).entries
-    assert story(entry).endswith("over by 127.147 MFLOP (+0.8 %); layer_4 grew most")
+    assert summary(entry).endswith("over by 127.147 MFLOP (+0.8 %); layer_4 grew most")
 
 
 def test_what_grew_is_not_told_twice_where_the_limit_is_on_it(make):
     parts = (("lm_head", 17, 5),)
     verdict = make.limit(12, actual=17, component="lm_head", parts=parts)
     (entry,) = make.report(make.entry(verdicts=(verdict,))).entries
-    assert "grew" not in story(entry)
+    assert "grew" not in summary(entry)

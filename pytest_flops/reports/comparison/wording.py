@@ -1,0 +1,140 @@
+"""A comparison in words: a headline, the status of a budget, a line per change, and messages."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from pytest_flops.budgets.judging.blame import one_per_family
+from pytest_flops.budgets.units import format_flops
+from pytest_flops.counting.components import parent_of, segments
+from pytest_flops.reports.text import percent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from pytest_flops.budgets.budget import Location
+    from pytest_flops.reports.comparison.comparison import BudgetChange, Change, Comparison, Status
+
+_FOREIGN = (
+    "the base has no budget and no file in common with this report, so nothing was held against "
+    "it; is it another project's report?"
+)
+_WORST_FIRST: tuple[Status, ...] = ("grew", "unmeasured", "removed", "added", "fell", "same")
+_DETAILS = 12
+_IN_A_MESSAGE = 3
+
+
+def headline(comparison: Comparison) -> str:
+    """Whether the base is exceeded, and how many budgets have which status, in one line."""
+    if comparison.foreign:
+        return f"FLOPs against the base: {_FOREIGN}"
+    numbers = {status: len(comparison.having(status)) for status in _WORST_FIRST}
+    listed = ", ".join(f"{number:,} {status}" for status, number in numbers.items() if number)
+    result = "costs more than its base allows" if comparison.regressed else "no regression"
+    return f"FLOPs against the base: {result} ({listed or 'no budgets'})"
+
+
+def changed_budgets(comparison: Comparison) -> list[BudgetChange]:
+    """The budgets that are not the same, regressions first."""
+    changed = [budget for budget in comparison.budgets if budget.status != "same"]
+    return sorted(changed, key=lambda b: (not b.regressed, _WORST_FIRST.index(b.status)))
+
+
+def regressions(comparison: Comparison) -> list[tuple[str, Location | None]]:
+    """A message for each budget that regressed, and where the budget stands."""
+    if comparison.foreign:
+        return [(_FOREIGN, None)]
+    return [(_message(b), b.location) for b in comparison.budgets if b.regressed]
+
+
+def _message(budget: BudgetChange) -> str:
+    if budget.status == "unmeasured":
+        return f"the budget {budget.budget!r} was measured in the base and is not any more"
+    grown = [change for change in leading(budget) if change.regressed]
+    hidden = len(grown) - _IN_A_MESSAGE
+    listed = "; ".join(map(line, grown[:_IN_A_MESSAGE]))
+    more = f"; and {hidden:,} more" if hidden > 0 else ""
+    return f"the budget {budget.budget!r} costs more than its base: {listed}{more}"
+
+
+def status(budget: BudgetChange) -> str:
+    """How a budget changed: `grew, within its tolerance`, `fell by 10 FLOP (-3.03 %)`, `new`."""
+    if budget.status == "grew" and not budget.regressed:
+        return f"grew, {'as newly recorded' if budget.accepted else 'within its tolerance'}"
+    total = budget.total
+    if budget.status == "fell" and total is not None:
+        return f"fell by {format_flops(-total.difference)} ({relative(total)})"
+    words = {"removed": "gone", "unmeasured": "not measured any more", "added": "new"}
+    return words.get(budget.status, budget.status)
+
+
+def details(budget: BudgetChange) -> Iterator[tuple[str, str]]:
+    """What changed in a budget, one line each: our words, then what holds names of users."""
+    for key, (before, after) in (budget.workload or {}).items():
+        yield "the workload changed: ", f"{key} {before} -> {after}"
+    found = leading(budget)
+    for change in found[:_DETAILS]:
+        yield "", line(change)
+    if len(found) > _DETAILS:
+        yield f"and {len(found) - _DETAILS:,} more", ""
+
+
+def line(change: Change) -> str:
+    """One change, e.g. `layer_1 total from 140 to 150 FLOP (+7.14 %)`."""
+    about = f"{change.component or ''} {change.quantity}".lstrip()
+    if change.base is None or change.head is None:
+        return f"{about} {relative(change)}: {change.head or change.base or 0:,} FLOP"
+    remark = ""
+    if change.difference > 0 and not change.regressed:
+        remark = f", {'as newly recorded' if change.accepted else 'within tolerance'}"
+    return f"{about} from {change.base:,} to {change.head:,} FLOP ({relative(change)}{remark})"
+
+
+def relative(change: Change) -> str:
+    """The difference in percent of the base, signed; `new` or `gone` without one side."""
+    if change.base is None:
+        return "new"
+    if change.head is None:
+        return "gone"
+    if not change.base:
+        return "from 0"
+    sign = "+" if change.difference >= 0 else "-"
+    return sign + percent(abs(change.difference), change.base)
+
+
+def leading(budget: BudgetChange) -> list[Change]:
+    """The changes worth a line: regressions first, then the largest, the deepest of equals first.
+
+    A component has one, most often its total. What came or went with its parent has none, and
+    components that changed alike share one.
+    """
+    statuses = {change.component: change.status for change in budget.changes}
+    by_component = sorted(
+        (c for c in budget.changes if c.difference and not _covered_by_parent(c, statuses)),
+        key=lambda change: change.component or "",
+    )
+    groups = groupby(by_component, key=lambda change: change.component)
+    return one_per_family(sorted((_total_or_largest(group) for _, group in groups), key=_order))
+
+
+def _covered_by_parent(change: Change, statuses: Mapping[str | None, Status]) -> bool:
+    """Whether all of the parent came or went too, so that its line says enough."""
+    if change.status not in ("added", "removed") or not change.component:
+        return False
+    return statuses.get(parent_of(change.component, statuses)) == change.status
+
+
+def _total_or_largest(group: Iterable[Change]) -> Change:
+    """The total, unless it hides that a phase regressed: then the phase that grew most."""
+    changes = list(group)
+    total = next((change for change in changes if change.quantity == "total"), None)
+    if total is not None and (total.regressed or not any(c.regressed for c in changes)):
+        return total
+    return max(changes, key=lambda change: (change.regressed, abs(change.difference)))
+
+
+def _order(change: Change) -> tuple[bool, int, int, str]:
+    # By FLOPs and not by the share of the base: bars of this length stand beside the lines.
+    depth = len(segments(change.component)) if change.component else 0
+    return not change.regressed, -abs(change.difference), -depth, change.component or ""

@@ -1,0 +1,199 @@
+"""A report in short: which verdict matters most, how full each limit is, and the one sentence."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from pytest_flops.budgets.errors import printable
+from pytest_flops.budgets.judging.blame import one_per_family
+from pytest_flops.budgets.judging.wording import headline as verdict_headline
+from pytest_flops.budgets.judging.wording import subject
+from pytest_flops.counting.components import common_ancestor
+from pytest_flops.reports.entry import KINDS_BY_SEVERITY
+from pytest_flops.reports.text import percent, shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pytest_flops.budgets.verdict import Verdict
+    from pytest_flops.reports.entry import Entry
+    from pytest_flops.reports.report import Report
+
+_NAME = 60
+_FAILURES = {
+    "error": ("could not be judged", "could not be judged", "could not be judged"),
+    "limit": ("over its limit", "is over its limit", "are over their limits"),
+    "recorded": ("costs more than recorded", "costs more than recorded", "cost more than recorded"),
+    "scaling": ("grows too fast", "grows too fast", "grow too fast"),
+    "parity": ("the counters disagree", "fails its parity check", "fail their parity checks"),
+}
+"""By kind of the worst verdict: the status of an entry, and what one or several budgets do."""
+
+_ERRORS = {
+    "regression": ("budget costs more than its base", "budgets cost more than their base"),
+    "stale": ("budget is measured by no test", "budgets are measured by no test"),
+    "error": ("error of the run itself", "errors of the run itself"),
+}
+
+
+def uses(entry: Entry, kind: str = "limit") -> list[Verdict]:
+    """The verdicts of one kind that have figures: those over first, then the fullest."""
+    found = [v for v in entry.verdicts if v.kind == kind and None not in (v.actual, v.allowed)]
+    return sorted(found, key=lambda verdict: (verdict.passed, -share(verdict)))
+
+
+def fullest(entry: Entry) -> Verdict | None:
+    """The limit nearest to its end, or furthest beyond it."""
+    return next(iter(uses(entry)), None)
+
+
+def share(verdict: Verdict) -> float:
+    """Counted over allowed; infinite where nothing was allowed and something counted."""
+    actual, allowed = verdict.actual or 0, verdict.allowed or 0
+    if allowed:
+        return actual / allowed
+    return math.inf if actual else 1.0
+
+
+def used(verdict: Verdict) -> str:
+    """The share for people: `99.9 %`."""
+    actual, allowed = int(verdict.actual or 0), int(verdict.allowed or 0)
+    return percent(actual, allowed) if allowed else f"{actual:,} of 0"
+
+
+def worst(entry: Entry) -> Verdict | None:
+    """The red verdict to tell first: of the most severe kind, the one furthest over.
+
+    Components that are alike have one verdict, `layer_* (each of 12) forward`.
+    """
+    found = min(entry.failures, key=_severity, default=None)
+    if found is None:
+        return None
+    # Merging thousands of red verdicts takes long and this is asked for often: only those with
+    # the same figures can be alike.
+    same = (verdict for verdict in entry.failures if _figures(verdict) == _figures(found))
+    return one_per_family(same, parts=())[0]
+
+
+def other_failures(entry: Entry) -> list[Verdict]:
+    """The red verdicts besides the worst; components that are alike have one."""
+    first = worst(entry)
+    return [verdict for verdict in one_per_family(entry.failures, parts=()) if verdict != first]
+
+
+def worst_first(entries: Iterable[Entry]) -> list[Entry]:
+    """The order of reading: red before green, the worst verdict first, then the fullest limit."""
+
+    def place(entry: Entry) -> tuple[object, ...]:
+        found, limit = worst(entry), fullest(entry)
+        severity = _severity(found) if found else ()
+        return entry.passed, severity, -share(limit) if limit else 0.0, entry.key
+
+    return sorted(entries, key=place)
+
+
+def _severity(verdict: Verdict) -> tuple[int, float, float]:
+    """Small for what matters most: by kind, then by the share of what is allowed.
+
+    The share and not the difference, so that verdicts of different units can be ranked; the
+    difference decides between equal shares.
+    """
+    difference = (verdict.actual or 0) - (verdict.allowed or 0)
+    return KINDS_BY_SEVERITY.index(verdict.kind), -share(verdict), -difference
+
+
+def _figures(verdict: Verdict) -> tuple[object, ...]:
+    return verdict.kind, verdict.quantity, verdict.actual, verdict.allowed
+
+
+def status(entry: Entry) -> str:
+    """How the entry stands, in words: `within budget`, `over its limit`, ..."""
+    found = worst(entry)
+    if found is not None:
+        return _FAILURES[found.kind][0]
+    if not entry.verdicts:
+        return "nothing was compared"
+    if any(_is_excused(verdict) for verdict in entry.verdicts):
+        return "over, as expected"
+    return "within budget" if holds_something(entry) else entry.verdicts[0].message
+
+
+def holds_something(entry: Entry) -> bool:
+    """Whether anything was compared; a budget that is not recorded yet has remarks alone."""
+    return any(verdict.allowed is not None for verdict in entry.verdicts)
+
+
+def _is_excused(verdict: Verdict) -> bool:
+    """Whether a green verdict is over: its test is expected to fail."""
+    if verdict.kind == "parity" or verdict.actual is None or verdict.allowed is None:
+        return False
+    return verdict.actual > verdict.allowed
+
+
+def summary(entry: Entry) -> str:
+    """Why an entry is red, in one sentence: its worst verdict, and what grew most."""
+    found = worst(entry)
+    if found is None:
+        return status(entry)
+    grown = what_grew(found)
+    return f"{verdict_headline(found)}; {grown} grew most" if grown else verdict_headline(found)
+
+
+def what_grew(verdict: Verdict) -> str | None:
+    """The component that holds all that grew, or else the one that grew most, if it is known."""
+    grown = [path for path, _, above in verdict.parts if above]
+    if not grown:
+        return None
+    common = common_ancestor(grown) or ""
+    found = common if len(common) > len(verdict.component or "") else grown[0]
+    return None if found == verdict.component else shorten(printable(found), _NAME)
+
+
+def headline(report: Report) -> str:
+    """The whole report in one sentence."""
+    if not report.entries and not report.errors and not report.missing:
+        return "Red: nothing was measured."
+    if report.passed:
+        number = len(report.entries)
+        hold = "the one budget holds" if number == 1 else f"all {number:,} budgets hold"
+        idle = sum(not holds_something(entry) for entry in report.entries)
+        return f"Green: {hold}{f', but {idle} of {number} holds nothing yet' if idle else ''}."
+    return f"Red: {', and '.join([*_red_budgets(report), *_faults(report)])}."
+
+
+def _red_budgets(report: Report) -> list[str]:
+    number, of = len(report.red), len(report.entries)
+    if not number:
+        return []
+    kinds = {found.kind for entry in report.red if (found := worst(entry))}
+    one, many = _FAILURES[kinds.pop()][1:] if len(kinds) == 1 else ("is red", "are red")
+    who = "the one budget" if of == 1 else f"{number:,} of {of:,} budgets"
+    return [f"{who} {one}{_because(report.red[0])}" if number == 1 else f"{who} {many}"]
+
+
+def _because(entry: Entry) -> str:
+    """What exactly, and why, of the only red entry."""
+    found = worst(entry)
+    if found is None or found.kind in ("error", "parity"):
+        return ""
+    about = shorten(printable(subject(found)), _NAME)
+    grown = what_grew(found)
+    return f": {about}, because {grown} grew" if grown else f": {about}"
+
+
+def _faults(report: Report) -> list[str]:
+    """What is wrong with the run as a whole."""
+    kinds: Counter[str] = Counter(error.kind for error in report.errors)
+    faults = [_counted(kinds[kind], *words) for kind, words in _ERRORS.items() if kinds[kind]]
+    if report.missing:
+        lost = "test delivered nothing", "tests delivered nothing"
+        faults.append(_counted(len(report.missing), *lost))
+    elif not report.complete:
+        faults.append("the run did not come to its end")
+    return faults
+
+
+def _counted(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
