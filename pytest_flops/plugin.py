@@ -83,6 +83,8 @@ class FlopsSession:
         """Bind marked tests to their budgets; with `--flops-only`, leave the others out."""
         for item in items:
             self._bind(item)
+        if self._made is not None:
+            self.gate.test_files.update(item.nodeid.partition("::")[0] for item in items)
         collected = [item for item in items if BUDGET in item.stash]
         yield
         for item in set(collected).difference(items):
@@ -226,7 +228,7 @@ class FlopsSession:
 
     def _refuse(self, mistakes: list[str]) -> None:
         if mistakes:
-            raise pytest.UsageError(*mistakes)
+            raise pytest.UsageError(*dict.fromkeys(mistakes))
 
     def _conclude(self, session: pytest.Session, *, ended: bool) -> None:
         from pytest_flops.session.finish import conclude

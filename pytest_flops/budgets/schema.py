@@ -129,6 +129,8 @@ def _translated(error: Any) -> Iterator[Violation]:
     of_name = "propertyNames" in error.absolute_schema_path
     if error.validator == "additionalProperties":
         yield from _unknown_keys(error, keys)
+    elif error.validator == "not":  # a key that was accepted once; its schema says what to do
+        yield Violation(keys, at_key=True, message=error.schema["description"])
     elif of_name:
         yield Violation((*keys, str(error.instance)), at_key=True, message=_in_words(error))
     elif not _told_by_format(error):
@@ -142,11 +144,12 @@ def _told_by_format(error: Any) -> bool:
 
 
 def _unknown_keys(error: Any, keys: Keys) -> Iterator[Violation]:
-    known = list(error.schema.get("properties", {}))
+    known = error.schema.get("properties", {})
+    offered = [key for key, schema in known.items() if "deprecated" not in schema]
     free = list(error.schema.get("patternProperties", {}))
     for key in error.instance:
         if key not in known and not any(re.search(pattern, key) for pattern in free):
-            message = f"unknown key {key!r}{suggestion(key, known)}"
+            message = f"unknown key {key!r}{suggestion(key, offered)}"
             yield Violation((*keys, key), at_key=True, message=message)
 
 

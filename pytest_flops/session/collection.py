@@ -116,7 +116,7 @@ class BudgetItem(pytest.Item):
             verdicts += judge_recorded(self.budget, measurement, self.gate.tolerance)
         recorder.conclude(verdicts, measurement=measurement)
         if not self.budget.recorded and not self.gate.settings.update:
-            pytest.skip("not recorded yet: run pytest --flops-update and commit the file")
+            pytest.skip("not recorded yet: run pytest --flops-update and commit the lock file")
 
     def hold_scaling(self, recorder: Recorder) -> None:
         """The cost grows no faster than allowed over one dimension."""

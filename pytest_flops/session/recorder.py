@@ -168,7 +168,7 @@ class Recorder:
         """
         from pytest_flops.budgets.judging.hold import judge_limits, judge_recorded
 
-        budget = budget or self._required_budget()
+        budget = self._with_its_record(budget or self._required_budget(), measurement)
         verdicts = [*self.judge_count(measurement), *judge_limits(budget, measurement)]
         if budget.workload and budget.workload.counted_by != measurement.rules:
             verdicts.append(_other_rules(budget.workload, measurement))
@@ -355,6 +355,19 @@ class Recorder:
             actual=measurement.count.total,
             message=message,
         )
+
+    def _with_its_record(self, budget: Budget, measurement: Measurement) -> Budget:
+        """The budget with the record of this count, of a test that counts several things.
+
+        They are numbered as the entries of a report are (`reports.entry.entries_of`).
+        """
+        counted = [outcome.measurement for outcome in self.outcomes if outcome.measurement]
+        others = [each for n, each in enumerate(counted) if each not in counted[:n]]
+        number = others.index(measurement) if measurement in others else len(others)
+        if number == 0 or self.budget is None or budget.location is not None:
+            return budget
+        record = self._gate.catalog.recorded(f"{self._test} (count {number + 1})")
+        return replace(budget, recorded=record)
 
     def _judge_scaling(self, budget: Budget, sweeps: Sequence[Sweep]) -> list[Verdict]:
         from pytest_flops.budgets.judging.scaling import judge_scaling
