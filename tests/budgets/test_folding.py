@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_flops.budgets.files.folding import folded, unfolded
@@ -40,6 +40,7 @@ PATHS = st.lists(
 ).map("".join)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(PATHS, st.integers(0, 2)))
 def test_folding_loses_nothing(costs):
     back = [(path, cost) for name, cost in folded(costs).items() for path in unfolded(name)]
@@ -47,6 +48,7 @@ def test_folding_loses_nothing(costs):
     assert dict(back) == costs
 
 
+@settings(deadline=None)
 @given(st.dictionaries(PATHS, st.integers(0, 1)), st.randoms())
 def test_the_order_of_the_paths_changes_nothing(costs, random):
     shuffled = list(costs.items())

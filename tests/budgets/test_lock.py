@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_flops.budgets.budget import Location, Recorded
@@ -112,6 +112,7 @@ NAMES = st.text(st.characters(), max_size=8)
 COSTS = st.dictionaries(NAMES, COUNTS, max_size=4)
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(
         st.tuples(st.sampled_from(["budgets", "tests"]), NAMES),
