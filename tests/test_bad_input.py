@@ -156,7 +156,7 @@ LOCK = "budgets/model.lock.json"
             "*:1:1: a merge conflict is left in this lock file",
         ),
         ("file.write_text(text[:30])", "*:1:*: not valid JSON"),
-        ("file.write_text(text.replace(': 1,', ': 2,'))", "*written by a newer pytest-flops"),
+        ("file.write_text(text.replace(': 1,', ': 2,'))", "*a newer one wrote it"),
     ],
     ids=["read-only", "a-directory", "conflict", "cut-off", "newer"],
 )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_flops.budgets.budget import Location, Recorded
 from pytest_flops.budgets.errors import BudgetFileError, Problem
@@ -33,7 +33,6 @@ Key = tuple[Section, str]
 Records = dict[Key, Recorded]
 
 _SECTIONS: tuple[Section, ...] = ("budgets", "tests")
-_PARTS = ("count", "components", "operations")
 _CONFLICT = re.compile(r"^(?:<{7}|>{7}) ", re.MULTILINE)
 _START_AGAIN = "take the file of an earlier commit, or delete it and run pytest --flops-update"
 
@@ -58,7 +57,8 @@ def read_lock(path: Path, file: str) -> Records:
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not path.is_symlink():
             return {}
-        _refuse(Location(file, 1, 1), f"cannot be read: {error.strerror or error}")
+        problem = Problem(Location(file, 1, 1), f"cannot be read: {error.strerror or error}")
+        raise BudgetFileError([problem]) from None
     return _Reader(decode(content, file).removeprefix(BYTE_ORDER_MARK), file).records()
 
 
@@ -100,16 +100,8 @@ def _lines(key: str, value: Any, indent: str) -> list[str]:
     return [*lines, f"{indent}}}"]
 
 
-def _refuse(location: Location, message: str) -> NoReturn:
-    raise BudgetFileError([Problem(location, message)])
-
-
-class _WrongShapeError(Exception):
-    """What is wrong with a record, in words."""
-
-
 class _Reader:
-    """Makes records of a lock file's text, or says what is wrong with it."""
+    """Makes records of a lock file's text, or says what is wrong with it and where."""
 
     def __init__(self, text: str, file: str) -> None:
         self._text = text
@@ -121,11 +113,13 @@ class _Reader:
         found: Records = {}
         problems = []
         for section in _SECTIONS:
-            for name, entry in self._section(data, section):
-                location = self._location(name)
+            for name, entry in data.get(section, {}).items():
+                # The line as `lock_text` writes it; in another layout, the first of the file.
+                line = self._places.get(f"    {json.dumps(name, ensure_ascii=False)}: {{", 1)
+                location = Location(self._file, line, 1)
                 try:
                     found[section, name] = replace(_recorded(entry), location=location)
-                except _WrongShapeError as error:
+                except ValueError as error:
                     message = f"{section}: {name}: {error}; {_START_AGAIN}"
                     problems.append(Problem(location, message))
         if problems:
@@ -133,96 +127,88 @@ class _Reader:
         return found
 
     def _document(self) -> dict[str, Any]:
-        top = Location(self._file, 1, 1)
         if conflict := _CONFLICT.search(self._text):
-            line = self._text.count("\n", 0, conflict.start()) + 1
-            _refuse(
-                Location(self._file, line, 1),
+            raise self._mistake(
                 "a merge conflict is left in this lock file: take either side whole "
                 f"(git checkout --ours -- {self._file}) and run pytest --flops-update",
+                line=self._text.count("\n", 0, conflict.start()) + 1,
             )
         try:
             data = json.loads(self._text, object_pairs_hook=_each_key_once)
         except json.JSONDecodeError as error:
-            where = Location(self._file, error.lineno, error.colno)
-            _refuse(where, f"not valid JSON: {error.msg}; {_START_AGAIN}")
+            message = f"not valid JSON: {error.msg}; {_START_AGAIN}"
+            raise self._mistake(message, error.lineno, error.colno) from None
         except (ValueError, RecursionError) as error:
-            _refuse(top, f"{error}; {_START_AGAIN}")
+            raise self._mistake(f"{error}; {_START_AGAIN}") from None
         if not isinstance(data, dict) or data.get("format") != FORMAT:
-            _refuse(top, f'no lock file of pytest-flops: its "format" is not "{FORMAT}"')
+            raise self._mistake(f'no lock file of pytest-flops: its "format" is not "{FORMAT}"')
         version = data.get("version")
-        if type(version) is int and version > VERSION:
-            _refuse(
-                top,
-                f"written by a newer pytest-flops: it has version {version}, and this one reads "
-                f"version {VERSION}; upgrade with pip install -U pytest-flops",
+        if version != VERSION:
+            newer = isinstance(version, int) and version > VERSION
+            upgrade = "upgrade with pip install -U pytest-flops, a newer one wrote it"
+            raise self._mistake(
+                f"it has version {version!r}, and this pytest-flops reads version {VERSION}: "
+                f"{upgrade if newer else _START_AGAIN}"
             )
-        if version != VERSION or (unknown := data.keys() - {"format", "version", *_SECTIONS}):
-            wrong = f"unknown key {min(unknown)!r}" if version == VERSION else "no version"
-            _refuse(top, f"{wrong}; {_START_AGAIN}")
+        try:
+            _object(data, "the file", "version", "format", *_SECTIONS)
+            for section in _SECTIONS:
+                _object(data.get(section, {}), section)
+        except ValueError as error:
+            raise self._mistake(f"{error}; {_START_AGAIN}") from None
         return data
 
-    def _section(self, data: Mapping[str, Any], section: Section) -> list[tuple[str, Any]]:
-        entries = data.get(section, {})
-        if not isinstance(entries, dict):
-            _refuse(Location(self._file, 1, 1), f"{section}: expected an object; {_START_AGAIN}")
-        return list(entries.items())
-
-    def _location(self, name: str) -> Location:
-        """The line of an entry as `lock_text` writes it; the first line of another layout."""
-        line = f"    {json.dumps(name, ensure_ascii=False)}: {{"
-        return Location(self._file, self._places.get(line, 1), 1)
+    def _mistake(self, message: str, line: int = 1, column: int = 1) -> BudgetFileError:
+        return BudgetFileError([Problem(Location(self._file, line, column), message)])
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object; of a key that is there twice, as after a merge by hand, neither may win."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice!r} is there twice")
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} is there twice")
+        found[key] = value
     return found
 
 
 def _recorded(entry: object) -> Recorded:
-    flops = _object(_object(entry, "a record", ("flops",))["flops"], "flops", _PARTS)
+    flops = _object(entry, "a record", "flops")["flops"]
+    parts = _object(flops, "flops", "count", "components", "operations")
     components: dict[str, FLOPsCount] = {}
-    for name, cost in _object(flops.get("components", {}), "components").items():
-        try:
-            paths = unfolded(name)
-        except ValueError as error:
-            raise _WrongShapeError(f"components: {error}") from None
-        if twice := next((path for path in paths if path in components), None):
-            raise _WrongShapeError(f"components: {twice!r} is there twice")
-        components |= dict.fromkeys(paths, _count(cost, f"components: {name}"))
+    for name, cost in _counts(parts, "components"):
+        for path in unfolded(name):
+            if path in components:
+                raise ValueError(f"components: {path!r} is there twice")
+            components[path] = cost
     return Recorded(
-        count=_count(flops["count"], "count"),
+        count=_count(parts["count"], "count"),
         components=dict(sorted(components.items(), key=lambda item: natural(item[0]))),
-        operations={
-            name: _count(cost, f"operations: {name}")
-            for name, cost in _object(flops.get("operations", {}), "operations").items()
-        },
+        operations=dict(_counts(parts, "operations")),
     )
 
 
-def _object(value: object, where: str, known: tuple[str, ...] = ()) -> dict[str, Any]:
-    """An object, of any keys or of these, the first of which is required."""
-    if not isinstance(value, dict):
-        raise _WrongShapeError(f"{where}: expected an object, found {value!r}")
-    if known and (unknown := value.keys() - set(known)):
-        raise _WrongShapeError(f"{where}: unknown key {min(unknown)!r}")
-    if known and known[0] not in value:
-        raise _WrongShapeError(f"{where}: the key {known[0]!r} is missing")
-    return value
+def _counts(parts: Mapping[str, Any], key: str) -> list[tuple[str, FLOPsCount]]:
+    costs = _object(parts.get(key, {}), key)
+    return [(name, _count(cost, f"{key}: {name}")) for name, cost in costs.items()]
 
 
 def _count(value: object, where: str) -> FLOPsCount:
     phases = _object(value, where)
     for phase, flops in phases.items():
         if phase not in PHASES:
-            raise _WrongShapeError(f"{where}: unknown phase {phase!r}")
+            raise ValueError(f"{where}: unknown phase {phase!r}")
         if type(flops) is not int or flops < 0:
-            raise _WrongShapeError(
-                f"{where}: {phase} is a whole number of at least 0, not {flops!r}"
-            )
+            raise ValueError(f"{where}: {phase} is a whole number of at least 0, not {flops!r}")
     return FLOPsCount(**phases)
+
+
+def _object(value: object, where: str, *known: str) -> dict[str, Any]:
+    """An object of any keys, or of these, the first of which is required."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: expected an object, found {value!r}")
+    if known and (unknown := value.keys() - set(known)):
+        raise ValueError(f"{where}: unknown key {min(unknown)!r}")
+    if known and known[0] not in value:
+        raise ValueError(f"{where}: the key {known[0]!r} is missing")
+    return value
