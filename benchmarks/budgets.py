@@ -10,8 +10,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from pytest_flops.budgets.files.loader import load_budgets
+from pytest_flops.budgets.budget import Recorded
+from pytest_flops.budgets.files.catalogue import Catalog
+from pytest_flops.budgets.files.lock import lock_file_of, lock_text
 from pytest_flops.budgets.judging.hold import hold
+from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.resnet_bk.analytic.counter import FLOPsCounter
 from pytest_flops.resnet_bk.config import ResNetBKConfig
 
@@ -33,23 +36,22 @@ BUDGET = """\
     tolerance: 0%
     scaling:
       seq_len: {{sizes: [128, 256, 512], max_exponent: 1.0}}
-    recorded:
-      forward: 100000000000000
-      backward: 100000000000000
-      optimizer: 100000000000000
 """
+RECORDED = Recorded(FLOPsCount(10**14, 10**14, 10**14))
 
 
 def write_budgets(folder: Path, number: int) -> Path:
     path = folder / "budgets.yaml"
     entries = (BUDGET.format(number=i, width=64 + i) for i in range(number))
     path.write_text("version: 1\nbudgets:\n" + "".join(entries), encoding="utf-8")
+    records = {("budgets", f"resnet-bk-{i}"): RECORDED for i in range(number)}
+    lock_file_of(path).write_text(lock_text(records), encoding="utf-8")
     return path
 
 
 def load_count_and_judge(path: Path) -> tuple[int, int]:
     verdicts = []
-    budgets = load_budgets(path)
+    budgets = Catalog(path.parent, (), path.parent).load(path)
     for budget in budgets.values():
         workload = budget.workload
         assert workload is not None

@@ -29,7 +29,7 @@ _VALUES = (
     ("flops_tolerance", "PCT", "", "how far above its base any count may go, e.g. 0.5%"),
 )
 _WRITERS = (
-    ("flops_update", "write this run's counts as the recorded ones; refused under CI=true"),
+    ("flops_update", "write this run's counts into the lock files; refused under CI=true"),
     ("flops_ratchet", "lower the recorded counts that fell, raise none; refused under CI=true"),
 )
 _SWITCHES = (

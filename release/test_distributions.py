@@ -172,8 +172,8 @@ def try_out(python: Path, folder: Path) -> None:
     pytest_run = [python, "-m", "pytest", "-p", "no:cacheprovider", *strict]
     output = run([*pytest_run, "--deselect", "test_model.py::test_red", "--flops-update"], folder)
     assert "5 passed" in output
-    assert "recorded in budgets/model.yaml: baseline" in output
-    assert "optimizer: 62191800" in (folder / "budgets/model.yaml").read_text()
+    assert "recorded in budgets/model.lock.json: baseline" in output
+    assert '"optimizer": 62191800' in (folder / "budgets/model.lock.json").read_text()
     assert "5 passed" in run([*pytest_run, "--deselect", "test_model.py::test_red"], folder)
     command = python.parent / "pytest-flops"
     run([command, "compare", "reports/flops.json", "reports/flops.json"], folder)

@@ -33,11 +33,8 @@ budgets:
       components:
         lm_head: {forward: 15.8 GFLOP}
         "layer_*": {forward: 140 MFLOP, backward: 280 MFLOP}
-    recorded:
-      forward: 16287760384
-      backward: 32568016896
-      optimizer: 62191800
 """
+BASELINE_COUNT = (16287760384, 32568016896, 62191800)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -73,6 +70,7 @@ class Project:
     pytester: pytest.Pytester
 
     baseline: ClassVar[str] = BASELINE_BUDGET
+    baseline_count: ClassVar[tuple[int, int, int]] = BASELINE_COUNT
 
     @property
     def root(self) -> Path:
@@ -86,6 +84,26 @@ class Project:
 
     def budgets(self, text: str = BASELINE_BUDGET, path: str = "budgets/model.yaml") -> Path:
         return self.write(path, text)
+
+    def records(
+        self, path: str = "budgets/model.lock.json", **budgets: tuple[int, int, int]
+    ) -> Path:
+        """Write a lock file with the counts of forward, backward and optimizer, by budget."""
+        phases = ("forward", "backward", "optimizer")
+        entries = {
+            name: {"flops": {"count": dict(zip(phases, count, strict=True))}}
+            for name, count in budgets.items()
+        }
+        data = {"format": "pytest-flops lock file", "version": 1, "budgets": entries}
+        return self.write(path, json.dumps(data))
+
+    def recorded(self, name: str, path: str = "budgets/model.lock.json") -> dict[str, int]:
+        """What a lock file says of a budget or test: the FLOPs of its phases."""
+        data = json.loads((self.root / path).read_text(encoding="utf-8"))
+        count: dict[str, int] = (data.get("budgets", {}) | data.get("tests", {}))[name]["flops"][
+            "count"
+        ]
+        return count
 
     def test(self, source: str, path: str = "test_model.py") -> Path:
         return self.write(path, source)

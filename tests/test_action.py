@@ -30,7 +30,10 @@ version: 1
 budgets:
   step:
     limits: {total: 1 kFLOP}
-    recorded: {forward: 100, backward: 200, optimizer: 30}
+"""
+LOCK = """\
+{"format": "pytest-flops lock file", "version": 1, "budgets":
+ {"step": {"flops": {"count": {"forward": 100, "backward": 200, "optimizer": 30}}}}}
 """
 COUNTED = """\
 import pytest
@@ -98,7 +101,8 @@ class Checkout:
     def commit(self, **files: str) -> str:
         """Write files, named as `budgets__model_yaml` for `budgets/model.yaml`, and commit them."""
         for name, text in files.items():
-            path = self.root / re.sub(r"_(?=(yaml|py)$)", ".", name.replace("__", "/"))
+            dotted = re.sub(r"_(?=(yaml|py|lock_json|json)$)", ".", name.replace("__", "/"))
+            path = self.root / dotted
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
         self.git("add", "--all")
@@ -176,7 +180,7 @@ def checkout(tmp_path: Path) -> Checkout:
     found.root.mkdir()
     found.runner.mkdir()
     found.git("init", "--quiet", "--initial-branch", "main")
-    found.commit(budgets__model_yaml=BUDGET, test_model_py=COUNTED)
+    found.commit(budgets__model_yaml=BUDGET, budgets__model_lock_json=LOCK, test_model_py=COUNTED)
     return found
 
 
@@ -240,8 +244,8 @@ def test_a_tolerance_lets_little_growth_through(checkout: Checkout) -> None:
 
 def test_an_increase_that_is_recorded_and_committed_is_green_and_told(checkout: Checkout) -> None:
     base = checkout.git("rev-parse", "HEAD")
-    accepted = BUDGET.replace("forward: 100", "forward: 110")
-    checkout.commit(test_model_py=DEARER, budgets__model_yaml=accepted)
+    accepted = LOCK.replace('"forward": 100', '"forward": 110')
+    checkout.commit(test_model_py=DEARER, budgets__model_lock_json=accepted)
     run = checkout.gate(base=base)
     assert not run.red
     assert run.outputs["steps.compare.outputs.verdict"] == "passed"
@@ -279,7 +283,7 @@ def test_the_bases_own_sources_are_counted_wherever_the_project_is_installed(
     base = checkout.commit(src__mymodel_py=model, test_model_py=test)
     checkout.commit(
         src__mymodel_py="FORWARD = 50\n",
-        budgets__model_yaml=BUDGET.replace("forward: 100", "forward: 200"),
+        budgets__model_lock_json=LOCK.replace("100", "200"),
     )
     # As an editable installation does it.
     checkout.environment["PYTHONPATH"] = str(checkout.root / "src")

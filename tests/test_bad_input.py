@@ -143,21 +143,27 @@ def test_the_report_of_another_project_is_no_base(
     assert command_line(counted, "compare", "ours/flops.json", "reports/flops.json")[0] == 1
 
 
+LOCK = "budgets/model.lock.json"
+
+
 @pytest.mark.parametrize(
     ("happens", "words"),
     [
         ("file.chmod(0o444)", "it is read-only"),
-        ("file.unlink()", "No such file or directory"),
-        ("file.unlink(); file.mkdir()", "Is a directory"),
-        ("file.write_text(text + '# hello')", "it changed since its budgets were loaded"),
-        ("file.write_text(text[:30])", "it changed since its budgets were loaded"),
+        ("file.unlink(); file.mkdir()", "*cannot be read: Is a directory"),
+        (
+            "file.write_text('<<<<<<< HEAD\\n' + text)",
+            "*:1:1: a merge conflict is left in this lock file",
+        ),
+        ("file.write_text(text[:30])", "*:1:*: not valid JSON"),
+        ("file.write_text(text.replace(': 1,', ': 2,'))", "*a newer one wrote it"),
     ],
-    ids=["read-only", "gone", "a-directory", "changed", "cut-off"],
+    ids=["read-only", "a-directory", "conflict", "cut-off", "newer"],
 )
-def test_what_befalls_a_budget_file_before_its_update_is_told_and_nothing_is_written(
+def test_what_befalls_a_lock_file_before_its_update_is_told_and_nothing_is_written(
     counted: Any, mode: tuple[str, ...], happens: str, words: str
 ) -> None:
-    file = counted.root / "budgets/model.yaml"
+    file = counted.records(step=(90, 200, 30))
     counted.test(
         f"{COUNTED}"
         "def test_later():\n"
@@ -168,25 +174,32 @@ def test_what_befalls_a_budget_file_before_its_update_is_told_and_nothing_is_wri
     )
     result = counted.run("--flops-update", *mode)
     assert result.ret == 1
-    result.stdout.fnmatch_lines([f"error: budgets/model.yaml was not updated: {words}*"])
+    result.stdout.fnmatch_lines([f"error: {LOCK} was not updated: {words}*"])
     assert "Traceback" not in result.stdout.str()
     assert counted.report()["passed"] is False
-    left = [path for path in file.parent.iterdir() if path.is_file()]
-    assert left in ([], [file])
-    assert not any("recorded" in path.read_text() for path in left)
+    assert {path.name for path in file.parent.iterdir()} == {"model.yaml", file.name}
+    assert file.is_dir() or ": 100" not in file.read_text()
 
 
-def test_a_symbolic_link_stays_and_its_target_is_updated(
-    counted: Any, tmp_path_factory: pytest.TempPathFactory
+@pytest.mark.parametrize("options", [(), ("--flops-update",)], ids=["run", "update"])
+@pytest.mark.parametrize("marker", ["('step')", ""], ids=["budgets", "tests"])
+def test_a_lock_file_with_a_mistake_is_an_error_of_every_run_and_stays(
+    project: Any, mode: tuple[str, ...], marker: str, options: tuple[str, ...]
 ) -> None:
-    file = counted.root / "budgets/model.yaml"
-    target = tmp_path_factory.mktemp("shared") / "real.yaml"
-    target.write_text(BUDGET)
-    file.unlink()
-    file.symlink_to(target)
-    assert counted.run("--flops-update").ret == 0
-    assert file.is_symlink()
-    assert "forward: 100" in target.read_text()
+    project.test(COUNTED.replace("('step')", marker))
+    name = LOCK if marker else "test_model.lock.json"
+    if marker:
+        project.budgets(BUDGET)
+    project.run("--flops-update")
+    file = project.root / name
+    conflict = f"<<<<<<< HEAD\n{file.read_text()}=======\n>>>>>>> branch\n"
+    file.write_text(conflict)
+    result = project.run(*options, *mode)
+    assert result.ret != 0
+    output = result.stdout.str() + result.stderr.str()
+    assert f"{name}:1:1: a merge conflict is left in this lock file: take either side" in output
+    assert "Traceback" not in output
+    assert file.read_text() == conflict
 
 
 def test_a_dangling_link_is_told_in_one_line(counted: Any) -> None:
@@ -198,21 +211,21 @@ def test_a_dangling_link_is_told_in_one_line(counted: Any) -> None:
     assert "Traceback" not in result.stderr.str()
 
 
-def test_a_full_disk_leaves_the_old_budget_file(
+def test_a_full_disk_leaves_the_old_lock_file(
     counted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    file = counted.records(step=(90, 200, 30))
+    before = file.read_text()
+
     def fsync(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", fsync)
     result = counted.run("--flops-update", "--flops-report=")
     assert result.ret == 1
-    result.stdout.fnmatch_lines(
-        ["error: budgets/model.yaml was not updated: No space left on device*"]
-    )
-    folder = counted.root / "budgets"
-    assert [file.name for file in folder.iterdir()] == ["model.yaml"]
-    assert (folder / "model.yaml").read_text() == BUDGET
+    result.stdout.fnmatch_lines([f"error: {LOCK} was not updated: No space left on device*"])
+    assert {path.name for path in file.parent.iterdir()} == {"model.yaml", file.name}
+    assert file.read_text() == before
 
 
 def test_a_full_disk_leaves_the_old_report(counted: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,7 +253,7 @@ def test_wait():
 
 @pytest.mark.skipif(os.name == "nt", reason="signals are sent as POSIX does")
 @pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["plain", "xdist"])
-def test_ctrl_c_leaves_the_budgets_alone_and_a_report_that_says_so(
+def test_ctrl_c_leaves_the_records_alone_and_a_report_that_says_so(
     counted: Any, workers: tuple[str, ...]
 ) -> None:
     counted.test(COUNTED + WAITING)
@@ -254,7 +267,7 @@ def test_ctrl_c_leaves_the_budgets_alone_and_a_report_that_says_so(
         os.killpg(run.pid, signal.SIGINT)
         output = run.communicate(timeout=60)[0]
     assert run.returncode == pytest.ExitCode.INTERRUPTED
-    assert (counted.root / "budgets/model.yaml").read_text() == BUDGET
+    assert not (counted.root / LOCK).exists()
     assert "nothing was recorded: the run did not come to its end" in output
     report = counted.report()
     assert report["complete"] is False

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pytest_flops.budgets.files.loader import load_budgets
+from pytest_flops.budgets.files.lock import read_lock
 from pytest_flops.reports.report import load_report
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="faults are made as POSIX has them")
@@ -27,17 +27,18 @@ def test_step(flops): flops.check(FLOPsCount(100, 200, 30))
 BUDGET = """\
 version: 1
 budgets:
-  step:  # a comment to keep
+  step:
     limits: {total: 1 kFLOP}
-    recorded: {forward: 900, backward: 900, optimizer: 900}
 """
-WRITTEN = ["budgets/model.yaml", "reports/flops.json", "reports/flops.html", "reports/flops.md"]
+LOCK = "budgets/model.lock.json"
+WRITTEN = [LOCK, "reports/flops.json", "reports/flops.html", "reports/flops.md"]
 
 
 @pytest.fixture
 def counted(project: Any) -> Any:
     """A project whose report is of an earlier run, and whose record waits for an update."""
     project.budgets(BUDGET)
+    project.records(step=(900, 900, 900))
     project.test(COUNTED.replace("100", "99"))
     assert project.run().ret == 0
     project.test(COUNTED)
@@ -93,16 +94,15 @@ def test_kill_9_leaves_each_file_old_or_new_and_whole(
     after = contents(counted)
     written = number if moment == "replaced" else number - 1
     assert [name for name in WRITTEN if after[name] != before[name]] == WRITTEN[:written]
-    (budget,) = load_budgets(counted.root / WRITTEN[0]).values()
-    assert budget.recorded.count.forward in (100, 900)
-    assert b"# a comment to keep" in after[WRITTEN[0]]
+    (record,) = read_lock(counted.root / LOCK, LOCK).values()
+    assert record.count.forward in (100, 900)
     load_report(counted.root / WRITTEN[1])
     # What the dead run left lying about is in nobody's way.
     (counted.root / "conftest.py").unlink()
     again = counted.run("--flops-update")
     assert again.ret == 0
     assert counted.report()["passed"] is True
-    assert b"forward: 100" in contents(counted)[WRITTEN[0]]
+    assert counted.recorded("step")["forward"] == 100
 
 
 FULL = """\
@@ -138,7 +138,7 @@ def test_a_write_that_stops_halfway_is_red_and_leaves_the_old_file(
 def left_over(project: Any) -> list[str]:
     """Files beside those that a run writes."""
     folders = (project.root / "budgets", project.root / "reports")
-    names = {Path(name).name for name in WRITTEN}
+    names = {"model.yaml", *(Path(name).name for name in WRITTEN)}
     return [file.name for folder in folders for file in folder.iterdir() if file.name not in names]
 
 
@@ -167,7 +167,7 @@ def run_bound_by_permissions(project: Any, *arguments: str) -> subprocess.Comple
 @pytest.mark.parametrize(
     ("folder", "words"),
     [
-        ("budgets", "error: budgets/model.yaml was not updated: Permission denied"),
+        ("budgets", "error: budgets/model.lock.json was not updated: Permission denied"),
         ("reports", "error: cannot write "),
     ],
 )

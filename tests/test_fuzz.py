@@ -42,7 +42,6 @@ budgets:
     tolerance: 1.5%
     scaling:
       seq_len: {sizes: [128, 256, 512], max_exponent: 1.0}
-    recorded: {forward: 16287760384, backward: 32568016896, optimizer: 62191800}
   other:
     workload: *step
     limits: {total: 3 kFLOP}

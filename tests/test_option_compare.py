@@ -16,7 +16,6 @@ budgets:
   step:
     limits: {total: 1 kFLOP}
 """
-RECORDED = BUDGET + "    recorded: {forward: 110, backward: 200, optimizer: 30}\n"
 PARTS = "{'layer_0': FLOPsCount(60, 120, 10), 'layer_1': FLOPsCount(40, 80, 20)}"
 
 
@@ -180,7 +179,7 @@ def test_a_page_rendered_again_with_a_base_tells_the_same(
 def test_an_increase_that_is_newly_recorded_is_accepted_and_told(
     based: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    based.budgets(RECORDED)
+    based.records(step=(110, 200, 30))
     based.test(WIDER)
     assert based.run("--flops-compare", "base/flops.json").ret == 0
     capsys.readouterr()
@@ -189,7 +188,8 @@ def test_an_increase_that_is_newly_recorded_is_accepted_and_told(
 
 
 def test_a_record_that_the_base_had_already_accepts_nothing(project: Any) -> None:
-    project.budgets(RECORDED)
+    project.budgets(BUDGET)
+    project.records(step=(110, 200, 30))
     project.test(counted())
     assert project.run("--flops-report", "base").ret == 0
     project.test(WIDER)
@@ -199,7 +199,7 @@ def test_a_record_that_the_base_had_already_accepts_nothing(project: Any) -> Non
 def test_a_new_record_that_is_too_low_accepts_nothing(
     based: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    based.budgets(RECORDED.replace("110", "109"))
+    based.records(step=(109, 200, 30))
     based.test(WIDER)
     assert based.run("--flops-compare", "base/flops.json").ret == 1
     assert offline(based, monkeypatch) == 1

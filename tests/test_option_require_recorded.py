@@ -11,7 +11,6 @@ from pytest_flops import FLOPsCount
 def test_step(flops): flops.check(FLOPsCount(100, 200, 30))
 """
 BUDGET = "version: 1\nbudgets:\n  step:\n    limits: {total: 1 kFLOP}\n"
-RECORDED = BUDGET + "    recorded: {forward: 100, backward: 200, optimizer: 30}\n"
 
 
 def test_a_budget_without_a_record_is_an_error_at_its_line(
@@ -29,7 +28,8 @@ def test_a_budget_without_a_record_is_an_error_at_its_line(
 
 
 def test_a_budget_with_a_record_is_none(project: Any, mode: tuple[str, ...]) -> None:
-    project.budgets(RECORDED)
+    project.budgets(BUDGET)
+    project.records(step=(100, 200, 30))
     project.test(COUNTED)
     assert project.run("--flops-require-recorded", *mode).ret == 0
 
@@ -56,10 +56,10 @@ def test_a_budget_that_holds_nothing_yet_is_skipped_with_a_reason(project: Any) 
 
 
 def test_an_update_gives_what_is_required(project: Any) -> None:
-    file = project.budgets(BUDGET)
+    project.budgets(BUDGET)
     project.test(COUNTED)
     assert project.run("--flops-require-recorded", "--flops-update").ret == 0
-    assert "forward: 100" in file.read_text()
+    assert project.recorded("step")["forward"] == 100
     assert project.run("--flops-require-recorded").ret == 0
 
 
@@ -68,3 +68,14 @@ def test_the_ini_twin(project: Any) -> None:
     project.budgets(BUDGET)
     project.test(COUNTED)
     assert project.run().ret == 1
+
+
+def test_a_marked_test_with_a_budget_of_its_own_needs_a_record_too(
+    project: Any, mode: tuple[str, ...]
+) -> None:
+    project.test(COUNTED.replace("'step'", "total='1 kFLOP'"))
+    result = project.run("--flops-require-recorded", *mode)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*'test_model.py::test_step' has no recorded counts*"])
+    assert project.run("--flops-update", *mode).ret == 0
+    assert project.run("--flops-require-recorded", *mode).ret == 0

@@ -141,9 +141,10 @@ def test_a_conflict_between_shards_is_refused(
     split.run(*run, "one", "-k", "limits")
     split.budgets(
         small.replace("n_layers: 4", "n_layers: 3") + "    scaling: {n_layers: {sizes: [1, 2, 3], "
-        "max_exponent: 1}}\n    recorded: {forward: 1, backward: 1, optimizer: 1}\n",
+        "max_exponent: 1}}\n",
         path="budgets/small.yaml",
     )
+    split.records("budgets/small.lock.json", baseline=(1, 1, 1))
     split.run(*run, "two", "-k", "recorded")
     capsys.readouterr()
     assert merge("one", "two") == 2

@@ -123,3 +123,95 @@ def test_a_budget_whose_test_cannot_be_collected_is_not_called_stale(suite: Any)
     result = suite.run()
     assert result.ret == pytest.ExitCode.INTERRUPTED
     assert "is named by no test" not in result.stdout.str()
+
+
+OWN = """\
+import pytest
+from pytest_flops import FLOPsCount
+@pytest.mark.flops_budget
+def test_kept(flops): flops.check(FLOPsCount(1))
+@pytest.mark.flops_budget
+@pytest.mark.parametrize('n', [1, 2])
+def test_dropped(flops, n): flops.check(FLOPsCount(n))
+"""
+LESS = OWN.replace("[1, 2]", "[1]")
+LOCK = "test_model.lock.json"
+
+
+@pytest.fixture
+def recorded(suite: Any) -> Any:
+    """A recorded suite that has lost a test and a budget since, and all tests of one file."""
+    suite.budgets(BUDGETS + "  gone: {limits: {total: 9}}\n")
+    suite.test(f"{SUITE}{OWN}{NAMED.replace('step', 'gone')}"
+               "def test_gone(flops): flops.check(FLOPsCount(5))\n")  # fmt: skip
+    suite.test(OWN, path="test_other.py")
+    assert suite.run("--flops-update").ret == 0
+    suite.budgets(BUDGETS)
+    suite.test(SUITE + LESS)
+    (suite.root / "test_other.py").unlink()
+    return suite
+
+
+def test_records_without_a_test_or_budget_are_told_and_dropped_by_a_whole_update(
+    recorded: Any, mode: tuple[str, ...]
+) -> None:
+    stale = {
+        LOCK: "test_dropped[[]2]",
+        "test_other.lock.json": "test_dropped[[]1], test_dropped[[]2], test_kept",
+        "budgets/model.lock.json": "gone",
+    }
+    result = recorded.run(*mode)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines([f"stale in {lock}*: {names} (*" for lock, names in stale.items()])
+    result = recorded.run("--flops-update", *mode)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines_random(
+        [f"dropped from {lock}*: {names}" for lock, names in stale.items()]
+    )
+    assert "gone" not in (recorded.root / "budgets/model.lock.json").read_text()
+    assert "test_dropped[2]" not in (recorded.root / LOCK).read_text()
+    assert recorded.recorded("test_dropped[1]", LOCK) == {"forward": 1}
+    assert not (recorded.root / "test_other.lock.json").exists()
+    assert "stale" not in recorded.run(*mode).stdout.str()
+
+
+@pytest.mark.parametrize("part", [("test_model.py",), ("-k", "kept")], ids=["file", "keyword"])
+def test_part_of_a_suite_drops_no_record(recorded: Any, part: tuple[str, ...]) -> None:
+    before = {path: path.read_text() for path in recorded.root.rglob("*.lock.json")}
+    result = recorded.run("--flops-update", *part)
+    assert result.ret == 0
+    assert "dropped from" not in result.stdout.str()
+    assert before == {path: path.read_text() for path in recorded.root.rglob("*.lock.json")}
+
+
+def test_a_file_that_could_not_be_collected_keeps_its_records(recorded: Any) -> None:
+    recorded.test("import pytest\npytest.importorskip('a_gpu_library')\n", path="test_other.py")
+    assert "stale in test_other" not in recorded.run().stdout.str()
+    assert recorded.run("--flops-update").ret == 0
+    assert (recorded.root / "test_other.lock.json").exists()
+
+
+def test_a_skipped_test_keeps_its_record(recorded: Any) -> None:
+    recorded.test(SUITE + OWN.replace("def test_kept", "@pytest.mark.skip\ndef test_kept"))
+    assert recorded.run("--flops-update").ret == 0
+    assert recorded.recorded("test_kept", LOCK) == {"forward": 1}
+
+
+def test_a_second_count_that_a_test_no_longer_makes_is_stale(project: Any) -> None:
+    project.test(f"{OWN.rstrip()}; flops.check(FLOPsCount(n + 10))\n")
+    project.run("--flops-update")
+    project.test(OWN)
+    result = project.run()
+    assert result.ret == 0
+    names = [f"test_dropped[[]{n}] (count 2)" for n in (1, 2)]
+    result.stdout.fnmatch_lines([f"stale in {LOCK}*: {', '.join(names)} (*"])
+    project.run("--flops-update")
+    assert "(count 2)" not in (project.root / LOCK).read_text()
+
+
+def test_a_file_of_another_tool_beside_the_tests_is_left_alone(recorded: Any) -> None:
+    recorded.write("poetry.lock.json", '{"packages": {}}')
+    result = recorded.run("--flops-update")
+    assert result.ret == 0
+    assert "poetry" not in result.stdout.str()
+    assert (recorded.root / "poetry.lock.json").exists()

@@ -1,4 +1,4 @@
-"""What a budget file says, as plain frozen data; `files/` makes it, `judging/` reads it."""
+"""Budgets and their records as plain frozen data, made by `files`, read by `judging`."""
 
 from __future__ import annotations
 
@@ -77,17 +77,19 @@ class ScalingLimit:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """The exact counts that `--flops-update` wrote: the base of regression.
+    """The exact counts that `--flops-update` wrote into a lock file: the base of regression.
 
     Attributes:
         count: The whole workload.
-        components: By component path; may be empty in a file written by hand.
-        location: Where the `recorded` key stands.
+        components: By component path, those that cost something; empty where only a count is known.
+        location: Its line in the lock file.
+        operations: By operator name.
     """
 
     count: FLOPsCount
     components: Mapping[str, FLOPsCount] = field(default_factory=dict)
-    location: Location | None = None
+    location: Location | None = field(default=None, compare=False)
+    operations: Mapping[str, FLOPsCount] = field(default_factory=dict)
 
     def of(self, quantity: str, component: str | None = None) -> int:
         """What a component costs in a quantity, or the whole; 0 where it is not there."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from pytest_flops.budgets.budget import Budget, Limit, Recorded, ScalingLimit
+from pytest_flops.budgets.budget import Budget, Limit, ScalingLimit
 from pytest_flops.budgets.files.placed import key_place, plain, value_place
 from pytest_flops.budgets.units import parse_amount, parse_percent
-from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.metric import unit_of
 from pytest_flops.counting.workload import Workload
 
@@ -26,7 +25,6 @@ def build_budget(name: str, record: Mapping[str, Any], location: Location | None
         limits=tuple(_all_limits(record.get("limits", {}))),
         tolerance=parse_percent(record["tolerance"]) if "tolerance" in record else Fraction(0),
         scaling=tuple(_scaling(record.get("scaling", {}))),
-        recorded=_recorded(record) if "recorded" in record else None,
         location=location,
     )
 
@@ -66,15 +64,3 @@ def _scaling(record: Mapping[str, Any]) -> Iterator[ScalingLimit]:
             tolerance=limit.get("tolerance", 0.0),
             location=key_place(record, dimension),
         )
-
-
-def _recorded(record: Mapping[str, Any]) -> Recorded:
-    counts = record["recorded"]
-    return Recorded(
-        count=FLOPsCount.from_dict(counts),
-        components={
-            path: FLOPsCount.from_dict(count)
-            for path, count in counts.get("components", {}).items()
-        },
-        location=key_place(record, "recorded"),
-    )

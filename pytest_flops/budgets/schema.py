@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 SCHEMA_FILE = Path(__file__).with_name("schema.json")
 
+_MOVED = (
+    "the recorded counts moved to the lock file beside this one, NAME.lock.json for NAME.yaml: "
+    "delete this key and run pytest --flops-update"
+)
+
 
 class Violation(NamedTuple):
     """What breaks the schema: where (keys and indices from the top), and why, in people's words.
@@ -129,6 +134,8 @@ def _translated(error: Any) -> Iterator[Violation]:
     of_name = "propertyNames" in error.absolute_schema_path
     if error.validator == "additionalProperties":
         yield from _unknown_keys(error, keys)
+    elif error.validator == "not":
+        yield Violation(keys, at_key=True, message=_MOVED)
     elif of_name:
         yield Violation((*keys, str(error.instance)), at_key=True, message=_in_words(error))
     elif not _told_by_format(error):
@@ -142,11 +149,12 @@ def _told_by_format(error: Any) -> bool:
 
 
 def _unknown_keys(error: Any, keys: Keys) -> Iterator[Violation]:
-    known = list(error.schema.get("properties", {}))
+    known = error.schema.get("properties", {})
+    offered = [key for key, schema in known.items() if "deprecated" not in schema]
     free = list(error.schema.get("patternProperties", {}))
     for key in error.instance:
         if key not in known and not any(re.search(pattern, key) for pattern in free):
-            message = f"unknown key {key!r}{suggestion(key, known)}"
+            message = f"unknown key {key!r}{suggestion(key, offered)}"
             yield Violation((*keys, key), at_key=True, message=message)
 
 

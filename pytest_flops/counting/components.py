@@ -110,3 +110,9 @@ def family(path: str) -> str:
     A second number stays, so that `h.0.2` and `h.1.2` are a family and `h.0.2` and `h.0.3` none.
     """
     return _NUMBER.sub("*", path, count=1)
+
+
+def natural(text: str) -> list[tuple[int, str]]:
+    """A sort key that puts `layer_2` before `layer_10`."""
+    pieces = re.split(r"([0-9]{1,18})", text)
+    return [(int(piece), piece) if piece.isdecimal() else (-1, piece) for piece in pieces]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import groupby
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_flops.budgets.budget import Location
 from pytest_flops.budgets.verdict import Verdict
+from pytest_flops.counting.components import natural
 from pytest_flops.counting.count import QUANTITIES
 from pytest_flops.counting.measurement import Measurement
 from pytest_flops.counting.workload import Workload
@@ -176,9 +176,3 @@ def _place(verdict: Verdict) -> tuple[Any, ...]:
         quantity,
         repr(verdict),
     )
-
-
-def natural(text: str) -> list[tuple[int, str]]:
-    """A sort key that puts `layer_2` before `layer_10`."""
-    pieces = re.split(r"([0-9]{1,18})", text)
-    return [(int(piece), piece) if piece.isdecimal() else (-1, piece) for piece in pieces]

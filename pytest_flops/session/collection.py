@@ -106,7 +106,7 @@ class BudgetItem(pytest.Item):
         """The count is no higher than the recorded one and the tolerance allow."""
         recorder.hold(self.gate.measure(self.budget), kinds=("recorded",))
         if not self.budget.recorded and not self.gate.settings.update:
-            pytest.skip("not recorded yet: run pytest --flops-update and commit the file")
+            pytest.skip("not recorded yet: run pytest --flops-update and commit the lock file")
 
     def hold_scaling(self, recorder: Recorder) -> None:
         """The cost grows no faster than allowed over one dimension."""

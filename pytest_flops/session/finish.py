@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from pytest_flops.reports.comparison.comparison import compare
@@ -15,12 +16,12 @@ from pytest_flops.reports.report import (
     in_order,
     judge_regressions,
 )
-from pytest_flops.session.recording import keep_records
+from pytest_flops.session.recording import keep_records, stale_records, tests_not_recorded
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
-    from pytest_flops.budgets.budget import Budget
+    from pytest_flops.budgets.budget import Budget, Location
     from pytest_flops.reports.report import Fate, Report
     from pytest_flops.session.session import Gate
 
@@ -44,7 +45,12 @@ def conclude(
         return
 
     ended = complete and not missing
-    errors = [*(keep_records(gate, ended=ended) if gate.settings.writes else _not_recorded(gate))]
+    if gate.settings.writes:
+        errors = [*keep_records(gate, ended=ended, whole_suite=whole_suite)]
+    else:
+        errors = [*_not_recorded(gate)]
+    if ended and whole_suite and not gate.settings.update:
+        _tell_stale(gate)
     gate.report = build_report(
         gate.entries,
         errors=errors,
@@ -87,23 +93,36 @@ def _known_budgets(gate: Gate) -> list[KnownBudget]:
 
 def _not_recorded(gate: Gate) -> Iterator[SessionError]:
     """Budgets without recorded counts: errors if a record is required, else a note."""
-    missing = [
-        budget
+    missing: list[tuple[str, Location | None]] = [
+        (budget.name, budget.location)
         for budgets in gate.catalog.load_all().values()
         for budget in budgets.values()
         if budget.recorded is None
     ]
+    missing += [(test, None) for test in tests_not_recorded(gate)]
     if gate.settings.require_recorded:
-        for budget in missing:
+        for name, location in missing:
             yield SessionError(
-                f"the budget {budget.name!r} has no recorded counts: run pytest --flops-update "
-                "and commit the file",
-                budget.location,
+                f"the budget {name!r} has no recorded counts: run pytest --flops-update and commit "
+                "the lock file",
+                location,
             )
     elif missing:
-        names = ", ".join(budget.name for budget in missing[:_NAMED])
-        more = f" and {len(missing) - _NAMED:,} more" if len(missing) > _NAMED else ""
-        gate.notes.append(f"not recorded yet: {names}{more} (pytest --flops-update does it)")
+        names = _some(name for name, _ in missing)
+        gate.notes.append(f"not recorded yet: {names} (pytest --flops-update does it)")
+
+
+def _tell_stale(gate: Gate) -> None:
+    for lock, keys in stale_records(gate).items():
+        gate.notes.append(
+            f"stale in {gate.catalog.shown(lock)}, since no test or budget has the name: "
+            f"{_some(name for _, name in keys)} (pytest --flops-update drops it)"
+        )
+
+
+def _some(names: Iterable[str]) -> str:
+    first, more = list(islice(names := iter(names), _NAMED)), sum(1 for _ in names)
+    return f"{', '.join(first)} and {more:,} more" if more else ", ".join(first)
 
 
 def _write(gate: Gate, report: Report) -> None:

@@ -63,6 +63,7 @@ class BudgetHooks:
         """Bind marked tests to their budgets; returns every item that has one."""
         for item in items:
             self._bind(item)
+        self.gate.test_files.update(item.nodeid.partition("::")[0] for item in items)
         return [item for item in items if BUDGET in item.stash]
 
     def settle(self, collected: list[pytest.Item], items: list[pytest.Item]) -> None:
@@ -196,7 +197,7 @@ class BudgetHooks:
 
     def _refuse(self, mistakes: list[str]) -> None:
         if mistakes:
-            raise pytest.UsageError(*mistakes)
+            raise pytest.UsageError(*dict.fromkeys(mistakes))
 
     def _conclude(self, session: pytest.Session, *, ended: bool) -> None:
         from pytest_flops.session.finish import conclude

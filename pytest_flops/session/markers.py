@@ -21,7 +21,9 @@ def resolve(marks: Iterable[Mark], test: str, catalog: Catalog) -> Budget:
 
     Markers merge nearest first: the name comes from the nearest marker that has one, and a keyword
     on the test replaces the same keyword on its class or module. A limit given in a marker
-    replaces the named budget's limit on the same quantity of the same components.
+    replaces the named budget's limit on the same quantity of the same components. Markers that
+    name no budget make one of the test's own, whose record is in the test file's lock file; without
+    a limit it is a snapshot, held to its record alone.
 
     Args:
         marks: The test's `flops_budget` markers, nearest first.
@@ -29,17 +31,17 @@ def resolve(marks: Iterable[Mark], test: str, catalog: Catalog) -> Budget:
         catalog: Where named budgets are looked up.
 
     Raises:
-        BudgetError: A marker's arguments are wrong, or the name is not known.
+        BudgetError: A marker's arguments are wrong, the name is not known, or the lock file of the
+            test's file has mistakes.
     """
     name: str | None = None
     arguments: dict[str, Any] = {}
     for mark in marks:
         name = name if name is not None else _name_of(mark)
         arguments = {**mark.kwargs, **arguments}
-    if name is None and not arguments.keys() - {"tolerance"}:
-        raise BudgetError("it names no budget and gives no limit")
-    base = catalog.find(name) if name is not None else Budget(name=test)
-    return merge(base, arguments)
+    if name is None:
+        return merge(Budget(name=test, recorded=catalog.recorded(test)), arguments)
+    return merge(catalog.find(name), arguments)
 
 
 def merge(base: Budget, arguments: Mapping[str, Any]) -> Budget:

@@ -197,6 +197,8 @@ class Recorder:
             BudgetError: No limit holds a sweep.
         """
         budget = budget or self._required_budget()
+        if measurement is not None:
+            budget = self._with_its_record(budget)
         if self._gate.settings.update:  # this run makes the record; the old one holds nothing
             kinds = tuple(kind for kind in kinds if kind != "recorded")
         self._swept.update(sweep.dimension for sweep in sweeps)
@@ -257,7 +259,11 @@ class Recorder:
         if measurement is None:
             return self._subject
         self._counted += 1
-        return self._subject if self._counted == 1 else f"{self._subject} (count {self._counted})"
+        return self._numbered(self._subject, self._counted)
+
+    @staticmethod
+    def _numbered(name: str, number: int) -> str:
+        return name if number == 1 else f"{name} (count {number})"
 
     def finish(self) -> None:
         """After the test's body passed: a budget that was held against nothing is an error.
@@ -370,6 +376,13 @@ class Recorder:
         found = differences(counted, budgeted, builder) if builder else []
         message = f"the test counted another workload than the budget's: {'; '.join(found)}"
         return [Verdict(kind="error", passed=False, message=message)] if found else []
+
+    def _with_its_record(self, budget: Budget) -> Budget:
+        """The budget with the record of the next count, which a further count has for itself."""
+        if self._counted == 0 or self.budget is None or budget.location is not None:
+            return budget
+        test = self._numbered(self._test, self._counted + 1)
+        return replace(budget, recorded=self._gate.catalog.recorded(test))
 
     def _rules_of(self, workload: Workload | None) -> Rules | None:
         """The counting rules that a budget's figures follow, stated or by its builder's default."""

@@ -1,58 +1,124 @@
-"""`--flops-update` and `--flops-ratchet`: this run's counts become the budgets' recorded ones."""
+"""`--flops-update` and `--flops-ratchet`: this run's counts become the recorded ones."""
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from pytest_flops.budgets.errors import BudgetError
-from pytest_flops.budgets.files.update import lowered, recorded_from, update_recorded
+from pytest_flops.budgets.errors import BudgetError, BudgetFileError
+from pytest_flops.budgets.files.lock import SUFFIX, lock_file_of
+from pytest_flops.budgets.files.update import difference, lowered, recorded_from, update_lock
+from pytest_flops.budgets.units import format_flops
+from pytest_flops.options import SUFFIXES
 from pytest_flops.reports.report import SessionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
     from pytest_flops.budgets.budget import Recorded
+    from pytest_flops.budgets.files.lock import Key, Records
     from pytest_flops.reports.entry import Entry
     from pytest_flops.session.session import Gate
 
-Counts = dict[str, "Recorded"]
+Place = tuple["Path", "Key"]
+"""Where a record stands: a lock file, and the key in it."""
+
+_LATER_COUNT = re.compile(r" \(count [0-9]+\)$")
 
 
-def keep_records(gate: Gate, *, ended: bool) -> Iterator[SessionError]:
-    """Write the recorded counts into the budget files; yield the session's errors.
+def keep_records(gate: Gate, *, ended: bool, whole_suite: bool) -> Iterator[SessionError]:
+    """Write the records into the lock files; yield the session's errors.
 
-    Only budgets whose every test counted soundly are written, and none of a run that was cut
-    short: what is recorded is never dropped because a run did not get to it.
+    Only what every test counted soundly is written, and nothing of a run that was cut short. What
+    a run did not get to stays recorded, unless the run was of the whole suite and found it stale.
     """
     if not ended:
         gate.notes.append("nothing was recorded: the run did not come to its end")
         return
-    for file, by_name in _by_file(gate).items():
-        counts: Counts = {}
-        for name, of_budget in by_name.items():
-            found = _recorded(of_budget)
-            if isinstance(found, str):
-                message = f"nothing was recorded for {name!r}: {found}"
-                yield SessionError(message, of_budget[0].location)
-            elif found is not None:
-                counts[name] = found
-        yield from _write(gate, file, counts)
+    counted: dict[Path, Records] = defaultdict(dict)
+    broken = {
+        test
+        for entry in gate.entries
+        if any(verdict.kind == "error" for verdict in entry.verdicts)
+        for test in entry.tests
+    }
+    for (lock, key), entries in _by_record(gate).items():
+        found = _recorded(entries, broken)
+        if isinstance(found, str):
+            message = f"nothing was recorded for {key[1]!r}: {found}"
+            yield SessionError(message, entries[0].location)
+        elif found is not None:
+            counted[lock][key] = found
+    dropped = stale_records(gate) if whole_suite and gate.settings.update else {}
+    for lock in sorted({*counted, *dropped}):
+        yield from _write(gate, lock, counted[lock], dropped.get(lock, ()))
 
 
-def _by_file(gate: Gate) -> dict[Path, dict[str, list[Entry]]]:
-    """The entries of budgets that stand in files and were counted."""
-    found: dict[Path, dict[str, list[Entry]]] = defaultdict(lambda: defaultdict(list))
+def tests_not_recorded(gate: Gate) -> list[str]:
+    """The counts of this run that have no record, of marked tests with a budget of their own."""
+    return [
+        entries[0].subject
+        for (lock, key), entries in _by_record(gate).items()
+        if key[0] == "tests" and entries[0].measurement and key not in gate.catalog.records(lock)
+    ]
+
+
+def stale_records(gate: Gate) -> dict[Path, list[Key]]:
+    """The records whose budget or test is gone, by lock file, after a run of the whole suite.
+
+    Looked at are the folders of the files that the run read. A file of budgets or tests that is
+    there and was not read, for instance since a library for it is missing, keeps its records.
+    """
+    rootdir, budgets = gate.settings.rootdir, gate.catalog.load_all()
+    read = {*budgets, *(rootdir / file for file in gate.test_files)}
+    live = {_place_of_test(gate, test) for test in gate.own_budgets}
+    live |= {
+        (lock_file_of(file), ("budgets", name)) for file, names in budgets.items() for name in names
+    }
+    counted = {
+        place for place, found in _by_record(gate).items() if all(entry.passed for entry in found)
+    }
+    stale: dict[Path, list[Key]] = {}
+    for folder in sorted({file.parent for file in read if file.parent.is_dir()}):
+        sources = {file for file in folder.iterdir() if file.suffix in {".py", *SUFFIXES}}
+        unread = {lock_file_of(file) for file in sources - read}
+        for lock in sorted({*folder.glob(f"*{SUFFIX}")} - unread):
+            with suppress(BudgetFileError):  # another tool's; that of a file we read is sound
+                gone = [k for k in gate.catalog.records(lock) if _is_gone((lock, k), live, counted)]
+                stale |= {lock: gone} if gone else {}
+    return stale
+
+
+def _is_gone(place: Place, live: Collection[Place], counted: Collection[Place]) -> bool:
+    lock, (section, name) = place
+    first = (lock, (section, _LATER_COUNT.sub("", name) if section == "tests" else name))
+    no_longer_counted = place != first and first in counted and place not in counted
+    return first not in live or no_longer_counted
+
+
+def _by_record(gate: Gate) -> dict[Place, list[Entry]]:
+    """What was found, by the place of its record."""
+    found: dict[Place, list[Entry]] = defaultdict(list)
     for entry in gate.entries:
         if entry.location is not None:
-            found[gate.catalog.file_of(entry.location)][entry.budget].append(entry)
+            lock = lock_file_of(gate.catalog.file_of(entry.location))
+            found[lock, ("budgets", entry.budget)].append(entry)
+        elif entry.tests[0] in gate.own_budgets:
+            found[_place_of_test(gate, entry.subject)].append(entry)
     return found
 
 
-def _recorded(entries: list[Entry]) -> Recorded | str | None:
-    """What to record of a budget, or why nothing; `None` if no test counted it."""
-    if any(verdict.kind == "error" for entry in entries for verdict in entry.verdicts):
+def _place_of_test(gate: Gate, test: str) -> Place:
+    file, _, name = test.partition("::")
+    return lock_file_of(gate.settings.rootdir / file), ("tests", name)
+
+
+def _recorded(entries: list[Entry], broken: Collection[str]) -> Recorded | str | None:
+    """What to record, or why nothing; `None` if nothing was counted."""
+    if any(test in broken for entry in entries for test in entry.tests):
         return "it could not be judged whole"
     in_order = sorted(entries, key=lambda entry: entry.tests)
     counted = [entry.measurement for entry in in_order if entry.measurement is not None]
@@ -61,30 +127,39 @@ def _recorded(entries: list[Entry]) -> Recorded | str | None:
     return recorded_from(counted[0]) if counted else None
 
 
-def _write(gate: Gate, file: Path, counts: Counts) -> Iterator[SessionError]:
-    changes = counts if gate.settings.update else _fallen(gate, file, counts)
-    if not changes:
-        return
-    shown = gate.catalog.shown(file)
+def _write(
+    gate: Gate, lock: Path, counted: Records, dropped: Collection[Key]
+) -> Iterator[SessionError]:
+    def changed(old: Records) -> Records:
+        kept = {key: record for key, record in old.items() if key not in dropped}
+        if gate.settings.update:
+            return {**kept, **counted}
+        fallen = {key: lowered(old[key], now) for key, now in counted.items() if key in old}
+        return {**kept, **fallen}
+
+    shown = gate.catalog.shown(lock)
     try:
-        changed = update_recorded(
-            file, changes, expected=gate.catalog.digests.get(file), name=shown
-        )
+        old = update_lock(lock, shown, changed)
     except BudgetError as error:
         yield SessionError(str(error))
-        return
-    word = "recorded" if gate.settings.update else "lowered"
-    if changed:
-        gate.notes.append(f"{word} in {shown}: {', '.join(sorted(changes))}")
     else:
-        gate.notes.append(f"{shown} holds these counts already; it was not changed")
+        gate.notes += _told(shown, old, changed(old), update=gate.settings.update)
 
 
-def _fallen(gate: Gate, file: Path, counts: Mapping[str, Recorded]) -> Counts:
-    """The records, lowered to what was counted now; a budget without one stays without."""
-    budgets = gate.catalog.load(file)
-    return {
-        name: lowered(record, now)
-        for name, now in counts.items()
-        if (record := budgets[name].recorded) is not None
-    }
+def _told(shown: str, old: Records, new: Records, *, update: bool) -> Iterator[str]:
+    added = [
+        f"{name} (total {format_flops(new[key].count.total)})"
+        for key in sorted(new.keys() - old.keys())
+        for name in [key[1]]
+    ]
+    changed = [key for key in sorted(new.keys() & old.keys()) if new[key] != old[key]]
+    gone = [name for _, name in sorted(old.keys() - new.keys())]
+    if added:
+        yield f"recorded in {shown}: {', '.join(added)}"
+    for key in changed:
+        word = "updated" if update else "lowered"
+        yield f"{word} in {shown}: {key[1]}: {difference(old[key], new[key])}"
+    if gone:
+        yield f"dropped from {shown}, since they are gone: {', '.join(gone)}"
+    if old and not (added or changed or gone):
+        yield f"{shown} holds these counts already; it was not changed"

@@ -43,6 +43,9 @@ class Gate:
         left_out: The locations of budgets whose tests were deselected.
         extensions: What other packages registered.
         with_items: The locations of budgets whose own items this process collected.
+        own_budgets: The node ids of marked tests that have a budget of their own, since they name
+            none.
+        test_files: The files of all collected tests, as node ids begin with them.
         notes: Lines for the terminal: what was written, what was not.
         report: Everything together, once the run has ended.
         comparison: The report held against the base, if the user named one.
@@ -62,6 +65,8 @@ class Gate:
         self.held: set[str] = set()
         self.left_out: set[str] = set()
         self.with_items: set[str] = set()
+        self.own_budgets: set[str] = set()
+        self.test_files: set[str] = set()
         self.notes: list[str] = []
         self.extensions = Extensions(config.hook)
         self.report: Report | None = None
@@ -163,15 +168,22 @@ class Gate:
 
     def resolve(self, marks: list[Mark], item: Item) -> Budget | str:
         """The budget of a test's markers, or what is wrong with them."""
-        from pytest_flops.budgets.errors import BudgetError
+        from pytest_flops.budgets.errors import BudgetError, BudgetFileError
         from pytest_flops.session.markers import resolve
 
+        # Also of a test whose marker is wrong: its record is not stale for that.
+        self.own_budgets.add(item.nodeid)
         try:
-            return resolve(marks, item.nodeid, self.catalog)
+            budget = resolve(marks, item.nodeid, self.catalog)
+        except BudgetFileError as error:
+            return str(error)
         except BudgetError as error:
             file, line, _ = item.location
             place = f"{file}:{(line or 0) + 1}"
             return f"{place}: {item.name}: the marker flops_budget is wrong: {error}"
+        if budget.location is not None:
+            self.own_budgets.remove(item.nodeid)
+        return budget
 
     def leave_out(self, budget: Budget) -> None:
         """Know that a test of this budget was deselected."""
@@ -181,11 +193,18 @@ class Gate:
     def collected(self) -> dict[str, list[str]]:
         """What a worker of pytest-xdist collected and its controller did not, as plain types."""
         files = [str(path) for path in self.catalog.load_all()]
-        return {"left_out": sorted(self.left_out), "files": files}
+        return {
+            "left_out": sorted(self.left_out),
+            "files": files,
+            "own_budgets": sorted(self.own_budgets),
+            "test_files": sorted(self.test_files),
+        }
 
     def take_over(self, collected: Mapping[str, list[str]]) -> None:
         """Know what a worker collected."""
         self.left_out.update(collected["left_out"])
+        self.own_budgets.update(collected["own_budgets"])
+        self.test_files.update(collected["test_files"])
         for file in collected["files"]:
             self.catalog.load(Path(file))
 

@@ -24,7 +24,7 @@ class Settings:
         budgets: Files and folders of budgets that somebody named; each is held to the schema.
         given: YAML files that pytest was told to run.
         report: Where the report goes; `None` writes none.
-        update: Whether to write the `recorded` counts.
+        update: Whether to write the counts into lock files.
         ratchet: Whether to lower the `recorded` counts that fell.
         mistakes: What is wrong with the options that write.
         require_recorded: Whether a budget without recorded counts is an error.
@@ -78,7 +78,7 @@ class Settings:
 
     @property
     def writes(self) -> bool:
-        """Whether the run writes into budget files."""
+        """Whether the run writes into lock files."""
         return self.update or self.ratchet
 
 

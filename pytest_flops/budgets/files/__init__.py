@@ -1,1 +1,1 @@
-"""Budget files: YAML with places, the catalogue of files, recorded counts."""
+"""Budget files: YAML with places, the catalogue of files, lock files."""

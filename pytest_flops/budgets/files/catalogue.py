@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.errors import BudgetError, BudgetFileError, Problem
+from pytest_flops.budgets.files.lock import lock_file_of, read_lock
 from pytest_flops.options import SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from pytest_flops.budgets.budget import Budget, Location
+    from pytest_flops.budgets.budget import Budget, Location, Recorded
+    from pytest_flops.budgets.files.lock import Records
     from pytest_flops.counting.builder import Builders
 
 
@@ -30,7 +33,6 @@ class Catalog:
     Attributes:
         problems: The mistakes of all files loaded so far.
         foreign: YAML of the default folder that does not look like budgets.
-        digests: Of each file loaded without mistakes, to see later whether it is still the same.
     """
 
     def __init__(
@@ -48,7 +50,7 @@ class Catalog:
         self._given = frozenset(given)
         self._builders = builders
         self._loaded: dict[Path, dict[str, Budget]] = {}
-        self.digests: dict[Path, str] = {}
+        self._locks: dict[Path, Records] = {}
         self.problems: list[Problem] = []
         self.foreign: set[Path] = set()
 
@@ -75,20 +77,43 @@ class Catalog:
         return self.is_named(path) or _looks_like_budgets(path)
 
     def load(self, path: Path) -> dict[str, Budget]:
-        """The budgets of one file, loaded once; mistakes go to `problems`, and it holds none."""
+        """The budgets of one file with their records, loaded once.
+
+        Mistakes in it or in its lock file go to `problems`, and it holds no budget.
+        """
         if path not in self._loaded:
             from pytest_flops.budgets.files.loader import load_budgets
-            from pytest_flops.budgets.files.update import digest
 
             try:
-                self._loaded[path] = load_budgets(
-                    path, name=self.shown(path), builders=self._builders()
-                )
-                self.digests[path] = digest(path)
+                budgets = load_budgets(path, name=self.shown(path), builders=self._builders())
+                records = self.records(lock_file_of(path))
+                self._loaded[path] = {
+                    name: replace(budget, recorded=records.get(("budgets", name)))
+                    for name, budget in budgets.items()
+                }
             except BudgetFileError as error:
                 self._loaded[path] = {}
                 self.problems.extend(error.problems)
         return self._loaded[path]
+
+    def records(self, lock: Path) -> Records:
+        """What a lock file says, read once.
+
+        Raises:
+            BudgetFileError: With every mistake of the file.
+        """
+        if lock not in self._locks:
+            self._locks[lock] = read_lock(lock, self.shown(lock))
+        return self._locks[lock]
+
+    def recorded(self, test: str) -> Recorded | None:
+        """The record of a marked test that names no budget; of its second count, `... (count 2)`.
+
+        Raises:
+            BudgetFileError: Its lock file has mistakes.
+        """
+        file, _, name = test.partition("::")
+        return self.records(lock_file_of(self._rootdir / file)).get(("tests", name))
 
     def load_all(self) -> dict[Path, dict[str, Budget]]:
         """Every budget the run knows, by file.

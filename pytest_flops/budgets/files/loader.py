@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 BYTE_ORDER_MARK = "\ufeff"
 
 _TOP_LEVEL = re.compile(r"""^(?:\{[^\n]*)?(["']?)\bbudgets\1[ \t]*:""", re.MULTILINE)
-_OUR_KEYS = ("workload", "limits", "scaling", "recorded")
+_OUR_KEYS = ("workload", "limits", "tolerance", "scaling", "recorded")
 _KEY = re.compile(r"""(["']?)(\w+)\1[ \t]*:""")
 
 

@@ -1,43 +1,36 @@
-"""`recorded` counts written into a budget file, in place; every other byte stays as it is."""
+"""Records written into a lock file: merged with what is there, atomically, nothing lost."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import stat
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.budget import Recorded
 from pytest_flops.budgets.errors import BudgetError, BudgetFileError
-from pytest_flops.budgets.files.loader import BYTE_ORDER_MARK, decode
-from pytest_flops.budgets.files.placed import plain
-from pytest_flops.counting.components import depth
-from pytest_flops.counting.count import PHASES, FLOPsCount
+from pytest_flops.budgets.files.folding import folded
+from pytest_flops.budgets.files.lock import lock_text, read_lock
+from pytest_flops.budgets.units import format_exact, format_flops
+from pytest_flops.counting.components import innermost
+from pytest_flops.counting.count import PHASES, QUANTITIES, FLOPsCount
 from pytest_flops.files import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
+    from pytest_flops.budgets.files.lock import Records
     from pytest_flops.counting.measurement import Measurement
 
-RECORDED_DEPTH = 2
+_NAMED = 5
 
 
 def recorded_from(measurement: Measurement) -> Recorded:
-    """What to record of a measurement: the count, and components that cost something.
-
-    Components are recorded down to `RECORDED_DEPTH` names, e.g. `layer_0.moe`. The numbers of a
-    list of modules are no names: `transformer.h.7` is recorded, so that a layer can be blamed.
-    """
+    """What to record of a measurement: all that costs something."""
     return Recorded(
         count=measurement.count,
-        components={
-            path: cost
-            for path, cost in measurement.components.items()
-            if cost.total and depth(path) <= RECORDED_DEPTH
-        },
+        components={path: cost for path, cost in measurement.components.items() if cost.total},
+        operations={name: cost for name, cost in measurement.operations.items() if cost.total},
     )
 
 
@@ -45,121 +38,111 @@ def lowered(recorded: Recorded, counted: Recorded) -> Recorded:
     """The record with every count that fell; a component that is gone falls out of it."""
     return Recorded(
         count=_smaller(recorded.count, counted.count),
-        components={
-            path: _smaller(cost, counted.components[path])
-            for path, cost in recorded.components.items()
-            if path in counted.components
-        },
+        components=_smaller_each(recorded.components, counted.components),
+        operations=_smaller_each(recorded.operations, counted.operations),
     )
 
 
-def digest(path: str | os.PathLike[str]) -> str:
-    """What `update_recorded` compares to see that a file is still the one that was loaded.
-
-    Raises:
-        BudgetError: The file cannot be read.
-    """
-    return _digest(_read(Path(path), str(path)))
-
-
-def update_recorded(
-    path: str | os.PathLike[str],
-    changes: Mapping[str, Recorded],
-    *,
-    expected: str | None = None,
-    name: str | None = None,
-) -> bool:
-    """Write `recorded` counts into a budget file, atomically, and leave everything else alone.
-
-    Comments, quotes, anchors, line ends, a byte order mark and the file's mode are kept; of a
-    symbolic link, the target is rewritten. The result is loaded again before it replaces the file.
+def update_lock(path: Path, file: str, change: Callable[[Records], Records]) -> Records:
+    """Write a lock file with its records changed; one that would hold no record is deleted.
 
     Args:
-        path: The budget file.
-        changes: What to record, by the name of a budget in the file.
-        expected: The file's `digest` when it was loaded.
-        name: The file's name in messages; by default the path.
+        path: The lock file, there or not.
+        file: Its name in messages.
+        change: Makes the new records of those that are in the file now, which may not be those
+            that this run was held against: another run may have written meanwhile.
 
     Returns:
-        Whether the file changed.
+        The records that were in the file.
 
     Raises:
-        BudgetError: The file is gone, a directory, read-only or changed since it was loaded, the
-            disk is full, `recorded` is shared through an anchor, or a budget is not in the file.
-            The old file is intact.
+        BudgetError: The file cannot be read or written, e.g. a directory, read-only, of a newer
+            version, on a full disk. It is as it was.
     """
-    file = name or str(path)
-    target = Path(path).resolve()
-    old = _read(target, file)
-    if expected is not None and _digest(old) != expected:
-        raise BudgetError(f"{_not_updated(file)}: it changed since its budgets were loaded")
-    new = _updated(old, changes, file)
-    if new == old:
-        return False
-    _replace(target, old, new, file)
-    return True
-
-
-def _updated(content: bytes, changes: Mapping[str, Recorded], file: str) -> bytes:
-    from pytest_flops.budgets.files.file_format import valid_document
-    from pytest_flops.budgets.files.record_edit import record_of, with_recorded
-
-    text = decode(content, file)
-    body = text.removeprefix(BYTE_ORDER_MARK)
-    wanted = plain(valid_document(body, file))
-    new_body = with_recorded(body, changes, file)
-    for name, recorded in changes.items():
-        wanted["budgets"][name]["recorded"] = record_of(recorded)
-    _verify(new_body, wanted, file)
-    return (text[: len(text) - len(body)] + new_body).encode("utf-8")
-
-
-def _verify(text: str, wanted: Any, file: str) -> None:
-    """Whatever the editing did, only the `recorded` of the changed budgets may differ."""
-    from pytest_flops.budgets.files.file_format import valid_document
-
     try:
-        found = plain(valid_document(text, file))
-    except BudgetFileError:
-        found = None
-    if _comparable(found) != _comparable(wanted):
-        raise BudgetError(
-            f"{_not_updated(file)}: writing `recorded` would change other parts of the file, "
-            "perhaps through an anchor or an unusual layout; write these entries out plainly"
-        )
-
-
-def _comparable(data: Any) -> str:
-    """As text, so that NaN equals itself."""
-    return json.dumps(data, sort_keys=True)
-
-
-def _read(path: Path, file: str) -> bytes:
-    try:
-        return path.read_bytes()
+        with _alone_in(path.resolve().parent):
+            content = path.read_bytes() if path.is_file() else None
+            old = read_lock(path, file)
+            new = change(old)
+            if not new and old:
+                path.unlink()
+            elif new and lock_text(new) != lock_text(old):
+                _write(path, lock_text(new), content)
+    except BudgetFileError as error:
+        raise BudgetError(f"{file} was not updated: {error}") from None
     except OSError as error:
-        raise BudgetError(f"{_not_updated(file)}: {error.strerror or error}") from None
+        reason = error.strerror or error
+        raise BudgetError(f"{file} was not updated: {reason}; what was there is intact") from None
+    return old
 
 
-def _replace(target: Path, old: bytes, new: bytes, file: str) -> None:
-    mode = stat.S_IMODE(target.stat().st_mode)
-    if not mode & 0o222 or not os.access(target, os.W_OK):
-        raise BudgetError(f"{_not_updated(file)}: it is read-only")
+def difference(old: Recorded, new: Recorded) -> str:
+    """What changed between two records, e.g. `forward 9 FLOP -> 10 FLOP, ...; in layer_{0..3}`."""
+    figures = [
+        _arrow(quantity, old.count.of(quantity), new.count.of(quantity))
+        for quantity in QUANTITIES
+        if old.count.of(quantity) != new.count.of(quantity)
+    ]
+    components = _changed(old.components, new.components)
+    operations = _changed(old.operations, new.operations)
+    places = list(folded(dict.fromkeys(innermost(components), 0))) or operations
+    if not places:
+        return ", ".join(figures)
+    more = f" and {len(places) - _NAMED:,} more" if len(places) > _NAMED else ""
+    where = f"in {', '.join(places[:_NAMED])}{more}"
+    return f"{', '.join(figures) or 'the same in total'}; {where}"
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep other runs from updating lock files of a folder meanwhile.
+
+    Without it, of two runs that read a file at once, the second to write would undo the first. The
+    system takes the lock back when a process dies. Windows has no such lock on a folder: there, two
+    updates of one file in the same instant may lose one of them.
+    """
     try:
-        write_atomically(target, new, replacing=old)
-    except OSError as error:
-        raise BudgetError(
-            f"{_not_updated(file)}: {error.strerror or error}; the old file is intact"
-        ) from None
+        from fcntl import LOCK_EX, flock
+    except ImportError:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a network's file system may have no locks either
+            flock(descriptor, LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _write(path: Path, text: str, old: bytes | None) -> None:
+    # A rename would replace a read-only file as well: its folder alone has to be writable.
+    writable = old is None or (path.stat().st_mode & 0o222 and os.access(path, os.W_OK))
+    if not writable:
+        raise OSError("it is read-only")
+    # JSON spells a character that UTF-8 cannot as Python's escapes do.
+    write_atomically(path, text.encode("utf-8", "backslashreplace"), replacing=old)
+
+
+def _arrow(quantity: str, old: int, new: int) -> str:
+    alike = format_flops(old) == format_flops(new)
+    before, after = (
+        f"{format_exact(flops)} FLOP" if alike else format_flops(flops) for flops in (old, new)
+    )
+    return f"{quantity} {before} -> {after}"
+
+
+def _changed(old: Mapping[str, FLOPsCount], new: Mapping[str, FLOPsCount]) -> list[str]:
+    return [name for name in {**old, **new} if old.get(name) != new.get(name)]
 
 
 def _smaller(one: FLOPsCount, other: FLOPsCount) -> FLOPsCount:
     return FLOPsCount(*(min(one.of(phase), other.of(phase)) for phase in PHASES))
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _not_updated(file: str) -> str:
-    return f"{file} was not updated"
+def _smaller_each(
+    recorded: Mapping[str, FLOPsCount], counted: Mapping[str, FLOPsCount]
+) -> dict[str, FLOPsCount]:
+    return {
+        name: _smaller(cost, counted[name]) for name, cost in recorded.items() if name in counted
+    }

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from pytest_flops.budgets.budget import Location
 from pytest_flops.budgets.errors import BudgetFileError, Problem
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 MAX_DEPTH = 60
 MAX_REPEATED_NODES = 100_000
@@ -41,14 +38,6 @@ def compose(text: str, file: str) -> yaml.Node | None:
             return _compose_with(yaml.SafeLoader, text, file)
         except yaml.YAMLError as error:
             raise BudgetFileError([_syntax_problem(error, text, file)]) from None
-
-
-def scan(text: str) -> Iterator[yaml.Token]:
-    """The tokens of a text that `compose` accepted."""
-    try:
-        return iter(list(yaml.scan(text, Loader=_fast_loader(text))))
-    except yaml.YAMLError:
-        return yaml.scan(text, Loader=yaml.SafeLoader)
 
 
 def location(mark: Any, file: str) -> Location:

@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 
 EVERY_KIND: Final[tuple[Kind, ...]] = ("limit", "recorded", "scaling")
 
+# Deeper components are recorded to explain what grew. Held are the upper ones alone: how a mixture
+# of experts shares its tokens out may differ between machines, and what they cost together may not.
+HELD_DEPTH: Final = 2
+
 
 def hold(
     budget: Budget,
@@ -151,6 +155,8 @@ class _Records:
             yield self._verdict(None, quantity)
         now = self._measurement.components
         for path in self._recorded.components:
+            if depth(path) > HELD_DEPTH:
+                continue
             if path in now:
                 yield from self._phases_of(path)
             elif before := self._recorded.of(_TOTAL, path):
@@ -200,8 +206,8 @@ class _Records:
         )
 
     def _new_components(self) -> list[str]:
-        """Components that cost something and would stand in the record, were they as old."""
-        deepest = max(map(depth, self._recorded.components), default=0)
+        """Components that cost something and would be held, were they as old as the record."""
+        deepest = min(HELD_DEPTH, max(map(depth, self._recorded.components), default=0))
         return [
             path
             for path in self._measurement.components

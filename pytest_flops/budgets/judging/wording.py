@@ -252,7 +252,7 @@ def _acceptance(red: Sequence[Verdict]) -> Iterator[str]:
     for place in dict.fromkeys(_place_of_limit(verdict) for verdict in limits):
         yield f"  raise the limit {printable(place)}"
     if any(verdict.kind == "recorded" for verdict in red):
-        yield "  run `pytest --flops-update` and commit the budget file"
+        yield "  run `pytest --flops-update` and commit the lock file"
 
 
 def _place_of_limit(verdict: Verdict) -> str:

@@ -1,0 +1,214 @@
+"""Lock files: the exact counts that `--flops-update` recorded, written by machine, read in diffs.
+
+`budgets/net.lock.json` holds the records of the budgets of `budgets/net.yaml`, and
+`tests/test_net.lock.json` those of the marked tests of `tests/test_net.py` that name no budget. A
+record is kept by metric, so that others can stand beside `flops`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from pytest_flops.budgets.budget import Location, Recorded
+from pytest_flops.budgets.errors import BudgetFileError, Problem
+from pytest_flops.budgets.files.folding import folded, unfolded
+from pytest_flops.budgets.files.loader import BYTE_ORDER_MARK, decode
+from pytest_flops.counting.components import natural
+from pytest_flops.counting.count import PHASES, FLOPsCount
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+FORMAT = "pytest-flops lock file"
+VERSION = 1
+SUFFIX = ".lock.json"
+
+Section = Literal["budgets", "tests"]
+Key = tuple[Section, str]
+"""Names a record in its file: a YAML budget by its name, a test by its node id without the file."""
+Records = dict[Key, Recorded]
+
+_SECTIONS: tuple[Section, ...] = ("budgets", "tests")
+_CONFLICT = re.compile(r"^(?:<{7}|>{7}) ", re.MULTILINE)
+_START_AGAIN = "take the file of an earlier commit, or delete it and run pytest --flops-update"
+
+
+def lock_file_of(path: Path) -> Path:
+    """The lock file beside a file of budgets or of tests."""
+    return path.with_suffix(SUFFIX)
+
+
+def read_lock(path: Path, file: str) -> Records:
+    """The records of a lock file; none where there is no such file.
+
+    Args:
+        path: The lock file.
+        file: Its name in messages and locations.
+
+    Raises:
+        BudgetFileError: It cannot be read, or is not what `lock_text` writes.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not path.is_symlink():
+            return {}
+        problem = Problem(Location(file, 1, 1), f"cannot be read: {error.strerror or error}")
+        raise BudgetFileError([problem]) from None
+    return _Reader(decode(content, file).removeprefix(BYTE_ORDER_MARK), file).records()
+
+
+def lock_text(records: Records) -> str:
+    """The text of a lock file: the same for the same records, one line for each component."""
+    data: dict[str, Any] = {"format": FORMAT, "version": VERSION}
+    for section in _SECTIONS:
+        names = sorted((name for kind, name in records if kind == section), key=natural)
+        if names:
+            data[section] = {name: _record(records[section, name]) for name in names}
+    return "\n".join(_lines("", data, "")) + "\n"
+
+
+def _record(recorded: Recorded) -> dict[str, Any]:
+    flops: dict[str, Any] = {"count": _phases(recorded.count)}
+    if recorded.components:
+        costs = folded(recorded.components)
+        flops["components"] = {name: _phases(cost) for name, cost in costs.items()}
+    if recorded.operations:
+        names = sorted(recorded.operations, key=natural)
+        flops["operations"] = {name: _phases(recorded.operations[name]) for name in names}
+    return {"flops": flops}
+
+
+def _phases(count: FLOPsCount) -> dict[str, int]:
+    """Phases that cost nothing are left out."""
+    return {phase: count.of(phase) for phase in PHASES if count.of(phase)}
+
+
+def _lines(key: str, value: Any, indent: str) -> list[str]:
+    """JSON in which an object that holds only numbers stands on one line."""
+    if not isinstance(value, dict) or not any(isinstance(item, dict) for item in value.values()):
+        return [f"{indent}{key}{json.dumps(value, ensure_ascii=False)}"]
+    lines = [f"{indent}{key}{{"]
+    for name, item in value.items():
+        lines += _lines(f"{json.dumps(name, ensure_ascii=False)}: ", item, f"{indent}  ")
+        lines[-1] += ","
+    lines[-1] = lines[-1].removesuffix(",")
+    return [*lines, f"{indent}}}"]
+
+
+class _Reader:
+    """Makes records of a lock file's text, or says what is wrong with it and where."""
+
+    def __init__(self, text: str, file: str) -> None:
+        self._text = text
+        self._file = file
+        self._places = {line: number for number, line in enumerate(text.split("\n"), start=1)}
+
+    def records(self) -> Records:
+        data = self._document()
+        found: Records = {}
+        problems = []
+        for section in _SECTIONS:
+            for name, entry in data.get(section, {}).items():
+                # The line as `lock_text` writes it; in another layout, the first of the file.
+                line = self._places.get(f"    {json.dumps(name, ensure_ascii=False)}: {{", 1)
+                location = Location(self._file, line, 1)
+                try:
+                    found[section, name] = replace(_recorded(entry), location=location)
+                except ValueError as error:
+                    message = f"{section}: {name}: {error}; {_START_AGAIN}"
+                    problems.append(Problem(location, message))
+        if problems:
+            raise BudgetFileError(problems)
+        return found
+
+    def _document(self) -> dict[str, Any]:
+        if conflict := _CONFLICT.search(self._text):
+            raise self._mistake(
+                "a merge conflict is left in this lock file: take either side whole "
+                f"(git checkout --ours -- {self._file}) and run pytest --flops-update",
+                line=self._text.count("\n", 0, conflict.start()) + 1,
+            )
+        try:
+            data = json.loads(self._text, object_pairs_hook=_each_key_once)
+        except json.JSONDecodeError as error:
+            message = f"not valid JSON: {error.msg}; {_START_AGAIN}"
+            raise self._mistake(message, error.lineno, error.colno) from None
+        except (ValueError, RecursionError) as error:
+            raise self._mistake(f"{error}; {_START_AGAIN}") from None
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise self._mistake(f'no lock file of pytest-flops: its "format" is not "{FORMAT}"')
+        version = data.get("version")
+        if version != VERSION:
+            newer = isinstance(version, int) and version > VERSION
+            upgrade = "upgrade with pip install -U pytest-flops, a newer one wrote it"
+            raise self._mistake(
+                f"it has version {version!r}, and this pytest-flops reads version {VERSION}: "
+                f"{upgrade if newer else _START_AGAIN}"
+            )
+        try:
+            _object(data, "the file", "version", "format", *_SECTIONS)
+            for section in _SECTIONS:
+                _object(data.get(section, {}), section)
+        except ValueError as error:
+            raise self._mistake(f"{error}; {_START_AGAIN}") from None
+        return data
+
+    def _mistake(self, message: str, line: int = 1, column: int = 1) -> BudgetFileError:
+        return BudgetFileError([Problem(Location(self._file, line, column), message)])
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; of a key that is there twice, as after a merge by hand, neither may win."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} is there twice")
+        found[key] = value
+    return found
+
+
+def _recorded(entry: object) -> Recorded:
+    flops = _object(entry, "a record", "flops")["flops"]
+    parts = _object(flops, "flops", "count", "components", "operations")
+    components: dict[str, FLOPsCount] = {}
+    for name, cost in _counts(parts, "components"):
+        for path in unfolded(name):
+            if path in components:
+                raise ValueError(f"components: {path!r} is there twice")
+            components[path] = cost
+    return Recorded(
+        count=_count(parts["count"], "count"),
+        components=dict(sorted(components.items(), key=lambda item: natural(item[0]))),
+        operations=dict(_counts(parts, "operations")),
+    )
+
+
+def _counts(parts: Mapping[str, Any], key: str) -> list[tuple[str, FLOPsCount]]:
+    costs = _object(parts.get(key, {}), key)
+    return [(name, _count(cost, f"{key}: {name}")) for name, cost in costs.items()]
+
+
+def _count(value: object, where: str) -> FLOPsCount:
+    phases = _object(value, where)
+    for phase, flops in phases.items():
+        if phase not in PHASES:
+            raise ValueError(f"{where}: unknown phase {phase!r}")
+        if type(flops) is not int or flops < 0:
+            raise ValueError(f"{where}: {phase} is a whole number of at least 0, not {flops!r}")
+    return FLOPsCount(**phases)
+
+
+def _object(value: object, where: str, *known: str) -> dict[str, Any]:
+    """An object of any keys, or of these, the first of which is required."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: expected an object, found {value!r}")
+    if known and (unknown := value.keys() - set(known)):
+        raise ValueError(f"{where}: unknown key {min(unknown)!r}")
+    if known and known[0] not in value:
+        raise ValueError(f"{where}: the key {known[0]!r} is missing")
+    return value
