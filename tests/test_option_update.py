@@ -183,8 +183,10 @@ def test_each_count_of_a_test_has_a_record_named_as_in_the_report(project: Any) 
     project.run("--flops-update")
     assert project.recorded("test_several", OWN_LOCK) == {"forward": 10}
     assert project.recorded("test_several (count 2)", OWN_LOCK) == {"forward": 20}
+    assert project.recorded("test_several (count 3)", OWN_LOCK) == {"forward": 10}
     subjects = [entry["subject"] for entry in project.report()["entries"]]
-    assert subjects == ["test_model.py::test_several", "test_model.py::test_several (count 2)"]
+    test = "test_model.py::test_several"
+    assert subjects == [test, f"{test} (count 2)", f"{test} (count 3)"]
     assert project.run().ret == 0
     project.test(SEVERAL.replace("20", "21"))
     result = project.run()

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from pytest_flops.budgets.budget import Location
-from pytest_flops.reports.comparison.wording import regressions
 from pytest_flops.reports.entry import NOWHERE, Entry, join_entries
 from pytest_flops.reports.errors import ReportError
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
     from jsonschema.protocols import Validator
 
-    from pytest_flops.reports.comparison.comparison import Comparison
 
 FORMAT = "pytest-flops report"
 VERSION = 1
@@ -206,13 +204,6 @@ def judge_stale(report: Report) -> Report:
         if known.fate in _STALE
     ]
     return replace(report, errors=in_order(kept + stale))
-
-
-def judge_regressions(report: Report, comparison: Comparison) -> Report:
-    """The report with an error for each budget that regressed since the base, and no older ones."""
-    kept = [error for error in report.errors if error.kind != "regression"]
-    found = [SessionError(*message, kind="regression") for message in regressions(comparison)]
-    return replace(report, errors=in_order(kept + found))
 
 
 def to_json(report: Report) -> str:

@@ -8,13 +8,13 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from pytest_flops.reports.comparison.comparison import compare
+from pytest_flops.reports.comparison.regressions import judge_regressions
 from pytest_flops.reports.errors import ReportError
 from pytest_flops.reports.report import (
     KnownBudget,
     SessionError,
     build_report,
     in_order,
-    judge_regressions,
 )
 from pytest_flops.session.recording import keep_records, stale_records, tests_not_recorded
 
