@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 SLOW_BUILDER = """
-import time, torch
-def build(width):
-    time.sleep(0.4)
-    return torch.nn.Linear(width, 3), torch.ones(2, width)
-def test_it(flops): flops.scaling(build, width=[8, 16, 32], max_exponent=1)
+    import time, torch
+    def build(width):
+        time.sleep(0.4)
+        return torch.nn.Linear(width, 3), torch.ones(2, width)
+    def test_it(flops): flops.scaling(build, width=[8, 16, 32], max_exponent=1)
 """
 
 
