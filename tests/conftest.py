@@ -16,6 +16,10 @@ import pytest
 
 pytest_plugins = ["pytester"]
 
+# The threads of one operator wait for each other in a loop that takes a whole core. With a worker
+# of xdist on every core, they take the time of the others: 76 seconds for what takes 6.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # The figures of the reference page: B=32, N=128, AdamW.
 BASELINE_BUDGET = """\
 version: 1
