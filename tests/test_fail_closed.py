@@ -79,64 +79,58 @@ def test_an_operator_without_a_cost_fails_and_is_named(project: Any) -> None:
         @pytest.mark.flops_budget(total="1 GFLOP")
         def test_it(): mystery(torch.ones(3) + 1)
     """)
-    result = project.run_apart()
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*mylib*mystery*pytest_flops_register_costs*"])
-    project.run_apart("--flops-allow-uncounted").assert_outcomes(passed=1)
+    project.fails(told=["*mylib*mystery*pytest_flops_register_costs*"])
+    project.run("--flops-allow-uncounted", "-W", "default").assert_outcomes(passed=1, warnings=1)
 
 
 def test_a_module_in_a_thread_older_than_the_test_fails_and_names_both(project: Any) -> None:
-    source = """\
-import pytest, threading, torch
-from queue import SimpleQueue
+    project.test("""
+        import pytest, threading, torch
+        from queue import SimpleQueue
 
-@pytest.fixture(scope="module")
-def give():
-    work, done = SimpleQueue(), SimpleQueue()
+        @pytest.fixture(scope="module")
+        def give():
+            work, done = SimpleQueue(), SimpleQueue()
 
-    def serve():
-        while (task := work.get()) is not None:
-            done.put(task())
+            def serve():
+                while (task := work.get()) is not None:
+                    done.put(task())
 
-    def give(task):
-        work.put(task)
-        return done.get()
+            def give(task):
+                work.put(task)
+                return done.get()
 
-    thread = threading.Thread(target=serve, name="trainer")
-    thread.start()
-    yield give
-    work.put(None)
-    thread.join()
+            thread = threading.Thread(target=serve, name="trainer")
+            thread.start()
+            yield give
+            work.put(None)
+            thread.join()
 
-X, LAYER = torch.ones(8, 8), torch.nn.Linear(8, 8)
+        X, LAYER = torch.ones(8, 8), torch.nn.Linear(8, 8)
 
-@pytest.mark.flops_budget(total=2 * 8**3)
-def test_idle(give): X @ X
+        @pytest.mark.flops_budget(total=2 * 8**3)
+        def test_idle(give): X @ X
 
-@pytest.mark.flops_budget(total=2 * 8**3)
-def test_at_work(give): give(lambda: LAYER(X)); X @ X
-"""
-    project.test(source)
-    result = project.run_apart()
-    result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(
-        ["*not counted: module Linear in thread trainer*start the thread inside*"]
+        @pytest.mark.flops_budget(total=2 * 8**3)
+        def test_at_work(give): give(lambda: LAYER(X)); X @ X
+    """)
+    project.fails(
+        told=["*not counted: module Linear in thread trainer*start the thread inside*"], passed=1
     )
-    project.run_apart("--flops-allow-uncounted").assert_outcomes(passed=2)
+    project.run("--flops-allow-uncounted", "-W", "default").assert_outcomes(passed=2, warnings=1)
 
 
 def test_child_processes_are_a_remark_and_no_failure(project: Any) -> None:
-    source = """\
-import pytest, torch
-from torch.utils.data import DataLoader
+    project.test("""
+        import pytest, torch
+        from torch.utils.data import DataLoader
 
-@pytest.mark.flops_budget(total=2 * 8**3)
-def test_loaded():
-    assert len([*DataLoader(range(4), num_workers=2)]) == 4
-    X = torch.ones(8, 8)
-    X @ X
-"""
-    project.test(source)
+        @pytest.mark.flops_budget(total=2 * 8**3)
+        def test_loaded():
+            assert len([*DataLoader(range(4), num_workers=2)]) == 4
+            X = torch.ones(8, 8)
+            X @ X
+    """)
     result = project.run_apart("-v")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*child processes, counted by nobody: 2"])

@@ -44,4 +44,4 @@ def test_a_long_sweep_shows_its_progress_on_a_terminal(project: Any) -> None:
 
 def test_nothing_is_shown_where_the_output_is_no_terminal(project: Any) -> None:
     project.test(SLOW_BUILDER)
-    assert "sizes counted" not in project.run_apart().stdout.str()
+    assert "sizes counted" not in project.run().stdout.str()
