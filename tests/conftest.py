@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import pytest
+from hypothesis import settings
 
 pytest_plugins = ["pytester"]
 
@@ -40,15 +41,11 @@ budgets:
         "layer_*": {forward: 140 MFLOP, backward: 280 MFLOP}
 """
 BASELINE_COUNT = (16287760384, 32568016896, 62191800)
-ONE_TEST = """\
-{imports}
-from pytest_flops import FLOPsCount
 
-
-@pytest.mark.flops_budget({limits})
-def test_step({fixtures}):
-{body}
-"""
+# `make test` draws fewer examples than `make test-all`. No deadline: machines of CI stall.
+settings.register_profile("quick", max_examples=25, deadline=None)
+settings.register_profile("thorough", max_examples=200, deadline=None)
+settings.load_profile("quick")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -75,6 +72,17 @@ def keep_libraries(imported: dict[str, ModuleType]) -> None:
         of_a_test = "pytest-of-" in str(getattr(module, "__file__", None))
         if not of_a_test:
             sys.modules.setdefault(name, module)
+
+
+ONE_TEST = """\
+{imports}
+from pytest_flops import FLOPsCount
+
+
+@pytest.mark.flops_budget({limits})
+def test_step({fixtures}):
+{body}
+"""
 
 
 def block(text: str) -> str:
@@ -190,7 +198,13 @@ def project(pytester: pytest.Pytester) -> Project:
     return Project(pytester)
 
 
-@pytest.fixture(params=[(), ("-n", "2"), ("-p", "no:xdist")], ids=["plain", "xdist", "no-xdist"])
+@pytest.fixture(
+    params=[
+        pytest.param((), id="plain"),
+        pytest.param(("-n", "2"), id="xdist", marks=pytest.mark.long),
+        pytest.param(("-p", "no:xdist"), id="no-xdist"),
+    ]
+)
 def mode(request: pytest.FixtureRequest) -> tuple[str, ...]:
     """The ways in which every option must do the same."""
     arguments: tuple[str, ...] = request.param

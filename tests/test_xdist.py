@@ -48,6 +48,7 @@ LEAVE_OUT = """\
 def pytest_collection_modifyitems(items):
     items[:] = [item for item in items if item.name != 'test_left_out']
 """
+OTHER_DISTRIBUTIONS = ("loadfile", "loadscope", "loadgroup", "worksteal")
 DYING = """\
 import os
 import pytest
@@ -81,7 +82,10 @@ def suite(project: Any) -> Any:
     return project
 
 
-@pytest.mark.parametrize("dist", ["load", "loadfile", "loadscope", "loadgroup", "worksteal"])
+@pytest.mark.parametrize(
+    "dist",
+    ["load", *(pytest.param(dist, marks=pytest.mark.long) for dist in OTHER_DISTRIBUTIONS)],
+)
 def test_the_report_is_the_plain_runs_but_for_the_time(suite: Any, dist: str) -> None:
     only = ("-k", "not parity")
     plain = suite.run(*only)
