@@ -6,7 +6,7 @@ CHROMIUM ?= chromium
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help gate test models operators lint format coverage fuzz mutants screenshot docs build packaging clean
+.PHONY: help gate test test-all models operators lint format coverage fuzz mutants screenshot docs build packaging clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,8 +14,11 @@ help: ## List the commands
 gate: $(INSTALLED) ## Hold this project's own budgets; write reports/flops.json and flops.html
 	$(BIN)/python -m pytest budgets --flops-report reports
 
-test: $(INSTALLED) ## Run every test
-	$(BIN)/python -m pytest -n 2 --flops-report reports
+test: $(INSTALLED) ## Run the tests, without the long ones: at most two minutes on two cores
+	$(BIN)/python -m pytest -n 2 -m "not long" --flops-report reports
+
+test-all: $(INSTALLED) ## Run every test, with many more generated examples
+	$(BIN)/python -m pytest -n 2 --hypothesis-profile thorough --flops-report reports
 
 models: $(INSTALLED) ## Count models of Hugging Face, for which transformers is installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt transformers

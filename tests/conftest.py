@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import dedent, indent
 from types import ModuleType
 from typing import Any, ClassVar
 
 import pytest
+from hypothesis import settings
 
 pytest_plugins = ["pytester"]
+
+# The threads of one operator wait for each other in a loop that takes a whole core. With a worker
+# of xdist on every core, they take the time of the others: 76 seconds for what takes 6.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The figures of the reference page: B=32, N=128, AdamW.
 BASELINE_BUDGET = """\
@@ -35,6 +41,11 @@ budgets:
         "layer_*": {forward: 140 MFLOP, backward: 280 MFLOP}
 """
 BASELINE_COUNT = (16287760384, 32568016896, 62191800)
+
+# `make test` draws fewer examples than `make test-all`. No deadline: machines of CI stall.
+settings.register_profile("quick", max_examples=25, deadline=None)
+settings.register_profile("thorough", max_examples=200, deadline=None)
+settings.load_profile("quick")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -63,6 +74,22 @@ def keep_libraries(imported: dict[str, ModuleType]) -> None:
             sys.modules.setdefault(name, module)
 
 
+ONE_TEST = """\
+{imports}
+from pytest_flops import FLOPsCount
+
+
+@pytest.mark.flops_budget({limits})
+def test_step({fixtures}):
+{body}
+"""
+
+
+def block(text: str) -> str:
+    """Text as it is or, where it begins with a line break, without that and its indentation."""
+    return dedent(text[1:]) if text.startswith("\n") else text
+
+
 @dataclass
 class Project:
     """A project of somebody who uses the plugin."""
@@ -77,9 +104,10 @@ class Project:
         return self.pytester.path
 
     def write(self, path: str, text: str) -> Path:
+        """Write a file; text that begins with a line break loses that and its indentation."""
         file = self.root / path
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
+        file.write_text(block(text), encoding="utf-8")
         return file
 
     def budgets(self, text: str = BASELINE_BUDGET, path: str = "budgets/model.yaml") -> Path:
@@ -108,6 +136,46 @@ class Project:
     def test(self, source: str, path: str = "test_model.py") -> Path:
         return self.write(path, source)
 
+    def budget(self, name: str, *lines: str, path: str = "budgets/model.yaml") -> Path:
+        """Write a budget file of one budget, given by its lines of YAML."""
+        return self.budgets(
+            f"version: 1\nbudgets:\n  {name}:\n    " + "\n    ".join(lines) + "\n", path
+        )
+
+    def ini(self, line: str) -> Path:
+        """Write a `pytest.ini` of this line."""
+        return self.write("pytest.ini", f"[pytest]\n{line}\n")
+
+    def marked(
+        self, limits: str, body: str, fixtures: str = "", imports: str = "import pytest, torch"
+    ) -> Path:
+        """Write one test: the arguments of its marker, its body, and the fixtures it asks for."""
+        body = indent(block(body), "    ")
+        return self.test(
+            ONE_TEST.format(imports=imports, limits=limits, fixtures=fixtures, body=body)
+        )
+
+    def counted(self, limits: str, count: str = "100, 200, 30") -> Path:
+        """Write one marked test that checks a `FLOPsCount(count)` and does not import torch."""
+        return self.marked(limits, f"flops.check(FLOPsCount({count}))", "flops", "import pytest")
+
+    def fails(self, *arguments: str, told: Sequence[str] = (), **outcomes: int) -> pytest.RunResult:
+        """Run pytest, of which one test fails unless `outcomes` say otherwise, with these lines."""
+        result = self.run(*arguments)
+        result.assert_outcomes(**{"failed": 1, **outcomes})
+        assert result.ret == pytest.ExitCode.TESTS_FAILED
+        result.stdout.fnmatch_lines(told)
+        return result
+
+    def refuses(self, *arguments: str, told: Sequence[str]) -> pytest.RunResult:
+        """Run pytest, which ends with a usage error, these lines and no traceback."""
+        result = self.run(*arguments)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(told)
+        for word in ("Traceback", "INTERNALERROR"):
+            assert word not in result.stdout.str() + result.stderr.str()
+        return result
+
     def run(self, *arguments: str) -> pytest.RunResult:
         """Run pytest in this process, as a user would from the project's root."""
         keeper = LibraryKeeper()
@@ -130,7 +198,13 @@ def project(pytester: pytest.Pytester) -> Project:
     return Project(pytester)
 
 
-@pytest.fixture(params=[(), ("-n", "2"), ("-p", "no:xdist")], ids=["plain", "xdist", "no-xdist"])
+@pytest.fixture(
+    params=[
+        pytest.param((), id="plain"),
+        pytest.param(("-n", "2"), id="xdist", marks=pytest.mark.long),
+        pytest.param(("-p", "no:xdist"), id="no-xdist"),
+    ]
+)
 def mode(request: pytest.FixtureRequest) -> tuple[str, ...]:
     """The ways in which every option must do the same."""
     arguments: tuple[str, ...] = request.param

@@ -252,6 +252,7 @@ def test_an_increase_that_is_recorded_and_committed_is_green_and_told(checkout: 
     assert "grew, as newly recorded" in run.summary
 
 
+@pytest.mark.long
 def test_a_shallow_clone_fetches_the_base_and_leaves_no_worktree(
     checkout: Checkout, tmp_path: Path
 ) -> None:
@@ -266,6 +267,7 @@ def test_a_shallow_clone_fetches_the_base_and_leaves_no_worktree(
     assert clone.git("status", "--porcelain", "--", "test_model.py", "budgets") == ""
 
 
+@pytest.mark.long
 def test_a_project_in_a_subfolder_is_counted_and_annotated_there(checkout: Checkout) -> None:
     base = checkout.commit(ml__budgets__model_yaml=BUDGET, ml__test_model_py=COUNTED)
     checkout.commit(ml__test_model_py=SHIFTED)
@@ -291,6 +293,7 @@ def test_the_bases_own_sources_are_counted_wherever_the_project_is_installed(
     assert "layer_1 total from 140 to 150 FLOP" in run.summary
 
 
+@pytest.mark.long
 def test_a_setup_command_prepares_the_base(checkout: Checkout) -> None:
     test = COUNTED.replace("FLOPsCount(40", "FLOPsCount(int(open('made').read())")
     base = checkout.commit(test_model_py=test)
@@ -299,6 +302,7 @@ def test_a_setup_command_prepares_the_base(checkout: Checkout) -> None:
     assert "layer_1 total from 140 to 145 FLOP" in run.summary
 
 
+@pytest.mark.long
 def test_a_report_of_the_base_that_the_workflow_has_is_taken(checkout: Checkout) -> None:
     first = checkout.gate()
     report = Path(first.outputs["steps.measure.outputs.report"]) / "flops.json"
@@ -325,6 +329,7 @@ def test_an_unusable_report_of_the_base_is_red_and_said_so(checkout: Checkout) -
 
 
 @needs_jq
+@pytest.mark.long
 def test_the_artifact_of_the_base_commit_spares_the_worktree(gh: Checkout) -> None:
     base = gh.git("rev-parse", "HEAD")
     first = gh.gate()
@@ -477,6 +482,7 @@ def test_shellcheck_finds_nothing() -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.long
 def test_the_example_goes_red_names_the_layer_and_goes_green(tmp_path: Path) -> None:
     environment = {
         "HOME": str(tmp_path),

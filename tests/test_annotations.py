@@ -12,12 +12,6 @@ budgets:
   over: {limits: {total: 9 FLOP}}
   "100%, stale": {limits: {total: 9 FLOP}}
 """
-SUITE = """\
-import pytest
-from pytest_flops import FLOPsCount
-@pytest.mark.flops_budget('over')
-def test_over(flops): flops.check(FLOPsCount(10))
-"""
 
 
 def commands(result: pytest.RunResult) -> list[str]:
@@ -29,7 +23,7 @@ def test_what_is_red_is_annotated_at_its_budget(
 ) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     project.budgets(BUDGETS)
-    project.test(SUITE)
+    project.counted("'over'", "10")
     stale, over = commands(project.run(*mode))
     assert over == (
         "::error file=budgets/model.yaml,line=3,col=3,title=FLOPs budget::"
@@ -45,7 +39,7 @@ def test_a_project_in_a_subfolder_names_its_files_from_the_checkout(
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_WORKSPACE", str(project.root.parent))
     project.budgets(BUDGETS)
-    project.test(SUITE)
+    project.counted("'over'", "10")
     annotated = commands(project.run("test_model.py"))
     assert annotated[0].startswith(f"::error file={project.root.name}/budgets/model.yaml,line=3,")
 
@@ -54,8 +48,8 @@ def test_green_runs_and_runs_elsewhere_annotate_nothing(
     project: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project.budgets(BUDGETS)
-    project.test(SUITE)
+    project.counted("'over'", "10")
     assert commands(project.run("test_model.py")) == []
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
-    project.test(SUITE.replace("10", "9"))
+    project.counted("'over'", "9")
     assert commands(project.run("test_model.py")) == []

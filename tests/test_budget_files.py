@@ -38,27 +38,26 @@ def test_a_dearer_model_fails_and_the_message_names_budget_phase_and_figures(
     project: Any,
 ) -> None:
     project.budgets(project.baseline.replace(*GROWN))
-    result = project.run("budgets/model.yaml::baseline::limits")
-    result.assert_outcomes(failed=1)
-    assert result.ret == 1
-    # One more layer: 139,386,880 forward FLOPs, by the reference page.
-    result.stdout.fnmatch_lines(
-        [
+    project.fails(
+        "budgets/model.yaml::baseline::limits",
+        told=[
             "*budget 'baseline'*budgets/model.yaml:3:3*",
             "*forward: 16.427 GFLOP, limit 16.3 GFLOP, over by 127.147 MFLOP*",
+            # One more layer: 139,386,880 forward FLOPs, by the reference page.
             f"*{16_287_760_384 + 139_386_880:,}*",
             "*16,300,000,000*16.3 GFLOP at budgets/model.yaml:12:16*",
             "*If the increase is meant*",
-        ]
+        ],
     )
 
 
 def test_a_recorded_count_has_no_noise_margin(project: Any) -> None:
     project.budgets()
     project.records(baseline=(16287760383, *project.baseline_count[1:]))
-    result = project.run("budgets/model.yaml::baseline::recorded")
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*16,287,760,384*", "*16,287,760,383*", "*--flops-update*"])
+    project.fails(
+        "budgets/model.yaml::baseline::recorded",
+        told=["*16,287,760,384*", "*16,287,760,383*", "*--flops-update*"],
+    )
 
 
 def test_yaml_of_other_people_is_left_alone(project: Any) -> None:
@@ -73,32 +72,26 @@ def test_yaml_of_other_people_is_left_alone(project: Any) -> None:
 
 def test_a_file_met_by_chance_that_looks_like_ours_is_held_to_the_schema(project: Any) -> None:
     project.budgets(project.baseline.replace("limits:", "limts:"), path="elsewhere/model.yaml")
-    result = project.run()
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*elsewhere/model.yaml:11:5: *limts*limits*"])
+    project.refuses(told=["*elsewhere/model.yaml:11:5: *limts*limits*"])
 
 
 def test_a_file_met_by_chance_with_no_key_spelt_right_is_ours_all_the_same(project: Any) -> None:
-    project.budgets("version: 1\nbudgets:\n  step:\n    limts: {total: 1 GFLOP}\n")
+    project.budget("step", "limts: {total: 1 GFLOP}")
     project.test("def test_nothing(): pass\n")
-    result = project.run()
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*budgets/model.yaml:4:5: *limts*limits*"])
+    project.refuses(told=["*budgets/model.yaml:4:5: *limts*limits*"])
 
 
 def test_budgets_on_one_line_are_ours_too(project: Any) -> None:
     project.budgets('{"version": 1, "budgets": {"a": {"limits": {"total": -1}}}}\n')
     project.test("def test_nothing(): pass\n")
-    result = project.run()
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*budgets/model.yaml:1:*"])
+    project.refuses(told=["*budgets/model.yaml:1:*"])
 
 
 def test_a_file_given_to_pytest_is_held_to_the_schema_whatever_it_holds(project: Any) -> None:
     project.write("gates/model.yaml", "budget:\n  a: {limits: {total: 1}}\n")
-    result = project.run("gates/model.yaml")
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*gates/model.yaml:1:1: *budget*did you mean 'budgets'*"])
+    project.refuses(
+        "gates/model.yaml", told=["*gates/model.yaml:1:1: *budget*did you mean 'budgets'*"]
+    )
 
 
 def test_yaml_in_the_folder_of_budgets_that_is_left_alone_is_named(project: Any) -> None:
@@ -112,9 +105,7 @@ def test_yaml_in_the_folder_of_budgets_that_is_left_alone_is_named(project: Any)
 def test_a_named_folder_is_held_to_the_schema_whatever_it_holds(project: Any) -> None:
     project.write("gates/other.yaml", "replicas: 3\n")
     project.test("def test_nothing(): pass\n")
-    result = project.run("--flops-budgets", "gates")
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*gates/other.yaml:1:1: *"])
+    project.refuses("--flops-budgets", "gates", told=["*gates/other.yaml:1:1: *"])
 
 
 def test_all_mistakes_of_all_files_are_told_at_once_with_their_places(project: Any) -> None:
@@ -187,17 +178,12 @@ def test_a_broken_named_file_is_a_usage_error_with_a_place_and_no_traceback(
 
 def test_a_named_folder_without_yaml_is_a_usage_error(project: Any) -> None:
     (project.root / "gates").mkdir()
-    result = project.run("--flops-budgets", "gates")
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*no YAML file of budgets in gates*"])
+    project.refuses("--flops-budgets", "gates", told=["*no YAML file of budgets in gates*"])
 
 
 def test_the_lines_of_a_builders_error_cannot_pose_as_commands_of_a_ci_log(project: Any) -> None:
-    project.write("hostile.py", "def build():\n    raise OSError('x\\n::error::y\\x1b[31m')\n")
-    project.budgets(
-        "version: 1\nbudgets:\n  x:\n    workload: {model: 'hostile:build'}\n"
-        "    limits: {total: 1 FLOP}\n"
-    )
+    project.write("hostile.py", "def build(): raise OSError('x\\n::error::y\\x1b[31m')\n")
+    project.budget("x", "workload: {model: 'hostile:build'}", "limits: {total: 1 FLOP}")
     told = project.run("budgets", "--flops-report=").stdout.str()
     assert "| ::error::y" in told
     assert "\x1b[31m" not in told
@@ -205,51 +191,43 @@ def test_the_lines_of_a_builders_error_cannot_pose_as_commands_of_a_ci_log(proje
 
 
 def test_a_named_file_that_is_not_there_is_a_usage_error(project: Any) -> None:
-    result = project.run("--flops-budgets", "gone.yaml")
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*no file or folder of budgets at gone.yaml*"])
+    project.refuses(
+        "--flops-budgets", "gone.yaml", told=["*no file or folder of budgets at gone.yaml*"]
+    )
 
 
 def test_a_builder_that_cannot_be_imported_is_told_with_the_budget(project: Any) -> None:
-    project.budgets(
-        "version: 1\nbudgets:\n  x:\n    workload: {model: 'nowhere:build'}\n"
-        "    limits: {total: 1 FLOP}\n"
-    )
-    result = project.run("budgets")
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(
-        [
+    project.budget("x", "workload: {model: 'nowhere:build'}", "limits: {total: 1 FLOP}")
+    result = project.fails(
+        "budgets",
+        told=[
             "cannot import 'nowhere:build': No module named*",
             "in budget 'x' (budgets/model.yaml:3:3)",
-        ]
+        ],
     )
     assert "Traceback" not in result.stdout.str()
 
 
 def test_an_error_of_a_builder_is_told_with_the_line_of_its_code(project: Any) -> None:
     project.write("broken.py", "def build():\n    raise OSError('no disk')\n")
-    project.budgets(
-        "version: 1\nbudgets:\n  x:\n    workload: {model: 'broken:build'}\n"
-        "    limits: {total: 1 FLOP}\n"
-    )
-    result = project.run("budgets")
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*'broken:build' raised OSError: no disk (*broken.py:2)*"])
+    project.budget("x", "workload: {model: 'broken:build'}", "limits: {total: 1 FLOP}")
+    project.fails("budgets", told=["*'broken:build' raised OSError: no disk (*broken.py:2)*"])
 
 
 def test_a_builder_of_the_project_is_found_from_rootdir_and_metered(project: Any) -> None:
     project.write(
         "tiny.py",
-        "import torch\n"
-        "def build(width, batch_size):\n"
-        "    return torch.nn.Linear(width, 5, bias=False), torch.randn(batch_size, width)\n",
+        """
+        import torch
+        def build(width, batch_size):
+            return torch.nn.Linear(width, 5, bias=False), torch.randn(batch_size, width)
+        """,
     )
-    project.budgets(
-        "version: 1\nbudgets:\n  tiny:\n"
-        "    workload: {model: 'tiny:build', config: {width: 3}, batch_size: 7, optimizer: none}\n"
-        f"    limits: {{forward: {2 * 7 * 3 * 5 - 1}}}\n"
+    project.budget(
+        "tiny",
+        "workload: {model: 'tiny:build', config: {width: 3}, batch_size: 7, optimizer: none}",
+        f"limits: {{forward: {2 * 7 * 3 * 5 - 1}}}",
     )
-    result = project.run("budgets")
-    result.assert_outcomes(failed=1)
+    project.fails("budgets")
     # 2 FLOPs for each of 7 x 3 x 5 multiply-adds; the sum that stands for a loss is 35 more.
     assert project.report()["entries"][0]["measurement"]["count"]["forward"] == 210 + 35

@@ -99,14 +99,17 @@ def test_explain_finds_a_builder_in_the_current_folder(
 ) -> None:
     project.write(
         "square.py",
-        "import torch\n"
-        "class Square(torch.nn.Module):\n"
-        "    def forward(self, x): return x @ x\n"
-        "def build(side): return Square(), torch.ones(side, side, requires_grad=True)\n",
+        """
+        import torch
+        class Square(torch.nn.Module):
+            def forward(self, x): return x @ x
+        def build(side): return Square(), torch.ones(side, side, requires_grad=True)
+        """,
     )
-    project.budgets(
-        "version: 1\nbudgets:\n  square:\n    limits: {total: 1 TFLOP}\n"
-        "    workload: {model: 'square:build', config: {side: 4}, optimizer: none}\n"
+    project.budget(
+        "square",
+        "limits: {total: 1 TFLOP}",
+        "workload: {model: 'square:build', config: {side: 4}, optimizer: none}",
     )
     monkeypatch.chdir(project.root)
     assert main(["explain", "budgets/model.yaml", "--over", "side"]) == 0
@@ -136,9 +139,12 @@ def test_unusable_files_and_arguments_exit_with_2_and_a_message(
 def test_explain_wants_one_budget_with_a_workload(
     project: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = project.budgets(
-        "version: 1\nbudgets:\n  a: {limits: {total: 1}}\n  b: {limits: {total: 1}}\n"
-    )
+    file = project.budgets("""
+        version: 1
+        budgets:
+          a: {limits: {total: 1}}
+          b: {limits: {total: 1}}
+    """)
     assert main(["explain", str(file)]) == 2
     assert "it has a, b" in capsys.readouterr().err
     assert main(["explain", f"{file}::a"]) == 2

@@ -143,8 +143,11 @@ def one_thread() -> Any:
 
 @pytest.mark.parametrize(
     "way",
-    [("-n", "2", "--shuffle", "1"), ("--shuffle", "2"), ("--threads", "2")],
-    ids=["xdist", "shuffled", "two-threads"],
+    [
+        pytest.param(("-n", "2", "--shuffle", "1"), id="xdist", marks=pytest.mark.long),
+        pytest.param(("--shuffle", "2"), id="shuffled"),
+        pytest.param(("--threads", "2"), id="two-threads"),
+    ],
 )
 @pytest.mark.usefixtures("one_thread")
 def test_a_run_finds_the_same_in_every_way(suite: Any, way: tuple[str, ...]) -> None:
@@ -154,6 +157,7 @@ def test_a_run_finds_the_same_in_every_way(suite: Any, way: tuple[str, ...]) -> 
     assert found(suite) == plain
 
 
+@pytest.mark.long
 def test_a_run_finds_the_same_whatever_the_hash_seed(
     suite: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,53 +6,43 @@ from typing import Any
 
 import pytest
 
-NAMED_BY_A_TEST = """\
-version: 1
-budgets:
-  step:
-    limits: {total: 1 TFLOP}
+NAMED_BY_A_TEST = """
+    version: 1
+    budgets:
+      step: {limits: {total: 1 TFLOP}}
 """
 
 
 def test_a_marked_test_that_counts_nothing_fails(project: Any) -> None:
-    project.test(
-        "import pytest\n@pytest.mark.flops_budget(total='1 GFLOP')\ndef test_it(flops): pass\n"
-    )
-    result = project.run()
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*counted nothing*never calls flops.check()*"])
+    project.marked("total='1 GFLOP'", "pass", "flops")
+    project.fails(told=["*counted nothing*never calls flops.check()*"])
     assert project.report()["passed"] is False
 
 
 def test_a_metered_body_without_arithmetic_fails(project: Any) -> None:
-    project.test("import pytest\n@pytest.mark.flops_budget(total='1 GFLOP')\ndef test_it(): pass\n")
-    result = project.run()
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*nothing*"])
+    project.marked("total='1 GFLOP'", "pass")
+    project.fails(told=["*nothing*"])
 
 
 def test_a_count_of_zero_fails(project: Any) -> None:
-    project.test(
-        "from pytest_flops import FLOPsCount\n"
-        "def test_it(flops): flops.check(FLOPsCount(), total='1 GFLOP')\n"
-    )
+    project.test("""
+        from pytest_flops import FLOPsCount
+        def test_it(flops): flops.check(FLOPsCount(), total="1 GFLOP")
+    """)
     project.run().assert_outcomes(failed=1)
 
 
 def test_a_pattern_that_matches_no_component_fails_and_names_near_ones(project: Any) -> None:
     project.budgets(project.baseline.replace("lm_head:", "lm_haed:"))
-    result = project.run("budgets/model.yaml::baseline::limits")
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*lm_haed*matches no component*lm_head*"])
+    project.fails(
+        "budgets/model.yaml::baseline::limits", told=["*lm_haed*matches no component*lm_head*"]
+    )
 
 
 def test_a_budget_named_by_no_test_fails_a_whole_run(project: Any, mode: tuple[str, ...]) -> None:
     project.budgets(NAMED_BY_A_TEST)
     project.test("def test_nothing(): pass\n")
-    result = project.run(*mode)
-    result.assert_outcomes(passed=1)
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["*'step'*named by no test*"])
+    project.fails(*mode, told=["*'step'*named by no test*"], passed=1, failed=0)
 
 
 @pytest.mark.parametrize("narrowed", [("test_model.py",), ("-k", "nothing")])
@@ -68,12 +58,13 @@ def test_a_budget_whose_only_test_is_skipped_is_not_stale(
     project: Any, mode: tuple[str, ...]
 ) -> None:
     project.budgets(NAMED_BY_A_TEST)
-    project.test(
-        "import pytest\n"
-        "@pytest.mark.flops_budget('step')\n"
-        "def test_gpu(flops): pytest.skip('no GPU here')\n"
-        "def test_other(flops): flops.check(__import__('pytest_flops').FLOPsCount(1), total=1)\n"
-    )
+    project.test("""
+        import pytest
+        from pytest_flops import FLOPsCount
+        @pytest.mark.flops_budget("step")
+        def test_gpu(flops): pytest.skip("no GPU here")
+        def test_other(flops): flops.check(FLOPsCount(1), total=1)
+    """)
     result = project.run(*mode)
     result.assert_outcomes(passed=1, skipped=1)
     assert result.ret == 0
@@ -81,72 +72,65 @@ def test_a_budget_whose_only_test_is_skipped_is_not_stale(
 
 
 def test_an_operator_without_a_cost_fails_and_is_named(project: Any) -> None:
-    source = (
-        "import pytest, torch\n"
-        "@torch.library.custom_op('mylib::mystery', mutates_args=())\n"
-        "def mystery(x: torch.Tensor) -> torch.Tensor: return x * 2\n"
-        "@pytest.mark.flops_budget(total='1 GFLOP')\n"
-        "def test_it(): mystery(torch.ones(3) + 1)\n"
-    )
-    project.test(source)
-    result = project.run_apart()
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*mylib*mystery*pytest_flops_register_costs*"])
-    project.run_apart("--flops-allow-uncounted").assert_outcomes(passed=1)
+    project.test("""
+        import pytest, torch
+        @torch.library.custom_op("mylib::mystery", mutates_args=())
+        def mystery(x: torch.Tensor) -> torch.Tensor: return x * 2
+        @pytest.mark.flops_budget(total="1 GFLOP")
+        def test_it(): mystery(torch.ones(3) + 1)
+    """)
+    project.fails(told=["*mylib*mystery*pytest_flops_register_costs*"])
+    project.run("--flops-allow-uncounted", "-W", "default").assert_outcomes(passed=1, warnings=1)
 
 
 def test_a_module_in_a_thread_older_than_the_test_fails_and_names_both(project: Any) -> None:
-    source = """\
-import pytest, threading, torch
-from queue import SimpleQueue
+    project.test("""
+        import pytest, threading, torch
+        from queue import SimpleQueue
 
-@pytest.fixture(scope="module")
-def give():
-    work, done = SimpleQueue(), SimpleQueue()
+        @pytest.fixture(scope="module")
+        def give():
+            work, done = SimpleQueue(), SimpleQueue()
 
-    def serve():
-        while (task := work.get()) is not None:
-            done.put(task())
+            def serve():
+                while (task := work.get()) is not None:
+                    done.put(task())
 
-    def give(task):
-        work.put(task)
-        return done.get()
+            def give(task):
+                work.put(task)
+                return done.get()
 
-    thread = threading.Thread(target=serve, name="trainer")
-    thread.start()
-    yield give
-    work.put(None)
-    thread.join()
+            thread = threading.Thread(target=serve, name="trainer")
+            thread.start()
+            yield give
+            work.put(None)
+            thread.join()
 
-X, LAYER = torch.ones(8, 8), torch.nn.Linear(8, 8)
+        X, LAYER = torch.ones(8, 8), torch.nn.Linear(8, 8)
 
-@pytest.mark.flops_budget(total=2 * 8**3)
-def test_idle(give): X @ X
+        @pytest.mark.flops_budget(total=2 * 8**3)
+        def test_idle(give): X @ X
 
-@pytest.mark.flops_budget(total=2 * 8**3)
-def test_at_work(give): give(lambda: LAYER(X)); X @ X
-"""
-    project.test(source)
-    result = project.run_apart()
-    result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(
-        ["*not counted: module Linear in thread trainer*start the thread inside*"]
+        @pytest.mark.flops_budget(total=2 * 8**3)
+        def test_at_work(give): give(lambda: LAYER(X)); X @ X
+    """)
+    project.fails(
+        told=["*not counted: module Linear in thread trainer*start the thread inside*"], passed=1
     )
-    project.run_apart("--flops-allow-uncounted").assert_outcomes(passed=2)
+    project.run("--flops-allow-uncounted", "-W", "default").assert_outcomes(passed=2, warnings=1)
 
 
 def test_child_processes_are_a_remark_and_no_failure(project: Any) -> None:
-    source = """\
-import pytest, torch
-from torch.utils.data import DataLoader
+    project.test("""
+        import pytest, torch
+        from torch.utils.data import DataLoader
 
-@pytest.mark.flops_budget(total=2 * 8**3)
-def test_loaded():
-    assert len([*DataLoader(range(4), num_workers=2)]) == 4
-    X = torch.ones(8, 8)
-    X @ X
-"""
-    project.test(source)
+        @pytest.mark.flops_budget(total=2 * 8**3)
+        def test_loaded():
+            assert len([*DataLoader(range(4), num_workers=2)]) == 4
+            X = torch.ones(8, 8)
+            X @ X
+    """)
     result = project.run_apart("-v")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*child processes, counted by nobody: 2"])
@@ -158,13 +142,9 @@ def test_loaded():
 
 def test_a_test_that_breaks_before_it_counts_leaves_no_green_budget(project: Any) -> None:
     project.budgets(NAMED_BY_A_TEST)
-    project.test(
-        "import pytest\n@pytest.mark.flops_budget('step')\ndef test_it(flops): raise OSError('x')\n"
-    )
-    result = project.run("test_model.py")
-    result.assert_outcomes(failed=1)
+    project.marked("'step'", "raise OSError('x')", "flops")
+    project.fails("test_model.py", told=["*OSError: x*"])
     assert project.report()["passed"] is False
-    result.stdout.fnmatch_lines(["*OSError: x*"])
 
 
 def test_nothing_collected_is_no_pass(project: Any) -> None:
@@ -175,46 +155,31 @@ def test_nothing_collected_is_no_pass(project: Any) -> None:
 def test_two_files_with_one_budget_name_are_an_error(project: Any) -> None:
     project.budgets(NAMED_BY_A_TEST, path="budgets/one.yaml")
     project.budgets(NAMED_BY_A_TEST, path="budgets/two.yaml")
-    project.test("import pytest\n@pytest.mark.flops_budget('step')\ndef test_it(flops): pass\n")
-    result = project.run("test_model.py")
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*several files have a budget named 'step'*one.yaml*two.yaml*"])
+    project.marked("'step'", "pass", "flops")
+    project.refuses(
+        "test_model.py", told=["*several files have a budget named 'step'*one.yaml*two.yaml*"]
+    )
 
 
 def test_published_limits_do_not_hold_metered_counts(project: Any) -> None:
     project.budgets()
-    project.test(
-        "import pytest, torch\n"
-        "@pytest.mark.flops_budget('baseline')\n"
-        "def test_it(): torch.ones(2) + 1\n"
-    )
-    result = project.run("test_model.py")
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*budget is of published FLOPs*executed ones*"])
+    project.marked("'baseline'", "torch.ones(2) + 1")
+    project.fails("test_model.py", told=["*budget is of published FLOPs*executed ones*"])
 
 
 def test_something_smaller_than_the_budgets_workload_does_not_pass_for_it(project: Any) -> None:
     project.budgets()
-    project.test(
-        "import pytest\n"
-        "@pytest.mark.flops_budget('baseline')\n"
-        "def test_it(flops, resnet_bk): flops.check(resnet_bk(n_layers=3), batch_size=1)\n"
+    project.marked(
+        "'baseline'", "flops.check(resnet_bk(n_layers=3), batch_size=1)", "flops, resnet_bk"
     )
-    result = project.run("test_model.py")
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*another workload*n_layers 3, not 4; batch_size 1, not 32*"])
+    project.fails(
+        "test_model.py", told=["*another workload*n_layers 3, not 4; batch_size 1, not 32*"]
+    )
 
 
 def test_a_scaling_limit_that_nothing_sweeps_fails(project: Any) -> None:
-    project.test(
-        "import pytest\n"
-        "from pytest_flops import FLOPsCount\n"
-        "@pytest.mark.flops_budget(scaling={'n': {'sizes': [1, 2, 3], 'max_exponent': 1}})\n"
-        "def test_it(flops): flops.check(FLOPsCount(1))\n"
-    )
-    result = project.run()
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*scaling limit over n was held against nothing*"])
+    project.counted("scaling={'n': {'sizes': [1, 2, 3], 'max_exponent': 1}}")
+    project.fails(told=["*scaling limit over n was held against nothing*"])
 
 
 def test_no_gate_speaks_under_collect_only(project: Any) -> None:
@@ -225,65 +190,60 @@ def test_no_gate_speaks_under_collect_only(project: Any) -> None:
 
 
 def test_limits_that_only_a_sweep_was_held_against_fail(project: Any) -> None:
-    project.test(
-        "import pytest, torch\n"
-        "def build(n): return torch.nn.Linear(4, 4), torch.ones(n, 4)\n"
-        "LIMIT = {'n': {'sizes': [8, 16, 32], 'max_exponent': 1}}\n"
-        "@pytest.mark.flops_budget(total='1 FLOP', scaling=LIMIT)\n"
-        "def test_it(flops): flops.scaling(build, n=[8, 16, 32])\n"
-    )
-    result = project.run()
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*limits and recorded counts were held against nothing*"])
+    project.test("""
+        import pytest, torch
+        def build(n): return torch.nn.Linear(4, 4), torch.ones(n, 4)
+        LIMIT = {"n": {"sizes": [8, 16, 32], "max_exponent": 1}}
+        @pytest.mark.flops_budget(total="1 FLOP", scaling=LIMIT)
+        def test_it(flops): flops.scaling(build, n=[8, 16, 32])
+    """)
+    project.fails(told=["*limits and recorded counts were held against nothing*"])
 
 
 def test_a_red_verdict_that_the_test_swallows_still_fails_the_run(project: Any) -> None:
-    project.test(
-        "import torch\n"
-        "def test_it(flops):\n"
-        "    try:\n"
-        "        with flops.measure(total=2): torch.ones(3) + 1\n"
-        "    except BaseException: pass\n"
-    )
-    result = project.run()
-    result.assert_outcomes(passed=1)
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    project.test("""
+        import torch
+        def test_it(flops):
+            try:
+                with flops.measure(total=2): torch.ones(3) + 1
+            except BaseException: pass
+    """)
+    project.fails(passed=1, failed=0)
 
 
 def test_a_budget_whose_items_are_not_collected_is_held_whole_by_its_test(project: Any) -> None:
     scaling = "    scaling:\n      seq_len: {sizes: [32, 64, 128], max_exponent: 0.5}\n"
     project.budgets(project.baseline + scaling)
-    project.test(
-        "import pytest\n"
-        "@pytest.mark.flops_budget('baseline')\n"
-        "def test_sweep_only(flops):\n"
-        "    from pytest_flops import ResNetBKConfig\n"
-        "    flops.scaling(lambda d_model: ResNetBKConfig(d_model=d_model),\n"
-        "                  d_model=[8, 16, 32], max_exponent=2)\n"
-        "@pytest.mark.flops_budget('baseline')\n"
-        "def test_counter_only(flops, flops_counter): flops.check(flops_counter())\n"
-    )
-    result = project.run("test_model.py")
-    result.assert_outcomes(failed=2)
-    result.stdout.fnmatch_lines(
-        [
+    project.test("""
+        import pytest
+        from pytest_flops import ResNetBKConfig
+        @pytest.mark.flops_budget("baseline")
+        def test_sweep_only(flops):
+            flops.scaling(lambda d_model: ResNetBKConfig(d_model=d_model),
+                          d_model=[8, 16, 32], max_exponent=2)
+        @pytest.mark.flops_budget("baseline")
+        def test_counter_only(flops, flops_counter): flops.check(flops_counter())
+    """)
+    project.fails(
+        "test_model.py",
+        told=[
             "*limits and recorded counts were held against nothing*",
             "*scaling limit over seq_len was*",
-        ]
+        ],
+        failed=2,
     )
 
 
 def test_a_fixture_that_measures_around_the_body_is_in_the_report(project: Any) -> None:
-    project.test(
-        "import pytest, torch\n"
-        "@pytest.fixture\n"
-        "def held(flops):\n"
-        "    with flops.measure(total='2 FLOP'): yield\n"
-        "def test_within(held): torch.ones(2) + 1\n"
-        "def test_over(held): torch.ones(3) + 1\n"
-    )
-    result = project.run()
-    result.assert_outcomes(passed=2, errors=1)
+    project.test("""
+        import pytest, torch
+        @pytest.fixture
+        def held(flops):
+            with flops.measure(total="2 FLOP"): yield
+        def test_within(held): torch.ones(2) + 1
+        def test_over(held): torch.ones(3) + 1
+    """)
+    project.fails(passed=2, failed=0, errors=1)
     report = project.report()
     assert report["passed"] is False
     assert [entry["subject"].partition("::")[2] for entry in report["entries"]] == [
@@ -295,6 +255,4 @@ def test_a_fixture_that_measures_around_the_body_is_in_the_report(project: Any) 
 def test_errors_of_the_run_are_told_quietly_too(project: Any) -> None:
     project.budgets(NAMED_BY_A_TEST)
     project.test("def test_nothing(): pass\n")
-    result = project.run("-q")
-    assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["*'step'*named by no test*"])
+    project.fails("-q", told=["*'step'*named by no test*"], passed=1, failed=0)

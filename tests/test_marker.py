@@ -6,37 +6,27 @@ from typing import Any
 
 import pytest
 
-CHECK = "(flops, resnet_bk): flops.check(resnet_bk(), batch_size=32, seq_len=128)\n"
+CHECK = ("flops.check(resnet_bk(), batch_size=32, seq_len=128)", "flops, resnet_bk")
 
 
 def test_a_named_budget_holds_the_published_baseline(project: Any) -> None:
     project.budgets()
-    project.test(
-        "import pytest\n"
-        "@pytest.mark.flops_budget('baseline')\n"
-        "def test_baseline(flops, resnet_bk): flops.check(resnet_bk())\n"
-    )
+    project.marked("'baseline'", "flops.check(resnet_bk())", "flops, resnet_bk")
     project.run("test_model.py").assert_outcomes(passed=1)
 
 
 def test_a_dearer_model_fails_its_test_with_the_figures_and_the_line(project: Any) -> None:
     project.budgets()
     project.records(baseline=project.baseline_count)
-    project.test(
-        "import pytest\n"
-        "@pytest.mark.flops_budget('baseline')\n"
-        "def test_baseline(flops, resnet_bk):\n"
-        "    flops.check(resnet_bk(n_layers=5))\n"
-    )
-    result = project.run("test_model.py")
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(
-        [
+    project.marked("'baseline'", "flops.check(resnet_bk(n_layers=5))", "flops, resnet_bk")
+    result = project.fails(
+        "test_model.py",
+        told=[
             "*forward: 16.427 GFLOP, limit 16.3 GFLOP*",
             f"*recorded*{16_287_760_384:,}*",
             "*--flops-update*",
-            "*test_model.py:4",
-        ]
+            "*test_model.py:7",
+        ],
     )
     assert "def check(" not in result.stdout.str()
 
@@ -47,7 +37,7 @@ def test_a_dearer_model_fails_its_test_with_the_figures_and_the_line(project: An
     ids=["equal-to-the-limit", "one-flop-over"],
 )
 def test_an_inline_limit_is_exact_to_the_flop(project: Any, limit: str, outcome: str) -> None:
-    project.test(f"import pytest\n@pytest.mark.flops_budget(forward={limit})\ndef test_it{CHECK}")
+    project.marked(f"forward={limit}", *CHECK)
     result = project.run()
     result.assert_outcomes(**{outcome: 1})
     if outcome == "failed":
@@ -56,67 +46,53 @@ def test_an_inline_limit_is_exact_to_the_flop(project: Any, limit: str, outcome:
 
 
 def test_inline_component_limits_take_patterns(project: Any) -> None:
-    project.test(
-        "import pytest\n"
-        "@pytest.mark.flops_budget(components={'layer_*.bk_core': {'forward': '139 kFLOP'}})\n"
-        f"def test_it{CHECK}"
-    )
-    result = project.run()
-    result.assert_outcomes(failed=1)
+    project.marked("components={'layer_*.bk_core': {'forward': '139 kFLOP'}}", *CHECK)
     # 34 x 32 x 128, by the reference page.
-    result.stdout.fnmatch_lines(
-        ["*layer_[*].bk_core (each of 4)*139.264 kFLOP*", f"*{34 * 32 * 128:,}*"]
-    )
+    project.fails(told=["*layer_[*].bk_core (each of 4)*139.264 kFLOP*", f"*{34 * 32 * 128:,}*"])
 
 
 def test_the_nearest_marker_wins_keyword_by_keyword(project: Any) -> None:
-    project.test(
-        "import pytest\n"
-        "pytestmark = pytest.mark.flops_budget(forward='1 FLOP', optimizer='1 FLOP')\n"
-        "@pytest.mark.flops_budget(optimizer='63 MFLOP')\n"
-        "class TestModel:\n"
-        "    @pytest.mark.flops_budget(forward='17 GFLOP')\n"
-        f"    def test_it(self, flops, resnet_bk):{CHECK.partition(':')[2]}"
-        f"    def test_over(self, flops, resnet_bk):{CHECK.partition(':')[2]}"
-    )
-    result = project.run()
-    result.assert_outcomes(passed=1, failed=1)
-    result.stdout.fnmatch_lines(["*forward: 16.288 GFLOP, limit 1 FLOP*"])
+    project.test("""
+        import pytest
+        pytestmark = pytest.mark.flops_budget(forward="1 FLOP", optimizer="1 FLOP")
+        STEP = {"batch_size": 32, "seq_len": 128}
+        @pytest.mark.flops_budget(optimizer="63 MFLOP")
+        class TestModel:
+            @pytest.mark.flops_budget(forward="17 GFLOP")
+            def test_it(self, flops, resnet_bk): flops.check(resnet_bk(), **STEP)
+            def test_over(self, flops, resnet_bk): flops.check(resnet_bk(), **STEP)
+    """)
+    project.fails(told=["*forward: 16.288 GFLOP, limit 1 FLOP*"], passed=1)
 
 
 def test_a_limit_in_a_marker_replaces_the_named_budgets_own(project: Any) -> None:
     project.budgets()
-    project.test(
-        "import pytest\n"
-        "@pytest.mark.flops_budget('baseline', forward='1 GFLOP')\n"
-        "def test_it(flops, resnet_bk): flops.check(resnet_bk())\n"
-    )
-    result = project.run("test_model.py")
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*forward: 16.288 GFLOP, limit 1 GFLOP*"])
+    project.marked("'baseline', forward='1 GFLOP'", "flops.check(resnet_bk())", "flops, resnet_bk")
+    project.fails("test_model.py", told=["*forward: 16.288 GFLOP, limit 1 GFLOP*"])
 
 
 def test_each_parameter_may_have_a_limit_of_its_own(project: Any) -> None:
-    project.test(
-        "import pytest\n"
-        "@pytest.mark.parametrize('layers', [\n"
-        "    pytest.param(4, marks=pytest.mark.flops_budget(forward='16.3 GFLOP')),\n"
-        "    pytest.param(5, marks=pytest.mark.flops_budget(forward='16.3 GFLOP')),\n"
-        "])\n"
-        "def test_it(flops, resnet_bk, layers):\n"
-        "    flops.check(resnet_bk(n_layers=layers), batch_size=32, seq_len=128)\n"
-    )
+    project.test("""
+        import pytest
+        @pytest.mark.parametrize("layers", [
+            pytest.param(4, marks=pytest.mark.flops_budget(forward="16.3 GFLOP")),
+            pytest.param(5, marks=pytest.mark.flops_budget(forward="16.3 GFLOP")),
+        ])
+        def test_it(flops, resnet_bk, layers):
+            flops.check(resnet_bk(n_layers=layers), batch_size=32, seq_len=128)
+    """)
     project.run().assert_outcomes(passed=1, failed=1)
 
 
 def test_an_expected_failure_over_its_budget_xfails_and_leaves_the_report_green(
     project: Any,
 ) -> None:
-    project.test(
-        "import pytest\n"
-        "@pytest.mark.xfail(reason='known')\n"
-        f"@pytest.mark.flops_budget(forward='1 FLOP')\ndef test_it{CHECK}"
-    )
+    project.test("""
+        import pytest
+        @pytest.mark.xfail(reason="known")
+        @pytest.mark.flops_budget(forward="1 FLOP")
+        def test_it(flops, resnet_bk): flops.check(resnet_bk(), batch_size=32, seq_len=128)
+    """)
     result = project.run()
     result.assert_outcomes(xfailed=1)
     assert result.ret == 0
@@ -125,37 +101,31 @@ def test_an_expected_failure_over_its_budget_xfails_and_leaves_the_report_green(
 
 
 def test_a_marked_test_without_our_fixtures_has_its_body_metered(project: Any) -> None:
-    project.test(
-        "import pytest, torch\n"
-        "model = torch.nn.Linear(3, 5, bias=False)\n"
-        "@pytest.mark.flops_budget(forward=2 * 7 * 3 * 5 - 1)\n"
-        "def test_it(): model(torch.ones(7, 3))\n"
-        "@pytest.mark.flops_budget(forward=2 * 7 * 3 * 5)\n"
-        "def test_equal(): model(torch.ones(7, 3))\n"
-    )
-    result = project.run()
-    result.assert_outcomes(failed=1, passed=1)
-    result.stdout.fnmatch_lines(["*forward: 210 FLOP, limit 209 FLOP*"])
+    project.test("""
+        import pytest, torch
+        model = torch.nn.Linear(3, 5, bias=False)
+        @pytest.mark.flops_budget(forward=2 * 7 * 3 * 5 - 1)
+        def test_it(): model(torch.ones(7, 3))
+        @pytest.mark.flops_budget(forward=2 * 7 * 3 * 5)
+        def test_equal(): model(torch.ones(7, 3))
+    """)
+    project.fails(told=["*forward: 210 FLOP, limit 209 FLOP*"], passed=1)
 
 
 def test_a_marked_test_with_our_other_fixtures_has_its_body_metered_too(project: Any) -> None:
-    project.test(
-        "import pytest, torch\n"
-        "@pytest.mark.flops_budget(forward='2 FLOP')\n"
-        "def test_it(resnet_bk, flops_counter, flops_budget): torch.ones(3) + 1\n"
+    project.marked(
+        "forward='2 FLOP'", "torch.ones(3) + 1", "resnet_bk, flops_counter, flops_budget"
     )
-    result = project.run()
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*forward: 3 FLOP, limit 2 FLOP*"])
+    project.fails(told=["*forward: 3 FLOP, limit 2 FLOP*"])
 
 
 def test_a_unittest_case_is_metered_too(project: Any) -> None:
-    project.test(
-        "import pytest, torch, unittest\n"
-        "class TestModel(unittest.TestCase):\n"
-        "    @pytest.mark.flops_budget(forward='1 FLOP')\n"
-        "    def test_it(self): torch.ones(7, 3) @ torch.ones(3, 5)\n"
-    )
+    project.test("""
+        import pytest, torch, unittest
+        class TestModel(unittest.TestCase):
+            @pytest.mark.flops_budget(forward="1 FLOP")
+            def test_it(self): torch.ones(7, 3) @ torch.ones(3, 5)
+    """)
     project.run().assert_outcomes(failed=1)
 
 
@@ -179,30 +149,26 @@ def test_wrong_arguments_are_told_at_collection_with_the_line_of_the_test(
     project: Any, arguments: str, message: str
 ) -> None:
     project.budgets()
-    project.test(
-        f"import pytest\n@pytest.mark.flops_budget({arguments})\ndef test_it(flops): pass\n"
+    project.marked(arguments, "pass", "flops")
+    project.refuses(
+        "test_model.py", told=[f"ERROR: test_model.py:5: test_step: *flops_budget*{message}*"]
     )
-    result = project.run("test_model.py")
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines([f"ERROR: test_model.py:2: test_it: *flops_budget*{message}*"])
-    assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
 
 
 def test_all_wrong_markers_are_told_at_once(project: Any) -> None:
-    project.test(
-        "import pytest\n"
-        "@pytest.mark.flops_budget(forward='x')\ndef test_one(flops): pass\n"
-        "@pytest.mark.flops_budget('gone')\ndef test_two(flops): pass\n"
-    )
-    result = project.run()
-    result.stderr.fnmatch_lines(["ERROR: *test_one*", "ERROR: *test_two*"])
+    project.test("""
+        import pytest
+        @pytest.mark.flops_budget(forward="x")
+        def test_one(flops): pass
+        @pytest.mark.flops_budget("gone")
+        def test_two(flops): pass
+    """)
+    project.refuses(told=["ERROR: *test_one*", "ERROR: *test_two*"])
 
 
 def test_under_xdist_a_wrong_marker_is_an_error_of_its_test(project: Any) -> None:
-    project.test("import pytest\n@pytest.mark.flops_budget('gone')\ndef test_it(flops): pass\n")
-    result = project.run("-n", "2")
-    result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*no budget is named 'gone'*"])
+    project.counted("'gone'")
+    project.fails("-n", "2", told=["*no budget is named 'gone'*"], errors=1, failed=0)
 
 
 def test_the_marker_is_documented(project: Any) -> None:

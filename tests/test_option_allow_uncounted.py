@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-COUNTED = """\
-import pytest
-from pytest_flops import FLOPsCount
-from pytest_flops.counting.measurement import Measurement
-@pytest.mark.flops_budget(total='1 kFLOP')
-def test_step(flops):
-    unknown = {'mylib.mystery': 2}
-    flops.check(Measurement(FLOPsCount(7), {}, 'meter', 'executed', uncounted=unknown))
+COUNTED = """
+    import pytest
+    from pytest_flops import FLOPsCount
+    from pytest_flops.counting.measurement import Measurement
+    @pytest.mark.flops_budget(total="1 kFLOP")
+    def test_step(flops):
+        unknown = {"mylib.mystery": 2}
+        flops.check(Measurement(FLOPsCount(7), {}, "meter", "executed", uncounted=unknown))
 """
 
 
 def test_an_uncounted_operator_is_an_error(project: Any, mode: tuple[str, ...]) -> None:
     project.test(COUNTED)
-    result = project.run(*mode)
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*mylib.mystery ran 2 times and has no known cost*"])
+    project.fails(*mode, told=["*mylib.mystery ran 2 times and has no known cost*"])
 
 
 def test_the_option_lets_it_through_and_the_report_still_tells(
@@ -35,13 +33,16 @@ def test_the_option_lets_it_through_and_the_report_still_tells(
 
 def test_where_warnings_are_errors_the_test_fails_and_says_so(project: Any) -> None:
     project.test(COUNTED)
-    result = project.run("--flops-allow-uncounted", "-W", "error")
-    result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*UserWarning: the operator mylib.mystery ran 2 times*"])
+    result = project.fails(
+        "--flops-allow-uncounted",
+        "-W",
+        "error",
+        told=["*UserWarning: the operator mylib.mystery ran 2 times*"],
+    )
     assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
 
 
 def test_the_ini_twin(project: Any) -> None:
-    project.write("pytest.ini", "[pytest]\nflops_allow_uncounted = true\n")
+    project.ini("flops_allow_uncounted = true")
     project.test(COUNTED)
     project.run_apart().assert_outcomes(passed=1)

@@ -6,17 +6,10 @@ from typing import Any
 
 import pytest
 
-COUNTED = """\
-import pytest
-from pytest_flops import FLOPsCount
-@pytest.mark.flops_budget(total='1 kFLOP')
-def test_step(flops): flops.check(FLOPsCount(NUMBER, 200, 30))
-"""
-
 
 def test_past_reports_are_drawn_into_the_page(project: Any, mode: tuple[str, ...]) -> None:
     for number in (100, 105):
-        project.test(COUNTED.replace("NUMBER", str(number)))
+        project.counted("total=1000", f"{number}, 200, 30")
         project.run("--flops-report", f"past/{number}")
         (project.root / f"past/{number}/flops.json").rename(project.root / f"past/{number}.json")
     project.run("--flops-report", "plain")
@@ -28,21 +21,17 @@ def test_past_reports_are_drawn_into_the_page(project: Any, mode: tuple[str, ...
 
 
 def test_a_folder_that_is_not_there_is_a_usage_error(project: Any, mode: tuple[str, ...]) -> None:
-    project.test(COUNTED.replace("NUMBER", "1"))
-    result = project.run("--flops-history", "gone", *mode)
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR:*gone*"])
+    project.counted("total=1000")
+    project.refuses("--flops-history", "gone", *mode, told=["ERROR:*gone*"])
 
 
 def test_a_broken_report_in_it_is_a_usage_error(project: Any) -> None:
     project.write("past/one.json", '{"format": "pytest-flops report", ')
-    project.test(COUNTED.replace("NUMBER", "1"))
-    result = project.run("--flops-history", "past")
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["ERROR:*past/one.json:1:*not complete JSON*"])
+    project.counted("total=1000")
+    project.refuses("--flops-history", "past", told=["ERROR:*past/one.json:1:*not complete JSON*"])
 
 
 def test_the_ini_twin(project: Any) -> None:
-    project.write("pytest.ini", "[pytest]\nflops_history = gone\n")
-    project.test(COUNTED.replace("NUMBER", "1"))
+    project.ini("flops_history = gone")
+    project.counted("total=1000")
     assert project.run().ret == pytest.ExitCode.USAGE_ERROR

@@ -15,11 +15,11 @@ class TestMore:
     def test_inline(self, flops): flops.check(FLOPsCount(1))
     def test_other(self): raise AssertionError('should not run')
 """
-BUDGET = "version: 1\nbudgets:\n  step:\n    limits: {total: 1 kFLOP}\n"
+LIMIT = "limits: {total: 1 kFLOP}"
 
 
 def test_the_other_tests_are_deselected(project: Any, mode: tuple[str, ...]) -> None:
-    project.budgets(BUDGET)
+    project.budget("step", LIMIT)
     project.test(SUITE)
     result = project.run("--flops-only", *mode)
     result.assert_outcomes(passed=2, deselected=0 if mode[:1] == ("-n",) else 2)
@@ -37,7 +37,8 @@ def test_items_of_budget_files_are_kept(project: Any) -> None:
 
 
 def test_budgets_that_no_test_names_are_still_stale(project: Any, mode: tuple[str, ...]) -> None:
-    project.budgets(f"{BUDGET}  stale: {{limits: {{total: 1}}}}\n")
+    project.budget("step", LIMIT, path="budgets/step.yaml")
+    project.budget("stale", LIMIT, path="budgets/stale.yaml")
     project.test(SUITE)
     result = project.run("--flops-only", *mode)
     assert result.ret == 1
@@ -50,7 +51,7 @@ def test_without_a_single_budget_nothing_was_run_and_that_is_no_pass(project: An
 
 
 def test_the_ini_twin(project: Any) -> None:
-    project.write("pytest.ini", "[pytest]\nflops_only = true\n")
-    project.budgets(BUDGET)
+    project.ini("flops_only = true")
+    project.budget("step", LIMIT)
     project.test(SUITE)
     project.run().assert_outcomes(passed=2, deselected=2)

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-COUNTED = """\
-import pytest
-from pytest_flops import FLOPsCount
-@pytest.mark.flops_budget(total='1 kFLOP')
-def test_step(flops): flops.check(FLOPsCount(100, 200, 30))
-"""
 FILES = {"flops.json", "flops.html", "flops.md"}
 
 
 def test_the_three_files_go_into_the_folder_which_is_made(
     project: Any, mode: tuple[str, ...]
 ) -> None:
-    project.test(COUNTED)
+    project.counted("total='1 kFLOP'")
     result = project.run("--flops-report", "out/of the/way", *mode)
     assert result.ret == 0
     folder = project.root / "out/of the/way"
@@ -26,14 +20,14 @@ def test_the_three_files_go_into_the_folder_which_is_made(
 
 
 def test_an_empty_name_writes_nothing(project: Any, mode: tuple[str, ...]) -> None:
-    project.test(COUNTED)
+    project.counted("total='1 kFLOP'")
     assert project.run("--flops-report=", *mode).ret == 0
     assert not [path for path in project.root.rglob("*") if path.name in FILES]
 
 
 def test_an_absolute_folder_is_taken_as_it_is(project: Any, tmp_path_factory: Any) -> None:
     folder = tmp_path_factory.mktemp("artifacts")
-    project.test(COUNTED)
+    project.counted("total='1 kFLOP'")
     project.run("--flops-report", str(folder))
     assert {file.name for file in folder.iterdir()} == FILES
 
@@ -45,14 +39,14 @@ def test_a_run_that_concerns_no_budget_writes_nothing(project: Any, mode: tuple[
 
 
 def test_a_red_run_writes_its_report_too(project: Any) -> None:
-    project.test(COUNTED.replace("1 kFLOP", "1 FLOP"))
+    project.counted("total='1 FLOP'")
     assert project.run("--flops-report", "out").ret == 1
     assert project.report("out/flops.json")["passed"] is False
 
 
 def test_a_folder_that_cannot_be_made_is_an_error_in_one_paragraph(project: Any) -> None:
     project.write("out", "a file")
-    project.test(COUNTED)
+    project.counted("total='1 kFLOP'")
     result = project.run("--flops-report", "out")
     assert result.ret == 1
     result.stdout.fnmatch_lines(["error: cannot write *out/flops.json: *"])
@@ -60,7 +54,7 @@ def test_a_folder_that_cannot_be_made_is_an_error_in_one_paragraph(project: Any)
 
 
 def test_the_ini_twin(project: Any) -> None:
-    project.write("pytest.ini", "[pytest]\nflops_report = out\n")
-    project.test(COUNTED)
+    project.ini("flops_report = out")
+    project.counted("total='1 kFLOP'")
     project.run()
     assert (project.root / "out/flops.json").exists()

@@ -36,25 +36,23 @@ def test_p_no_flops_switches_everything_off(project: Any, mode: tuple[str, ...])
 
 def test_switched_off_its_fixtures_are_gone(project: Any) -> None:
     project.test(COUNTED)
-    result = project.run("-p", "no:flops")
-    result.assert_outcomes(errors=2)
-    result.stdout.fnmatch_lines(["*fixture 'flops' not found*"])
+    project.fails("-p", "no:flops", told=["*fixture 'flops' not found*"], errors=2, failed=0)
 
 
 def test_there_are_no_warnings(project: Any, mode: tuple[str, ...]) -> None:
     project.budgets()
-    project.test(
-        "import pytest, torch\n"
-        "from pytest_flops import FLOPsCount\n"
-        "@pytest.mark.flops_budget('baseline')\n"
-        "def test_baseline(flops, resnet_bk): flops.check(resnet_bk())\n"
-        "@pytest.mark.flops_budget(total='1 MFLOP')\n"
-        "def test_metered():\n"
-        "    model = torch.nn.Linear(3, 4)\n"
-        "    optimizer = torch.optim.AdamW(model.parameters())\n"
-        "    model(torch.ones(2, 3)).sum().backward()\n"
-        "    optimizer.step()\n"
-    )
+    project.test("""
+        import pytest, torch
+        from pytest_flops import FLOPsCount
+        @pytest.mark.flops_budget("baseline")
+        def test_baseline(flops, resnet_bk): flops.check(resnet_bk())
+        @pytest.mark.flops_budget(total="1 MFLOP")
+        def test_metered():
+            model = torch.nn.Linear(3, 4)
+            optimizer = torch.optim.AdamW(model.parameters())
+            model(torch.ones(2, 3)).sum().backward()
+            optimizer.step()
+    """)
     options = ("--strict-markers", "--strict-config", "-W", "error", "--flops-update")
     result = project.run(*options, *mode)
     assert result.ret == 0
@@ -64,12 +62,7 @@ def test_there_are_no_warnings(project: Any, mode: tuple[str, ...]) -> None:
 @needs("pytest_cov")
 def test_pytest_cov_sees_the_metered_lines(project: Any) -> None:
     project.write("model.py", "def step():\n    return 1\ndef unused():\n    return 2\n")
-    project.test(
-        "import pytest, model\n"
-        "from pytest_flops import FLOPsCount\n"
-        "@pytest.mark.flops_budget(total=1)\n"
-        "def test_it(flops): flops.check(FLOPsCount(model.step()))\n"
-    )
+    project.counted("total=1", "__import__('model').step()")
     result = project.run_apart("--cov=model", "--cov-report=term-missing", "-n", "2")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["model.py*4*1*75%*4"])
@@ -79,12 +72,13 @@ def test_pytest_cov_sees_the_metered_lines(project: Any) -> None:
 @needs("pytest_randomly")
 @pytest.mark.parametrize("seed", ["1", "2", "3"])
 def test_pytest_randomly_changes_nothing_in_the_report(project: Any, seed: str) -> None:
-    more = "".join(
-        f"@pytest.mark.flops_budget(total=9)\n"
-        f"def test_{number}(flops): flops.check(FLOPsCount({number}))\n"
-        for number in range(1, 6)
-    )
-    project.test(COUNTED + more)
+    project.test("""
+        import pytest
+        from pytest_flops import FLOPsCount
+        @pytest.mark.flops_budget(total=5)
+        @pytest.mark.parametrize("count", range(1, 7))
+        def test_each(flops, count): flops.check(FLOPsCount(count))
+    """)
     reports = []
     for order in (("-p", "no:randomly"), (f"--randomly-seed={seed}",)):
         assert project.run_apart(*order).ret == 1
@@ -98,17 +92,17 @@ def test_pytest_randomly_changes_nothing_in_the_report(project: Any, seed: str) 
 def test_pytest_rerunfailures_counts_the_last_try_alone(
     project: Any, mode: tuple[str, ...]
 ) -> None:
-    project.test(
-        "import pathlib, pytest\n"
-        "from pytest_flops import FLOPsCount\n"
-        "@pytest.mark.flops_budget(total=9)\n"
-        "def test_flaky(flops):\n"
-        "    tried = pathlib.Path('tried')\n"
-        "    first = not tried.exists()\n"
-        "    tried.touch()\n"
-        "    flops.check(FLOPsCount(10 if first else 5))\n"
-        "    assert not first\n"
-    )
+    project.test("""
+        import pathlib, pytest
+        from pytest_flops import FLOPsCount
+        @pytest.mark.flops_budget(total=9)
+        def test_flaky(flops):
+            tried = pathlib.Path("tried")
+            first = not tried.exists()
+            tried.touch()
+            flops.check(FLOPsCount(10 if first else 5))
+            assert not first
+    """)
     result = project.run("--reruns", "1", *mode)
     result.assert_outcomes(passed=1)
     assert result.ret == 0
@@ -126,20 +120,20 @@ def test_a_test_that_stays_over_its_budget_is_red_after_all_tries(project: Any) 
 
 
 def test_subtests_are_metered_with_their_test(project: Any) -> None:
-    project.test(
-        "import pytest\n"
-        "from pytest_flops import FLOPsCount\n"
-        "@pytest.mark.flops_budget(total=9)\n"
-        "def test_it(flops, subtests):\n"
-        "    for number in (3, 8, 5):\n"
-        "        with subtests.test(number=number):\n"
-        "            flops.check(FLOPsCount(number))\n"
-        "@pytest.mark.flops_budget(total=7)\n"
-        "def test_over(flops, subtests):\n"
-        "    for number in (3, 8, 5):\n"
-        "        with subtests.test(number=number):\n"
-        "            flops.check(FLOPsCount(number))\n"
-    )
+    project.test("""
+        import pytest
+        from pytest_flops import FLOPsCount
+        @pytest.mark.flops_budget(total=9)
+        def test_it(flops, subtests):
+            for number in (3, 8, 5):
+                with subtests.test(number=number):
+                    flops.check(FLOPsCount(number))
+        @pytest.mark.flops_budget(total=7)
+        def test_over(flops, subtests):
+            for number in (3, 8, 5):
+                with subtests.test(number=number):
+                    flops.check(FLOPsCount(number))
+    """)
     result = project.run()
     assert result.ret == 1
     entries = project.report()["entries"]
@@ -148,16 +142,16 @@ def test_subtests_are_metered_with_their_test(project: Any) -> None:
 
 
 def test_unittest_classes_are_metered(project: Any, mode: tuple[str, ...]) -> None:
-    project.test(
-        "import unittest, pytest, torch\n"
-        "@pytest.mark.flops_budget(forward=6)\n"
-        "class TestModel(unittest.TestCase):\n"
-        "    def test_fits(self): torch.ones(6) + 1\n"
-        "    def test_over(self): torch.ones(7) + 1\n"
-        "    def test_nothing(self): pass\n"
-        "    @unittest.skip('not here')\n"
-        "    def test_skipped(self): pass\n"
-    )
+    project.test("""
+        import unittest, pytest, torch
+        @pytest.mark.flops_budget(forward=6)
+        class TestModel(unittest.TestCase):
+            def test_fits(self): torch.ones(6) + 1
+            def test_over(self): torch.ones(7) + 1
+            def test_nothing(self): pass
+            @unittest.skip("not here")
+            def test_skipped(self): pass
+    """)
     result = project.run(*mode)
     result.assert_outcomes(passed=1, failed=2, skipped=1)
     counts = {

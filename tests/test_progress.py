@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 SLOW_BUILDER = """
-import time, torch
-def build(width):
-    time.sleep(0.4)
-    return torch.nn.Linear(width, 3), torch.ones(2, width)
-def test_it(flops): flops.scaling(build, width=[8, 16, 32], max_exponent=1)
+    import time, torch
+    def build(width):
+        time.sleep(0.4)
+        return torch.nn.Linear(width, 3), torch.ones(2, width)
+    def test_it(flops): flops.scaling(build, width=[8, 16, 32], max_exponent=1)
 """
 
 
@@ -44,4 +44,4 @@ def test_a_long_sweep_shows_its_progress_on_a_terminal(project: Any) -> None:
 
 def test_nothing_is_shown_where_the_output_is_no_terminal(project: Any) -> None:
     project.test(SLOW_BUILDER)
-    assert "sizes counted" not in project.run_apart().stdout.str()
+    assert "sizes counted" not in project.run().stdout.str()

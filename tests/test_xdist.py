@@ -48,6 +48,7 @@ LEAVE_OUT = """\
 def pytest_collection_modifyitems(items):
     items[:] = [item for item in items if item.name != 'test_left_out']
 """
+OTHER_DISTRIBUTIONS = ("loadfile", "loadscope", "loadgroup", "worksteal")
 DYING = """\
 import os
 import pytest
@@ -75,13 +76,16 @@ def suite(project: Any) -> Any:
     by_chance = BUDGETS.partition("  named:")[0].replace("small", "by-chance")
     project.budgets(by_chance, path="elsewhere/model.yaml")
     project.test(SUITE.replace("'named'", "'other'"), path="test_other.py")
-    project.budgets("version: 1\nbudgets:\n  other: {limits: {total: 9}}\n", path="budgets/b.yml")
+    project.budget("other", "limits: {total: 9}", path="budgets/b.yml")
     project.test(SUITE)
     project.write("conftest.py", LEAVE_OUT)
     return project
 
 
-@pytest.mark.parametrize("dist", ["load", "loadfile", "loadscope", "loadgroup", "worksteal"])
+@pytest.mark.parametrize(
+    "dist",
+    ["load", *(pytest.param(dist, marks=pytest.mark.long) for dist in OTHER_DISTRIBUTIONS)],
+)
 def test_the_report_is_the_plain_runs_but_for_the_time(suite: Any, dist: str) -> None:
     only = ("-k", "not parity")
     plain = suite.run(*only)
@@ -95,8 +99,8 @@ def test_the_report_is_the_plain_runs_but_for_the_time(suite: Any, dist: str) ->
 
 def test_the_report_of_a_whole_suite_is_the_plain_runs_with_its_stale_budgets(project: Any) -> None:
     project.budgets(BUDGETS.partition("  small:")[0] + "  stale: {limits: {total: 9}}\n")
-    project.budgets("version: 1\nbudgets:\n  met: {limits: {total: 9}}\n", path="else/where.yaml")
-    project.test("import pytest\ndef test_it(): pass\n")
+    project.budget("met", "limits: {total: 9}", path="else/where.yaml")
+    project.test("def test_it(): pass\n")
     project.run()
     expected = report_without_time(project)
     assert {error["location"] for error in expected["errors"]} == {
@@ -110,16 +114,17 @@ def test_the_report_of_a_whole_suite_is_the_plain_runs_with_its_stale_budgets(pr
 def test_only_the_controller_writes(project: Any) -> None:
     project.write(
         "conftest.py",
-        "from pytest_flops.reports import write\n"
-        "real = write.write_reports\n"
-        "def pytest_configure(config):\n"
-        "    global who\n"
-        "    who = 'worker' if hasattr(config, 'workerinput') else 'controller'\n"
-        "def noting(*args, **kwargs):\n"
-        "    with open('writers.txt', 'a') as file:\n"
-        "        file.write(who + '\\n')\n"
-        "    return real(*args, **kwargs)\n"
-        "write.write_reports = noting\n",
+        """
+        from pytest_flops.reports import write
+        real = write.write_reports
+        def pytest_configure(config):
+            global who
+            who = "worker" if hasattr(config, "workerinput") else "controller"
+        def noting(*args, **kwargs):
+            with open("writers.txt", "a") as file: print(who, file=file)
+            return real(*args, **kwargs)
+        write.write_reports = noting
+        """,
     )
     project.test(DYING.replace("os._exit(3)", "pass"))
     assert project.run_apart("-n", "2").ret == 0
@@ -145,7 +150,7 @@ def test_after_a_restart_only_the_lost_test_is_missing(project: Any) -> None:
 
 
 def test_a_dead_worker_records_nothing(project: Any) -> None:
-    file = project.budgets("version: 1\nbudgets:\n  step: {limits: {total: 9}}\n")
+    file = project.budget("step", "limits: {total: 9}")
     before = file.read_text()
     project.test(DYING.replace("total=9", "'step'"))
     result = project.run("-n", "2", "--flops-update")
@@ -163,22 +168,22 @@ def test_a_run_that_stops_at_its_first_failure_is_incomplete_and_red(project: An
 
 
 def test_a_broken_budget_file_is_told_once_by_the_controller(project: Any) -> None:
-    project.budgets("version: 1\nbudgets:\n  step: {limits: {totl: 9}}\n")
+    project.budget("step", "limits: {totl: 9}")
     project.test("def test_it(): pass\n")
     result = project.run("-n", "2")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     output = result.stdout.str() + result.stderr.str()
-    assert output.count("budgets/model.yaml:3:19") == 1
+    assert output.count("budgets/model.yaml:4:14") == 1
 
 
 def test_a_wrong_marker_fails_its_test_in_a_worker(project: Any) -> None:
-    project.test(
-        "import pytest\n@pytest.mark.flops_budget('unknown')\ndef test_it(): pass\n"
-        "def test_other(): pass\n"
-    )
-    result = project.run("-n", "2")
-    assert result.ret != 0
-    result.stdout.fnmatch_lines(["*no budget is named 'unknown'*"])
+    project.test("""
+        import pytest
+        @pytest.mark.flops_budget("unknown")
+        def test_it(): pass
+        def test_other(): pass
+    """)
+    project.fails("-n", "2", told=["*no budget is named 'unknown'*"], passed=1, errors=1, failed=0)
 
 
 def test_a_suite_without_budgets_is_left_alone(project: Any) -> None:

@@ -44,7 +44,11 @@ def test_a_model_may_be_compiled_inside_the_meter(whole_graph):
 @pytest.mark.parametrize(
     ("run", "flops"),
     [
-        ("torch.cond(torch.tensor(True), lambda x: x @ x, lambda x: x + 1, (x,))", 2 * 4 * 4 * 4),
+        pytest.param(
+            "torch.cond(torch.tensor(True), lambda x: x @ x, lambda x: x + 1, (x,))",
+            2 * 4 * 4 * 4,
+            marks=pytest.mark.long,
+        ),
         ("torch.compile(lambda x: x @ x, backend='eager', fullgraph=True)(x)", 2 * 4 * 4 * 4),
     ],
 )

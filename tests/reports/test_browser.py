@@ -28,6 +28,7 @@ FLAGS = (
     "--virtual-time-budget=20000",
 )
 DARK, LIGHT = 0, 1
+PAGES = ["full_page", pytest.param("hostile_page", marks=pytest.mark.long)]
 
 pytestmark = [
     pytest.mark.browser,
@@ -130,7 +131,7 @@ def screenshot(browse, server, tmp_path):
     return take
 
 
-@pytest.mark.parametrize("page", ["full_page", "hostile_page"])
+@pytest.mark.parametrize("page", PAGES)
 def test_it_looks_the_same_without_scripts_and_under_a_strict_policy(
     screenshot, server, request, page
 ):
@@ -158,7 +159,7 @@ def test_a_page_that_needs_scripts_is_noticed(screenshot, server):
     assert screenshot(scripts=True)[0] != screenshot(scripts=False)[0]
 
 
-@pytest.mark.parametrize("page", ["full_page", "hostile_page"])
+@pytest.mark.parametrize("page", PAGES)
 def test_nothing_overflows_from_phone_to_wide_screen(probe, request, page):
     text = json.dumps(request.getfixturevalue(page)).replace("</", "<\\/")
     script = f"""
@@ -186,7 +187,7 @@ def test_nothing_overflows_from_phone_to_wide_screen(probe, request, page):
 
 
 @pytest.mark.parametrize("scheme", [DARK, LIGHT], ids=["dark", "light"])
-@pytest.mark.parametrize("page", ["full_page", "hostile_page"])
+@pytest.mark.parametrize("page", PAGES)
 def test_axe_finds_no_violation(probe, axe, request, page, scheme):
     script = (
         "document.querySelectorAll('details').forEach(each => each.open = true);"

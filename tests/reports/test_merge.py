@@ -6,7 +6,7 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_flops.budgets.budget import Location
@@ -89,14 +89,12 @@ def shard(draw: st.DrawFn, found: list[Entry]) -> object:
 
 
 @given(shards())
-@settings(deadline=None, max_examples=60)
 def test_the_order_of_the_reports_does_not_matter(reports):
     texts = {to_json(merge(order)) for order in itertools.permutations(reports)}
     assert len(texts) == 1
 
 
 @given(shards(), st.data())
-@settings(deadline=None, max_examples=60)
 def test_merging_in_steps_is_merging_at_once(reports, data):
     cut = data.draw(st.integers(1, len(reports) - 1))
     left, right = merge(reports[:cut]), merge(reports[cut:])

@@ -69,6 +69,7 @@ def test_off_diagonals_of_either_sign_are_right_where_their_products_are_negativ
     ("kind", "off", "imaginary"),
     [("random", "ones", 1.0), ("random", "varying", 0.1), ("slow", "varying", 1e-3)],
 )
+@pytest.mark.long
 def test_a_row_of_a_million_elements_equals_pivots(pivot_green, kind, off, imaginary):
     length = 1_000_000
     a, (b, c) = _diagonal(kind, 1, length), _off_diagonals(off, length)

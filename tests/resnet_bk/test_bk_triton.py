@@ -51,17 +51,26 @@ def interpreted() -> dict[str, dict[str, float]]:
 
 
 @pytest.mark.parametrize("case", LARGEST_ERROR)
+@pytest.mark.long
 def test_an_interpreted_kernel_gives_the_features_of_the_cpu(interpreted, case):
     assert interpreted[case]["features"] <= LARGEST_ERROR[case]
 
 
 @pytest.mark.parametrize("case", LARGEST_ERROR)
+@pytest.mark.long
 def test_an_interpreted_kernel_gives_the_gradients_of_the_cpu(interpreted, case):
     slopes = {name: error for name, error in interpreted[case].items() if name != "features"}
     assert slopes["he_diag"] <= 5 * LARGEST_ERROR[case]
     assert max(slopes.values()) <= 10 * LARGEST_ERROR[case]
 
 
+def test_interpreted_kernels_agree_with_the_cpu_on_short_rows():
+    for case, errors in _run("halo-2", "scan-3", interpret=True).items():
+        assert errors["features"] <= LARGEST_ERROR[case]
+        assert errors["he_diag"] <= 5 * LARGEST_ERROR[case]
+
+
+@pytest.mark.long
 def test_every_kernel_compiles_for_hopper():
     assert _run("compile", interpret=False) == [
         "halo",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -91,7 +91,7 @@ def test_an_evaluation_agrees():
     assert meter.count.forward == expected
 
 
-@settings(max_examples=15, deadline=None)
+@pytest.mark.long
 @given(
     config=st.builds(
         ResNetBKConfig,

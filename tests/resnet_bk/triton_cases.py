@@ -82,6 +82,6 @@ if __name__ == "__main__":
     found = (
         compile_kernels()
         if sys.argv[1:] == ["compile"]
-        else {name: interpret(*case) for name, case in CASES.items()}
+        else {name: interpret(*CASES[name]) for name in sys.argv[1:] or CASES}
     )
     sys.stdout.write(json.dumps(found))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_flops.scaling.crossover import component_crossover, crossover, overtakes
@@ -64,7 +64,6 @@ def test_several_dimensions_at_once_are_refused():
         crossover(both)
 
 
-@settings(max_examples=60)
 @given(st.lists(st.integers(-60, 60), min_size=2, max_size=4), st.integers(1, 3))
 def test_the_crossover_is_what_trying_every_size_finds(rest, lead):
     polynomial = poly(*rest, lead)
