@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -60,6 +61,7 @@ for argument in "$@"; do [[ $argument == body=@* ]] && cp "${argument#body=@}" "
 case "$*" in
   *POST*|*PATCH*) exit "${GH_WRITE_CODE:-0}" ;;
   *artifacts/7/zip*) cat "$GH_ZIP" ;;
+  "api user "*) exit 1 ;; # as for a job's token, which is nobody's
   *--jq*) while [[ $1 != --jq ]]; do shift; done; jq -r "$2" "$GH_ANSWER" ;;
 esac
 """
@@ -293,6 +295,15 @@ def test_the_bases_own_sources_are_counted_wherever_the_project_is_installed(
     assert "layer_1 total from 140 to 150 FLOP" in run.summary
 
 
+def test_a_red_base_is_a_base_also_where_the_first_failure_ends_a_run(checkout: Checkout) -> None:
+    red = COUNTED + "def test_another(): assert False\n"
+    base = checkout.commit(a_test_first_py="def test_first(): assert False\n", test_model_py=red)
+    checkout.commit(a_test_first_py="", test_model_py=COUNTED)
+    run = checkout.gate(base=base, pytest_args="-x")
+    assert run.outputs["steps.compare.outputs.verdict"] == "passed"
+    assert "no regression (1 same)" in run.summary
+
+
 @pytest.mark.long
 def test_a_setup_command_prepares_the_base(checkout: Checkout) -> None:
     test = COUNTED.replace("FLOPsCount(40", "FLOPsCount(int(open('made').read())")
@@ -403,17 +414,33 @@ def test_arguments_are_split_as_a_shell_does_and_nothing_in_them_is_run(
     assert not checkout.gate(pytest_args="-k 'step and not other' test_model.py").red
 
 
+BOT = "github-actions[bot]"
+
+
+def comments(*written: tuple[str, str]) -> str:
+    """The answer of GitHub to what is written below a pull request, by author and text."""
+    listed = [
+        {"id": number, "user": {"login": author}, "body": body}
+        for number, (author, body) in enumerate(written)
+    ]
+    return json.dumps(listed)
+
+
 @needs_jq
 @pytest.mark.parametrize(
     ("answer", "method"),
     [
         ("[]", "--method POST repos/them/model/issues/12/comments"),
         (
-            f'[{{"id": 3, "body": "hello"}}, {{"id": 9, "body": "{MARKER} and more"}}]',
-            "--method PATCH repos/them/model/issues/comments/9",
+            comments(("somebody", "hello"), (BOT, f"{MARKER} and more")),
+            "--method PATCH repos/them/model/issues/comments/1",
+        ),
+        (
+            comments(("somebody", f"{MARKER} no regression"), (BOT, "hello")),
+            "--method POST repos/them/model/issues/12/comments",
         ),
     ],
-    ids=["first", "again"],
+    ids=["first", "again", "somebody-elses"],
 )
 def test_one_comment_is_kept(gh: Checkout, answer: str, method: str) -> None:
     (gh.runner / "answer.json").write_text(answer)

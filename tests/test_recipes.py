@@ -117,6 +117,13 @@ def test_the_gitlab_job_passes_what_costs_the_same(repository: Repository) -> No
     assert gitlab(repository).returncode == 0
 
 
+def test_the_gitlab_job_runs_again_on_a_machine_that_keeps_its_folders(
+    repository: Repository,
+) -> None:
+    assert gitlab(repository).returncode == 0
+    assert gitlab(repository).returncode == 0
+
+
 def test_the_gitlab_job_passes_where_the_target_has_no_budgets_yet(repository: Repository) -> None:
     repository.run("git rm --quiet -r budgets && git commit --quiet -m 'Begin' && git push -q")
     repository.commit(COUNTED)
