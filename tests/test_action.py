@@ -103,7 +103,7 @@ class Checkout:
     def commit(self, **files: str) -> str:
         """Write files, named as `budgets__model_yaml` for `budgets/model.yaml`, and commit them."""
         for name, text in files.items():
-            dotted = re.sub(r"_(?=(yaml|py|lock_json|json)$)", ".", name.replace("__", "/"))
+            dotted = re.sub(r"_(?=(yaml|py|ini|lock_json|json)$)", ".", name.replace("__", "/"))
             path = self.root / dotted
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
@@ -292,6 +292,22 @@ def test_the_bases_own_sources_are_counted_wherever_the_project_is_installed(
     # As an editable installation does it.
     checkout.environment["PYTHONPATH"] = str(checkout.root / "src")
     run = checkout.gate(base=base)
+    assert "layer_1 total from 140 to 150 FLOP" in run.summary
+
+
+def test_a_sibling_in_the_checkout_is_the_bases_own_too(checkout: Checkout) -> None:
+    test = COUNTED.replace("import pytest\n", "import pytest\nfrom core import FORWARD\n")
+    test = test.replace("FLOPsCount(40", "FLOPsCount(FORWARD")
+    base = checkout.commit(
+        packages__core__python__core_py="FORWARD = 40\n",
+        packages__app__pytest_ini="[pytest]\n",
+        packages__app__budgets__model_yaml=BUDGET,
+        packages__app__test_model_py=test,
+    )
+    checkout.commit(packages__core__python__core_py="FORWARD = 50\n")
+    checkout.environment["PYTHONPATH"] = str(checkout.root / "packages/core/python")
+    run = checkout.gate(base=base, working_directory="packages/app")
+    assert run.outputs["steps.compare.outputs.verdict"] == "regressed"
     assert "layer_1 total from 140 to 150 FLOP" in run.summary
 
 

@@ -24,6 +24,7 @@ from_artifact() {
 from_worktree() (
   tree=$work/base-tree
   inside=$(git rev-parse --show-prefix)
+  checkout=$(git rev-parse --show-toplevel)
   git cat-file -e "$base^{commit}" 2>/dev/null || git fetch --quiet --depth=1 origin "$base" || return 1
   git worktree add --quiet --force --detach "$tree" "$base" || return 1
   trap 'git worktree remove --force "$tree"' EXIT
@@ -32,9 +33,10 @@ from_worktree() (
     bash -euo pipefail -c "$FLOPS_BASE_SETUP" || return 1
   fi
   # The base's own sources come before those of the checkout, wherever that is installed.
+  sources=$("${FLOPS_PYTHON:-python}" "$(dirname "$0")/base_path.py" "$checkout" "$tree") || return 1
   # Its workflow commands would annotate the wrong commit. Its red tests do not matter here, and must
   # not end its run (`-x`), which would leave a report that is no base.
-  PYTHONPATH=$PWD:$PWD/src${PYTHONPATH:+:$PYTHONPATH} GITHUB_ACTIONS='' \
+  PYTHONPATH=$sources${PYTHONPATH:+:$PYTHONPATH} GITHUB_ACTIONS='' \
     PYTEST_ADDOPTS="${PYTEST_ADDOPTS-} ${FLOPS_PYTEST_ARGS-}" \
     "${FLOPS_PYTHON:-python}" -m pytest --maxfail=0 --flops-report "$work/base-report" || true
   cp "$work/base-report/flops.json" "$work/base.json"
