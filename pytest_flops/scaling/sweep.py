@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from math import log, sqrt
 from typing import TYPE_CHECKING, Any
 
 from pytest_flops.scaling.errors import ScalingError
-from pytest_flops.scaling.exponents import fitted_exponent, local_exponents
 from pytest_flops.scaling.formula import find_formulas
 from pytest_flops.scaling.measured import COUNTED_UP_TO, Measured, flops_of, listed, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from pytest_flops.counting.count import Quantity
     from pytest_flops.counting.measurement import Measurement
+    from pytest_flops.counting.metric import Quantity
     from pytest_flops.scaling.formula import Formula
     from pytest_flops.scaling.measured import Part
 
@@ -55,18 +56,8 @@ class Growth:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON; `exponent` comes along for readers."""
-        return {
-            "component": self.component,
-            "quantity": self.quantity,
-            "counts": list(self.counts),
-            "fitted": self.fitted,
-            "fit_error": self.fit_error,
-            "local": list(self.local),
-            "asymptotic": self.asymptotic,
-            "polynomial": self.polynomial,
-            "note": self.note,
-            "exponent": self.exponent,
-        }
+        lists = {"counts": list(self.counts), "local": list(self.local)}
+        return {**asdict(self), **lists, "exponent": self.exponent}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Growth:
@@ -162,8 +153,9 @@ def checked_sizes(dimension: str, sizes: Iterable[int]) -> tuple[int, ...]:
 
 
 def _refuse_no_change(counts: Measured, own: Sequence[int]) -> None:
-    if _all_alike(counts):
-        counts.require(own)
+    if not _all_alike(counts):
+        return
+    counts.require(own)
     if _all_alike(counts):
         total = counts.measured[own[0]].count.total
         raise ScalingError(
@@ -173,16 +165,14 @@ def _refuse_no_change(counts: Measured, own: Sequence[int]) -> None:
 
 
 def _all_alike(counts: Measured) -> bool:
-    first, *others = counts.measured.values()
-    return all(
-        (other.count, other.components) == (first.count, first.components) for other in others
-    )
+    first, *others = ((found.count, found.components) for found in counts.measured.values())
+    return all(other == first for other in others)
 
 
 def _growth(counts: Measured, own: Sequence[int], part: Part, formula: Formula | None) -> Growth:
+    component, quantity = part
     flops = [_flops_at(counts, size, part, formula) for size in own]
     fitted, fit_error = fitted_exponent(own, flops)
-    component, quantity = part
     return Growth(
         component=component,
         quantity=quantity,
@@ -223,3 +213,37 @@ def _remarks(
         yield f"evaluated, not counted, at {name} = {listed(evaluated)}"
     if formula.crossover is not None and formula.crossover > 1:
         yield f"degree {formula.degree} overtakes the rest at {name} = {formula.crossover:,}"
+
+
+def local_exponents(sizes: Sequence[int], counts: Sequence[int | None]) -> tuple[float, ...]:
+    """The log-log slope between each two neighbours; 0 where there is no such component.
+
+    A count of 0 is taken for 1 FLOP, so that growth from nothing is steep but finite.
+    """
+    points = zip(sizes, counts, strict=True)
+    return tuple(
+        0.0
+        if low is None or high is None
+        else (log(max(high, 1)) - log(max(low, 1))) / log(larger / smaller)
+        for (smaller, low), (larger, high) in pairwise(points)
+    )
+
+
+def fitted_exponent(sizes: Sequence[int], counts: Sequence[int | None]) -> tuple[float, float]:
+    """The least-squares slope of log count over log size, and the root mean square of the rest.
+
+    Both are 0 where fewer than two sizes have a count.
+    """
+    points = [
+        (log(size), log(max(count, 1)))
+        for size, count in zip(sizes, counts, strict=True)
+        if count is not None
+    ]
+    if len(points) < 2:
+        return 0.0, 0.0
+    mean_x = sum(x for x, _ in points) / len(points)
+    mean_y = sum(y for _, y in points) / len(points)
+    spread = sum((x - mean_x) ** 2 for x, _ in points)
+    slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / spread
+    squares = sum((y - mean_y - slope * (x - mean_x)) ** 2 for x, y in points)
+    return slope, sqrt(squares / len(points))
