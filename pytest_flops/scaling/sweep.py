@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from math import log, sqrt
+from statistics import fmean, linear_regression
 from typing import TYPE_CHECKING, Any
 
 from pytest_flops.scaling.errors import ScalingError
@@ -118,7 +119,7 @@ def sweep(count_at: Callable[[int], Measurement], dimension: str, sizes: Iterabl
         ScalingError: The sizes are no such integers, the model rejects one of them, an operator
             without a cost ran, or every count is the same at every size.
     """
-    own = checked_sizes(dimension, sizes)
+    own = _checked_sizes(dimension, sizes)
     counts = Measured(count_at, dimension)
     counts.require(size for size in own if size <= COUNTED_UP_TO or size in (*own[:2], own[-1]))
     if counts.measured[own[0]].source == "analytic":
@@ -130,12 +131,7 @@ def sweep(count_at: Callable[[int], Measurement], dimension: str, sizes: Iterabl
     return Sweep(dimension, own, growth)
 
 
-def checked_sizes(dimension: str, sizes: Iterable[int]) -> tuple[int, ...]:
-    """The sizes of a sweep, ascending.
-
-    Raises:
-        ScalingError: They are not at least three different integers of at least 1.
-    """
+def _checked_sizes(dimension: str, sizes: Iterable[int]) -> tuple[int, ...]:
     if not isinstance(sizes, Iterable):
         raise ScalingError(f"{dimension}: sizes are a list of integers, not {sizes!r}")
     sizes = list(sizes)
@@ -170,12 +166,10 @@ def _all_alike(counts: Measured) -> bool:
 
 
 def _growth(counts: Measured, own: Sequence[int], part: Part, formula: Formula | None) -> Growth:
-    component, quantity = part
     flops = [_flops_at(counts, size, part, formula) for size in own]
     fitted, fit_error = fitted_exponent(own, flops)
     return Growth(
-        component=component,
-        quantity=quantity,
+        *part,
         counts=tuple(count or 0 for count in flops),
         fitted=fitted,
         fit_error=fit_error,
@@ -234,16 +228,10 @@ def fitted_exponent(sizes: Sequence[int], counts: Sequence[int | None]) -> tuple
 
     Both are 0 where fewer than two sizes have a count.
     """
-    points = [
-        (log(size), log(max(count, 1)))
-        for size, count in zip(sizes, counts, strict=True)
-        if count is not None
-    ]
-    if len(points) < 2:
+    present = [(size, max(n, 1)) for size, n in zip(sizes, counts, strict=True) if n is not None]
+    if len(present) < 2:
         return 0.0, 0.0
-    mean_x = sum(x for x, _ in points) / len(points)
-    mean_y = sum(y for _, y in points) / len(points)
-    spread = sum((x - mean_x) ** 2 for x, _ in points)
-    slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / spread
-    squares = sum((y - mean_y - slope * (x - mean_x)) ** 2 for x, y in points)
-    return slope, sqrt(squares / len(points))
+    x, y = [log(size) for size, _ in present], [log(count) for _, count in present]
+    slope, intercept = linear_regression(x, y)
+    rest = (high - intercept - slope * at for at, high in zip(x, y, strict=True))
+    return slope, sqrt(fmean(each**2 for each in rest))
