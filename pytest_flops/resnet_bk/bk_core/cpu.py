@@ -17,8 +17,9 @@ from torch import Tensor
 
 from pytest_flops.resnet_bk.bk_core.cyclic_reduction import BLOCK, Chunks, solve
 from pytest_flops.resnet_bk.bk_core.lanes import (
-    Downwards,
-    Upwards,
+    DOWNWARDS,
+    UPWARDS,
+    Direction,
     accumulate,
     chunk_length,
     following,
@@ -108,8 +109,8 @@ def exact_gradient(
             to_lanes(incoming[rows], chunk, 0.0),
             number,
         )
-        accumulate(u, to_u, number, Downwards(chunk))
-        accumulate(v, to_v, number, Upwards(chunk))
+        accumulate(u, to_u, number, DOWNWARDS)
+        accumulate(v, to_v, number, UPWARDS)
         if factors_too:
             slope = torch.add(u[1:], v[1:], out=to_u[1:]).mul_(factors)
             slopes[here] = slope.to(slopes.dtype).t()
@@ -122,7 +123,7 @@ def _recurrences(diagonal: Tensor, factors: Tensor, k: Tensor, h: Tensor, rows: 
     """`w`, and for u and for v the sources w and the coefficients t: `(5, S + 1, lanes)`.
 
     Elements are rows 0 to S-1 of w and of v's pair, rows 1 to S of u's pair: the layouts of
-    `Upwards` and `Downwards`. Intermediate results are written into parts of the result that are
+    `UPWARDS` and `DOWNWARDS`. Intermediate results are written into parts of the result that are
     filled later, so that no further memory is allocated.
     """
     chunk, lanes = diagonal.shape
@@ -160,12 +161,12 @@ def _refine(state: Tensor, he_diag: Tensor, couplings: Tensor, z: complex) -> No
     torch.div(factors[:-1], diagonal[1:], out=f[1:-1])
     torch.div(factors[-1], following(diagonal[0], rows, 1.0), out=f[-1])
     f[0] = preceding(f[-1], rows)
-    _newton(f, x, z.imag, before, rows, Downwards(chunk))
+    _newton(f, x, z.imag, before, rows, DOWNWARDS)
     left = f[:-1].mul_(before)
     g = diagonal.new_empty(chunk + 1, lanes)
     torch.div(factors, diagonal, out=g[1:])
     g[0] = preceding(g[-1], rows)
-    _newton(g, x, z.imag, after, rows, Upwards(chunk))
+    _newton(g, x, z.imag, after, rows, UPWARDS)
     right = torch.mul(g[1:], after, out=factors)
     diagonal.copy_(x).sub_(complex(0, z.imag)).sub_(left).sub_(right)
     torch.div(1.0, diagonal, out=diagonal)
@@ -178,7 +179,7 @@ def _newton(  # noqa: PLR0917
     imaginary: float,
     k: Tensor,
     rows: int,
-    direction: Downwards | Upwards,
+    direction: Direction,
 ) -> None:
     """A Newton step on inverse pivots `(S + 1, lanes)`, in place; alpha is `x - i imaginary`."""
     own, neighbours = pivots[direction.elements], pivots[direction.neighbours]
