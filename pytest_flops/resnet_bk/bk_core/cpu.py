@@ -38,12 +38,15 @@ def state_shape(batch: int, length: int) -> tuple[int, int, int]:
     return 2, chunk, batch * -(-length // chunk)
 
 
-def green(he_diag: Tensor, couplings: Tensor, z: complex, state: Tensor | None) -> Tensor:
+def green(
+    he_diag: Tensor, h0_super: Tensor, h0_sub: Tensor, z: complex, state: Tensor | None
+) -> Tensor:
     """The diagonal G of `(T - zI)^-1`.
 
     Args:
         he_diag: Diagonal `(B, N)`, both at least 1.
-        couplings: `k (B, N)`, float64; the last column is 0.
+        h0_super: Superdiagonal `(B, N-1)`.
+        h0_sub: Subdiagonal, likewise.
         z: The shift; its imaginary part is not 0.
         state: Receives G and X, complex128 `state_shape(B, N)`; with None nothing is saved.
 
@@ -52,6 +55,7 @@ def green(he_diag: Tensor, couplings: Tensor, z: complex, state: Tensor | None) 
     """
     batch, length = he_diag.shape
     chunk = chunk_length(length)
+    couplings = _couplings(h0_super, h0_sub)
     dtype = torch.complex64 if he_diag.dtype == torch.float32 else torch.complex128
     result = torch.empty(state_shape(batch, length)[2], chunk, dtype=dtype)
     least, most = (float(k) for k in torch.aminmax(couplings))
@@ -77,24 +81,38 @@ def _keeper(result: Tensor, kept: Tensor | None) -> Callable[[slice, Chunks], No
     return keep
 
 
-def exact_gradient(
-    state: Tensor, couplings: Tensor, incoming: Tensor, factors_too: bool
+def exact_gradient(  # noqa: PLR0917
+    he_diag: Tensor,
+    h0_super: Tensor,
+    h0_sub: Tensor,
+    z: complex,
+    incoming: Tensor,
+    factors_too: bool,
+    state: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """`S_j = sum_i h_i G_ij G_ji` and `dL/dk_j`, from which every gradient is computed.
+    """`dL/dalpha` and `Re dL/dk`, from which every gradient is computed.
 
-    With `t_i = k_i X_i^2 / (G_i G_{i+1})` and `w = G h` they follow from two linear recurrences,
-    `u_{i+1} = w_{i+1} + t_i u_i` and `v_i = w_i + t_i v_{i+1}`:
-    `S = G (u + v - w)`, `dL/dk_i = X_i (u_i + v_{i+1})`.
+    With `h = conj(dL/dG)`, `t_i = k_i X_i^2 / (G_i G_{i+1})` and `w = G h` they follow from two
+    linear recurrences, `u_{i+1} = w_{i+1} + t_i u_i` and `v_i = w_i + t_i v_{i+1}`:
+    `dL/dalpha = -G (u + v - w)`, `dL/dk_i = X_i (u_i + v_{i+1})`.
 
     Args:
-        state: G and X as `green` kept them.
-        couplings: `k (B, N)`, float64; the last column is 0.
-        incoming: `h = conj(dL/dRe G + i dL/dIm G)`, complex `(B, N)`.
+        he_diag: As for `green`, and so are `h0_super`, `h0_sub` and `z`.
+        h0_super: Superdiagonal.
+        h0_sub: Subdiagonal.
+        z: The shift.
+        incoming: `(dL/dRe G, dL/dIm G)`, `(B, N, 2)`.
         factors_too: Whether to compute `dL/dk`; it is empty if not.
+        state: G and X as `green` kept them; computed again if it is empty.
 
     Returns:
-        Both `(B, N)` in the dtype of `incoming`; the last column of the second is undefined.
+        Complex and real, both `(B, N)`; the last column of the second is undefined.
     """
+    incoming = torch.view_as_complex(incoming.contiguous()).conj_physical()
+    couplings = _couplings(h0_super, h0_sub)
+    if not state.numel():
+        state = state.new_empty(state_shape(*he_diag.shape))
+        green(he_diag, h0_super, h0_sub, z, state)
     batch, length = couplings.shape
     chunk, lanes = state.shape[1:]
     sums = incoming.new_empty(lanes, chunk)
@@ -116,7 +134,19 @@ def exact_gradient(
             slopes[here] = slope.to(slopes.dtype).t()
         total = u[1:].add_(v[:-1]).sub_(source[:-1]).mul_(diagonal)
         sums[here] = total.to(sums.dtype).t()
-    return to_rows(sums, batch, length), to_rows(slopes, batch if factors_too else 0, length)
+    slopes = to_rows(slopes, batch if factors_too else 0, length)
+    return to_rows(sums.neg_(), batch, length), slopes.real
+
+
+def _couplings(h0_super: Tensor, h0_sub: Tensor) -> Tensor:
+    """`k_i = b_i c_i`, float64 `(B, N)`, with a 0 at the end; expanded if all rows are the same."""
+    batch, count = h0_super.shape
+    shared = h0_super.stride(0) == 0 and h0_sub.stride(0) == 0
+    rows = slice(0, 1) if shared else slice(None)
+    b, c = h0_super[rows].to(torch.float64), h0_sub[rows].to(torch.float64)
+    couplings = b.new_zeros(b.shape[0], count + 1)
+    torch.mul(b, c, out=couplings[:, :-1])
+    return couplings.expand(batch, -1)
 
 
 def _recurrences(diagonal: Tensor, factors: Tensor, k: Tensor, h: Tensor, rows: int) -> Tensor:
