@@ -41,17 +41,10 @@ def state_shape(batch: int, length: int) -> tuple[int, int, int]:
 def green(
     he_diag: Tensor, h0_super: Tensor, h0_sub: Tensor, z: complex, state: Tensor | None
 ) -> Tensor:
-    """The diagonal G of `(T - zI)^-1`.
+    """The diagonal G of `(T - zI)^-1`, `(B, N)`; B and N are at least 1.
 
-    Args:
-        he_diag: Diagonal `(B, N)`, both at least 1.
-        h0_super: Superdiagonal `(B, N-1)`.
-        h0_sub: Subdiagonal, likewise.
-        z: The shift; its imaginary part is not 0.
-        state: Receives G and X, complex128 `state_shape(B, N)`; with None nothing is saved.
-
-    Returns:
-        `(B, N)`, complex64 for a float32 diagonal, complex128 for float64.
+    It is complex64 for a float32 diagonal, complex128 for float64. `state`, where there is one,
+    receives G and X, complex128 `state_shape(B, N)`.
     """
     batch, length = he_diag.shape
     chunk = chunk_length(length)
@@ -90,23 +83,14 @@ def exact_gradient(  # noqa: PLR0917
     factors_too: bool,
     state: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """`dL/dalpha` and `Re dL/dk`, from which every gradient is computed.
+    """`dL/dalpha`, complex, and `Re dL/dk`, real: both `(B, N)`, every gradient follows from them.
 
     With `h = conj(dL/dG)`, `t_i = k_i X_i^2 / (G_i G_{i+1})` and `w = G h` they follow from two
     linear recurrences, `u_{i+1} = w_{i+1} + t_i u_i` and `v_i = w_i + t_i v_{i+1}`:
     `dL/dalpha = -G (u + v - w)`, `dL/dk_i = X_i (u_i + v_{i+1})`.
 
-    Args:
-        he_diag: As for `green`, and so are `h0_super`, `h0_sub` and `z`.
-        h0_super: Superdiagonal.
-        h0_sub: Subdiagonal.
-        z: The shift.
-        incoming: `(dL/dRe G, dL/dIm G)`, `(B, N, 2)`.
-        factors_too: Whether to compute `dL/dk`; it is empty if not.
-        state: G and X as `green` kept them; computed again if it is empty.
-
-    Returns:
-        Complex and real, both `(B, N)`; the last column of the second is undefined.
+    The last column of `dL/dk` is undefined; all of it is empty without `factors_too`. `state` is as
+    `green` kept it, and computed again if it is empty.
     """
     incoming = torch.view_as_complex(incoming.contiguous()).conj_physical()
     couplings = _couplings(h0_super, h0_sub)

@@ -200,15 +200,9 @@ def approximate_gradient(
 ) -> Tensor:
     """An approximate gradient of the diagonal, each element by itself.
 
-    `diagonal` is `-Re(conj(g) G^2)`, exact for a matrix without off-diagonals. `hybrid` is
-    `(1 - blend) * diagonal + blend * hypothesis7`, with hypothesis-7 `-Re(g / G^2)`, where `|G^2|`
-    is held above `SQUARE_FLOOR`, its phase kept.
-
-    Args:
-        incoming: `g = dL/dRe G + i dL/dIm G`, complex `(B, N)`.
-        green: G, complex `(B, N)`.
-        gradient: `diagonal` or `hybrid`.
-        grad_blend: Share of hypothesis-7 in `hybrid`.
+    With `g = dL/dRe G + i dL/dIm G`, `diagonal` is `-Re(conj(g) G^2)`, exact for a matrix without
+    off-diagonals. `hybrid` is `(1 - blend) * diagonal + blend * hypothesis7`, with hypothesis-7
+    `-Re(g / G^2)`, where `|G^2|` is held above `SQUARE_FLOOR`, its phase kept.
     """
     square = green * green
     # Computed and not only marked by the conjugate bit (`conj`): inside a custom operator that
