@@ -147,7 +147,8 @@ def _through_grid(
     if len(known) < len(values):
         return None
     polynomial = interpolate([*axes], [*axes.values()], known)
-    for point, measurement in off_grid.items():
-        if polynomial.value(**dict(zip(axes, point, strict=True))) != flops_of(measurement, part):
-            return None
-    return polynomial
+    verified = all(
+        polynomial.value(**dict(zip(axes, point, strict=True))) == flops_of(measurement, part)
+        for point, measurement in off_grid.items()
+    )
+    return polynomial if verified else None

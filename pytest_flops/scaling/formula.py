@@ -25,10 +25,7 @@ _PERIODS = (2, 3, 4, 8, 16, 32, 64)
 class Formula:
     """What a part costs at any size: a polynomial, or one for each residue class of the sizes.
 
-    Attributes:
-        dimension: The variable's name.
-        period: 1 for a polynomial over all sizes; else sizes are told apart modulo this.
-        fits: The verified polynomial by residue.
+    Sizes are told apart modulo `period`, 1 for a polynomial over all sizes; `fits` are by residue.
     """
 
     dimension: str
@@ -70,9 +67,7 @@ def find_formulas(counts: Measured, own: Sequence[int]) -> dict[Part, Formula]:
     searched for in residue classes (a convolution of stride 2 costs floor((N - k) / 2) + 1
     positions): each of the caller's sizes must then lie on the polynomial of its class.
 
-    Args:
-        counts: What was counted so far, at some of the caller's sizes; more is added to it.
-        own: The caller's sizes, ascending.
+    `counts` has some of the caller's `own` sizes, which ascend; more are added to it.
     """
     # The largest step from the first size to every other one: sizes on this lattice share what the
     # caller's have in common, e.g. a width divisible by the heads.

@@ -65,11 +65,7 @@ class Polynomial:
         return Polynomial.of([name for name in self.dimensions if name not in sizes], terms)
 
     def value(self, **sizes: int) -> Fraction:
-        """The exact value, which is a whole number only where the formula holds.
-
-        Raises:
-            TypeError: A dimension has no size, or a name is none of the dimensions.
-        """
+        """As a call, but a fraction where the formula does not hold."""
         constant = self.at(**sizes)
         if constant.dimensions:
             raise TypeError(f"no size given for {', '.join(constant.dimensions)}")
@@ -126,10 +122,8 @@ def interpolate(
 ) -> Polynomial:
     """The polynomial through the values on a grid, exactly (Lagrange, one dimension at a time).
 
-    Args:
-        dimensions: The variables' names.
-        grid: The sizes along each dimension, distinct; d + 1 of them determine degree d.
-        values: The value at each point of the grid, by its coordinates.
+    `grid` has distinct sizes along each dimension, d + 1 of which determine degree d; `values` are
+    by coordinates.
     """
     terms = {at: Fraction(value) for at, value in values.items()}
     for axis, sizes in enumerate(grid):
@@ -156,11 +150,7 @@ def _basis(size: int, sizes: Sequence[int]) -> list[Fraction]:
 def crossover(polynomial: Polynomial) -> int | None:
     """The smallest size from which on the highest-degree term is larger than all others together.
 
-    Args:
-        polynomial: In one dimension; `Polynomial.at` gives sizes to the others.
-
-    Returns:
-        `None` where nothing competes: a single term, or a leading term that is negative.
+    `None` where nothing competes: a single term, or a leading term that is negative.
 
     Raises:
         ValueError: The polynomial is in several dimensions.
