@@ -37,17 +37,16 @@ def _build(*, batch_size: int, seq_len: int, **config: Any) -> tuple[Configurabl
         return ConfigurableResNetBK(ResNetBKConfig.from_dict(config)), tokens
 
 
-def _measure(workload: Workload) -> Measurement:
-    """The analytic count, which needs no model."""
-    return _measure_model(ResNetBKConfig.from_dict(workload.config), workload)
-
-
-def _measure_model(model: ConfigurableResNetBK | ResNetBKConfig, workload: Workload) -> Measurement:
+def _measure(
+    workload: Workload, model: ConfigurableResNetBK | ResNetBKConfig | None = None
+) -> Measurement:
+    """The analytic count, which needs no model; but only a model tells what of it is frozen."""
     from pytest_flops.resnet_bk.analytic.counter import FLOPsCounter
 
     if workload.batch_size is None or workload.seq_len is None:
         raise WorkloadError(f"a workload of {workload.model!r} needs batch_size and seq_len")
     rules = workload.rules or RESNET_BK.default_rules
+    model = model or ResNetBKConfig.from_dict(workload.config)
     try:
         counter = FLOPsCounter(model, workload.batch_size, workload.seq_len, rules)
         return counter.measurement(workload.optimizer)
@@ -61,9 +60,8 @@ def _problems(workload: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], st
         if size not in workload:
             yield (size,), f"a {NAME} workload needs a {size}"
     config = workload["config"]
-    known = {key: value for key, value in config.items() if key in RESNET_BK.defaults}
-    for key, value in known.items() if _refused(known) else ():
-        if message := _refused({key: value}):
+    for key, value in config.items():
+        if key in RESNET_BK.defaults and (message := _refused({key: value})):
             yield ("config", key), message
     longest, seq_len = config.get("n_seq", BASELINE_CONFIG.n_seq), workload.get("seq_len")
     if isinstance(longest, int) and isinstance(seq_len, int) and seq_len > longest:
@@ -96,7 +94,7 @@ def _parity(workload: Workload) -> tuple[Parity, ...]:
 
 
 def _accepts(counted: Any) -> Accepted | None:
-    """A configuration, or a model: only its own parameters tell which of them are frozen.
+    """A configuration, or a model.
 
     A model is known by its configuration and not by its class, which would need torch.
     """
@@ -105,7 +103,7 @@ def _accepts(counted: Any) -> Accepted | None:
     if not isinstance(config, ResNetBKConfig) or not (is_model or config is counted):
         return None
     step = Workload(NAME, config.to_dict(), batch_size=1, seq_len=config.n_seq)
-    return Accepted(step, partial(_measure_model, counted))
+    return Accepted(step, partial(_measure, model=counted))
 
 
 RESNET_BK = Builder(

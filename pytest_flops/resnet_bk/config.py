@@ -64,11 +64,7 @@ class ResNetBKConfig:
                 raise ValueError(f"{name} must be positive and finite, not {value!r}")
         if not 0 <= self.dropout_p < 1:
             raise ValueError(f"dropout_p must be at least 0 and below 1, not {self.dropout_p!r}")
-        if not 0 <= self.grad_blend <= 1:
-            raise ValueError(f"grad_blend must be between 0 and 1, not {self.grad_blend!r}")
-        if self.gradient not in get_args(Gradient):
-            accepted = ", ".join(repr(rule) for rule in get_args(Gradient))
-            raise ValueError(f"gradient must be one of {accepted}, not {self.gradient!r}")
+        check_gradient(self.gradient, self.grad_blend)
 
     @property
     def experts_per_token(self) -> int:
@@ -115,6 +111,15 @@ class ResNetBKConfig:
             return cls.from_dict(record)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+
+
+def check_gradient(gradient: str, grad_blend: float) -> None:
+    """Refuse an unknown gradient rule, and a share outside [0, 1]."""
+    if gradient not in get_args(Gradient):
+        accepted = ", ".join(repr(rule) for rule in get_args(Gradient))
+        raise ValueError(f"gradient must be one of {accepted}, not {gradient!r}")
+    if not 0 <= grad_blend <= 1:
+        raise ValueError(f"grad_blend must be between 0 and 1, not {grad_blend!r}")
 
 
 BASELINE_CONFIG = ResNetBKConfig()

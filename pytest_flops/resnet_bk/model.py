@@ -34,9 +34,6 @@ class BKCore(nn.Module):
 
     `H` is the discrete Laplacian (diagonal -2, off-diagonals 1) plus the potential clamped to
     `+-v_max`; the features, real and imaginary part, are clamped to `+-feature_clamp`.
-
-    Executes: a clamp and an addition of B*N, the operator (`bk_flops.forward_flops(B, N)`), a
-    clamp of B*N*2.
     """
 
     h0_diag: Tensor
@@ -46,7 +43,6 @@ class BKCore(nn.Module):
     def __init__(self, config: ResNetBKConfig) -> None:
         super().__init__()
         self.config = config
-        self.z = 1j
         n = config.n_seq
         self.register_buffer("h0_diag", torch.full((n,), -2.0), persistent=False)
         self.register_buffer("h0_super", torch.ones(n - 1), persistent=False)
@@ -60,7 +56,7 @@ class BKCore(nn.Module):
             self.h0_diag[:n] + potential.clamp(-config.v_max, config.v_max),
             self.h0_super[: n - 1],
             self.h0_sub[: n - 1],
-            self.z,
+            1j,
             gradient=config.gradient,
             grad_blend=config.grad_blend,
         )
@@ -72,8 +68,6 @@ class ResNetBKLayer(nn.Module):
     """A pre-norm residual block: `x + layer(layernorm(x))`, shapes `(B, N, D)`.
 
     `layer(h)` is `ffn + bk_scale * output_proj(bk_core(v_proj(ffn)))` with `ffn = moe(h)`.
-    Executes beside its submodules: a product with the scalar `bk_scale` and two additions, each
-    of B*N*D.
     """
 
     def __init__(self, config: ResNetBKConfig) -> None:
@@ -118,14 +112,6 @@ class ConfigurableResNetBK(nn.Module):
         Raises:
             ValueError: `tokens` is not int64, not `(B, N)`, or N exceeds `config.n_seq`.
         """
-        self._check(tokens)
-        x = self.embedding(tokens)
-        for index in range(self.config.n_layers):
-            x = self.get_submodule(f"layer_{index}")(x)
-        logits: Tensor = self.lm_head(self.final_layernorm(x))
-        return logits
-
-    def _check(self, tokens: Tensor) -> None:
         if tokens.dtype != torch.int64:
             raise ValueError(f"tokens must be int64, not {tokens.dtype}")
         if tokens.ndim != 2:
@@ -135,3 +121,8 @@ class ConfigurableResNetBK(nn.Module):
                 f"tokens hold a sequence of {tokens.shape[1]} positions; this model takes 1 to "
                 f"n_seq = {self.config.n_seq}"
             )
+        x = self.embedding(tokens)
+        for index in range(self.config.n_layers):
+            x = self.get_submodule(f"layer_{index}")(x)
+        logits: Tensor = self.lm_head(self.final_layernorm(x))
+        return logits

@@ -34,18 +34,9 @@ class MixtureOfExperts(nn.Module):
     chosen ones: with K = 1 that would leave the gate without a gradient. `top_k >= num_experts`
     is the dense mixture, every expert on every token, without routing.
 
-    What forward executes on T = B*N tokens, width D. The sum over the experts of their tokens t
-    is T*K however the tokens are routed, and every cost is linear in t, so the totals do not
-    depend on the routing (an expert without a token is called with an empty slice):
-
-    1. gate: one `addmm` (T, D) x (D, E) with bias; `softmax` over (T, E).
-    2. routed only, without arithmetic: `topk`, `sort`, `bincount`, `index_select` of T*K rows of
-       width D and of T*K weights.
-    3. each expert: `addmm` (t, D) x (D, 2D) with bias; `relu` on t*2D; in training with
-       `dropout_p > 0` one division of the mask and one product, t*2D each; `addmm`
-       (t, 2D) x (2D, D) with bias. Routed: sum of t = T*K. Dense: t = T for each of E.
-    4. combination. Routed: one product of T*K*D (output by weight), one `index_add` of T*K*D.
-       Dense: E products of T*D, E - 1 sums of T*D.
+    However tokens are routed, the experts visit T*K of T tokens in all, and every cost is linear in
+    an expert's tokens, so that the totals do not depend on the routing (an expert without a token
+    is called with an empty slice). `analytic/executed.py` says what each step costs.
     """
 
     def __init__(self, config: ResNetBKConfig) -> None:
@@ -87,8 +78,7 @@ def tokens_per_expert(chosen: Tensor, num_experts: int) -> list[int]:
     """How many of the choices `chosen` (T, K) fell on each expert; the sum is always T*K.
 
     Meta and fake tensors carry no choice to read: there the tokens are spread evenly, the first
-    experts taking one more where T*K does not divide by E. Every cost of the mixture is linear
-    in an expert's tokens, so the totals are those of any real routing.
+    experts taking one more where T*K does not divide by E; the totals are those of any routing.
     """
     if chosen.is_meta or isinstance(chosen, FakeTensor):
         each, rest = divmod(chosen.numel(), num_experts)

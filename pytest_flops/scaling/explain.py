@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import cache
 from itertools import islice, product
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from pytest_flops.scaling.crossover import crossover
 from pytest_flops.scaling.errors import ScalingError
 from pytest_flops.scaling.explanation import ExactCost, Explanation
-from pytest_flops.scaling.fit import HELD_OUT, MAX_DEGREE, Fit, verified_fit
+from pytest_flops.scaling.fit import ENOUGH, HELD_OUT, Fit, fits
 from pytest_flops.scaling.measured import Measured, flops_of, parts_of, refuse_uncounted
-from pytest_flops.scaling.polynomial import Polynomial, interpolate
+from pytest_flops.scaling.polynomial import Polynomial, crossover, interpolate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pytest_flops.counting.measurement import Measurement
     from pytest_flops.scaling.measured import Part
 
-_MOST_SIZES = MAX_DEGREE + 1 + HELD_OUT
+Point = tuple[int, ...]
+"""A size in each dimension."""
 
 
 class CountAtSizes(Protocol):
@@ -46,80 +46,50 @@ def explain(count_at: CountAtSizes, sizes: Mapping[str, int]) -> Explanation:
     """
     if not sizes:
         raise ScalingError("no dimension to explain the cost in")
-    grid = _Grid(count_at, dict(sizes))
-    lines = {name: _along(grid, name) for name in sizes}
-    parts = parts_of([grid.measure(grid.base)])
-    costs = tuple(_cost(grid, part, lines) for part in parts)
+
+    @cache
+    def measure(*point: int) -> Measurement:
+        return count_at(**dict(zip(sizes, point, strict=True)))
+
+    def counted(points: Iterable[Point]) -> dict[Point, Measurement]:
+        return {point: _checked(measure, dict(zip(sizes, point, strict=True))) for point in points}
+
+    lines = {name: _along(measure, sizes, name) for name in sizes}
+    parts = parts_of([measure(*sizes.values())])
+    grid = counted(product(*(line.axis for line in lines.values())))
+    off_grid = counted(zip(*(line.held_out for line in lines.values()), strict=False))
+    costs = tuple(_cost(part, sizes, lines, grid, off_grid) for part in parts)
     return Explanation(dict(sizes), costs)
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """What one dimension alone tells: a fit per part, and the sizes the grid takes from it."""
+class _Line(NamedTuple):
+    """What one dimension alone tells: a fit per part, and the sizes to take from it."""
 
-    dimension: str
     fits: Mapping[Part, Fit]
-    axis: tuple[int, ...]
-    held_out: tuple[int, ...]
+    axis: Sequence[int]
+    held_out: Sequence[int]
 
 
-class _Grid:
-    """Measurements by coordinates, each made once."""
-
-    def __init__(self, count_at: CountAtSizes, sizes: Mapping[str, int]) -> None:
-        self.names = tuple(sizes)
-        self.base = tuple(sizes.values())
-        self._count_at = count_at
-        self._measured: dict[tuple[int, ...], Measurement] = {}
-
-    def measure(self, at: tuple[int, ...]) -> Measurement:
-        if at not in self._measured:
-            self._measured[at] = self._count_at(**dict(zip(self.names, at, strict=True)))
-        return self._measured[at]
-
-    def line(self, dimension: str) -> Measured:
-        axis = self.names.index(dimension)
-
-        def count_at(size: int) -> Measurement:
-            return self.measure((*self.base[:axis], size, *self.base[axis + 1 :]))
-
-        return Measured(count_at, dimension)
-
-    def flops(self, at: tuple[int, ...], part: Part) -> int | None:
-        where = ", ".join(f"{name} = {size:,}" for name, size in zip(self.names, at, strict=True))
-        try:
-            measurement = self.measure(at)
-        except Exception as error:
-            raise ScalingError(f"{where} is rejected: {error}") from error
-        refuse_uncounted(measurement, where)
-        return flops_of(measurement, part)
-
-
-def _along(grid: _Grid, dimension: str) -> _Line:
-    base = grid.base[grid.names.index(dimension)]
-    counts = grid.line(dimension)
+def _along(measure: Callable[..., Measurement], sizes: Mapping[str, int], dimension: str) -> _Line:
+    base = sizes[dimension]
+    counts = Measured(lambda size: measure(*{**sizes, dimension: size}.values()), dimension)
     counts.require([base])
     parts = parts_of(counts.measured.values())
-    line = _line(counts, parts)
-    for size in _sizes_near(base):
-        if len(line.fits) == len(parts) and line.held_out:
-            break
-        if len(counts.measured) == _MOST_SIZES:
-            break
+    for size in (base, *_sizes_near(base)):
         counts.probe(size)
         line = _line(counts, parts)
+        if (len(line.fits) == len(parts) and line.held_out) or len(counts.measured) == ENOUGH:
+            break
     return line
 
 
 def _line(counts: Measured, parts: Sequence[Part]) -> _Line:
-    anchors = tuple(islice(counts.measured, 3))
-    tried = {part: verified_fit(counts.dimension, counts.points(part), anchors) for part in parts}
-    fits = {part: found for part, found in tried.items() if found is not None}
-    start = max((found.start for found in fits.values()), default=0)
-    degree = max((found.polynomial.degree(counts.dimension) for found in fits.values()), default=0)
+    anchors = islice(counts.measured, 3)
+    found = fits(counts, parts, anchors, [*counts.measured])
+    start = max((fit.start for fit in found.values()), default=0)
+    degree = max((fit.polynomial.degree(counts.dimension) for fit in found.values()), default=0)
     sizes = sorted(size for size in counts.measured if size >= start)
-    axis, others = sizes[: degree + 1], sizes[degree + 1 :]
-    return _Line(counts.dimension, fits, tuple(axis), tuple(others[-HELD_OUT:]))
+    return _Line(found, sizes[: degree + 1], sizes[degree + 1 :][-HELD_OUT:])
 
 
 def _sizes_near(base: int) -> Iterator[int]:
@@ -130,44 +100,55 @@ def _sizes_near(base: int) -> Iterator[int]:
             yield from (base * k // pieces for k in range(1, 2 * pieces) if k != pieces)
 
 
-def _cost(grid: _Grid, part: Part, lines: Mapping[str, _Line]) -> ExactCost:
-    component, quantity = part
+def _checked(measure: Callable[..., Measurement], sizes: Mapping[str, int]) -> Measurement:
+    where = ", ".join(f"{name} = {size:,}" for name, size in sizes.items())
+    try:
+        measurement = measure(*sizes.values())
+    except Exception as error:
+        raise ScalingError(f"{where} is rejected: {error}") from error
+    refuse_uncounted(measurement, where)
+    return measurement
+
+
+def _cost(
+    part: Part,
+    sizes: Mapping[str, int],
+    lines: Mapping[str, _Line],
+    grid: Mapping[Point, Measurement],
+    off_grid: Mapping[Point, Measurement],
+) -> ExactCost:
     stubborn = [name for name, line in lines.items() if part not in line.fits]
     if stubborn:
-        return ExactCost(component, quantity, None, {}, f"no polynomial in {', '.join(stubborn)}")
-    polynomial = _through_grid(grid, part, list(lines.values()))
+        return ExactCost(*part, None, {}, f"no polynomial in {', '.join(stubborn)}")
+    axes = {name: line.axis for name, line in lines.items()}
+    polynomial = _through_grid(part, axes, grid, off_grid)
     if polynomial is None:
-        return ExactCost(
-            component, quantity, None, {}, f"no polynomial in {', '.join(lines)} together"
-        )
+        return ExactCost(*part, None, {}, f"no polynomial in {', '.join(lines)} together")
     starts = {name: line.fits[part].start for name, line in lines.items()}
     note = "; ".join(
-        f"exact from {name} = {start:,} on"
-        for (name, start), size in zip(starts.items(), grid.base, strict=True)
-        if start > size
+        f"exact from {name} = {start:,} on" for name, start in starts.items() if start > sizes[name]
     )
-    return ExactCost(component, quantity, polynomial, _crossovers(grid, polynomial), note)
+    crossovers = {
+        name: crossover(polynomial.at(**{other: sizes[other] for other in sizes if other != name}))
+        for name in sizes
+    }
+    found = {name: size for name, size in crossovers.items() if size is not None}
+    return ExactCost(*part, polynomial, found, note)
 
 
-def _through_grid(grid: _Grid, part: Part, lines: Sequence[_Line]) -> Polynomial | None:
-    axes = [line.axis for line in lines]
-    values = {at: grid.flops(at, part) for at in product(*axes)}
-    known = {at: flops for at, flops in values.items() if flops is not None}
+def _through_grid(
+    part: Part,
+    axes: Mapping[str, Sequence[int]],
+    grid: Mapping[Point, Measurement],
+    off_grid: Mapping[Point, Measurement],
+) -> Polynomial | None:
+    values = {point: flops_of(measurement, part) for point, measurement in grid.items()}
+    known = {point: flops for point, flops in values.items() if flops is not None}
     if len(known) < len(values):
         return None
-    polynomial = interpolate(grid.names, axes, known)
-    for at in zip(*(line.held_out for line in lines), strict=False):
-        if polynomial.value(**dict(zip(grid.names, at, strict=True))) != grid.flops(at, part):
-            return None
-    return polynomial
-
-
-def _crossovers(grid: _Grid, polynomial: Polynomial) -> dict[str, int]:
-    base = dict(zip(grid.names, grid.base, strict=True))
-    found = {
-        name: crossover(
-            polynomial.at(**{other: size for other, size in base.items() if other != name})
-        )
-        for name in grid.names
-    }
-    return {name: size for name, size in found.items() if size is not None}
+    polynomial = interpolate([*axes], [*axes.values()], known)
+    verified = all(
+        polynomial.value(**dict(zip(axes, point, strict=True))) == flops_of(measurement, part)
+        for point, measurement in off_grid.items()
+    )
+    return polynomial if verified else None

@@ -6,14 +6,13 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_flops.counting.components import innermost
-from pytest_flops.scaling.crossover import component_crossover
 from pytest_flops.scaling.errors import ScalingError
+from pytest_flops.scaling.polynomial import Polynomial, overtakes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_flops.counting.count import Quantity
-    from pytest_flops.scaling.polynomial import Polynomial
+    from pytest_flops.counting.metric import Quantity
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +36,17 @@ class ExactCost:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON; rational coefficients are strings."""
-        terms = self.polynomial.terms if self.polynomial else None
+        exact = self.polynomial
+        terms = exact.terms if exact else ()
+        listed = [{"powers": list(powers), "coefficient": str(factor)} for powers, factor in terms]
         return {
             "component": self.component,
             "quantity": self.quantity,
-            "polynomial": None if self.polynomial is None else str(self.polynomial),
-            "terms": None
-            if terms is None
-            else [{"powers": list(powers), "coefficient": str(factor)} for powers, factor in terms],
+            "polynomial": str(exact) if exact else None,
+            "terms": listed if exact else None,
             "crossovers": dict(self.crossovers),
             "note": self.note,
         }
-
-    @property
-    def is_zero(self) -> bool:
-        """Whether this costs nothing at any size."""
-        return self.polynomial is not None and not self.polynomial.terms
 
     def to_text(self) -> str:
         """`forward = 128 * seq_len^2    (remarks)`."""
@@ -127,13 +121,14 @@ class Explanation:
             if cost.quantity == quantity and cost.polynomial is not None
         }
         whole = exact.pop(None, None)
-        degree = whole.degree(dimension) if whole is not None else 0
+        degree = whole.degree(dimension) if whole else 0
+        if whole is None or degree < 2:
+            return None
         leaders = innermost(
             [path for path, cost in exact.items() if path and cost.degree(dimension) == degree]
         )
-        if whole is None or degree < 2 or not leaders:
-            return None
-        size = component_crossover([(path, exact[path]) for path in leaders], whole)
+        together = sum((exact[path] for path in leaders), Polynomial(whole.dimensions, ()))
+        size = overtakes(together, whole - together)
         return None if size is None else Overtaking(dimension, tuple(leaders), size)
 
     def to_dict(self) -> dict[str, Any]:
@@ -157,7 +152,8 @@ class Explanation:
         lines = whole + [str(overtaking) for overtaking in self._overtakings()]
         component = None
         for cost in self.costs:
-            if cost.component is None or cost.is_zero:
+            zero = cost.polynomial is not None and not cost.polynomial.terms
+            if cost.component is None or zero:
                 continue
             if cost.component != component:
                 component = cost.component

@@ -2,67 +2,62 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from pytest_flops.scaling.polynomial import interpolate
+from pytest_flops.scaling.polynomial import Polynomial, interpolate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from pytest_flops.scaling.polynomial import Polynomial
+    from pytest_flops.scaling.measured import Measured, Part
 
 MAX_DEGREE = 4
 HELD_OUT = 2
+ENOUGH = MAX_DEGREE + 1 + HELD_OUT
+"""So many sizes determine a polynomial of the highest degree and verify it."""
 
 Point = tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """A verified polynomial.
-
-    Attributes:
-        polynomial: In one dimension.
-        start: The smallest size it holds at; smaller sizes that were counted cost something else.
-    """
+class Fit(NamedTuple):
+    """A verified polynomial in one dimension, and the smallest counted size that it holds at."""
 
     polynomial: Polynomial
     start: int
 
 
-@lru_cache(maxsize=4096)
-def verified_fit(dimension: str, points: tuple[Point, ...], own: tuple[int, ...]) -> Fit | None:
+def fits(
+    counts: Measured, parts: Iterable[Part], own: Iterable[int], sizes: Sequence[int]
+) -> dict[Part, Fit]:
+    """A polynomial for each part that has one, from what was counted at these sizes."""
+    counted = tuple(size for size in own if size in counts.measured)
+    tried = {
+        part: _verified_fit(counts.dimension, counts.points(part, sizes), counted) for part in parts
+    }
+    return {part: found for part, found in tried.items() if found is not None}
+
+
+@lru_cache(maxsize=4096)  # layers of a model cost the same, so most parts ask what another asked
+def _verified_fit(dimension: str, points: tuple[Point, ...], own: tuple[int, ...]) -> Fit | None:
     """The lowest-degree polynomial that every point from some size on lies on, to the last FLOP.
 
     It is fitted to the smallest sizes and verified on all larger ones and on the largest of the
-    caller's own, at least two in all. Small sizes may cost something else (a batch of one
+    caller's `own`, at least two in all. Small sizes may cost something else (a batch of one
     broadcasts, few tokens leave experts empty), so the smallest points are given up one by one
     as long as two of the caller's own sizes remain.
-
-    Args:
-        dimension: The variable's name.
-        points: (size, count) pairs, ascending.
-        own: The sizes that the caller asked about, as far as they are among the points.
-
-    Returns:
-        `None` when there are too few points, or when no polynomial up to degree 4 verifies.
     """
     for first in range(len(points)):
         remaining = points[first:]
         inside = [size for size, _ in remaining if size in own]
         if first and len(inside) < 2:
             return None
-        polynomial = _through(dimension, _hold_out(remaining, inside))
+        largest = max(inside, default=None)
+        in_order = sorted(remaining, key=lambda point: point[0] == largest)  # it comes last
+        polynomial = _through(dimension, in_order)
         if polynomial is not None:
             return Fit(polynomial, remaining[0][0])
     return None
-
-
-def _hold_out(points: Sequence[Point], own: Sequence[int]) -> list[Point]:
-    """The points in their order, save that the largest of the caller's own comes last."""
-    return sorted(points, key=lambda point: (point[0] == max(own, default=None), point[0]))
 
 
 def _through(dimension: str, points: Sequence[Point]) -> Polynomial | None:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import count as counting_from
-from itertools import islice
-from math import lcm
+from itertools import islice, pairwise
+from math import gcd, lcm
 from typing import TYPE_CHECKING
 
-from pytest_flops.scaling.crossover import crossover
-from pytest_flops.scaling.fit import HELD_OUT, MAX_DEGREE, Fit, verified_fit
-from pytest_flops.scaling.measured import COUNTED_UP_TO, lattice_step, parts_of, probing_sizes
+from pytest_flops.scaling.fit import ENOUGH, HELD_OUT, Fit, fits
+from pytest_flops.scaling.measured import COUNTED_UP_TO, parts_of
+from pytest_flops.scaling.polynomial import crossover
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pytest_flops.scaling.measured import Measured, Part
 
-_MOST_PROBES = MAX_DEGREE + 1 + HELD_OUT
+_STEPS = 8
 _MOST_ATTEMPTS = 24
 _PERIODS = (2, 3, 4, 8, 16, 32, 64)
 
@@ -26,10 +25,7 @@ _PERIODS = (2, 3, 4, 8, 16, 32, 64)
 class Formula:
     """What a part costs at any size: a polynomial, or one for each residue class of the sizes.
 
-    Attributes:
-        dimension: The variable's name.
-        period: 1 for a polynomial over all sizes; else sizes are told apart modulo this.
-        fits: The verified polynomial by residue.
+    Sizes are told apart modulo `period`, 1 for a polynomial over all sizes; `fits` are by residue.
     """
 
     dimension: str
@@ -71,36 +67,34 @@ def find_formulas(counts: Measured, own: Sequence[int]) -> dict[Part, Formula]:
     searched for in residue classes (a convolution of stride 2 costs floor((N - k) / 2) + 1
     positions): each of the caller's sizes must then lie on the polynomial of its class.
 
-    Args:
-        counts: What was counted so far, at some of the caller's sizes; more is added to it.
-        own: The caller's sizes, ascending.
+    `counts` has some of the caller's `own` sizes, which ascend; more are added to it.
     """
-    step = lattice_step(own)
-    parts = [part for part in parts_of(counts.measured.values()) if _recurs(counts, own, part)]
-    candidates = islice(probing_sizes(own[0], step), _MOST_ATTEMPTS)
+    # The largest step from the first size to every other one: sizes on this lattice share what the
+    # caller's have in common, e.g. a width divisible by the heads.
+    step = gcd(*(larger - smaller for smaller, larger in pairwise(own)))
+    parts = [
+        part for part in parts_of(counts.measured.values()) if len(counts.points(part, own)) > 1
+    ]
+    candidates = islice(_probing_sizes(own[0], step), _MOST_ATTEMPTS)
     found = _search(counts, own, parts, candidates, modulus=1)
     if len(found) < len(parts):
         counts.require(own)
-        found = _fits(counts, own, parts, modulus=1)
-    formulas = {part: Formula(counts.dimension, 1, {0: fits}) for part, fits in found.items()}
+        found = fits(counts, parts, own, [*counts.measured])
+    formulas = {part: Formula(counts.dimension, 1, {0: fit}) for part, fit in found.items()}
     for period in _PERIODS:
-        rest = [part for part in parts if part not in formulas and _varies(counts, own, part)]
+        varying = (part for part in parts if len({y for _, y in counts.points(part, own)}) > 1)
+        rest = [part for part in varying if part not in formulas]
         modulus = lcm(step, period)
         if rest and modulus > step:
             formulas |= _by_residue(counts, own, rest, modulus)
     return formulas
 
 
-def _recurs(counts: Measured, own: Sequence[int], part: Part) -> bool:
-    return len(_own_points(counts, own, part)) > 1
-
-
-def _varies(counts: Measured, own: Sequence[int], part: Part) -> bool:
-    return len({flops for _, flops in _own_points(counts, own, part)}) > 1
-
-
-def _own_points(counts: Measured, own: Sequence[int], part: Part) -> tuple[tuple[int, int], ...]:
-    return counts.points(part, [size for size in own if size in counts.measured])
+def _probing_sizes(start: int, step: int) -> Iterator[int]:
+    """Sizes above `start`, close to it whatever is swept: along the lattice, then ever finer."""
+    while step:
+        yield from (start + step * k for k in range(1, _STEPS + 1))
+        step = 0 if step == 1 else step // 2 if step % 2 == 0 else 1
 
 
 def _by_residue(
@@ -111,11 +105,11 @@ def _by_residue(
         classes.setdefault(size % modulus, []).append(size)
     found: dict[int, dict[Part, Fit]] = {}
     for residue, members in classes.items():
-        candidates = islice(counting_from(members[0] + modulus, modulus), _MOST_PROBES + HELD_OUT)
+        candidates = (members[0] + modulus * k for k in range(1, ENOUGH + HELD_OUT + 1))
         found[residue] = _search(counts, members, parts, candidates, modulus)
         parts = list(found[residue])
     return {
-        part: Formula(counts.dimension, modulus, {r: fits[part] for r, fits in found.items()})
+        part: Formula(counts.dimension, modulus, {r: fit[part] for r, fit in found.items()})
         for part in parts
     }
 
@@ -128,26 +122,18 @@ def _search(
     modulus: int,
 ) -> dict[Part, Fit]:
     """Verified polynomials over one residue class, counting at candidates until all have one."""
-    found = _fits(counts, own, parts, modulus)
+
+    def of_this_class() -> dict[Part, Fit]:
+        sizes = [size for size in counts.measured if size % modulus == own[0] % modulus]
+        return fits(counts, parts, own, sizes)
+
+    found = of_this_class()
     reach = max(2 * own[-1], COUNTED_UP_TO)
     probes = 0
     for size in candidates:
-        if len(found) == len(parts) or probes == _MOST_PROBES:
+        if len(found) == len(parts) or probes == ENOUGH:
             break
         if size not in own and size <= reach and counts.probe(size):
             probes += 1
-            found = _fits(counts, own, parts, modulus)
+            found = of_this_class()
     return found
-
-
-def _fits(
-    counts: Measured, own: Sequence[int], parts: Sequence[Part], modulus: int
-) -> dict[Part, Fit]:
-    residue = own[0] % modulus
-    sizes = [size for size in counts.measured if size % modulus == residue]
-    counted_own = tuple(size for size in own if size in counts.measured)
-    fits = {
-        part: verified_fit(counts.dimension, counts.points(part, sizes), counted_own)
-        for part in parts
-    }
-    return {part: found for part, found in fits.items() if found is not None}

@@ -1,17 +1,15 @@
-"""`Measured`: measurements at several sizes, each made once, and the sizes worth probing."""
+"""`Measured`: measurements at several sizes of one dimension, each made once."""
 
 from __future__ import annotations
 
-from itertools import pairwise
-from math import gcd
 from typing import TYPE_CHECKING
 
-from pytest_flops.counting.count import QUANTITIES, Quantity
 from pytest_flops.counting.measure import WorkloadError
+from pytest_flops.counting.metric import QUANTITIES, Quantity
 from pytest_flops.scaling.errors import ScalingError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable
 
     from pytest_flops.counting.measurement import Measurement
 
@@ -19,8 +17,6 @@ Part = tuple[str | None, Quantity]
 
 COUNTED_UP_TO = 4096
 """Sizes up to here are always counted; a Python loop of so many steps takes seconds to trace."""
-
-_STEPS_PER_LATTICE = 8
 
 
 class Measured:
@@ -30,7 +26,7 @@ class Measured:
         self.dimension = dimension
         self.measured: dict[int, Measurement] = {}
         self._count_at = count_at
-        self._rejected: set[int] = set()
+        self._rejected: dict[int, str] = {}
 
     def require(self, sizes: Iterable[int]) -> None:
         """Count at every one of these sizes.
@@ -40,9 +36,8 @@ class Measured:
         """
         rejected: dict[str, list[int]] = {}
         for size in sizes:
-            error = None if size in self.measured else self._measure(size)
-            if error is not None:
-                rejected.setdefault(_reason(error), []).append(size)
+            if not self.probe(size):
+                rejected.setdefault(self._rejected[size], []).append(size)
         if rejected:
             raise ScalingError(
                 "\n".join(
@@ -52,25 +47,22 @@ class Measured:
             )
 
     def probe(self, size: int) -> bool:
-        """Count at a size nobody asked for; False where the model rejects it."""
-        known = size in self.measured or size in self._rejected
-        if not known and self._measure(size) is not None:
-            self._rejected.add(size)
-        return size in self.measured
-
-    def _measure(self, size: int) -> Exception | None:
-        """Count at one size; returns what the model raised, if it did."""
+        """Count at a size that the model may reject; False where it does."""
+        if size in self.measured or size in self._rejected:
+            return size in self.measured
         try:
             measurement = self._count_at(size)
         except Exception as error:  # whatever a user's model may raise
-            return error
+            ours = isinstance(error, WorkloadError)
+            self._rejected[size] = str(error) if ours else f"{type(error).__name__}: {error}"
+            return False
         refuse_uncounted(measurement, f"{self.dimension} = {size:,}")
         self.measured[size] = measurement
-        return None
+        return True
 
-    def points(self, part: Part, sizes: Iterable[int] | None = None) -> tuple[tuple[int, int], ...]:
-        """(size, FLOPs) of one part, ascending, at those sizes where the part exists."""
-        known = sorted(self.measured) if sizes is None else sorted(sizes)
+    def points(self, part: Part, sizes: Iterable[int]) -> tuple[tuple[int, int], ...]:
+        """(size, FLOPs) of one part, ascending, at those sizes where it was counted and exists."""
+        known = sorted(size for size in sizes if size in self.measured)
         flops = ((size, flops_of(self.measured[size], part)) for size in known)
         return tuple((size, count) for size, count in flops if count is not None)
 
@@ -101,26 +93,6 @@ def refuse_uncounted(measurement: Measurement, where: str) -> None:
         raise ScalingError(f"{where}: operators without a cost ran, with their calls: {calls}")
 
 
-def lattice_step(sizes: Sequence[int]) -> int:
-    """The largest step that leads from the first of ascending sizes to every other one.
-
-    Sizes on this lattice share what the caller's sizes have in common: a width divisible by the
-    heads, a length in the same residue class of a stride.
-    """
-    return gcd(*(larger - smaller for smaller, larger in pairwise(sizes)))
-
-
-def probing_sizes(start: int, step: int) -> Iterator[int]:
-    """Sizes above `start`, close to it whatever is swept: along the lattice, then ever finer."""
-    while step:
-        yield from (start + step * k for k in range(1, _STEPS_PER_LATTICE + 1))
-        step = 0 if step == 1 else step // 2 if step % 2 == 0 else 1
-
-
 def listed(sizes: Iterable[int]) -> str:
     """Sizes for people: `128, 1,048,576`."""
     return ", ".join(f"{size:,}" for size in sizes)
-
-
-def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, WorkloadError) else f"{type(error).__name__}: {error}"

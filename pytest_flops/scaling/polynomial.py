@@ -1,17 +1,20 @@
-"""`Polynomial`: an exact cost formula in one or more dimensions, and interpolation of one."""
+"""`Polynomial`: an exact cost formula; `interpolate` finds one, `crossover` where it bends."""
 
 # Why not sympy, which torch brings: importing it takes 0.8 s, and one interpolation 12 ms there and
-# 0.2 ms here. Sweeping and explaining ResNet-BK makes 327 of them and takes 0.13 s in all. It would
-# replace about 70 lines; sizes by name, the refusal of a broken number and printing would stay.
+# 0.2 ms here. It would replace about 50 lines; sizes by name, the refusal of a broken number and
+# printing would stay.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
+from math import ceil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 Exponents = tuple[int, ...]
 
@@ -47,15 +50,26 @@ class Polynomial:
         Raises:
             TypeError: A name is none of the dimensions.
         """
-        self._refuse_unknown(sizes)
-        free = [axis for axis, name in enumerate(self.dimensions) if name not in sizes]
-        terms: dict[Exponents, Fraction] = {}
+        unknown = [name for name in sizes if name not in self.dimensions]
+        if unknown:
+            raise TypeError(f"{', '.join(unknown)}: not among {', '.join(self.dimensions)}")
+        terms: dict[Exponents, Fraction] = defaultdict(Fraction)
         for powers, factor in self.terms:
-            rest = tuple(powers[axis] for axis in free)
+            free, value = [], factor
             for name, power in zip(self.dimensions, powers, strict=True):
-                factor *= sizes[name] ** power if name in sizes else 1  # noqa: PLW2901
-            terms[rest] = terms.get(rest, Fraction(0)) + factor
-        return Polynomial.of([self.dimensions[axis] for axis in free], terms)
+                if name in sizes:
+                    value *= sizes[name] ** power
+                else:
+                    free.append(power)
+            terms[tuple(free)] += value
+        return Polynomial.of([name for name in self.dimensions if name not in sizes], terms)
+
+    def value(self, **sizes: int) -> Fraction:
+        """As a call, but a fraction where the formula does not hold."""
+        constant = self.at(**sizes)
+        if constant.dimensions:
+            raise TypeError(f"no size given for {', '.join(constant.dimensions)}")
+        return constant.terms[0][1] if constant.terms else Fraction(0)
 
     def __call__(self, **sizes: int) -> int:
         """The exact value.
@@ -69,51 +83,27 @@ class Polynomial:
             raise ValueError(f"{self} is {value} at {sizes}, no whole number of FLOPs")
         return int(value)
 
-    def value(self, **sizes: int) -> Fraction:
-        """The exact value, which is a whole number only where the formula holds.
-
-        Raises:
-            TypeError: A dimension has no size, or a name is none of the dimensions.
-        """
-        missing = [name for name in self.dimensions if name not in sizes]
-        if missing:
-            raise TypeError(f"no size given for {', '.join(missing)}")
-        constant = self.at(**sizes).terms
-        return constant[0][1] if constant else Fraction(0)
-
-    def _refuse_unknown(self, sizes: Mapping[str, int]) -> None:
-        unknown = [name for name in sizes if name not in self.dimensions]
-        if unknown:
-            raise TypeError(f"{', '.join(unknown)}: not among {', '.join(self.dimensions)}")
-
     def __add__(self, other: Polynomial) -> Polynomial:
-        if not isinstance(other, Polynomial):
-            return NotImplemented
-        if self.dimensions != other.dimensions:
-            raise ValueError(f"dimensions differ: {self.dimensions} and {other.dimensions}")
-        terms = dict(self.terms)
-        for powers, factor in other.terms:
-            terms[powers] = terms.get(powers, Fraction(0)) + factor
-        return Polynomial.of(self.dimensions, terms)
-
-    def __neg__(self) -> Polynomial:
-        return Polynomial(
-            self.dimensions, tuple((powers, -factor) for powers, factor in self.terms)
-        )
+        return self._plus(other, sign=1)
 
     def __sub__(self, other: Polynomial) -> Polynomial:
-        if not isinstance(other, Polynomial):
-            return NotImplemented
-        return self + -other
+        return self._plus(other, sign=-1)
+
+    def _plus(self, other: Polynomial, sign: int) -> Polynomial:
+        if self.dimensions != other.dimensions:
+            raise ValueError(f"dimensions differ: {self.dimensions} and {other.dimensions}")
+        terms = defaultdict(Fraction, self.terms)
+        for powers, factor in other.terms:
+            terms[powers] += sign * factor
+        return Polynomial.of(self.dimensions, terms)
 
     def __str__(self) -> str:
-        if not self.terms:
-            return "0"
-        (powers, factor), *rest = self.terms
-        text = ("-" if factor < 0 else "") + self._term(powers, abs(factor))
-        for powers, factor in rest:
-            text += (" - " if factor < 0 else " + ") + self._term(powers, abs(factor))
-        return text
+        text = "".join(
+            (" - " if factor < 0 else " + ") + self._term(powers, abs(factor))
+            for powers, factor in self.terms
+        )
+        sign = "-" if text.startswith(" - ") else ""
+        return sign + text[3:] or "0"
 
     def _term(self, powers: Exponents, factor: Fraction) -> str:
         variables = [
@@ -121,60 +111,96 @@ class Polynomial:
             for name, power in zip(self.dimensions, powers, strict=True)
             if power
         ]
-        number = [] if variables and factor == 1 else [_with_thousands(factor)]
-        return " * ".join(number + variables)
+        number = f"{factor.numerator:,}"
+        if factor.denominator != 1:
+            number += f"/{factor.denominator:,}"
+        return " * ".join(variables if variables and factor == 1 else [number, *variables])
 
 
 def interpolate(
     dimensions: Sequence[str], grid: Sequence[Sequence[int]], values: Mapping[Exponents, int]
 ) -> Polynomial:
-    """The polynomial through the values on a grid, exactly (Newton's divided differences).
+    """The polynomial through the values on a grid, exactly (Lagrange, one dimension at a time).
 
-    Args:
-        dimensions: The variables' names.
-        grid: The sizes along each dimension, distinct; d + 1 of them determine degree d.
-        values: The value at each point of the grid, by its coordinates.
+    `grid` has distinct sizes along each dimension, d + 1 of which determine degree d; `values` are
+    by coordinates.
     """
-    return Polynomial.of(dimensions, _grid_terms(grid, values))
+    terms = {at: Fraction(value) for at, value in values.items()}
+    for axis, sizes in enumerate(grid):
+        bases = {size: _basis(size, sizes) for size in sizes}
+        along: dict[Exponents, Fraction] = defaultdict(Fraction)
+        for at, value in terms.items():
+            for power, factor in enumerate(bases[at[axis]] if value else ()):
+                along[(*at[:axis], power, *at[axis + 1 :])] += factor * value
+        terms = along
+    return Polynomial.of(dimensions, terms)
 
 
-def _grid_terms(
-    grid: Sequence[Sequence[int]], values: Mapping[Exponents, int]
-) -> dict[Exponents, Fraction]:
-    if not grid:
-        return {(): Fraction(values[()])}
-    sizes, *rest = grid
-    slices = [
-        _grid_terms(rest, {at[1:]: value for at, value in values.items() if at[0] == size})
-        for size in sizes
-    ]
-    terms = {}
-    for powers in slices[0]:
-        along = _coefficients(sizes, [piece[powers] for piece in slices])
-        terms.update({(power, *powers): factor for power, factor in enumerate(along)})
-    return terms
+def _basis(size: int, sizes: Sequence[int]) -> list[Fraction]:
+    """Coefficients, the constant first, of the polynomial that is 1 at `size`, 0 at the others."""
+    nothing = Fraction(0)
+    factors = [Fraction(1)]
+    for root in sizes:
+        if root != size:  # times (x - root) / (size - root)
+            raised, same = [nothing, *factors], [*factors, nothing]
+            factors = [(x - root * c) / (size - root) for x, c in zip(raised, same, strict=True)]
+    return factors
 
 
-def _coefficients(sizes: Sequence[int], values: Sequence[Fraction]) -> list[Fraction]:
-    coefficients: list[Fraction] = []
-    differences = _divided_differences(sizes, values)
-    for size, difference in zip(reversed(sizes), reversed(differences), strict=True):
-        raised = [difference, *coefficients]
-        lowered = [-size * factor for factor in coefficients] + [Fraction(0)]
-        coefficients = [up + down for up, down in zip(raised, lowered, strict=True)]
-    return coefficients
+def crossover(polynomial: Polynomial) -> int | None:
+    """The smallest size from which on the highest-degree term is larger than all others together.
+
+    `None` where nothing competes: a single term, or a leading term that is negative.
+
+    Raises:
+        ValueError: The polynomial is in several dimensions.
+    """
+    if len(polynomial.terms) < 2:
+        return None
+    leading = Polynomial(polynomial.dimensions, polynomial.terms[:1])
+    return overtakes(leading, polynomial - leading)
 
 
-def _divided_differences(sizes: Sequence[int], values: Sequence[Fraction]) -> list[Fraction]:
-    differences = list(values)
-    for order in range(1, len(sizes)):
-        for index in range(len(sizes) - 1, order - 1, -1):
-            rise = differences[index] - differences[index - 1]
-            differences[index] = rise / (sizes[index] - sizes[index - order])
-    return differences
+def overtakes(leader: Polynomial, rest: Polynomial) -> int | None:
+    """The smallest size from which on `leader` is larger than `rest`; `None` if it never is.
+
+    Raises:
+        ValueError: The polynomials are not in the same single dimension.
+    """
+    lead = leader - rest
+    if len(lead.dimensions) != 1:
+        raise ValueError(f"one dimension is compared, not {', '.join(lead.dimensions) or 'none'}")
+    if not lead.terms or lead.terms[0][1] < 0:
+        return None
+    ((degree,), highest), *_ = lead.terms
+    # Cauchy's bound: the lead is positive at every size from here on.
+    bound = 2 + ceil(max(abs(factor / highest) for _, factor in lead.terms))
+    turns = _turns(lambda size: lead.value(**{lead.dimensions[0]: size}), degree, bound)
+    return max(turns, default=1)
 
 
-def _with_thousands(factor: Fraction) -> str:
-    if factor.denominator == 1:
-        return f"{factor.numerator:,}"
-    return f"{factor.numerator:,}/{factor.denominator:,}"
+def _turns(value: Callable[[int], Fraction], degree: int, bound: int) -> list[int]:
+    """The sizes from 2 to `bound` at which a polynomial becomes positive, or no longer is.
+
+    Between two turns of its steps, which are a polynomial of one degree less, it only rises or
+    only falls, so it turns there at most once.
+    """
+    if degree == 0:
+        return []
+    turns_of_steps = _turns(lambda size: value(size + 1) - value(size), degree - 1, bound)
+    stretches = sorted({1, *turns_of_steps, bound})
+    turns = (_first_turn(value, low, high) for low, high in pairwise(stretches))
+    return [turn for turn in turns if turn is not None]
+
+
+def _first_turn(value: Callable[[int], Fraction], low: int, high: int) -> int | None:
+    at_low = value(low) > 0
+    if (value(high) > 0) == at_low:
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        if (value(middle) > 0) == at_low:
+            low = middle
+        else:
+            high = middle
+    return high

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from math import log, sqrt
+from statistics import fmean, linear_regression
 from typing import TYPE_CHECKING, Any
 
 from pytest_flops.scaling.errors import ScalingError
-from pytest_flops.scaling.exponents import fitted_exponent, local_exponents
 from pytest_flops.scaling.formula import find_formulas
 from pytest_flops.scaling.measured import COUNTED_UP_TO, Measured, flops_of, listed, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from pytest_flops.counting.count import Quantity
     from pytest_flops.counting.measurement import Measurement
+    from pytest_flops.counting.metric import Quantity
     from pytest_flops.scaling.formula import Formula
     from pytest_flops.scaling.measured import Part
 
@@ -55,18 +57,8 @@ class Growth:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON; `exponent` comes along for readers."""
-        return {
-            "component": self.component,
-            "quantity": self.quantity,
-            "counts": list(self.counts),
-            "fitted": self.fitted,
-            "fit_error": self.fit_error,
-            "local": list(self.local),
-            "asymptotic": self.asymptotic,
-            "polynomial": self.polynomial,
-            "note": self.note,
-            "exponent": self.exponent,
-        }
+        lists = {"counts": list(self.counts), "local": list(self.local)}
+        return {**asdict(self), **lists, "exponent": self.exponent}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Growth:
@@ -127,7 +119,7 @@ def sweep(count_at: Callable[[int], Measurement], dimension: str, sizes: Iterabl
         ScalingError: The sizes are no such integers, the model rejects one of them, an operator
             without a cost ran, or every count is the same at every size.
     """
-    own = checked_sizes(dimension, sizes)
+    own = _checked_sizes(dimension, sizes)
     counts = Measured(count_at, dimension)
     counts.require(size for size in own if size <= COUNTED_UP_TO or size in (*own[:2], own[-1]))
     if counts.measured[own[0]].source == "analytic":
@@ -139,12 +131,7 @@ def sweep(count_at: Callable[[int], Measurement], dimension: str, sizes: Iterabl
     return Sweep(dimension, own, growth)
 
 
-def checked_sizes(dimension: str, sizes: Iterable[int]) -> tuple[int, ...]:
-    """The sizes of a sweep, ascending.
-
-    Raises:
-        ScalingError: They are not at least three different integers of at least 1.
-    """
+def _checked_sizes(dimension: str, sizes: Iterable[int]) -> tuple[int, ...]:
     if not isinstance(sizes, Iterable):
         raise ScalingError(f"{dimension}: sizes are a list of integers, not {sizes!r}")
     sizes = list(sizes)
@@ -162,8 +149,9 @@ def checked_sizes(dimension: str, sizes: Iterable[int]) -> tuple[int, ...]:
 
 
 def _refuse_no_change(counts: Measured, own: Sequence[int]) -> None:
-    if _all_alike(counts):
-        counts.require(own)
+    if not _all_alike(counts):
+        return
+    counts.require(own)
     if _all_alike(counts):
         total = counts.measured[own[0]].count.total
         raise ScalingError(
@@ -173,19 +161,15 @@ def _refuse_no_change(counts: Measured, own: Sequence[int]) -> None:
 
 
 def _all_alike(counts: Measured) -> bool:
-    first, *others = counts.measured.values()
-    return all(
-        (other.count, other.components) == (first.count, first.components) for other in others
-    )
+    first, *others = ((found.count, found.components) for found in counts.measured.values())
+    return all(other == first for other in others)
 
 
 def _growth(counts: Measured, own: Sequence[int], part: Part, formula: Formula | None) -> Growth:
     flops = [_flops_at(counts, size, part, formula) for size in own]
     fitted, fit_error = fitted_exponent(own, flops)
-    component, quantity = part
     return Growth(
-        component=component,
-        quantity=quantity,
+        *part,
         counts=tuple(count or 0 for count in flops),
         fitted=fitted,
         fit_error=fit_error,
@@ -223,3 +207,31 @@ def _remarks(
         yield f"evaluated, not counted, at {name} = {listed(evaluated)}"
     if formula.crossover is not None and formula.crossover > 1:
         yield f"degree {formula.degree} overtakes the rest at {name} = {formula.crossover:,}"
+
+
+def local_exponents(sizes: Sequence[int], counts: Sequence[int | None]) -> tuple[float, ...]:
+    """The log-log slope between each two neighbours; 0 where there is no such component.
+
+    A count of 0 is taken for 1 FLOP, so that growth from nothing is steep but finite.
+    """
+    points = zip(sizes, counts, strict=True)
+    return tuple(
+        0.0
+        if low is None or high is None
+        else (log(max(high, 1)) - log(max(low, 1))) / log(larger / smaller)
+        for (smaller, low), (larger, high) in pairwise(points)
+    )
+
+
+def fitted_exponent(sizes: Sequence[int], counts: Sequence[int | None]) -> tuple[float, float]:
+    """The least-squares slope of log count over log size, and the root mean square of the rest.
+
+    Both are 0 where fewer than two sizes have a count.
+    """
+    present = [(size, max(n, 1)) for size, n in zip(sizes, counts, strict=True) if n is not None]
+    if len(present) < 2:
+        return 0.0, 0.0
+    x, y = [log(size) for size, _ in present], [log(count) for _, count in present]
+    slope, intercept = linear_regression(x, y)
+    rest = (high - intercept - slope * at for at, high in zip(x, y, strict=True))
+    return slope, sqrt(fmean(each**2 for each in rest))

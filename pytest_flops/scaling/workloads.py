@@ -19,12 +19,7 @@ if TYPE_CHECKING:
     from pytest_flops.scaling.explanation import Explanation
     from pytest_flops.scaling.sweep import Sweep
 
-
 OnCount: TypeAlias = Callable[[int], None]
-
-
-def _silent(_size: int) -> None:
-    """Nobody listens."""
 
 
 def sweep_workload(
@@ -33,7 +28,7 @@ def sweep_workload(
     sizes: Iterable[int],
     *,
     builders: Builders | None = None,
-    on_count: OnCount = _silent,
+    on_count: OnCount | None = None,
 ) -> Sweep:
     """Sweep a workload over one dimension.
 
@@ -51,7 +46,8 @@ def sweep_workload(
     builder = find_builder(workload.model, builders)  # that it is missing is no size's fault
 
     def count_at(size: int) -> Measurement:
-        on_count(size)
+        if on_count:
+            on_count(size)
         return measure_workload(builder.at(workload, dimension, size), builders)
 
     return sweep(count_at, dimension, sizes)
@@ -64,7 +60,7 @@ def sweep_builder(
     *,
     optimizer: str = "adamw",
     builders: Builders | None = None,
-    on_count: OnCount = _silent,
+    on_count: OnCount | None = None,
 ) -> Sweep:
     """Sweep what a builder builds over one of its keywords.
 
@@ -83,7 +79,8 @@ def sweep_builder(
     """
 
     def count_at(size: int) -> Measurement:
-        on_count(size)
+        if on_count:
+            on_count(size)
         swept = {dimension: size}
         sizes: dict[str, Any] = swept if dimension == "batch_size" else {}
         return measure_built(builder(**swept), builders, optimizer=optimizer, **sizes)

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from pytest_flops.budgets.budget import Budget
     from pytest_flops.counting.measurement import Rules
     from pytest_flops.resnet_bk.analytic.counter import FLOPsCounter
+    from pytest_flops.resnet_bk.bk_core.operator import BKCoreOnDevice
     from pytest_flops.resnet_bk.config import ResNetBKConfig
     from pytest_flops.resnet_bk.model import ConfigurableResNetBK
-    from pytest_flops.resnet_bk.on_device import BKCoreOnDevice
     from pytest_flops.session.recorder import Recorder
 
 
@@ -105,7 +105,7 @@ def bk_core(request: pytest.FixtureRequest) -> BKCoreOnDevice:
     """The BK-Core operator on each device: the CPU always, CUDA where there is a GPU."""
     import torch
 
-    from pytest_flops.resnet_bk.on_device import BKCoreOnDevice
+    from pytest_flops.resnet_bk.bk_core.operator import BKCoreOnDevice
 
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device: torch.cuda.is_available() is false")

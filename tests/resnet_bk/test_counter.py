@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from pytest_flops.counting.count import FLOPsCount
-from pytest_flops.resnet_bk.analytic.counter import FLOPsCounter, compare_models
-from pytest_flops.resnet_bk.analytic.parameters import parameter_sizes
+from pytest_flops.resnet_bk.analytic.counter import FLOPsCounter, compare_models, parameter_sizes
 from pytest_flops.resnet_bk.config import BASELINE_CONFIG, SIZE_GRID, ResNetBKConfig
 from pytest_flops.resnet_bk.model import ConfigurableResNetBK
 

@@ -46,7 +46,7 @@ def interpret(kind: str, length: int, z: complex, dtype: torch.dtype) -> dict[st
     features = bk_triton.green(a, b, c, z)
     to_alpha, slope = bk_triton.exact_gradient(a, b, c, z, incoming, factors_too=True)
     errors = {"features": _relative(features, truth.detach())}
-    errors["he_diag"] = _relative(to_alpha[..., 0], leaves[0].grad)
+    errors["he_diag"] = _relative(to_alpha.real, leaves[0].grad)
     if length > 1:
         errors["h0_super"] = _relative(slope[:, :-1] * c, leaves[1].grad)
     return errors

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_flops.scaling.crossover import component_crossover, crossover, overtakes
-from pytest_flops.scaling.polynomial import Polynomial
+from pytest_flops.scaling.polynomial import Polynomial, crossover, overtakes
 
 
 def poly(*coefficients):
@@ -44,18 +43,9 @@ def test_a_bisection_far_out_is_exact():
 
 def test_attention_passes_the_rest_of_the_model():
     # two attentions of 4 n^2 + 8 n each against 800 n + 64 elsewhere: 8 n^2 + 16 n > 800 n + 64
-    whole = poly(64, 816, 8)
-    attention = [("h.0.attn", poly(0, 8, 4)), ("h.1.attn", poly(0, 8, 4))]
-    size = component_crossover(attention, whole)
-    assert size == 99
+    assert overtakes(poly(0, 16, 8), poly(64, 800)) == 99
     assert 8 * 99**2 + 16 * 99 > 800 * 99 + 64
     assert 8 * 98**2 + 16 * 98 <= 800 * 98 + 64
-
-
-def test_a_component_inside_another_is_not_counted_twice():
-    whole = poly(0, 100, 1)
-    nested = [("attn", poly(0, 0, 1)), ("attn.scores", poly(0, 0, 1))]
-    assert component_crossover(nested, whole) == 101
 
 
 def test_several_dimensions_at_once_are_refused():

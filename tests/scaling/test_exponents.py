@@ -6,7 +6,7 @@ from math import log
 
 import pytest
 
-from pytest_flops.scaling.exponents import fitted_exponent, local_exponents
+from pytest_flops.scaling.sweep import fitted_exponent, local_exponents
 
 
 def test_a_quadratic_has_local_exponents_of_two():

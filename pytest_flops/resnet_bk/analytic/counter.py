@@ -4,38 +4,26 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from pytest_flops.counting.components import nearest, summed_up
-from pytest_flops.counting.count import QUANTITIES, FLOPsCount, Quantity
+from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.measurement import Measurement, Rules
+from pytest_flops.counting.metric import QUANTITIES
 from pytest_flops.files import write_atomically
 from pytest_flops.resnet_bk.analytic import executed, published
-from pytest_flops.resnet_bk.analytic.parameters import parameter_sizes
 from pytest_flops.resnet_bk.config import ResNetBKConfig
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from types import ModuleType
 
     from pytest_flops.resnet_bk.model import ConfigurableResNetBK
 
 
-class RuleSet(Protocol):
-    """What a module of counting rules offers.
-
-    Attributes:
-        OPTIMIZERS: FLOPs of one step per trainable parameter, and per tensor of them, by optimizer.
-    """
-
-    OPTIMIZERS: dict[str, tuple[int, int]]
-
-    def step_costs(
-        self, config: ResNetBKConfig, batch_size: int, seq_len: int
-    ) -> dict[str, FLOPsCount]:
-        """Forward and backward FLOPs that each component path costs by itself."""
-
-
-_RULES: dict[str, RuleSet] = {"published": published, "executed": executed}
+# Each module has `step_costs`, what each component path costs by itself, and `OPTIMIZERS`, FLOPs
+# of one step per trainable parameter and per tensor of them.
+_RULES: dict[str, ModuleType] = {"published": published, "executed": executed}
 _RULER = 70
 
 
@@ -80,18 +68,10 @@ class FLOPsCounter:
 
     @classmethod
     def from_config(
-        cls,
-        config: ResNetBKConfig,
-        batch_size: int,
-        seq_len: int,
-        rules: Rules = "published",
+        cls, config: ResNetBKConfig, batch_size: int, seq_len: int, rules: Rules = "published"
     ) -> FLOPsCounter:
         """A counter that needs no model, hence no torch; every parameter is trainable."""
         return cls(config, batch_size, seq_len, rules)
-
-    @property
-    def _tokens(self) -> int:
-        return self.batch_size * self.seq_len
 
     def count_bk_core_flops(self) -> FLOPsCount:
         """BK-Core of one layer."""
@@ -103,7 +83,7 @@ class FLOPsCounter:
 
     def count_linear_flops(self, in_features: int, out_features: int) -> FLOPsCount:
         """A linear map of every token of the step, by the published rules (no bias)."""
-        return published.linear(self._tokens, in_features, out_features)
+        return published.linear(self.batch_size * self.seq_len, in_features, out_features)
 
     def count_embedding_flops(self) -> FLOPsCount:
         """Token and position embedding."""
@@ -123,11 +103,11 @@ class FLOPsCounter:
 
     def count_forward_flops(self) -> int:
         """FLOPs of the forward pass."""
-        return sum(cost.forward for cost in self._step_costs().values())
+        return self.count_total_flops("none").forward
 
     def count_backward_flops(self) -> int:
         """FLOPs of the backward pass."""
-        return sum(cost.backward for cost in self._step_costs().values())
+        return self.count_total_flops("none").backward
 
     def count_optimizer_flops(self, optimizer: str = "adamw") -> int:
         """FLOPs of one optimizer step over the trainable parameters.
@@ -140,12 +120,8 @@ class FLOPsCounter:
 
     def count_total_flops(self, optimizer: str = "adamw") -> FLOPsCount:
         """The whole training step."""
-        costs = self._step_costs().values()
-        return FLOPsCount(
-            sum(cost.forward for cost in costs),
-            sum(cost.backward for cost in costs),
-            self.count_optimizer_flops(optimizer),
-        )
+        optimizer_step = FLOPsCount(optimizer=self.count_optimizer_flops(optimizer))
+        return sum(self._step_costs().values(), optimizer_step)
 
     def get_breakdown(self, optimizer: str = "adamw") -> dict[str, FLOPsCount]:
         """Every component's cost in every phase, by dotted path; a parent contains its children."""
@@ -167,31 +143,33 @@ class FLOPsCounter:
     def summary(self, optimizer: str = "adamw") -> str:
         """The count and the forward breakdown of the top-level components, as a text table."""
         config, total = self.config, self.count_total_flops(optimizer)
-        rows = [
-            ("Forward Pass:", total.forward),
-            ("Backward Pass:", total.backward),
-            ("Optimizer Step:", total.optimizer),
-        ]
-        return "\n".join(
-            [
-                "=" * _RULER,
-                "FLOPs Counter Summary",
-                "=" * _RULER,
-                f"Model: ResNet-BK (d={config.d_model}, L={config.n_layers}, N={self.seq_len})",
-                f"Batch Size: {self.batch_size}",
-                f"MoE: {config.num_experts} experts, top-{config.experts_per_token}",
-                "-" * _RULER,
-                *(_summary_row(label, flops) for label, flops in rows),
-                "-" * _RULER,
-                _summary_row("Total per Step:", total.total),
-                "=" * _RULER,
-                "",
-                "Component Breakdown (Forward Pass):",
-                "-" * _RULER,
-                *self._breakdown_rows(total.forward),
-                "=" * _RULER,
-            ]
+        double, single = "=" * _RULER, "-" * _RULER
+        forward = {path: cost.forward for path, cost in self.get_breakdown("none").items()}
+        top_level = sorted(
+            (path for path in forward if "." not in path), key=lambda path: -forward[path]
         )
+        lines = [
+            double,
+            "FLOPs Counter Summary",
+            double,
+            f"Model: ResNet-BK (d={config.d_model}, L={config.n_layers}, N={self.seq_len})",
+            f"Batch Size: {self.batch_size}",
+            f"MoE: {config.num_experts} experts, top-{config.experts_per_token}",
+            single,
+            _summary_row("Forward Pass:", total.forward),
+            _summary_row("Backward Pass:", total.backward),
+            _summary_row("Optimizer Step:", total.optimizer),
+            single,
+            _summary_row("Total per Step:", total.total),
+            double,
+            "",
+            "Component Breakdown (Forward Pass):",
+            single,
+        ]
+        for path in top_level:
+            share = 100 * forward[path] / total.forward
+            lines.append(f"  {path:<20}: {forward[path]:>14,} FLOPs ({share:5.1f}%)")
+        return "\n".join([*lines, double])
 
     def print_summary(self, optimizer: str = "adamw") -> None:
         """Print `summary` to standard output."""
@@ -217,28 +195,19 @@ class FLOPsCounter:
         write_atomically(Path(path), (json.dumps(record, indent=2) + "\n").encode())
 
     def _step_costs(self) -> dict[str, FLOPsCount]:
-        return self._formulas.step_costs(self.config, self.batch_size, self.seq_len)
+        costs: dict[str, FLOPsCount] = self._formulas.step_costs(
+            self.config, self.batch_size, self.seq_len
+        )
+        return costs
 
     def _optimizer_flops(self, optimizer: str, sizes: Sequence[int]) -> int:
-        known = self._formulas.OPTIMIZERS
+        known: dict[str, tuple[int, int]] = self._formulas.OPTIMIZERS
         if optimizer not in known:
             raise ValueError(
                 f"unknown optimizer {optimizer!r}; the counting rules know {', '.join(known)}"
             )
         per_parameter, per_tensor = known[optimizer]
         return per_parameter * sum(sizes) + per_tensor * len(sizes)
-
-    def _breakdown_rows(self, whole: int) -> list[str]:
-        top_level = {
-            path: cost.forward
-            for path, cost in self.get_breakdown("none").items()
-            if "." not in path
-        }
-        ranked = sorted(top_level.items(), key=lambda item: -item[1])
-        return [
-            f"  {path:<20}: {flops:>14,} FLOPs ({100 * flops / whole:5.1f}%)"
-            for path, flops in ranked
-        ]
 
 
 def compare_models(
@@ -261,19 +230,22 @@ def compare_models(
     Raises:
         ValueError: As `FLOPsCounter`, or both models have one name.
     """
-    counts = [
-        FLOPsCounter(model, batch_size, seq_len, rules).count_total_flops(optimizer)
+    first, second = (
+        FLOPsCounter(model, batch_size, seq_len, rules).count_total_flops(optimizer).to_dict()
         for model in (model1, model2)
-    ]
-    speedup: dict[Quantity, float] = {
-        quantity: counts[0].of(quantity) / counts[1].of(quantity) if counts[1].of(quantity) else 1.0
-        for quantity in QUANTITIES
-    }
+    )
+    speedup = {q: first[q] / second[q] if second[q] else 1.0 for q in QUANTITIES}
+    width = max(20, len(model1_name), len(model2_name))
+    header = f"{'':<10} {model1_name:>{width}} {model2_name:>{width}} {'speedup':>9}"
+    rows = (
+        f"{q:<10} {first[q]:>{width},} {second[q]:>{width},} {speedup[q]:>8.2f}x"
+        for q in QUANTITIES
+    )
     return {
-        "model1": {"name": model1_name, "flops": counts[0].to_dict()},
-        "model2": {"name": model2_name, "flops": counts[1].to_dict()},
+        "model1": {"name": model1_name, "flops": first},
+        "model2": {"name": model2_name, "flops": second},
         "speedup": speedup,
-        "summary": _side_by_side((model1_name, model2_name), counts, speedup),
+        "summary": "\n".join([header, *rows]),
     }
 
 
@@ -288,6 +260,32 @@ def _check_sizes(config: ResNetBKConfig, batch_size: int, seq_len: int) -> None:
         )
 
 
+def parameter_sizes(config: ResNetBKConfig) -> dict[str, tuple[int, ...]]:
+    """The number of elements of every parameter tensor, by the path of the component it belongs to.
+
+    A layer's own entry is its scalar `bk_scale`.
+    """
+    d, experts = config.d_model, config.num_experts
+    layer = {
+        "": (1,),
+        ".layernorm": (d, d),
+        ".moe.gate": (d * experts, experts),
+        ".moe.experts": (d * 2 * d, 2 * d, 2 * d * d, d) * experts,
+        ".v_proj": (d, 1),
+        ".output_proj": (2 * d, d),
+    }
+    sizes: dict[str, tuple[int, ...]] = {
+        "embedding.token": (config.vocab_size * d,),
+        "embedding.position": (config.n_seq * d,),
+    }
+    for index in range(config.n_layers):
+        sizes.update({f"layer_{index}{path}": own for path, own in layer.items()})
+    return sizes | {
+        "final_layernorm": (d, d),
+        "lm_head": (d * config.vocab_size, config.vocab_size),
+    }
+
+
 def _trainable_sizes(model: ConfigurableResNetBK) -> dict[str, list[int]]:
     """As `parameter_sizes`, of the trainable tensors, by the nearest path that it knows."""
     known = parameter_sizes(model.config)
@@ -300,16 +298,3 @@ def _trainable_sizes(model: ConfigurableResNetBK) -> dict[str, list[int]]:
 
 def _summary_row(label: str, flops: int) -> str:
     return f"{label:<16}{flops:>15,} FLOPs ({flops / 1e9:.3f} GFLOPs)"
-
-
-def _side_by_side(
-    names: tuple[str, str], counts: list[FLOPsCount], speedup: Mapping[Quantity, float]
-) -> str:
-    width = max(20, *(len(name) for name in names))
-    header = f"{'':<10} {names[0]:>{width}} {names[1]:>{width}} {'speedup':>9}"
-    rows = [
-        f"{quantity:<10} {counts[0].of(quantity):>{width},} {counts[1].of(quantity):>{width},} "
-        f"{speedup[quantity]:>8.2f}x"
-        for quantity in QUANTITIES
-    ]
-    return "\n".join([header, *rows])

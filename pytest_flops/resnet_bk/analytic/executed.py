@@ -45,13 +45,8 @@ def embedding(tokens: int, d_model: int) -> FLOPsCount:
     return FLOPsCount(tokens * d_model, tokens * d_model)
 
 
-def table(rows: int, d_model: int) -> FLOPsCount:
-    """An embedding table: looking up is free, backward adds every looked-up row's gradient."""
-    return FLOPsCount(0, rows * d_model)
-
-
 def accumulation(elements: int) -> FLOPsCount:
-    """A gradient added to that of an earlier use."""
+    """A gradient added to that of an earlier use, or to that of a row looked up before."""
     return FLOPsCount(0, elements)
 
 
@@ -120,8 +115,8 @@ def step_costs(
     tokens, d = batch_size * seq_len, config.d_model
     costs = {
         "embedding": embedding(tokens, d),
-        "embedding.token": table(tokens, d),
-        "embedding.position": table(seq_len, d),
+        "embedding.token": accumulation(tokens * d),
+        "embedding.position": accumulation(seq_len * d),
     }
     layer = _layer(config, batch_size, seq_len, dropout=training and config.dropout_p > 0)
     for index in range(config.n_layers):

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import math
-from typing import get_args
 
 import torch
 from torch import Tensor
 
-from pytest_flops.resnet_bk.config import Gradient
+from pytest_flops.resnet_bk.config import check_gradient
 
 
 def check_diagonal(he_diag: Tensor) -> None:
     """Refuse what is no batch of rows of real numbers."""
-    if not isinstance(he_diag, Tensor) or not he_diag.is_floating_point():
-        found = he_diag.dtype if isinstance(he_diag, Tensor) else type(he_diag).__name__
-        raise ValueError(f"he_diag must be a floating-point tensor, not {found}")
+    _refuse_no_floats("he_diag", he_diag)
     if he_diag.ndim != 2:
         raise ValueError(f"he_diag must have shape (B, N), not {tuple(he_diag.shape)}")
 
 
+def _refuse_no_floats(name: str, argument: Tensor) -> None:
+    if not isinstance(argument, Tensor) or not argument.is_floating_point():
+        found = getattr(argument, "dtype", type(argument).__name__)
+        raise ValueError(f"{name} must be a floating-point tensor, not {found}")
+
+
 def per_row(name: str, off_diagonal: Tensor, he_diag: Tensor) -> Tensor:
     """The off-diagonal as `(B, N-1)`; a shared one is expanded, not copied."""
-    if not isinstance(off_diagonal, Tensor) or not off_diagonal.is_floating_point():
-        found = getattr(off_diagonal, "dtype", type(off_diagonal).__name__)
-        raise ValueError(f"{name} must be a floating-point tensor, not {found}")
+    _refuse_no_floats(name, off_diagonal)
     if off_diagonal.device != he_diag.device:
         raise ValueError(f"{name} is on {off_diagonal.device}, he_diag on {he_diag.device}")
     batch, length = he_diag.shape
@@ -55,11 +56,7 @@ def check_rule(
     gradient: str, grad_blend: float, h0_super: Tensor, h0_sub: Tensor, z: complex | Tensor
 ) -> None:
     """Refuse an unknown gradient rule, and gradients it does not define."""
-    if gradient not in get_args(Gradient):
-        accepted = ", ".join(repr(rule) for rule in get_args(Gradient))
-        raise ValueError(f"gradient must be one of {accepted}, not {gradient!r}")
-    if not 0 <= grad_blend <= 1:
-        raise ValueError(f"grad_blend must be between 0 and 1, not {grad_blend!r}")
+    check_gradient(gradient, grad_blend)
     if gradient == "exact" or not torch.is_grad_enabled():
         return
     for name, argument in (("h0_super", h0_super), ("h0_sub", h0_sub), ("z", z)):

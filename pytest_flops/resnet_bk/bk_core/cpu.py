@@ -17,8 +17,9 @@ from torch import Tensor
 
 from pytest_flops.resnet_bk.bk_core.cyclic_reduction import BLOCK, Chunks, solve
 from pytest_flops.resnet_bk.bk_core.lanes import (
-    Downwards,
-    Upwards,
+    DOWNWARDS,
+    UPWARDS,
+    Direction,
     accumulate,
     chunk_length,
     following,
@@ -37,20 +38,17 @@ def state_shape(batch: int, length: int) -> tuple[int, int, int]:
     return 2, chunk, batch * -(-length // chunk)
 
 
-def green(he_diag: Tensor, couplings: Tensor, z: complex, state: Tensor | None) -> Tensor:
-    """The diagonal G of `(T - zI)^-1`.
+def green(
+    he_diag: Tensor, h0_super: Tensor, h0_sub: Tensor, z: complex, state: Tensor | None
+) -> Tensor:
+    """The diagonal G of `(T - zI)^-1`, `(B, N)`; B and N are at least 1.
 
-    Args:
-        he_diag: Diagonal `(B, N)`, both at least 1.
-        couplings: `k (B, N)`, float64; the last column is 0.
-        z: The shift; its imaginary part is not 0.
-        state: Receives G and X, complex128 `state_shape(B, N)`; with None nothing is saved.
-
-    Returns:
-        `(B, N)`, complex64 for a float32 diagonal, complex128 for float64.
+    It is complex64 for a float32 diagonal, complex128 for float64. `state`, where there is one,
+    receives G and X, complex128 `state_shape(B, N)`.
     """
     batch, length = he_diag.shape
     chunk = chunk_length(length)
+    couplings = _couplings(h0_super, h0_sub)
     dtype = torch.complex64 if he_diag.dtype == torch.float32 else torch.complex128
     result = torch.empty(state_shape(batch, length)[2], chunk, dtype=dtype)
     least, most = (float(k) for k in torch.aminmax(couplings))
@@ -76,24 +74,29 @@ def _keeper(result: Tensor, kept: Tensor | None) -> Callable[[slice, Chunks], No
     return keep
 
 
-def exact_gradient(
-    state: Tensor, couplings: Tensor, incoming: Tensor, factors_too: bool
+def exact_gradient(  # noqa: PLR0917
+    he_diag: Tensor,
+    h0_super: Tensor,
+    h0_sub: Tensor,
+    z: complex,
+    incoming: Tensor,
+    factors_too: bool,
+    state: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """`S_j = sum_i h_i G_ij G_ji` and `dL/dk_j`, from which every gradient is computed.
+    """`dL/dalpha`, complex, and `Re dL/dk`, real: both `(B, N)`, every gradient follows from them.
 
-    With `t_i = k_i X_i^2 / (G_i G_{i+1})` and `w = G h` they follow from two linear recurrences,
-    `u_{i+1} = w_{i+1} + t_i u_i` and `v_i = w_i + t_i v_{i+1}`:
-    `S = G (u + v - w)`, `dL/dk_i = X_i (u_i + v_{i+1})`.
+    With `h = conj(dL/dG)`, `t_i = k_i X_i^2 / (G_i G_{i+1})` and `w = G h` they follow from two
+    linear recurrences, `u_{i+1} = w_{i+1} + t_i u_i` and `v_i = w_i + t_i v_{i+1}`:
+    `dL/dalpha = -G (u + v - w)`, `dL/dk_i = X_i (u_i + v_{i+1})`.
 
-    Args:
-        state: G and X as `green` kept them.
-        couplings: `k (B, N)`, float64; the last column is 0.
-        incoming: `h = conj(dL/dRe G + i dL/dIm G)`, complex `(B, N)`.
-        factors_too: Whether to compute `dL/dk`; it is empty if not.
-
-    Returns:
-        Both `(B, N)` in the dtype of `incoming`; the last column of the second is undefined.
+    The last column of `dL/dk` is undefined; all of it is empty without `factors_too`. `state` is as
+    `green` kept it, and computed again if it is empty.
     """
+    incoming = torch.view_as_complex(incoming.contiguous()).conj_physical()
+    couplings = _couplings(h0_super, h0_sub)
+    if not state.numel():
+        state = state.new_empty(state_shape(*he_diag.shape))
+        green(he_diag, h0_super, h0_sub, z, state)
     batch, length = couplings.shape
     chunk, lanes = state.shape[1:]
     sums = incoming.new_empty(lanes, chunk)
@@ -108,21 +111,33 @@ def exact_gradient(
             to_lanes(incoming[rows], chunk, 0.0),
             number,
         )
-        accumulate(u, to_u, number, Downwards(chunk))
-        accumulate(v, to_v, number, Upwards(chunk))
+        accumulate(u, to_u, number, DOWNWARDS)
+        accumulate(v, to_v, number, UPWARDS)
         if factors_too:
             slope = torch.add(u[1:], v[1:], out=to_u[1:]).mul_(factors)
             slopes[here] = slope.to(slopes.dtype).t()
         total = u[1:].add_(v[:-1]).sub_(source[:-1]).mul_(diagonal)
         sums[here] = total.to(sums.dtype).t()
-    return to_rows(sums, batch, length), to_rows(slopes, batch if factors_too else 0, length)
+    slopes = to_rows(slopes, batch if factors_too else 0, length)
+    return to_rows(sums.neg_(), batch, length), slopes.real
+
+
+def _couplings(h0_super: Tensor, h0_sub: Tensor) -> Tensor:
+    """`k_i = b_i c_i`, float64 `(B, N)`, with a 0 at the end; expanded if all rows are the same."""
+    batch, count = h0_super.shape
+    shared = h0_super.stride(0) == 0 and h0_sub.stride(0) == 0
+    rows = slice(0, 1) if shared else slice(None)
+    b, c = h0_super[rows].to(torch.float64), h0_sub[rows].to(torch.float64)
+    couplings = b.new_zeros(b.shape[0], count + 1)
+    torch.mul(b, c, out=couplings[:, :-1])
+    return couplings.expand(batch, -1)
 
 
 def _recurrences(diagonal: Tensor, factors: Tensor, k: Tensor, h: Tensor, rows: int) -> Tensor:
     """`w`, and for u and for v the sources w and the coefficients t: `(5, S + 1, lanes)`.
 
     Elements are rows 0 to S-1 of w and of v's pair, rows 1 to S of u's pair: the layouts of
-    `Upwards` and `Downwards`. Intermediate results are written into parts of the result that are
+    `UPWARDS` and `DOWNWARDS`. Intermediate results are written into parts of the result that are
     filled later, so that no further memory is allocated.
     """
     chunk, lanes = diagonal.shape
@@ -160,12 +175,12 @@ def _refine(state: Tensor, he_diag: Tensor, couplings: Tensor, z: complex) -> No
     torch.div(factors[:-1], diagonal[1:], out=f[1:-1])
     torch.div(factors[-1], following(diagonal[0], rows, 1.0), out=f[-1])
     f[0] = preceding(f[-1], rows)
-    _newton(f, x, z.imag, before, rows, Downwards(chunk))
+    _newton(f, x, z.imag, before, rows, DOWNWARDS)
     left = f[:-1].mul_(before)
     g = diagonal.new_empty(chunk + 1, lanes)
     torch.div(factors, diagonal, out=g[1:])
     g[0] = preceding(g[-1], rows)
-    _newton(g, x, z.imag, after, rows, Upwards(chunk))
+    _newton(g, x, z.imag, after, rows, UPWARDS)
     right = torch.mul(g[1:], after, out=factors)
     diagonal.copy_(x).sub_(complex(0, z.imag)).sub_(left).sub_(right)
     torch.div(1.0, diagonal, out=diagonal)
@@ -178,7 +193,7 @@ def _newton(  # noqa: PLR0917
     imaginary: float,
     k: Tensor,
     rows: int,
-    direction: Downwards | Upwards,
+    direction: Direction,
 ) -> None:
     """A Newton step on inverse pivots `(S + 1, lanes)`, in place; alpha is `x - i imaginary`."""
     own, neighbours = pivots[direction.elements], pivots[direction.neighbours]

@@ -51,7 +51,6 @@ def _reduced(alpha: Tensor, links: Tensor, spills: Tensor) -> tuple[Tensor, Tens
     if chunks == 1:
         inverse, factors = alpha.reciprocal(), torch.zeros_like(alpha)
     else:
-        inverse, factors = torch.empty(2, *alpha.shape, dtype=torch.complex128)
         chunk = chunk_length(chunks)
         result = torch.empty(2, rows * -(-chunks // chunk), chunk, dtype=torch.complex128)
 

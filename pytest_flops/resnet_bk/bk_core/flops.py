@@ -60,14 +60,8 @@ def backward_flops(
     `diagonal` is `-Re(conj(g) G^2)`: a square 6, a product 6, a sign 1 per element. `hybrid` adds
     hypothesis-7, `-Re(g / held)` with `held = G^2 max(|G^2|, floor) / |G^2|` (modulus 1,
     the floor and one that keeps the quotient defined 2, quotient 1, scaling 2, division 11,
-    sign 1), and the blend (two products, one sum).
-
-    Args:
-        batch: Rows B.
-        length: Elements N of a row.
-        gradient: The rule.
-        off_diagonals: The gradients of both off-diagonals too (`exact` only).
-        shift: The gradient of z too (`exact` only).
+    sign 1), and the blend (two products, one sum). Only `exact` has gradients of the off-diagonals
+    and of z (`shift`).
     """
     if gradient == "diagonal":
         return batch * 13 * length

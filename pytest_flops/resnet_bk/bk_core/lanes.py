@@ -8,7 +8,7 @@ contiguous lanes. The last chunk of a row is padded with elements that couple to
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch.nn.functional import pad
 
@@ -43,54 +43,27 @@ def preceding(lasts: Tensor, rows: int) -> Tensor:
     return pad(lasts.view(rows, -1)[:, :-1], (1, 0)).flatten()
 
 
-class Downwards:
-    """The slices of `(S + 1, lanes)` that a recurrence towards higher indices works on.
+class Direction(NamedTuple):
+    """Where the values of a recurrence are in `(S + 1, lanes)`: S elements and the entry value.
 
-    The entry value is in row 0, element j in row j + 1.
+    `neighbours` are the elements' predecessors, of which the first is the entry value; `end` is the
+    last element that the recurrence reaches.
     """
 
-    def __init__(self, chunk: int) -> None:
-        self.entry, self.end = 0, chunk
-        self.elements, self.neighbours = slice(1, None), slice(0, -1)
-
-    def combine(self, gap: int) -> tuple[slice, slice]:
-        """The last elements of segments of 2 gap elements, and of their first halves."""
-        return slice(2 * gap, None, 2 * gap), slice(gap, None, 2 * gap)
-
-    def expand(self, gap: int) -> tuple[slice, slice]:
-        """The last elements of the first halves of such segments, and the segments' entries."""
-        return slice(gap, None, 2 * gap), slice(0, -1, 2 * gap)
-
-    def entries(self, ends: Tensor) -> Tensor:
-        """Each chunk's entry value, `(R, chunks)`: its neighbour's last, 0 where the row begins."""
-        return pad(ends[:, :-1], (1, 0))
+    entry: int
+    end: int
+    elements: slice
+    neighbours: slice
 
 
-class Upwards:
-    """The slices of `(S + 1, lanes)` that a recurrence towards lower indices works on.
+DOWNWARDS = Direction(entry=0, end=-1, elements=slice(1, None), neighbours=slice(0, -1))
+"""Towards higher indices: element j is in row j + 1."""
 
-    Element j is in row j, the entry value in row S.
-    """
-
-    def __init__(self, chunk: int) -> None:
-        self.entry, self.end = chunk, 0
-        self.elements, self.neighbours = slice(0, -1), slice(1, None)
-        self._chunk = chunk
-
-    def combine(self, gap: int) -> tuple[slice, slice]:
-        """The last elements of segments of 2 gap elements, and of their first halves."""
-        return slice(0, self._chunk, 2 * gap), slice(gap, self._chunk, 2 * gap)
-
-    def expand(self, gap: int) -> tuple[slice, slice]:
-        """The last elements of the first halves of such segments, and the segments' entries."""
-        return slice(gap, self._chunk, 2 * gap), slice(2 * gap, None, 2 * gap)
-
-    def entries(self, ends: Tensor) -> Tensor:
-        """Each chunk's entry value, `(R, chunks)`: its neighbour's last, 0 where the row begins."""
-        return pad(ends[:, 1:], (0, 1))
+UPWARDS = Direction(entry=-1, end=0, elements=slice(0, -1), neighbours=slice(1, None))
+"""Towards lower indices: element j is in row j."""
 
 
-def accumulate(p: Tensor, c: Tensor, rows: int, direction: Downwards | Upwards) -> None:
+def accumulate(p: Tensor, c: Tensor, rows: int, direction: Direction) -> None:
     """`p_j += c_j p_{j-1}` (upwards: `p_{j+1}`) along each row, in place; overwrites c.
 
     A parallel prefix sum (G. E. Blelloch, Prefix sums and their applications, 1990) in three steps:
@@ -107,27 +80,35 @@ def accumulate(p: Tensor, c: Tensor, rows: int, direction: Downwards | Upwards) 
     chunk = p.shape[0] - 1
     gap = 1
     while gap < chunk:
-        onto, of = direction.combine(gap)
-        p[onto].addcmul_(c[onto], p[of])
-        c[onto].mul_(c[of])
+        _, halves, wholes = _segments(gap, direction)
+        p[wholes].addcmul_(c[wholes], p[halves])
+        c[wholes].mul_(c[halves])
         gap *= 2
     ends = _ends(p[direction.end].view(rows, -1), c[direction.end].view(rows, -1), direction)
-    p[direction.entry], p[direction.end] = direction.entries(ends).flatten(), ends.flatten()
+    lanes = ends.flatten()
+    entries = preceding(lanes, rows) if direction is DOWNWARDS else following(lanes, rows, 0.0)
+    p[direction.entry], p[direction.end] = entries, lanes
     while gap > 1:
         gap //= 2
-        onto, of = direction.expand(gap)
-        p[onto].addcmul_(c[onto], p[of])
+        entering, halves, _ = _segments(gap, direction)
+        p[halves].addcmul_(c[halves], p[entering])
 
 
-def _ends(source: Tensor, coefficients: Tensor, direction: Downwards | Upwards) -> Tensor:
+def _segments(gap: int, direction: Direction) -> tuple[slice, slice, slice]:
+    """Of segments of 2 gap elements: their entries, the ends of their first halves, their ends."""
+    step = 2 * gap
+    lower, middle, upper = slice(0, -1, step), slice(gap, None, step), slice(step, None, step)
+    return (lower, middle, upper) if direction is DOWNWARDS else (upper, middle, lower)
+
+
+def _ends(source: Tensor, coefficients: Tensor, direction: Direction) -> Tensor:
     """The recurrence over the chunks of each row, `(R, chunks)`."""
     rows, chunks = source.shape
     if chunks == 1:
         return source
     chunk = chunk_length(chunks)
-    inner = type(direction)(chunk)
     p, c = source.new_empty(2, chunk + 1, rows * -(-chunks // chunk))
-    p[inner.elements] = to_lanes(source, chunk, 0.0)
-    c[inner.elements] = to_lanes(coefficients, chunk, 0.0)
-    accumulate(p, c, rows, inner)
-    return to_rows(p[inner.elements].t().contiguous(), rows, chunks)
+    p[direction.elements] = to_lanes(source, chunk, 0.0)
+    c[direction.elements] = to_lanes(coefficients, chunk, 0.0)
+    accumulate(p, c, rows, direction)
+    return to_rows(p[direction.elements].t().contiguous(), rows, chunks)

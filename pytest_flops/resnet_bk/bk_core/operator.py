@@ -6,6 +6,7 @@ autograd formula, a vmap rule and a FLOP formula, and so have the operators of i
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,10 +22,14 @@ from pytest_flops.resnet_bk.bk_core.arguments import (
     per_row,
 )
 from pytest_flops.resnet_bk.bk_core.flops import backward_flops, forward_flops
-from pytest_flops.resnet_bk.bk_core.gradient import diagonal_gradient, hybrid_gradient
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pytest_flops.resnet_bk.config import Gradient
+
+SQUARE_FLOOR = 1e-3
+"""`|G^2|` is held above this where hypothesis-7 divides by it."""
 
 
 def bk_core(
@@ -80,18 +85,7 @@ def bk_core(
     return features
 
 
-def _couplings(h0_super: Tensor, h0_sub: Tensor) -> Tensor:
-    """`k_i = b_i c_i`, float64 `(B, N)`, with a 0 at the end; expanded if all rows are the same."""
-    batch, count = h0_super.shape
-    shared = h0_super.stride(0) == 0 and h0_sub.stride(0) == 0
-    rows = slice(0, 1) if shared else slice(None)
-    b, c = h0_super[rows].to(torch.float64), h0_sub[rows].to(torch.float64)
-    couplings = b.new_zeros(b.shape[0], count + 1)
-    torch.mul(b, c, out=couplings[:, :-1])
-    return couplings.expand(batch, -1)
-
-
-@torch.library.custom_op("pytest_flops::bk_core", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("pytest_flops::bk_core", mutates_args=(), device_types=("cpu", "cuda"))
 def _forward(  # noqa: PLR0917 - an operator's schema
     he_diag: Tensor,
     h0_super: Tensor,
@@ -110,23 +104,13 @@ def _forward(  # noqa: PLR0917 - an operator's schema
     state = _empty_state(he_diag, keep_state)
     if he_diag.numel() == 0:
         return he_diag.new_empty(*he_diag.shape, 2), state
+    if he_diag.is_cuda:
+        from pytest_flops.resnet_bk.bk_core import triton as bk_triton  # only where there is CUDA
+
+        return bk_triton.green(he_diag, h0_super, h0_sub, z), state
     kept = torch.view_as_complex(state) if keep_state else None
-    green = bk_cpu.green(he_diag, _couplings(h0_super, h0_sub), z, kept)
+    green = bk_cpu.green(he_diag, h0_super, h0_sub, z, kept)
     return torch.view_as_real(green.contiguous()), state
-
-
-@_forward.register_kernel("cuda")
-def _(
-    he_diag: Tensor, h0_super: Tensor, h0_sub: Tensor, shift: Tensor, *others: Any
-) -> tuple[Tensor, Tensor]:
-    from pytest_flops.resnet_bk.bk_core import triton as bk_triton  # only where there is CUDA
-
-    _gradient, _grad_blend, check_finite, keep_state = others
-    z = checked_shift(he_diag, h0_super, h0_sub, shift, check_finite)
-    state = _empty_state(he_diag, keep_state)
-    if he_diag.numel() == 0:
-        return he_diag.new_empty(*he_diag.shape, 2), state
-    return bk_triton.green(he_diag, h0_super, h0_sub, z), state
 
 
 def _empty_state(he_diag: Tensor, keep_state: bool) -> Tensor:
@@ -142,7 +126,9 @@ def _(he_diag: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
     return he_diag.new_empty(*he_diag.shape, 2), _empty_state(he_diag, keep_state)
 
 
-@torch.library.custom_op("pytest_flops::bk_core_backward", mutates_args=(), device_types="cpu")
+@torch.library.custom_op(
+    "pytest_flops::bk_core_backward", mutates_args=(), device_types=("cpu", "cuda")
+)
 def _exact_backward(  # noqa: PLR0917 - an operator's schema
     incoming: Tensor,
     state: Tensor,
@@ -155,53 +141,27 @@ def _exact_backward(  # noqa: PLR0917 - an operator's schema
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of the diagonal, both off-diagonals and, row by row, of (Re z, Im z).
 
-    A state that was not kept is computed again. The gradients of the off-diagonals and of z are
-    empty unless asked for.
+    The gradients of the off-diagonals and of z are empty unless asked for.
     """
     gradients = _empty_gradients(he_diag, off_diagonals, shift_too)
     if he_diag.numel() == 0:
         return gradients
-    h = torch.view_as_complex(incoming.contiguous()).conj_physical()
-    k = _couplings(h0_super, h0_sub)
-    kept = torch.view_as_complex(state)
-    if not state.numel():
-        kept = kept.new_empty(bk_cpu.state_shape(*he_diag.shape))
-        bk_cpu.green(he_diag, k, complex(*shift.tolist()), kept)
-    to_diagonal, to_couplings = bk_cpu.exact_gradient(kept, k, h, off_diagonals)
+    matrix = he_diag, h0_super, h0_sub, complex(*shift.tolist())
+    if he_diag.is_cuda:
+        from pytest_flops.resnet_bk.bk_core import triton as bk_triton  # only where there is CUDA
+
+        to_alpha, slope = bk_triton.exact_gradient(*matrix, incoming, off_diagonals)
+    else:
+        kept = torch.view_as_complex(state)
+        to_alpha, slope = bk_cpu.exact_gradient(*matrix, incoming, off_diagonals, kept)
     for_diagonal, for_super, for_sub, for_shift = gradients
-    for_diagonal.copy_(to_diagonal.real.neg())
-    if off_diagonals:
-        slope = to_couplings[:, :-1].real
-        for_super.copy_(slope * h0_sub)
-        for_sub.copy_(slope * h0_super)
-    if shift_too:
-        total = to_diagonal.sum(1, dtype=torch.complex128)
-        for_shift.copy_(torch.view_as_real(total.conj_physical()))
-    return gradients
-
-
-@_exact_backward.register_kernel("cuda")
-def _(
-    incoming: Tensor, _state: Tensor, he_diag: Tensor, *others: Any
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    from pytest_flops.resnet_bk.bk_core import triton as bk_triton  # only where there is CUDA
-
-    h0_super, h0_sub, shift, off_diagonals, shift_too = others
-    gradients = _empty_gradients(he_diag, off_diagonals, shift_too)
-    if he_diag.numel() == 0:
-        return gradients
-    z = complex(*shift.tolist())
-    to_alpha, slope = bk_triton.exact_gradient(
-        he_diag, h0_super, h0_sub, z, incoming, off_diagonals
-    )
-    for_diagonal, for_super, for_sub, for_shift = gradients
-    for_diagonal.copy_(to_alpha[..., 0])
+    for_diagonal.copy_(to_alpha.real)
     if off_diagonals:
         torch.mul(slope[:, :-1], h0_sub, out=for_super)
         torch.mul(slope[:, :-1], h0_super, out=for_sub)
-    if shift_too:
-        total = to_alpha.sum(1, dtype=torch.float64)
-        for_shift.copy_(torch.stack([-total[:, 0], total[:, 1]], dim=1))
+    if shift_too:  # alpha is a - z
+        total = to_alpha.sum(1, dtype=torch.complex128)
+        for_shift.copy_(torch.view_as_real(total.conj_physical().neg()))
     return gradients
 
 
@@ -231,11 +191,29 @@ def _approximate_backward(
     incoming: Tensor, features: Tensor, gradient: str, grad_blend: float
 ) -> Tensor:
     """The gradient of the diagonal by the rule `diagonal` or `hybrid`."""
-    g = torch.view_as_complex(incoming.contiguous())
-    green = torch.view_as_complex(features.contiguous())
+    g, green = (torch.view_as_complex(x.contiguous()) for x in (incoming, features))
+    return approximate_gradient(g, green, gradient, grad_blend)
+
+
+def approximate_gradient(
+    incoming: Tensor, green: Tensor, gradient: str, grad_blend: float
+) -> Tensor:
+    """An approximate gradient of the diagonal, each element by itself.
+
+    With `g = dL/dRe G + i dL/dIm G`, `diagonal` is `-Re(conj(g) G^2)`, exact for a matrix without
+    off-diagonals. `hybrid` is `(1 - blend) * diagonal + blend * hypothesis7`, with hypothesis-7
+    `-Re(g / G^2)`, where `|G^2|` is held above `SQUARE_FLOOR`, its phase kept.
+    """
+    square = green * green
+    # Computed and not only marked by the conjugate bit (`conj`): inside a custom operator that
+    # `torch.compile` calls, the bit is never resolved.
+    diagonal = -(incoming.conj_physical() * square).real
     if gradient == "diagonal":
-        return diagonal_gradient(g, green)
-    return hybrid_gradient(g, green, grad_blend)
+        return diagonal
+    size = square.abs().clamp_min(torch.finfo(square.dtype).tiny)
+    held = square * (size.clamp_min(SQUARE_FLOOR) / size)
+    hypothesis7 = -(incoming / held).real
+    return (1 - grad_blend) * diagonal + grad_blend * hypothesis7
 
 
 @_approximate_backward.register_fake
@@ -299,38 +277,39 @@ def _merge(x: Tensor, mapped: int | None, dim: int, size: int) -> Tensor:
     return moved.expand(shape).flatten(dim, dim + 1)
 
 
-def _one_by_one(operator: Any, size: int, in_dims: Any, args: Any) -> tuple[Any, Any]:
-    """Call the operator once for each sample, where z is mapped: each has its own shift."""
-    results = [
-        operator(*(x if d is None else x.select(d, i) for x, d in zip(args, in_dims, strict=True)))
-        for i in range(size)
-    ]
-    stacked = tuple(torch.stack(outputs) for outputs in zip(*results, strict=True))
-    return stacked, (0,) * len(stacked)
+def _register_vmap(operator: Any, rows_of: Sequence[int], rows_of_results: Sequence[int]) -> None:
+    """Let `vmap` call an operator once, with the rows of all samples.
+
+    Args:
+        operator: Its first arguments are tensors with rows, the next one is the shift.
+        rows_of: The dimension of each of these tensors that grows with the number of rows.
+        rows_of_results: Likewise of the results.
+    """
+    count = len(rows_of)
+
+    def rule(info: Any, in_dims: Sequence[int | None], *args: Any) -> tuple[Any, Any]:
+        size = info.batch_size
+        if in_dims[count] is not None:  # each sample has its own shift
+            mapped = list(zip(args, in_dims, strict=True))
+            samples = [
+                operator(*(x if d is None else x.select(d, i) for x, d in mapped))
+                for i in range(size)
+            ]
+            stacked = tuple(torch.stack(outputs) for outputs in zip(*samples, strict=True))
+            return stacked, (0,) * len(stacked)
+        tensors = zip(args[:count], in_dims[:count], rows_of, strict=True)
+        results = operator(*(_merge(x, d, rows, size) for x, d, rows in tensors), *args[count:])
+        parts = zip(results, rows_of_results, strict=True)
+        return (
+            tuple(x.unflatten(rows, (size, x.shape[rows] // size)) for x, rows in parts),
+            tuple(rows_of_results),
+        )
+
+    operator.register_vmap(rule)
 
 
-@_forward.register_vmap
-def _(info: Any, in_dims: Any, *args: Any) -> tuple[Any, Any]:
-    tensors, shift, rest = args[:3], args[3], args[4:]
-    if in_dims[3] is not None:
-        return _one_by_one(_forward, info.batch_size, in_dims, args)
-    rows = [_merge(x, d, 0, info.batch_size) for x, d in zip(tensors, in_dims[:3], strict=True)]
-    features, state = _forward(*rows, shift, *rest)
-    lanes = (info.batch_size, state.shape[_STATE_LANES] // info.batch_size)
-    batch = (info.batch_size, features.shape[0] // info.batch_size)
-    mapped = features.unflatten(0, batch), state.unflatten(_STATE_LANES, lanes)
-    return mapped, (0, _STATE_LANES)
-
-
-@_exact_backward.register_vmap
-def _(info: Any, in_dims: Any, *args: Any) -> tuple[Any, Any]:
-    size = info.batch_size
-    if in_dims[5] is not None:
-        return _one_by_one(_exact_backward, size, in_dims, args)
-    merged = (0, _STATE_LANES, 0, 0, 0)
-    rows = [_merge(x, d, m, size) for x, d, m in zip(args[:5], in_dims[:5], merged, strict=True)]
-    gradients = _exact_backward(*rows, *args[5:])
-    return tuple(x.unflatten(0, (size, x.shape[0] // size)) for x in gradients), (0,) * 4
+_register_vmap(_forward, (0, 0, 0), (0, _STATE_LANES))
+_register_vmap(_exact_backward, (0, _STATE_LANES, 0, 0, 0), (0, 0, 0, 0))
 
 
 @_approximate_backward.register_vmap
@@ -348,16 +327,9 @@ def _forward_flop(he_diag: tuple[int, int], *_args: Any, **_kwargs: Any) -> int:
 
 @register_flop_formula(torch.ops.pytest_flops.bk_core_backward)
 def _exact_backward_flop(
-    _incoming: Any,
-    _state: Any,
-    he_diag: tuple[int, int],
-    _h0_super: Any,
-    _h0_sub: Any,
-    _shift: Any,
-    off_diagonals: bool,
-    shift_too: bool,
-    **_kwargs: Any,
+    _incoming: Any, _state: Any, he_diag: tuple[int, int], *others: Any, **_kwargs: Any
 ) -> int:
+    *_, off_diagonals, shift_too = others
     return backward_flops(*he_diag, off_diagonals=off_diagonals, shift=shift_too)
 
 
@@ -365,5 +337,23 @@ def _exact_backward_flop(
 def _approximate_backward_flop(
     _incoming: Any, features: tuple[int, int, int], gradient: Gradient, *_args: Any, **_kwargs: Any
 ) -> int:
-    batch, length, _ = features
-    return backward_flops(batch, length, gradient)
+    return backward_flops(*features[:2], gradient)
+
+
+@dataclass(frozen=True)
+class BKCoreOnDevice:
+    """BK-Core on one device, for tests over all devices; tensors are moved there first."""
+
+    device: str
+
+    def __call__(
+        self,
+        he_diag: Tensor,
+        h0_super: Tensor,
+        h0_sub: Tensor,
+        z: complex | Tensor,
+        **options: Any,
+    ) -> Tensor:
+        """As `pytest_flops.bk_core`."""
+        device = self.device
+        return bk_core(he_diag.to(device), h0_super.to(device), h0_sub.to(device), z, **options)

@@ -31,12 +31,12 @@ def exact_gradient(  # noqa: PLR0917
     incoming: Tensor,
     factors_too: bool,
 ) -> tuple[Tensor, Tensor]:
-    """`dL/dalpha (B, N, 2)` as (re, im) of G', and `Re dL/dk (B, N)`, empty unless asked for."""
+    """`dL/dalpha` as complex `(B, N)`, and `Re dL/dk (B, N)`, empty unless asked for."""
     slopes = torch.empty_like(incoming, memory_format=torch.contiguous_format)
     factors = torch.empty_like(he_diag, memory_format=torch.contiguous_format)
     factors = factors if factors_too else factors[:0]
     _launch(he_diag, h0_super, h0_sub, z, out=slopes, incoming=incoming, factors=factors)
-    return slopes, factors
+    return torch.view_as_complex(slopes), factors
 
 
 def warm_up(imaginary: float, coupling: float, dtype: torch.dtype) -> int:

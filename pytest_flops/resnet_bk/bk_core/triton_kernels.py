@@ -86,37 +86,25 @@ def _constant(like, value, DUAL: tl.constexpr):
 
 
 @triton.jit
-def _scaled(x, factor, DUAL: tl.constexpr):
-    if DUAL:
-        return x[0] * factor, x[1] * factor, x[2] * factor, x[3] * factor
-    else:
-        return x[0] * factor, x[1] * factor
-
-
-@triton.jit
 def _size(x):
     return tl.maximum(tl.abs(x[0]), tl.abs(x[1]))
 
 
 @triton.jit
 def _choose(where, x, y, DUAL: tl.constexpr):
-    re = tl.where(where, x[0], y[0])
-    im = tl.where(where, x[1], y[1])
-    if DUAL:
-        return re, im, tl.where(where, x[2], y[2]), tl.where(where, x[3], y[3])
-    else:
-        return re, im
+    chosen = ()
+    for part in tl.static_range(4 if DUAL else 2):
+        chosen = chosen + (tl.where(where, x[part], y[part]),)
+    return chosen
 
 
 @triton.jit
 def _taken(x, index, DUAL: tl.constexpr):
     """The value that another lane has."""
-    re = tl.gather(x[0], index, 0)
-    im = tl.gather(x[1], index, 0)
-    if DUAL:
-        return re, im, tl.gather(x[2], index, 0), tl.gather(x[3], index, 0)
-    else:
-        return re, im
+    taken = ()
+    for part in tl.static_range(4 if DUAL else 2):
+        taken = taken + (tl.gather(x[part], index, 0),)
+    return taken
 
 
 # Columns: a tile (LANES, L) as a tuple of L tensors (LANES,), and back, without memory.
@@ -265,19 +253,20 @@ def _compose(mine, other, DUAL: tl.constexpr):
     b = _plus(_times(mine[0], other[1], DUAL), _times(mine[1], other[3], DUAL), DUAL)
     c = _plus(_times(mine[2], other[0], DUAL), _times(mine[3], other[2], DUAL), DUAL)
     d = _plus(_times(mine[2], other[1], DUAL), _times(mine[3], other[3], DUAL), DUAL)
-    return _normalised(a, b, c, d, DUAL)
+    return _normalised((a, b, c, d), DUAL)
 
 
 @triton.jit
-def _normalised(a, b, c, d, DUAL: tl.constexpr):
-    largest = tl.maximum(tl.maximum(_size(a), _size(b)), tl.maximum(_size(c), _size(d)))
-    factor = 1.0 / largest
-    return (
-        _scaled(a, factor, DUAL),
-        _scaled(b, factor, DUAL),
-        _scaled(c, factor, DUAL),
-        _scaled(d, factor, DUAL),
-    )
+def _normalised(entries, DUAL: tl.constexpr):
+    a, b, c, d = entries
+    factor = 1.0 / tl.maximum(tl.maximum(_size(a), _size(b)), tl.maximum(_size(c), _size(d)))
+    scaled = ()
+    for entry in tl.static_range(4):
+        number = ()
+        for part in tl.static_range(4 if DUAL else 2):
+            number = number + (entries[entry][part] * factor,)
+        scaled = scaled + (number,)
+    return scaled
 
 
 @triton.jit
@@ -293,7 +282,7 @@ def _walk_map(alpha, k, L: tl.constexpr, UPWARDS: tl.constexpr, DUAL: tl.constex
         top_a = _minus(_times(x, a, DUAL), coupling, c, DUAL)
         top_b = _minus(_times(x, b, DUAL), coupling, d, DUAL)
         if t % 4 == 3:
-            a, b, c, d = _normalised(top_a, top_b, a, b, DUAL)
+            a, b, c, d = _normalised((top_a, top_b, a, b), DUAL)
         else:
             c = a
             d = b
@@ -306,30 +295,24 @@ def _walk_map(alpha, k, L: tl.constexpr, UPWARDS: tl.constexpr, DUAL: tl.constex
 def _scan_maps(maps, LANES: tl.constexpr, UPWARDS: tl.constexpr, DUAL: tl.constexpr):
     """Each lane's map composed with those of all lanes before it (upwards: behind it)."""
     lane = tl.arange(0, LANES)
-    a, b, c, d = maps
     for step in tl.static_range(13):
         if (1 << step) < LANES:
             source = lane + (1 << step) if UPWARDS else lane - (1 << step)
             there = (source >= 0) & (source < LANES)
             source = tl.minimum(tl.maximum(source, 0), LANES - 1)
-            other = (
-                _taken(a, source, DUAL),
-                _taken(b, source, DUAL),
-                _taken(c, source, DUAL),
-                _taken(d, source, DUAL),
-            )
-            e, f, g, h = _compose((a, b, c, d), other, DUAL)
-            a = _choose(there, e, a, DUAL)
-            b = _choose(there, f, b, DUAL)
-            c = _choose(there, g, c, DUAL)
-            d = _choose(there, h, d, DUAL)
-    return a, b, c, d
+            other = ()
+            for entry in tl.static_range(4):
+                other = other + (_taken(maps[entry], source, DUAL),)
+            composed = _compose(maps, other, DUAL)
+            scanned = ()
+            for entry in tl.static_range(4):
+                scanned = scanned + (_choose(there, composed[entry], maps[entry], DUAL),)
+            maps = scanned
+    return maps
 
 
 @triton.jit
-def _entered(
-    maps, outside, LANES: tl.constexpr, UPWARDS: tl.constexpr, DUAL: tl.constexpr
-):  # fmt: skip
+def _entered(maps, outside, LANES: tl.constexpr, UPWARDS: tl.constexpr, DUAL: tl.constexpr):
     """The inverse pivot that enters each lane when `outside` enters the first (upwards: last)."""
     lane = tl.arange(0, LANES)
     a, b, c, d = _scan_maps(maps, LANES, UPWARDS, DUAL)
@@ -343,22 +326,16 @@ def _entered(
 
 @triton.jit
 def _load_number(ptr, like, DUAL: tl.constexpr):
-    zero = like * 0.0
-    re = zero + tl.load(ptr)
-    im = zero + tl.load(ptr + 1)
-    if DUAL:
-        return re, im, zero + tl.load(ptr + 2), zero + tl.load(ptr + 3)
-    else:
-        return re, im
+    number = ()
+    for part in tl.static_range(4 if DUAL else 2):
+        number = number + (like * 0.0 + tl.load(ptr + part),)
+    return number
 
 
 @triton.jit
 def _store_number(ptr, x, mask, DUAL: tl.constexpr):
-    tl.store(ptr, x[0], mask=mask)
-    tl.store(ptr + 1, x[1], mask=mask)
-    if DUAL:
-        tl.store(ptr + 2, x[2], mask=mask)
-        tl.store(ptr + 3, x[3], mask=mask)
+    for part in tl.static_range(4 if DUAL else 2):
+        tl.store(ptr + part, x[part], mask=mask)
 
 
 @triton.jit
