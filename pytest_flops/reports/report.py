@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
 from pytest_flops.budgets.budget import Location
 from pytest_flops.reports.entry import NOWHERE, Entry, join_entries
@@ -23,8 +23,8 @@ VERSION = 1
 SCHEMA = Path(__file__).with_name("schema.json")
 
 Fate = Literal["measured", "skipped", "deselected", "unnamed"]
+"""What became of a budget, the best first."""
 
-_BEST_FIRST: tuple[Fate, ...] = ("measured", "skipped", "deselected", "unnamed")
 _STALE = {
     "unnamed": "the budget {name!r} is named by no test: mark a test with "
     "@pytest.mark.flops_budget({name!r}); or give it a workload and let pytest collect its file "
@@ -155,22 +155,25 @@ def build_report(
 
     Args:
         entries: What the tests found.
-        errors: Errors of the session.
+        errors: What is wrong with the run as a whole.
         environment: Where it ran, as `reports.environment.environment` tells it.
         complete: Whether the run came to its end; the report of one that did not is red.
         missing: Tests that never delivered what they found.
         budgets_known: The budgets of the files the run read.
         whole_suite: Whether every test was there, so that a budget nobody measured is an error.
     """
-    report = Report(
+    known = _best_fates(budgets_known)
+    if whole_suite:
+        # One shard may call a budget stale that another has measured: only this call counts.
+        errors = [error for error in errors if error.kind != "stale"] + _stale(known)
+    return Report(
         entries=join_entries(entries),
         errors=in_order(errors),
         environment={key: _plain(value) for key, value in (environment or {}).items()},
         complete=complete,
         missing=tuple(sorted(set(missing))),
-        budgets_known=best_fates(budgets_known),
+        budgets_known=known,
     )
-    return judge_stale(report) if whole_suite else report
 
 
 def _plain(value: object) -> str | list[str] | None:
@@ -185,25 +188,20 @@ def in_order(errors: Iterable[SessionError]) -> tuple[SessionError, ...]:
     return tuple(sorted(set(errors), key=lambda e: (e.location or NOWHERE, e.message, e.kind)))
 
 
-def best_fates(known: Iterable[KnownBudget]) -> tuple[KnownBudget, ...]:
+def _best_fates(known: Iterable[KnownBudget]) -> tuple[KnownBudget, ...]:
     """Each budget once, with the best that became of it in any run."""
     best: dict[tuple[Location, str], KnownBudget] = {}
-    for budget in known:
-        key = budget.location or NOWHERE, budget.name
-        rivals = (best.get(key, budget), budget)
-        best[key] = min(rivals, key=lambda rival: _BEST_FIRST.index(rival.fate))
+    for budget in sorted(known, key=lambda each: get_args(Fate).index(each.fate)):
+        best.setdefault((budget.location or NOWHERE, budget.name), budget)
     return tuple(best[key] for key in sorted(best))
 
 
-def judge_stale(report: Report) -> Report:
-    """The report with an error for each known budget that no test measured, and no older ones."""
-    kept = [error for error in report.errors if error.kind != "stale"]
-    stale = [
-        SessionError(_STALE[known.fate].format(name=known.name), known.location, "stale")
-        for known in report.budgets_known
-        if known.fate in _STALE
+def _stale(known: Iterable[KnownBudget]) -> list[SessionError]:
+    return [
+        SessionError(_STALE[budget.fate].format(name=budget.name), budget.location, "stale")
+        for budget in known
+        if budget.fate in _STALE
     ]
-    return replace(report, errors=in_order(kept + stale))
 
 
 def to_json(report: Report) -> str:
@@ -218,7 +216,7 @@ def load_report(path: str | Path) -> Report:
         ReportError: The file cannot be read, is no JSON, is no report of ours, is of a newer
             version, or breaks the schema; the message is one paragraph and names the file.
     """
-    record = _parse(path, _read(path))
+    record = _parsed(path)
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise ReportError(
             f'{path} is not a report of pytest-flops: its "format" should be "{FORMAT}". '
@@ -251,18 +249,28 @@ def load_base(path: str | Path) -> Report:
     return report
 
 
-def _read(path: str | Path) -> str:
+def load_history(directory: str | Path) -> tuple[Report, ...]:
+    """Every `*.json` of the folder and below, oldest first by the time in its environment.
+
+    Raises:
+        ReportError: There is no such folder, or one of the files is no report.
+    """
+    folder = Path(directory)
+    if not folder.is_dir():
+        raise ReportError(f"cannot read the history: {folder} is no folder.")
+    reports = [load_report(file) for file in sorted(folder.rglob("*.json"))]
+    return tuple(sorted(reports, key=lambda report: str(report.environment.get("time") or "")))
+
+
+def _parsed(path: str | Path) -> Any:
     try:
-        return Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8")
+        return json.loads(text, parse_constant=_refuse_constant)
     except OSError as error:
         raise ReportError(f"cannot read the report {path}: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise ReportError(f"{path} is not a report: it is not UTF-8 text ({error}).") from error
 
-
-def _parse(path: str | Path, text: str) -> Any:
-    try:
-        return json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         raise ReportError(
             f"{path}:{error.lineno}:{error.colno}: not complete JSON ({error.msg}). "

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_flops.counting.count import QUANTITIES, FLOPsCount, Quantity
-from pytest_flops.reports.comparison.new_records import NewRecords
+from pytest_flops.reports.comparison.new_records import is_newly_recorded, records_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +96,7 @@ class BudgetChange:
     location: Location | None
     status: Status
     changes: tuple[Change, ...] = ()
-    workload: Mapping[str, tuple[Any, Any]] | None = None
+    workload: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
 
     @property
     def regressed(self) -> bool:
@@ -121,7 +121,7 @@ class BudgetChange:
             "status": self.status,
             "regressed": self.regressed,
             "location": str(self.location) if self.location else None,
-            "workload": {key: list(pair) for key, pair in (self.workload or {}).items()},
+            "workload": {key: list(pair) for key, pair in self.workload.items()},
             "changes": [change.to_dict() for change in self.changes],
         }
 
@@ -145,10 +145,6 @@ class Comparison:
     def regressed(self) -> bool:
         """Whether any budget regressed, or nothing was held."""
         return self.foreign or any(budget.regressed for budget in self.budgets)
-
-    def having(self, status: Status) -> list[BudgetChange]:
-        """The budgets of one status."""
-        return [budget for budget in self.budgets if budget.status == status]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON."""
@@ -236,7 +232,7 @@ def _budget_change(
 
 def _changes(before: Entry, after: Entry, allowed: Fraction) -> Iterator[Change]:
     base, head = _counts(before), _counts(after)
-    records = NewRecords.between(before, after)
+    records = records_of(before), records_of(after)
     for component in [*head, *(path for path in base if path not in head)]:
         old, new = base.get(component), head.get(component)
         for quantity in QUANTITIES:
@@ -247,7 +243,7 @@ def _changes(before: Entry, after: Entry, allowed: Fraction) -> Iterator[Change]
                 new.of(quantity) if new else None,
                 int(old.of(quantity) * allowed) if old else None,
             )
-            if change.regressed and records.allow(component, quantity, head, allowed):
+            if change.regressed and is_newly_recorded(component, quantity, head, records, allowed):
                 change = replace(change, allowed=change.head, accepted=True)
             yield change
 
@@ -255,7 +251,7 @@ def _changes(before: Entry, after: Entry, allowed: Fraction) -> Iterator[Change]
 def _counts(entry: Entry) -> dict[str | None, FLOPsCount]:
     counts: dict[str | None, FLOPsCount] = {}
     if entry.measurement is not None:
-        counts = {None: entry.measurement.count}
+        counts[None] = entry.measurement.count
         counts.update(entry.measurement.components)
     return counts
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -29,8 +30,8 @@ def headline(comparison: Comparison) -> str:
     """Whether the base is exceeded, and how many budgets have which status, in one line."""
     if comparison.foreign:
         return f"FLOPs against the base: {_FOREIGN}"
-    numbers = {status: len(comparison.having(status)) for status in _WORST_FIRST}
-    listed = ", ".join(f"{number:,} {status}" for status, number in numbers.items() if number)
+    numbers = Counter(budget.status for budget in comparison.budgets)
+    listed = ", ".join(f"{numbers[each]:,} {each}" for each in _WORST_FIRST if numbers[each])
     result = "costs more than its base allows" if comparison.regressed else "no regression"
     return f"FLOPs against the base: {result} ({listed or 'no budgets'})"
 
@@ -71,7 +72,7 @@ def status(budget: BudgetChange) -> str:
 
 def details(budget: BudgetChange) -> Iterator[tuple[str, str]]:
     """What changed in a budget, one line each: our words, then what holds names of users."""
-    for key, (before, after) in (budget.workload or {}).items():
+    for key, (before, after) in budget.workload.items():
         yield "the workload changed: ", f"{key} {before} -> {after}"
     found = leading(budget)
     for change in found[:_DETAILS]:
