@@ -80,7 +80,7 @@ class Card:
     def tree(self) -> Tree:
         """The components by parent."""
         found = self.entry.measurement
-        return Tree.of(found.components, found.count) if found else Tree.of({}, FLOPsCount())
+        return Tree(found.components, found.count) if found else Tree({}, FLOPsCount())
 
     @property
     def listed(self) -> list[tuple[str, FLOPsCount]]:

@@ -12,8 +12,8 @@ from pytest_flops.budgets.judging.wording import subject as about
 from pytest_flops.budgets.units import format_exact, format_flops, format_percent
 from pytest_flops.counting.count import PHASES, QUANTITIES
 from pytest_flops.reports.comparison.wording import leading, relative
+from pytest_flops.reports.pages import plots
 from pytest_flops.reports.pages.card import Card, past_totals
-from pytest_flops.reports.pages.plots import PLOT_HEIGHT, PLOT_WIDTH, SPARK_HEIGHT, SPARK_WIDTH
 from pytest_flops.reports.pages.summary import (
     fullest,
     headline,
@@ -36,17 +36,10 @@ if TYPE_CHECKING:
     from pytest_flops.reports.comparison.comparison import Comparison
     from pytest_flops.reports.report import Report
 
-TEMPLATES = Path(__file__).with_name("templates")
-
-OVERVIEW = 12
-"""Rows of the first table that are not folded away."""
-
-WITH_PICTURES = 30
-"""Entries drawn in full, worst first; of the others the page holds the numbers alone."""
-
-UNFOLDED = 3
-"""Entries whose first component is already stepped into."""
-
+_TEMPLATES = Path(__file__).with_name("templates")
+_OVERVIEW = 12  # rows of the first table that are not folded away
+_WITH_PICTURES = 30  # entries drawn in full; of the others the page holds the numbers alone
+_UNFOLDED = 3  # entries whose first component is already stepped into
 _NAME = 120
 
 
@@ -74,38 +67,30 @@ def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    of_entry = (fullest, other_failures, status, summary, uses, worst)
+    environment.filters.update({each.__name__: each for each in (*of_entry, relative, share, used)})
     environment.filters.update(
         si=lambda flops: format_flops(int(flops)),
         exact=lambda flops: format_exact(int(flops)),
         signed=lambda flops: f"{flops:+,}",
         words=verdict_headline,
         about=about,
-        fullest=fullest,
-        other_failures=other_failures,
-        status=status,
-        share=share,
-        summary=summary,
-        used=used,
-        uses=uses,
-        worst=worst,
         line=printable,
         name=lambda text: shorten(printable(text), _NAME),
-        relative=relative,
     )
     environment.globals.update(
-        OVERVIEW=OVERVIEW,
-        WITH_PICTURES=WITH_PICTURES,
-        UNFOLDED=UNFOLDED,
+        OVERVIEW=_OVERVIEW,
+        WITH_PICTURES=_WITH_PICTURES,
+        UNFOLDED=_UNFOLDED,
         PHASES=PHASES,
         QUANTITIES=QUANTITIES,
-        PLOT=(PLOT_WIDTH, PLOT_HEIGHT),
-        SPARK=(SPARK_WIDTH, SPARK_HEIGHT),
+        plots=plots,
         percent=percent,
         format_percent=format_percent,
         leading=leading,

@@ -5,19 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.judging.wording import headline as verdict_headline
-from pytest_flops.budgets.judging.wording import subject
-from pytest_flops.budgets.units import format_flops
-from pytest_flops.counting.count import QUANTITIES
 from pytest_flops.reports.comparison.wording import changed_budgets, details
 from pytest_flops.reports.comparison.wording import status as status_of_change
 from pytest_flops.reports.pages.markdown_page import MAX_BYTES, Page, code, plain
 from pytest_flops.reports.pages.summary import (
-    fullest,
     headline,
+    limit_used,
     other_failures,
     status,
     summary,
-    used,
+    totals,
     worst_first,
 )
 
@@ -52,11 +49,13 @@ def render_markdown(
     page = Page(max_bytes)
     page.add([f"## {sign} {plain(headline(report))}", ""])
     page.add_items(_run_errors(report), "more errors")
-    page.add_items(_red_entries(report), "more red budgets")
+    page.add_items([list(_red_entry(e)) for e in worst_first(report.red)], "more red budgets")
     if any(verdict.kind in ("limit", "recorded") for e in report.red for verdict in e.failures):
         page.add([_HOW_TO_ACCEPT, ""])
     if comparison is not None:
-        page.add_items(_changes(comparison), "more changed budgets")
+        changes = markdown_items(comparison)
+        page.add(["### Against the base", ""] if changes else ["Against the base: no change.", ""])
+        page.add_items(changes, "more changed budgets")
     _add_table(page, worst_first(report.entries))
     return page.text
 
@@ -69,10 +68,6 @@ def _run_errors(report: Report) -> list[list[str]]:
     return errors + [[f"- ❌ {code(test)} delivered nothing"] for test in report.missing]
 
 
-def _red_entries(report: Report) -> list[list[str]]:
-    return [list(_red_entry(entry)) for entry in worst_first(report.red)]
-
-
 def _red_entry(entry: Entry) -> Iterator[str]:
     place = f" at {code(str(entry.location))}" if entry.location else ""
     yield f"- ❌ {code(entry.title)} {status(entry)}{place}"
@@ -82,11 +77,6 @@ def _red_entry(entry: Entry) -> Iterator[str]:
         yield f"  - {plain(verdict_headline(verdict))}"
     if len(more) > _RED_VERDICTS:
         yield f"  - … and {len(more) - _RED_VERDICTS:,} more red verdicts"
-
-
-def _changes(comparison: Comparison) -> list[list[str]]:
-    found = markdown_items(comparison)
-    return [["### Against the base", ""], *found] if found else [["Against the base: no change."]]
 
 
 def markdown_items(comparison: Comparison) -> list[list[str]]:
@@ -126,9 +116,6 @@ def _add_rows(page: Page, entries: Sequence[Entry]) -> int:
 
 
 def _row(entry: Entry) -> str:
-    limit = fullest(entry)
-    counts = entry.measurement.count if entry.measurement else None
-    numbers = [format_flops(counts.of(q)) if counts else "-" for q in QUANTITIES]
-    share = f"{used(limit)} of {plain(subject(limit))}" if limit else "no limit"
-    cells = ["✅" if entry.passed else "❌", code(entry.title), share, *numbers]
+    share = plain(limit_used(entry) or "no limit")
+    cells = ["✅" if entry.passed else "❌", code(entry.title), share, *totals(entry)]
     return f"| {' | '.join(cells)} |"

@@ -91,18 +91,13 @@ class Branch:
     branches: tuple[Branch, ...]
 
 
-@dataclass(frozen=True, slots=True)
 class Tree:
     """The components of one measurement, by parent; `None` in place of a path is the whole."""
 
-    components: Mapping[str, FLOPsCount]
-    whole: FLOPsCount
-    children: Mapping[str | None, Sequence[str]]
-
-    @classmethod
-    def of(cls, components: Mapping[str, FLOPsCount], whole: FLOPsCount) -> Tree:
-        """Sort the paths under their nearest ancestor that has a cost of its own."""
-        return cls(components, whole, by_parent(components))
+    def __init__(self, components: Mapping[str, FLOPsCount], whole: FLOPsCount) -> None:
+        self.components = components
+        self.whole = whole
+        self.children: Mapping[str | None, Sequence[str]] = by_parent(components)
 
     @property
     def start(self) -> str | None:

@@ -10,7 +10,9 @@ from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.judging.blame import one_per_family
 from pytest_flops.budgets.judging.wording import headline as verdict_headline
 from pytest_flops.budgets.judging.wording import subject
+from pytest_flops.budgets.units import format_flops
 from pytest_flops.counting.components import common_ancestor
+from pytest_flops.counting.count import QUANTITIES
 from pytest_flops.reports.entry import KINDS_BY_SEVERITY
 from pytest_flops.reports.text import percent, shorten
 
@@ -31,11 +33,13 @@ _FAILURES = {
 }
 """By kind of the worst verdict: the status of an entry, and what one or several budgets do."""
 
-_ERRORS = {
+_FAULTS = {
     "regression": ("budget costs more than its base", "budgets cost more than their base"),
     "stale": ("budget is measured by no test", "budgets are measured by no test"),
     "error": ("error of the run itself", "errors of the run itself"),
+    "missing": ("test delivered nothing", "tests delivered nothing"),
 }
+"""By kind of what is wrong with the run as a whole: what one or several of it are."""
 
 
 def uses(entry: Entry, kind: str = "limit") -> list[Verdict]:
@@ -47,6 +51,18 @@ def uses(entry: Entry, kind: str = "limit") -> list[Verdict]:
 def fullest(entry: Entry) -> Verdict | None:
     """The limit nearest to its end, or furthest beyond it."""
     return next(iter(uses(entry)), None)
+
+
+def limit_used(entry: Entry) -> str | None:
+    """How much of the fullest limit is used: `99.9 % of lm_head forward`."""
+    limit = fullest(entry)
+    return f"{used(limit)} of {subject(limit)}" if limit else None
+
+
+def totals(entry: Entry) -> list[str]:
+    """What the whole workload costs, by quantity; dashes where nothing was counted."""
+    found = entry.measurement
+    return [format_flops(found.count.of(quantity)) if found else "-" for quantity in QUANTITIES]
 
 
 def share(verdict: Verdict) -> float:
@@ -184,16 +200,13 @@ def _because(entry: Entry) -> str:
 
 
 def _faults(report: Report) -> list[str]:
-    """What is wrong with the run as a whole."""
-    kinds: Counter[str] = Counter(error.kind for error in report.errors)
-    faults = [_counted(kinds[kind], *words) for kind, words in _ERRORS.items() if kinds[kind]]
-    if report.missing:
-        lost = "test delivered nothing", "tests delivered nothing"
-        faults.append(_counted(len(report.missing), *lost))
-    elif not report.complete:
+    kinds = [*(error.kind for error in report.errors), *["missing"] * len(report.missing)]
+    numbers = Counter(kinds)
+    faults = [
+        f"{number:,} {one if number == 1 else many}"
+        for kind, (one, many) in _FAULTS.items()
+        if (number := numbers[kind])
+    ]
+    if not report.complete and not report.missing:
         faults.append("the run did not come to its end")
     return faults
-
-
-def _counted(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"

@@ -6,19 +6,18 @@ from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.judging.wording import headline as verdict_headline
-from pytest_flops.budgets.judging.wording import subject
 from pytest_flops.budgets.units import format_exact, format_flops
 from pytest_flops.counting.count import PHASES, QUANTITIES
 from pytest_flops.reports.comparison.wording import changed_budgets, details
 from pytest_flops.reports.comparison.wording import status as status_of_change
 from pytest_flops.reports.pages.strips import Tree
 from pytest_flops.reports.pages.summary import (
-    fullest,
     headline,
+    limit_used,
     other_failures,
     status,
     summary,
-    used,
+    totals,
     worst_first,
 )
 from pytest_flops.reports.text import shorten
@@ -87,7 +86,9 @@ def _table(report: Report, verbosity: int, width: int) -> list[Line]:
         if verbosity > 0:
             lines += _components(entry, width)
     hidden = len(report.entries) - len(entries)
-    return lines + ([(f"and {hidden:,} more within budget; -v shows them", _GREEN)] * bool(hidden))
+    if hidden:
+        lines.append((f"and {hidden:,} more within budget; -v shows them", _GREEN))
+    return lines
 
 
 def _why(entry: Entry, verbosity: int) -> list[str]:
@@ -101,14 +102,7 @@ def _why(entry: Entry, verbosity: int) -> list[str]:
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
-    limit = fullest(entry)
-    counts = entry.measurement.count if entry.measurement else None
-    return (
-        printable(entry.title),
-        status(entry),
-        f"{used(limit)} of {subject(limit)}" if limit else "-",
-        *(format_flops(counts.of(quantity)) if counts else "-" for quantity in QUANTITIES),
-    )
+    return printable(entry.title), status(entry), limit_used(entry) or "-", *totals(entry)
 
 
 def _columns_that_fit(rows: Sequence[tuple[str, ...]], width: int) -> tuple[int, ...]:
@@ -122,7 +116,7 @@ def _columns_that_fit(rows: Sequence[tuple[str, ...]], width: int) -> tuple[int,
     return keep
 
 
-def _widths(rows: Sequence[tuple[str, ...]], keep: tuple[int, ...], width: int) -> dict[int, int]:
+def _widths(rows: Sequence[tuple[str, ...]], keep: Sequence[int], width: int) -> dict[int, int]:
     widths = {column: max(len(row[column]) for row in rows) for column in keep}
     others = sum(widths[column] + _GAP for column in keep if column)
     widths[0] = max(min(widths[0], width - others), 1)
@@ -139,34 +133,32 @@ def _aligned(row: Sequence[str], widths: dict[int, int], names: int = 3) -> str:
 
 
 def _components(entry: Entry, width: int) -> list[Line]:
-    if entry.measurement is None:
+    found = entry.measurement
+    if found is None:
         return []
-    components = entry.measurement.components
-    paths = [("total", entry.measurement.count)]
-    paths += [
-        (path, components[path]) for path in Tree.of(components, entry.measurement.count).walk()
-    ]
+    tree = Tree(found.components, found.count)
     quantities: tuple[Quantity, ...] = PHASES if width >= _ROOM_FOR_PHASES else ("total",)
     shown = format_exact if width >= _ROOM_FOR_DIGITS else format_flops
-    rows = [[printable(path), *(shown(cost.of(q)) for q in quantities)] for path, cost in paths]
-    numbers = [max(len(row[i]) for row in rows) for i in range(1, len(quantities) + 1)]
-    name = min(max(len(row[0]) for row in rows), width - sum(numbers) - _GAP * (len(numbers) + 1))
-    widths = dict(enumerate([max(name, 1), *numbers]))
+    rows = [
+        (printable(path or "total"), *(shown(tree.cost(path).of(q)) for q in quantities))
+        for path in (None, *tree.walk())
+    ]
+    widths = _widths(rows, range(len(rows[0])), width - _GAP)
     lines = [" " * _GAP + _aligned(row, widths, names=1) for row in rows]
-    if entry.measurement.child_processes:
-        lines.append(f"  child processes, counted by nobody: {entry.measurement.child_processes}")
+    if found.child_processes:
+        lines.append(f"  child processes, counted by nobody: {found.child_processes}")
     return [(line, _PLAIN) for line in lines]
 
 
 def _changes(comparison: Comparison) -> list[Line]:
     changed = changed_budgets(comparison)
-    lines: list[Line] = []
+    lines: list[Line] = [("against the base:", _PLAIN)] if changed else []
     for budget in changed[:_ROWS]:
         markup = _RED if budget.regressed else _PLAIN
         lines += [(text, markup) for text in text_lines(budget)]
     if len(changed) > _ROWS:
         lines.append((f"  and {len(changed) - _ROWS:,} more changed budgets", _PLAIN))
-    return lines and [("against the base:", _PLAIN), *lines]
+    return lines
 
 
 def text_lines(budget: BudgetChange) -> Iterator[str]:
