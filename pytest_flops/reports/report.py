@@ -153,14 +153,7 @@ def build_report(
 ) -> Report:
     """Join what tests found into the run's report; the order of anything given does not matter.
 
-    Args:
-        entries: What the tests found.
-        errors: What is wrong with the run as a whole.
-        environment: Where it ran, as `reports.environment.environment` tells it.
-        complete: Whether the run came to its end; the report of one that did not is red.
-        missing: Tests that never delivered what they found.
-        budgets_known: The budgets of the files the run read.
-        whole_suite: Whether every test was there, so that a budget nobody measured is an error.
+    `whole_suite` says that every test was there: then a budget that nobody measured is an error.
     """
     known = _best_fates(budgets_known)
     if whole_suite:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_flops.counting.count import QUANTITIES, FLOPsCount, Quantity
@@ -160,12 +161,8 @@ def compare(base: Report, head: Report, *, tolerance: Fraction | None = None) ->
 
     An increase is accepted where the budget's recorded counts changed between the two and the new
     ones allow it: it stands in the diff of the lock file, for the reviewer to see. A budget whose
-    tests somebody deselected is left out.
-
-    Args:
-        base: The older report.
-        head: The newer report.
-        tolerance: How far a count may rise, as a fraction; `None` leaves it to each budget.
+    tests somebody deselected is left out. `tolerance` is how far a count may rise, as a fraction;
+    `None` leaves it to each budget.
     """
     budgets = [_budget_change(*pair, tolerance, head) for pair in _pairs(base, head)]
     commit = base.environment.get("commit")
@@ -195,10 +192,8 @@ def _in_file(entry: Entry) -> tuple[str | None, str]:
 
 def _fate(entry: Entry, head: Report) -> Fate | None:
     """What became of the budget in the new run; `None` if its files do not have it any more."""
-    for known in head.budgets_known:
-        if _in_file(entry) == (known.location.file if known.location else None, known.name):
-            return known.fate
-    return None
+    known = {(b.location.file if b.location else None, b.name): b.fate for b in head.budgets_known}
+    return known.get(_in_file(entry))
 
 
 def _are_foreign(base: Report, head: Report) -> bool:
@@ -213,21 +208,21 @@ def _budget_change(
 ) -> BudgetChange:
     entry = after or before
     assert entry is not None
-    subject, budget, location = entry.subject, entry.budget, entry.location
+    found = partial(BudgetChange, entry.subject, entry.budget, entry.location)
     if before is None or (before.measurement is None and after is not None):
-        return BudgetChange(subject, budget, location, "added")
+        return found("added")
     if after is None:
         # A budget whose test is skipped, or was lost, is still there; only nobody measured it.
         lost = _fate(entry, head) == "skipped" or head.missing or not head.complete
-        return BudgetChange(subject, budget, location, "unmeasured" if lost else "removed")
+        return found("unmeasured" if lost else "removed")
     if after.measurement is None:
-        return BudgetChange(subject, budget, location, "unmeasured")
+        return found("unmeasured")
     allowed = 1 + (after.tolerance if tolerance is None else tolerance)
     changes = tuple(_changes(before, after, allowed))
     statuses = {change.status for change in changes}
     status: Status = "grew" if "grew" in statuses else "fell" if "fell" in statuses else "same"
     old, new = (each.workload.to_dict() if each.workload else {} for each in (before, after))
-    return BudgetChange(subject, budget, location, status, changes, dict(_differences(old, new)))
+    return found(status, changes, dict(_differences(old, new)))
 
 
 def _changes(before: Entry, after: Entry, allowed: Fraction) -> Iterator[Change]:

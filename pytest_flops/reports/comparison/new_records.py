@@ -37,14 +37,10 @@ def is_newly_recorded(
     records: tuple[Records, Records],
     allowed: Fraction,
 ) -> bool:
-    """Whether a record that changed between two reports covers an increase.
+    """Whether a record that changed between two reports covers what the newer one counts.
 
-    Args:
-        component: What increased.
-        quantity: In which quantity.
-        counts: What the newer report counted.
-        records: The records of the older and of the newer report.
-        allowed: How much of a record may be used: 1 plus the tolerance.
+    `records` are those of the older and of the newer report; `allowed` is how much of a record may
+    be used: 1 plus the tolerance.
     """
     old, new = records
     # Records end at a depth: what is deeper is covered by its nearest recorded ancestor.

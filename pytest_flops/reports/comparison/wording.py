@@ -1,21 +1,23 @@
-"""A comparison in words: a headline, the status of a budget, a line per change, and messages."""
+"""A comparison in words: a headline, the status of a budget, a line per change, and errors."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.judging.blame import one_per_family
 from pytest_flops.budgets.units import format_flops
 from pytest_flops.counting.components import parent_of, segments
+from pytest_flops.reports.report import SessionError, in_order
 from pytest_flops.reports.text import percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from pytest_flops.budgets.budget import Location
     from pytest_flops.reports.comparison.comparison import BudgetChange, Change, Comparison, Status
+    from pytest_flops.reports.report import Report
 
 _FOREIGN = (
     "the base has no budget and no file in common with this report, so nothing was held against "
@@ -42,11 +44,21 @@ def changed_budgets(comparison: Comparison) -> list[BudgetChange]:
     return sorted(changed, key=lambda b: (not b.regressed, _WORST_FIRST.index(b.status)))
 
 
-def regressions(comparison: Comparison) -> list[tuple[str, Location | None]]:
-    """A message for each budget that regressed, and where the budget stands."""
+def regressions(comparison: Comparison) -> list[SessionError]:
+    """An error for each budget that regressed."""
     if comparison.foreign:
-        return [(_FOREIGN, None)]
-    return [(_message(b), b.location) for b in comparison.budgets if b.regressed]
+        return [SessionError(_FOREIGN, kind="regression")]
+    return [
+        SessionError(_message(budget), budget.location, "regression")
+        for budget in comparison.budgets
+        if budget.regressed
+    ]
+
+
+def judge_regressions(report: Report, comparison: Comparison) -> Report:
+    """The report with an error for each budget that regressed since the base, and no older ones."""
+    kept = [error for error in report.errors if error.kind != "regression"]
+    return replace(report, errors=in_order(kept + regressions(comparison)))
 
 
 def _message(budget: BudgetChange) -> str:
@@ -75,8 +87,7 @@ def details(budget: BudgetChange) -> Iterator[tuple[str, str]]:
     for key, (before, after) in budget.workload.items():
         yield "the workload changed: ", f"{key} {before} -> {after}"
     found = leading(budget)
-    for change in found[:_DETAILS]:
-        yield "", line(change)
+    yield from (("", line(change)) for change in found[:_DETAILS])
     if len(found) > _DETAILS:
         yield f"and {len(found) - _DETAILS:,} more", ""
 

@@ -46,13 +46,7 @@ _NAME = 120
 def render_html(
     report: Report, *, comparison: Comparison | None = None, history: Sequence[Report] = ()
 ) -> str:
-    """The whole page.
-
-    Args:
-        report: What to tell.
-        comparison: What changed against the base, if there is one.
-        history: Past reports, oldest first, for the small lines of history.
-    """
+    """The whole page; `history` are past reports, oldest first, for the small lines of history."""
     changed = {(b.subject, b.budget): b for b in comparison.budgets} if comparison else {}
     cards = [
         Card(entry, changed.get(entry.key), past_totals(entry, history), place)

@@ -40,10 +40,7 @@ def render_markdown(
 ) -> str:
     """The report, worst first, in at most `max_bytes` of UTF-8; what has no room is counted.
 
-    Args:
-        report: What to tell.
-        comparison: What changed against the base, if there is one.
-        max_bytes: The most the reader takes; at least 2,000.
+    2,000 bytes are the least.
     """
     sign = "✅" if report.passed else "❌"
     page = Page(max_bytes)
@@ -93,26 +90,20 @@ def _changed_budget(budget: BudgetChange) -> Iterator[str]:
 
 
 def _add_table(page: Page, entries: Sequence[Entry]) -> None:
-    if not entries:
-        return
-    page.always([_COLUMNS, _RULE])
-    shown = _add_rows(page, entries[:_UNFOLDED])
-    rest = entries[shown:]
-    if rest and shown == _UNFOLDED:
-        page.always(["", f"<details><summary>{len(rest):,} more budgets</summary>", ""])
-        page.always([_COLUMNS, _RULE])
-        shown += _add_rows(page, rest)
+    shown = 0
+    for entry in entries:
+        if shown == _UNFOLDED:
+            more = f"{len(entries) - shown:,} more budgets"
+            page.always(["", f"<details><summary>{more}</summary>", ""])
+        if shown in (0, _UNFOLDED):
+            page.always([_COLUMNS, _RULE])
+        if not page.add([_row(entry)]):
+            break
+        shown += 1
+    if len(entries) > _UNFOLDED <= shown:
         page.always(["", "</details>"])
     if shown < len(entries):
         page.always(["", f"{len(entries) - shown:,} more are in `flops.html` and `flops.json`."])
-
-
-def _add_rows(page: Page, entries: Sequence[Entry]) -> int:
-    """How many of the entries found room, from the first on."""
-    for place, entry in enumerate(entries):
-        if not page.add([_row(entry)]):
-            return place
-    return len(entries)
 
 
 def _row(entry: Entry) -> str:

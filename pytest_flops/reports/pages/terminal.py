@@ -54,12 +54,9 @@ def terminal_lines(
 ) -> list[Line]:
     """The report as `(text, markup)` lines for `terminalreporter.write_line(text, **markup)`.
 
-    Args:
-        report: What to tell.
-        verbosity: pytest's: below 0 is the headline and what is wrong with the run as a whole,
-            which nothing else tells; above 0 adds the components and remarks on the count.
-        width: Columns of the terminal; no line of the table is wider.
-        comparison: What changed against the base, if there is one.
+    A `verbosity` below 0 is the headline and what is wrong with the run as a whole, which nothing
+    else tells; above 0 it adds the components and remarks on the count. No line of the table is
+    wider than `width`.
     """
     last: Line = (headline(report), _GREEN if report.passed else _BOLD_RED)
     if verbosity < 0:
