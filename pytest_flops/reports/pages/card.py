@@ -28,14 +28,7 @@ _LISTED = 300
 
 @dataclass(frozen=True, slots=True)
 class SweepView:
-    """One sweep and what was held against it.
-
-    Attributes:
-        sweep: The sweep.
-        plot: Its picture, where there is one.
-        verdicts: The scaling verdicts over its dimension, red first.
-        rows: The growth of the whole workload, and of the components that are held.
-    """
+    """One sweep: its picture where there is one, the verdicts over it, and the growth to list."""
 
     sweep: Sweep
     plot: Plot | None
@@ -65,11 +58,6 @@ class Card:
     place: int
 
     @property
-    def anchor(self) -> str:
-        """The fragment that links to it."""
-        return anchor(self.entry)
-
-    @property
     def spark(self) -> Sparkline | None:
         """Its history as a small line, with the limit of the total."""
         whole = (verdict for verdict in uses(self.entry) if verdict.component is None)
@@ -86,8 +74,7 @@ class Card:
     def listed(self) -> list[tuple[str, FLOPsCount]]:
         """The components in the order of the tree; of very many, those that cost most."""
         costs = self.tree.components
-        largest = sorted(costs, key=lambda path: -costs[path].total)[:_LISTED]
-        kept = set(largest)
+        kept = set(sorted(costs, key=lambda path: -costs[path].total)[:_LISTED])
         return [(path, costs[path]) for path in self.tree.walk() if path in kept]
 
     @property
@@ -103,16 +90,13 @@ class Card:
 
     @property
     def sweeps(self) -> list[SweepView]:
-        """Every sweep with its picture, verdicts and numbers."""
+        """Every sweep; red verdicts first, and the growth of what is held or the whole."""
         return [self._sweep(sweep) for sweep in self.entry.scaling]
 
     def _sweep(self, sweep: Sweep) -> SweepView:
-        verdicts = [
-            verdict
-            for verdict in self.entry.verdicts
-            if verdict.kind == "scaling" and verdict.dimension == sweep.dimension
-        ]
-        verdicts.sort(key=lambda verdict: verdict.passed)
+        scaling = (verdict for verdict in self.entry.verdicts if verdict.kind == "scaling")
+        over = [verdict for verdict in scaling if verdict.dimension == sweep.dimension]
+        verdicts = sorted(over, key=lambda verdict: verdict.passed)
         held = {(verdict.component, verdict.quantity) for verdict in verdicts}
         rows = [row for row in sweep.growth if row.component is None or _about(row) in held]
         limit = next((v.allowed for v in verdicts if v.component is None), None)

@@ -12,20 +12,8 @@ from pytest_flops.budgets.judging.wording import subject as about
 from pytest_flops.budgets.units import format_exact, format_flops, format_percent
 from pytest_flops.counting.count import PHASES, QUANTITIES
 from pytest_flops.reports.comparison.wording import leading, relative
-from pytest_flops.reports.pages import plots
-from pytest_flops.reports.pages.card import Card, past_totals
-from pytest_flops.reports.pages.summary import (
-    fullest,
-    headline,
-    other_failures,
-    share,
-    status,
-    summary,
-    used,
-    uses,
-    worst,
-    worst_first,
-)
+from pytest_flops.reports.pages import plots, summary
+from pytest_flops.reports.pages.card import Card, anchor, past_totals
 from pytest_flops.reports.text import percent, shorten
 
 if TYPE_CHECKING:
@@ -37,9 +25,7 @@ if TYPE_CHECKING:
     from pytest_flops.reports.report import Report
 
 _TEMPLATES = Path(__file__).with_name("templates")
-_OVERVIEW = 12  # rows of the first table that are not folded away
 _WITH_PICTURES = 30  # entries drawn in full; of the others the page holds the numbers alone
-_UNFOLDED = 3  # entries whose first component is already stepped into
 _NAME = 120
 
 
@@ -50,10 +36,11 @@ def render_html(
     changed = {(b.subject, b.budget): b for b in comparison.budgets} if comparison else {}
     cards = [
         Card(entry, changed.get(entry.key), past_totals(entry, history), place)
-        for place, entry in enumerate(worst_first(report.entries))
+        for place, entry in enumerate(summary.worst_first(report.entries))
     ]
+    headline = summary.headline(report)
     page = _environment().get_template("page.html")
-    return page.render(report=report, headline=headline(report), cards=cards, comparison=comparison)
+    return page.render(report=report, headline=headline, cards=cards, comparison=comparison)
 
 
 @cache
@@ -67,9 +54,17 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    of_entry = (fullest, other_failures, status, summary, uses, worst)
-    environment.filters.update({each.__name__: each for each in (*of_entry, relative, share, used)})
     environment.filters.update(
+        anchor=anchor,
+        fullest=summary.fullest,
+        other_failures=summary.other_failures,
+        share=summary.share,
+        status=summary.status,
+        summary=summary.summary,
+        used=summary.used,
+        uses=summary.uses,
+        worst=summary.worst,
+        relative=relative,
         si=lambda flops: format_flops(int(flops)),
         exact=lambda flops: format_exact(int(flops)),
         signed=lambda flops: f"{flops:+,}",
@@ -79,9 +74,7 @@ def _environment() -> Environment:
         name=lambda text: shorten(printable(text), _NAME),
     )
     environment.globals.update(
-        OVERVIEW=_OVERVIEW,
         WITH_PICTURES=_WITH_PICTURES,
-        UNFOLDED=_UNFOLDED,
         PHASES=PHASES,
         QUANTITIES=QUANTITIES,
         plots=plots,

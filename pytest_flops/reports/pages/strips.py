@@ -143,13 +143,10 @@ class Tree:
 def pictures(tree: Tree, parent: str | None) -> tuple[PhasePicture, ...]:
     """The phases of one component, each as strips of its children."""
     slices, cost = tree.slices(parent), tree.cost(parent)
-    drawn = [
-        (phase, cost.of(phase))
+    return tuple(
+        PhasePicture(phase, cost.of(phase), tuple(_strips(slices, phase, cost.of(phase))))
         for phase in PHASES
         if any(each.cost.of(phase) for each in slices if each.path != OWN)
-    ]
-    return tuple(
-        PhasePicture(phase, flops, tuple(_strips(slices, phase, flops))) for phase, flops in drawn
     )
 
 
@@ -167,25 +164,21 @@ def branches(tree: Tree, parent: str | None, room: int) -> tuple[Branch, ...]:
 
 
 def _strips(slices: Sequence[Slice], phase: Phase, whole: int) -> Iterable[Strip]:
-    left = sorted((s for s in slices if s.cost.of(phase) > 0), key=lambda s: -s.cost.of(phase))
+    left = [(each, each.cost.of(phase)) for each in slices if each.cost.of(phase) > 0]
+    left.sort(key=lambda pair: -pair[1])
     begins = 0.0
     for _ in range(_MOST_STRIPS):
-        flops = sum(each.cost.of(phase) for each in left)
+        flops = sum(cost for _, cost in left)
         if not flops:
             return
-        segments = tuple(_segment(each, phase, flops, whole) for each in left)
+        segments = [Segment(s, cost, 100 * cost / flops, percent(cost, whole)) for s, cost in left]
         drawn = tuple(segment for segment in segments if segment.width >= 100 * _DRAWN)
         yield Strip(drawn, flops, percent(flops, whole), whole / flops, begins)
-        left = [s.slice for s in segments if not s.labelled]
-        tail = sum(each.cost.of(phase) for each in left) / flops
+        left = [(segment.slice, segment.flops) for segment in segments if not segment.labelled]
+        tail = sum(cost for _, cost in left) / flops
         if tail > _WORTH_MAGNIFYING:
             return
         begins = 100 * (1 - tail)
-
-
-def _segment(slice_: Slice, phase: Phase, flops: int, whole: int) -> Segment:
-    cost = slice_.cost.of(phase)
-    return Segment(slice_, cost, 100 * cost / flops, percent(cost, whole))
 
 
 def _without_numbers(name: str) -> str:
