@@ -82,8 +82,5 @@ def _merged(environments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             found[key].update([value] if isinstance(value, str) else value or ())
     if found.get("time"):
         found["time"] = {max(found["time"])}
-    return {key: _one_or_all(sorted(found[key])) for key in sorted(found)}
-
-
-def _one_or_all(values: list[str]) -> str | list[str] | None:
-    return values[0] if len(values) == 1 else values or None
+    values = {key: sorted(found[key]) for key in sorted(found)}
+    return {key: each[0] if len(each) == 1 else each or None for key, each in values.items()}

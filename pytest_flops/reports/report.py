@@ -37,11 +37,8 @@ _STALE = {
 class SessionError:
     """Something wrong with the run as a whole, which no single test could find.
 
-    Attributes:
-        message: What is wrong and what to do about it.
-        location: Where, if it is about a place in a file.
-        kind: `regression` for a budget that costs more than its base; `stale` for one that no test
-            measured, which a merge judges anew; or `error`.
+    Its kind is `regression` for a budget that costs more than its base; `stale` for one that no
+    test measured, which a merge judges anew; or `error`.
     """
 
     message: str
@@ -63,10 +60,7 @@ class SessionError:
 class KnownBudget:
     """A budget of the files this run read, and what became of it.
 
-    Attributes:
-        name: The entry's key.
-        location: Where the entry stands.
-        fate: `measured` by a test; named only by `skipped` or `deselected` tests; or `unnamed`.
+    It was `measured` by a test; named only by `skipped` or `deselected` tests; or `unnamed`.
     """
 
     name: str

@@ -27,7 +27,7 @@ class Change:
 
     Attributes:
         component: The component's path; `None` for the whole workload.
-        quantity: `forward`, `backward`, `optimizer` or `total`.
+        quantity: What is counted.
         base: FLOPs before; `None` where the component is new.
         head: FLOPs now; `None` where the component is gone.
         allowed: The most that is no regression; `None` without a base.
@@ -82,9 +82,9 @@ class BudgetChange:
     """One budget before and after.
 
     Attributes:
-        subject: The entry's subject.
-        budget: The budget's name.
-        location: Where the budget stands.
+        subject: The subject of its entry.
+        budget: Its name.
+        location: Where it stands.
         status: `added`, `removed` (not in the new report), `unmeasured` (there, or lost by an
             incomplete run, but no longer counted), `grew`, `fell`, or `same`. A budget grew when
             any of its quantities or components did.

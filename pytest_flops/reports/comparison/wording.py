@@ -14,7 +14,7 @@ from pytest_flops.reports.report import SessionError, in_order
 from pytest_flops.reports.text import percent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from pytest_flops.reports.comparison.comparison import BudgetChange, Change, Comparison, Status
     from pytest_flops.reports.report import Report
@@ -122,12 +122,10 @@ def leading(budget: BudgetChange) -> list[Change]:
     components that changed alike share one.
     """
     statuses = {change.component: change.status for change in budget.changes}
-    by_component = sorted(
-        (c for c in budget.changes if c.difference and not _covered_by_parent(c, statuses)),
-        key=lambda change: change.component or "",
-    )
-    groups = groupby(by_component, key=lambda change: change.component)
-    return one_per_family(sorted((_total_or_largest(group) for _, group in groups), key=_order))
+    told = [c for c in budget.changes if c.difference and not _covered_by_parent(c, statuses)]
+    by_component = groupby(told, key=lambda change: change.component)
+    weightiest = [max(changes, key=_weight) for _, changes in by_component]
+    return one_per_family(sorted(weightiest, key=_order))
 
 
 def _covered_by_parent(change: Change, statuses: Mapping[str | None, Status]) -> bool:
@@ -137,13 +135,9 @@ def _covered_by_parent(change: Change, statuses: Mapping[str | None, Status]) ->
     return statuses.get(parent_of(change.component, statuses)) == change.status
 
 
-def _total_or_largest(group: Iterable[Change]) -> Change:
-    """The total, unless it hides that a phase regressed: then the phase that grew most."""
-    changes = list(group)
-    total = next((change for change in changes if change.quantity == "total"), None)
-    if total is not None and (total.regressed or not any(c.regressed for c in changes)):
-        return total
-    return max(changes, key=lambda change: (change.regressed, abs(change.difference)))
+def _weight(change: Change) -> tuple[bool, bool, int]:
+    """Largest for the total, unless it hides that a phase regressed: then for that phase."""
+    return change.regressed, change.quantity == "total", abs(change.difference)
 
 
 def _order(change: Change) -> tuple[bool, int, int, str]:

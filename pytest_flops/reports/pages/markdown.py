@@ -4,19 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_flops.budgets.judging.wording import headline as verdict_headline
-from pytest_flops.reports.comparison.wording import changed_budgets, details
-from pytest_flops.reports.comparison.wording import status as status_of_change
+from pytest_flops.budgets.judging.wording import headline
+from pytest_flops.reports.comparison import wording
+from pytest_flops.reports.pages import summary
 from pytest_flops.reports.pages.markdown_page import MAX_BYTES, Page, code, plain
-from pytest_flops.reports.pages.summary import (
-    headline,
-    limit_used,
-    other_failures,
-    status,
-    summary,
-    totals,
-    worst_first,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,16 +35,17 @@ def render_markdown(
     """
     sign = "✅" if report.passed else "❌"
     page = Page(max_bytes)
-    page.add([f"## {sign} {plain(headline(report))}", ""])
+    page.add([f"## {sign} {plain(summary.headline(report))}", ""])
     page.add_items(_run_errors(report), "more errors")
-    page.add_items([list(_red_entry(e)) for e in worst_first(report.red)], "more red budgets")
-    if any(verdict.kind in ("limit", "recorded") for e in report.red for verdict in e.failures):
+    red = summary.worst_first(report.red)
+    page.add_items([list(_red_entry(entry)) for entry in red], "more red budgets")
+    if any(verdict.kind in ("limit", "recorded") for entry in red for verdict in entry.failures):
         page.add([_HOW_TO_ACCEPT, ""])
     if comparison is not None:
         changes = markdown_items(comparison)
         page.add(["### Against the base", ""] if changes else ["Against the base: no change.", ""])
         page.add_items(changes, "more changed budgets")
-    _add_table(page, worst_first(report.entries))
+    _add_table(page, summary.worst_first(report.entries))
     return page.text
 
 
@@ -67,25 +59,25 @@ def _run_errors(report: Report) -> list[list[str]]:
 
 def _red_entry(entry: Entry) -> Iterator[str]:
     place = f" at {code(str(entry.location))}" if entry.location else ""
-    yield f"- ❌ {code(entry.title)} {status(entry)}{place}"
-    yield f"  - {plain(summary(entry))}"
-    more = other_failures(entry)
+    yield f"- ❌ {code(entry.title)} {summary.status(entry)}{place}"
+    yield f"  - {plain(summary.summary(entry))}"
+    more = summary.other_failures(entry)
     for verdict in more[:_RED_VERDICTS]:
-        yield f"  - {plain(verdict_headline(verdict))}"
+        yield f"  - {plain(headline(verdict))}"
     if len(more) > _RED_VERDICTS:
         yield f"  - … and {len(more) - _RED_VERDICTS:,} more red verdicts"
 
 
 def markdown_items(comparison: Comparison) -> list[list[str]]:
     """The budgets that changed as items of a list, regressions first."""
-    return [list(_changed_budget(budget)) for budget in changed_budgets(comparison)]
+    return [list(_changed_budget(budget)) for budget in wording.changed_budgets(comparison)]
 
 
 def _changed_budget(budget: BudgetChange) -> Iterator[str]:
     sign = "❌ " if budget.regressed else ""
     place = f" at {code(str(budget.location))}" if budget.location else ""
-    yield f"- {sign}{code(budget.budget)} {status_of_change(budget)}{place}"
-    for words, names in details(budget):
+    yield f"- {sign}{code(budget.budget)} {wording.status(budget)}{place}"
+    for words, names in wording.details(budget):
         yield f"  - {words}{code(names) if names else ''}"
 
 
@@ -107,6 +99,6 @@ def _add_table(page: Page, entries: Sequence[Entry]) -> None:
 
 
 def _row(entry: Entry) -> str:
-    share = plain(limit_used(entry) or "no limit")
-    cells = ["✅" if entry.passed else "❌", code(entry.title), share, *totals(entry)]
+    share = plain(summary.limit_used(entry) or "no limit")
+    cells = ["✅" if entry.passed else "❌", code(entry.title), share, *summary.totals(entry)]
     return f"| {' | '.join(cells)} |"

@@ -180,13 +180,13 @@ def headline(report: Report) -> str:
 
 
 def _red_budgets(report: Report) -> list[str]:
-    number, of = len(report.red), len(report.entries)
-    if not number:
+    red, of = report.red, len(report.entries)
+    if not red:
         return []
-    kinds = {found.kind for entry in report.red if (found := worst(entry))}
+    kinds = {found.kind for entry in red if (found := worst(entry))}
     one, many = _FAILURES[kinds.pop()][1:] if len(kinds) == 1 else ("is red", "are red")
-    who = "the one budget" if of == 1 else f"{number:,} of {of:,} budgets"
-    return [f"{who} {one}{_because(report.red[0])}" if number == 1 else f"{who} {many}"]
+    who = "the one budget" if of == 1 else f"{len(red):,} of {of:,} budgets"
+    return [f"{who} {one}{_because(red[0])}" if len(red) == 1 else f"{who} {many}"]
 
 
 def _because(entry: Entry) -> str:

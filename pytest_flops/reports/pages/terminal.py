@@ -5,21 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.errors import printable
-from pytest_flops.budgets.judging.wording import headline as verdict_headline
+from pytest_flops.budgets.judging.wording import headline
 from pytest_flops.budgets.units import format_exact, format_flops
 from pytest_flops.counting.count import PHASES, QUANTITIES
-from pytest_flops.reports.comparison.wording import changed_budgets, details
-from pytest_flops.reports.comparison.wording import status as status_of_change
+from pytest_flops.reports.comparison import wording
+from pytest_flops.reports.pages import summary
 from pytest_flops.reports.pages.strips import Tree
-from pytest_flops.reports.pages.summary import (
-    headline,
-    limit_used,
-    other_failures,
-    status,
-    summary,
-    totals,
-    worst_first,
-)
 from pytest_flops.reports.text import shorten
 
 if TYPE_CHECKING:
@@ -46,11 +37,7 @@ _HEADER = ("budget", "verdict", "limit used", *QUANTITIES)
 
 
 def terminal_lines(
-    report: Report,
-    *,
-    verbosity: int = 0,
-    width: int = 80,
-    comparison: Comparison | None = None,
+    report: Report, *, verbosity: int = 0, width: int = 80, comparison: Comparison | None = None
 ) -> list[Line]:
     """The report as `(text, markup)` lines for `terminalreporter.write_line(text, **markup)`.
 
@@ -58,7 +45,7 @@ def terminal_lines(
     else tells; above 0 it adds the components and remarks on the count. No line of the table is
     wider than `width`.
     """
-    last: Line = (headline(report), _GREEN if report.passed else _BOLD_RED)
+    last: Line = (summary.headline(report), _GREEN if report.passed else _BOLD_RED)
     if verbosity < 0:
         return [*_run_errors(report), last]
     lines = [*_table(report, verbosity, width), *_run_errors(report)]
@@ -68,7 +55,7 @@ def terminal_lines(
 
 
 def _table(report: Report, verbosity: int, width: int) -> list[Line]:
-    entries = worst_first(report.entries)
+    entries = summary.worst_first(report.entries)
     if verbosity == 0:
         entries = entries[: max(_ROWS, len(report.red))]
     rows = [_row(entry) for entry in entries]
@@ -91,15 +78,20 @@ def _table(report: Report, verbosity: int, width: int) -> list[Line]:
 def _why(entry: Entry, verbosity: int) -> list[str]:
     """The worst verdict of a red entry; all of its red verdicts if more is asked for."""
     if verbosity > 0:
-        return [verdict_headline(verdict) for verdict in entry.failures]
+        return [headline(verdict) for verdict in entry.failures]
     if entry.passed:
         return []
-    more = len(other_failures(entry))
-    return [summary(entry), *([f"and {more} more; -v shows them"] if more else [])]
+    more = len(summary.other_failures(entry))
+    return [summary.summary(entry), *([f"and {more} more; -v shows them"] if more else [])]
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
-    return printable(entry.title), status(entry), limit_used(entry) or "-", *totals(entry)
+    return (
+        printable(entry.title),
+        summary.status(entry),
+        summary.limit_used(entry) or "-",
+        *summary.totals(entry),
+    )
 
 
 def _columns_that_fit(rows: Sequence[tuple[str, ...]], width: int) -> tuple[int, ...]:
@@ -148,7 +140,7 @@ def _components(entry: Entry, width: int) -> list[Line]:
 
 
 def _changes(comparison: Comparison) -> list[Line]:
-    changed = changed_budgets(comparison)
+    changed = wording.changed_budgets(comparison)
     lines: list[Line] = [("against the base:", _PLAIN)] if changed else []
     for budget in changed[:_ROWS]:
         markup = _RED if budget.regressed else _PLAIN
@@ -160,8 +152,8 @@ def _changes(comparison: Comparison) -> list[Line]:
 
 def text_lines(budget: BudgetChange) -> Iterator[str]:
     """What changed in one budget, for a terminal."""
-    yield f"  {printable(budget.budget)}: {status_of_change(budget)}"
-    for words, names in details(budget):
+    yield f"  {printable(budget.budget)}: {wording.status(budget)}"
+    for words, names in wording.details(budget):
         yield f"    {words}{printable(names)}"
 
 
