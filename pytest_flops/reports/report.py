@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
@@ -45,16 +45,6 @@ class SessionError:
     location: Location | None = None
     kind: Literal["error", "regression", "stale"] = "error"
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain types only, ready for JSON."""
-        location = str(self.location) if self.location else None
-        return {"message": self.message, "location": location, "kind": self.kind}
-
-    @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> SessionError:
-        """The inverse of `to_dict`."""
-        return cls(record["message"], Location.parse(record["location"]), record["kind"])
-
 
 @dataclass(frozen=True, slots=True)
 class KnownBudget:
@@ -66,15 +56,6 @@ class KnownBudget:
     name: str
     location: Location | None
     fate: Fate
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain types only, ready for JSON."""
-        return {"name": self.name, "location": str(self.location), "fate": self.fate}
-
-    @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> KnownBudget:
-        """The inverse of `to_dict`."""
-        return cls(record["name"], Location.parse(record["location"]), record["fate"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +97,8 @@ class Report:
             "passed": self.passed,
             "complete": self.complete,
             "missing": list(self.missing),
-            "errors": [error.to_dict() for error in self.errors],
-            "budgets_known": [known.to_dict() for known in self.budgets_known],
+            "errors": [_as_record(error) for error in self.errors],
+            "budgets_known": [_as_record(known) for known in self.budgets_known],
             "entries": [entry.to_dict() for entry in self.entries],
             "environment": dict(self.environment),
         }
@@ -127,12 +108,20 @@ class Report:
         """The inverse of `to_dict`."""
         return cls(
             entries=tuple(Entry.from_dict(entry) for entry in record["entries"]),
-            errors=tuple(SessionError.from_dict(error) for error in record["errors"]),
+            errors=tuple(SessionError(**_placed(error)) for error in record["errors"]),
             environment=record["environment"],
             complete=record["complete"],
             missing=tuple(record["missing"]),
-            budgets_known=tuple(KnownBudget.from_dict(known) for known in record["budgets_known"]),
+            budgets_known=tuple(KnownBudget(**_placed(known)) for known in record["budgets_known"]),
         )
+
+
+def _as_record(found: SessionError | KnownBudget) -> dict[str, Any]:
+    return asdict(found) | {"location": str(found.location) if found.location else None}
+
+
+def _placed(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {**record, "location": Location.parse(record["location"])}
 
 
 def build_report(

@@ -40,7 +40,7 @@ def test_bk_core_of_a_tenth_of_a_percent_gets_a_label_inside_its_layer(make):
 def test_a_magnified_strip_says_how_much_and_begins_where_it_stood(make):
     _, second, *_ = forward(make).strips
     rest = 16_287_760_384 - 15_728_640_000
-    assert second.flops == rest
+    assert second.share == "3.43 %"
     assert second.magnified == pytest.approx(16_287_760_384 / rest)
     assert second.begins == pytest.approx(100 * 15_728_640_000 / 16_287_760_384)
 

@@ -59,7 +59,6 @@ class Strip:
     """Slices side by side. `begins` is where, in percent of the strip above, this one begins."""
 
     segments: tuple[Segment, ...]
-    flops: int
     share: str
     magnified: float
     begins: float
@@ -173,7 +172,7 @@ def _strips(slices: Sequence[Slice], phase: Phase, whole: int) -> Iterable[Strip
             return
         segments = [Segment(s, cost, 100 * cost / flops, percent(cost, whole)) for s, cost in left]
         drawn = tuple(segment for segment in segments if segment.width >= 100 * _DRAWN)
-        yield Strip(drawn, flops, percent(flops, whole), whole / flops, begins)
+        yield Strip(drawn, percent(flops, whole), whole / flops, begins)
         left = [(segment.slice, segment.flops) for segment in segments if not segment.labelled]
         tail = sum(cost for _, cost in left) / flops
         if tail > _WORTH_MAGNIFYING:

@@ -87,10 +87,10 @@ def worst(entry: Entry) -> Verdict | None:
     found = min(entry.failures, key=_severity, default=None)
     if found is None:
         return None
-    # Merging thousands of red verdicts takes long and this is asked for often: only those with
-    # the same figures can be alike.
-    same = (verdict for verdict in entry.failures if _figures(verdict) == _figures(found))
-    return one_per_family(same, parts=())[0]
+    # Merging thousands of red verdicts takes long and this is asked for often: only those that are
+    # as severe can be alike.
+    severity = _severity(found)
+    return one_per_family((v for v in entry.failures if _severity(v) == severity), parts=())[0]
 
 
 def other_failures(entry: Entry) -> list[Verdict]:
@@ -118,10 +118,6 @@ def _severity(verdict: Verdict) -> tuple[int, float, float]:
     """
     difference = (verdict.actual or 0) - (verdict.allowed or 0)
     return KINDS_BY_SEVERITY.index(verdict.kind), -share(verdict), -difference
-
-
-def _figures(verdict: Verdict) -> tuple[object, ...]:
-    return verdict.kind, verdict.quantity, verdict.actual, verdict.allowed
 
 
 def status(entry: Entry) -> str:
