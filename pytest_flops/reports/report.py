@@ -60,16 +60,7 @@ class KnownBudget:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything that one run found.
-
-    Attributes:
-        entries: What was found, sorted by subject.
-        errors: What was wrong with the run as a whole, sorted by location.
-        environment: Where and when it ran: plain strings, or lists of them after a merge.
-        complete: Whether the run came to its end: not interrupted, no worker lost.
-        missing: Node ids of tests that were due but never delivered what they found.
-        budgets_known: The budgets of the files the run read, and what became of each.
-    """
+    """Everything that one run found; `schema.json` describes each field."""
 
     entries: tuple[Entry, ...] = ()
     errors: tuple[SessionError, ...] = ()

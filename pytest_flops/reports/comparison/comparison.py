@@ -23,23 +23,14 @@ Status = Literal["added", "removed", "unmeasured", "grew", "fell", "same"]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One quantity of the workload or of a component, before and after.
+    """One quantity of the workload or of a component, before and after."""
 
-    Attributes:
-        component: The component's path; `None` for the whole workload.
-        quantity: What is counted.
-        base: FLOPs before; `None` where the component is new.
-        head: FLOPs now; `None` where the component is gone.
-        allowed: The most that is no regression; `None` without a base.
-        accepted: Whether it is allowed only because its author recorded it anew.
-    """
-
-    component: str | None
+    component: str | None  # `None` is the whole workload
     quantity: Quantity
-    base: int | None
-    head: int | None
-    allowed: int | None
-    accepted: bool = False
+    base: int | None  # FLOPs before; `None` where the component is new
+    head: int | None  # FLOPs now; `None` where the component is gone
+    allowed: int | None  # the most that is no regression; `None` without a base
+    accepted: bool = False  # allowed only because its author recorded it anew
 
     @property
     def difference(self) -> int:
@@ -82,9 +73,6 @@ class BudgetChange:
     """One budget before and after.
 
     Attributes:
-        subject: The subject of its entry.
-        budget: Its name.
-        location: Where it stands.
         status: `added`, `removed` (not in the new report), `unmeasured` (there, or lost by an
             incomplete run, but no longer counted), `grew`, `fell`, or `same`. A budget grew when
             any of its quantities or components did.
@@ -173,17 +161,13 @@ def _pairs(base: Report, head: Report) -> list[tuple[Entry | None, Entry | None]
     """The entries of one budget in both; that of a budget file survives its test's renaming."""
     before = {entry.key: entry for entry in base.entries}
     after = {entry.key: entry for entry in head.entries}
-    pairs = {key: (before.get(key), after.get(key)) for key in {*before, *after}}
     gone = {_in_file(before[key]): key for key in before if key not in after}
-    for key in [key for key in after if key not in before]:
-        old = gone.pop(_in_file(after[key]), None) if after[key].location else None
-        if old is not None:
-            pairs[key] = (pairs.pop(old)[0], after[key])
-    return [
-        (old, new)
-        for _, (old, new) in sorted(pairs.items(), key=lambda pair: pair[0])
-        if new is not None or old is None or _fate(old, head) != "deselected"
-    ]
+    for key in [key for key in after if key not in before and after[key].location]:
+        old_key = gone.pop(_in_file(after[key]), None)
+        if old_key is not None:
+            before[key] = before.pop(old_key)
+    pairs = [(before.get(key), after.get(key)) for key in sorted({*before, *after})]
+    return [(old, new) for old, new in pairs if new or not old or _fate(old, head) != "deselected"]
 
 
 def _in_file(entry: Entry) -> tuple[str | None, str]:

@@ -43,19 +43,12 @@ class SweepView:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One entry with all that its part of the page shows.
-
-    Attributes:
-        entry: The entry.
-        change: Its change against the base, where a base is given.
-        past: When and how much its total was, oldest first, this run last; empty without history.
-        place: Its place in the order of reading, from 0.
-    """
+    """One entry with all that its part of the page shows."""
 
     entry: Entry
-    change: BudgetChange | None
-    past: list[tuple[str, int]]
-    place: int
+    change: BudgetChange | None  # `None` without a base
+    past: list[tuple[str, int]]  # when and how much, oldest first, this run last
+    place: int  # in the order of reading, from 0
 
     @property
     def spark(self) -> Sparkline | None:
