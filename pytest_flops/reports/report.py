@@ -237,7 +237,6 @@ def _parsed(path: str | Path) -> Any:
         raise ReportError(f"cannot read the report {path}: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise ReportError(f"{path} is not a report: it is not UTF-8 text ({error}).") from error
-
     except json.JSONDecodeError as error:
         raise ReportError(
             f"{path}:{error.lineno}:{error.colno}: not complete JSON ({error.msg}). "

@@ -72,6 +72,14 @@ def test_a_layer_that_differs_is_stepped_into_by_itself(make):
     assert (other.path, other.alike) == ("layer_2", ())
 
 
+def test_no_more_is_stepped_into_than_there_is_room_for():
+    costs = {
+        f"part_{'x' * i}{tail}": FLOPsCount(9) for i in range(8) for tail in ("", ".a", ".a.b")
+    }
+    found = branches(Tree(costs, FLOPsCount(72)), None, 5)
+    assert [branch.branches for branch in found] == [()] * 5
+
+
 def test_pictures_begin_where_the_model_divides():
     whole = FLOPsCount(10)
     tree = Tree({"model": whole, "model.body": whole, "model.body.a": FLOPsCount(4)}, whole)

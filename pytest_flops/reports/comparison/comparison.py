@@ -192,21 +192,21 @@ def _budget_change(
 ) -> BudgetChange:
     entry = after or before
     assert entry is not None
-    found = partial(BudgetChange, entry.subject, entry.budget, entry.location)
+    change = partial(BudgetChange, entry.subject, entry.budget, entry.location)
     if before is None or (before.measurement is None and after is not None):
-        return found("added")
+        return change("added")
     if after is None:
         # A budget whose test is skipped, or was lost, is still there; only nobody measured it.
         lost = _fate(entry, head) == "skipped" or head.missing or not head.complete
-        return found("unmeasured" if lost else "removed")
+        return change("unmeasured" if lost else "removed")
     if after.measurement is None:
-        return found("unmeasured")
+        return change("unmeasured")
     allowed = 1 + (after.tolerance if tolerance is None else tolerance)
     changes = tuple(_changes(before, after, allowed))
     statuses = {change.status for change in changes}
     status: Status = "grew" if "grew" in statuses else "fell" if "fell" in statuses else "same"
     old, new = (each.workload.to_dict() if each.workload else {} for each in (before, after))
-    return found(status, changes, dict(_differences(old, new)))
+    return change(status, changes, dict(_differences(old, new)))
 
 
 def _changes(before: Entry, after: Entry, allowed: Fraction) -> Iterator[Change]:

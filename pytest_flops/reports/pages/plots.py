@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from math import ceil, floor, log10
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.units import format_flops
@@ -102,19 +102,19 @@ def scaling_plot(sweep: Sweep, exponent: float | None) -> Plot | None:
         return None
     sizes = sorted({size for line in lines.values() for size, _ in line})
     guide = _guide(lines.get("total") or next(iter(lines.values())), exponent)
-    heights = [math.log10(count) for line in lines.values() for _, count in line]
+    heights = [log10(count) for line in lines.values() for _, count in line]
     heights += [height for _, height in guide]
-    x = _Axis(math.log10(sizes[0]), math.log10(sizes[-1]), _LEFT + 8, PLOT_WIDTH - _RIGHT)
+    x = _Axis(log10(sizes[0]), log10(sizes[-1]), _LEFT + 8, PLOT_WIDTH - _RIGHT)
     y = _Axis(min(heights), max(heights), PLOT_HEIGHT - _BOTTOM - 8, _TOP)
 
-    def series(name: str) -> Series:
-        points = (Point(x.at(math.log10(s)), y.at(math.log10(c)), s, c) for s, c in lines[name])
-        return Series(name, tuple(points))
-
     return Plot(
-        series=tuple(series(name) for name in QUANTITIES[::-1] if name in lines),
+        series=tuple(
+            Series(name, tuple(Point(x.at(log10(s)), y.at(log10(c)), s, c) for s, c in lines[name]))
+            for name in QUANTITIES[::-1]
+            if name in lines
+        ),
         limit=_path((x.at(place), y.at(height)) for place, height in guide) or None,
-        x_ticks=tuple(Tick(x.at(math.log10(size)), f"{size:,}") for size in _spread(sizes)),
+        x_ticks=tuple(Tick(x.at(log10(size)), f"{size:,}") for size in _spread(sizes)),
         y_ticks=tuple(_decades(y)),
     )
 
@@ -128,7 +128,7 @@ def _guide(line: Sequence[tuple[int, int]], exponent: float | None) -> list[tupl
     if exponent is None:
         return []
     (first, count), (last, _) = line[0], line[-1]
-    start, end, height = math.log10(first), math.log10(last), math.log10(count)
+    start, end, height = log10(first), log10(last), log10(count)
     return [(start, height), (end, height + exponent * (end - start))]
 
 
@@ -141,7 +141,7 @@ def _spread(values: Sequence[int]) -> Sequence[int]:
 
 
 def _decades(axis: _Axis) -> list[Tick]:
-    first, last = math.ceil(axis.low - 1e-9), math.floor(axis.high + 1e-9)
+    first, last = ceil(axis.low - 1e-9), floor(axis.high + 1e-9)
     if last <= first:
         ends = sorted({axis.low, axis.high})
         return [Tick(axis.at(end), format_flops(round(10**end))) for end in ends]

@@ -157,7 +157,7 @@ def branches(tree: Tree, parent: str | None, room: int) -> tuple[Branch, ...]:
             groups.setdefault(tree.signature(path), []).append(path)
     found = []
     for first, *others in list(groups.values())[:room]:
-        inner = branches(tree, first, (room - len(groups)) // max(len(groups), 1))
+        inner = branches(tree, first, max(room - len(groups), 0) // len(groups))
         found.append(Branch(first, tree.cost(first), tuple(others), pictures(tree, first), inner))
     return tuple(found)
 

@@ -34,6 +34,7 @@ _ROWS = 20
 _ROOM_FOR_PHASES = 60
 _ROOM_FOR_DIGITS = 80
 _HEADER = ("budget", "verdict", "limit used", *QUANTITIES)
+_BY_NEED = (6, 2, 3, 4, 5)  # after the name and the verdict: the total, the limit, the phases
 
 
 def terminal_lines(
@@ -61,8 +62,7 @@ def _table(report: Report, verbosity: int, width: int) -> list[Line]:
     rows = [_row(entry) for entry in entries]
     if not rows:
         return []
-    keep = _columns_that_fit([_HEADER, *rows], width)
-    widths = _widths([_HEADER, *rows], keep, width)
+    widths = _widths([_HEADER, *rows], width, _BY_NEED)
     lines: list[Line] = [(_aligned(_HEADER, widths), _PLAIN)]
     for entry, row in zip(entries, rows, strict=True):
         lines.append((_aligned(row, widths), _GREEN if entry.passed else _RED))
@@ -94,21 +94,21 @@ def _row(entry: Entry) -> tuple[str, ...]:
     )
 
 
-def _columns_that_fit(rows: Sequence[tuple[str, ...]], width: int) -> tuple[int, ...]:
-    """The columns to print: name and verdict always, then the total, the limit, the phases."""
-    keep: tuple[int, ...] = (0, 1)
-    for column in (6, 2, 3, 4, 5):
-        wider = tuple(sorted((*keep, column)))
-        others = sum(max(len(row[c]) for row in rows) + _GAP for c in wider if c)
-        if min(_NAME_WIDTH, max(len(row[0]) for row in rows)) + others <= width:
-            keep = wider
-    return keep
+def _widths(
+    rows: Sequence[tuple[str, ...]], width: int, by_need: Sequence[int] = ()
+) -> dict[int, int]:
+    """The width of each column; those `by_need` are left out where they do not fit any more.
 
-
-def _widths(rows: Sequence[tuple[str, ...]], keep: Sequence[int], width: int) -> dict[int, int]:
-    widths = {column: max(len(row[column]) for row in rows) for column in keep}
-    others = sum(widths[column] + _GAP for column in keep if column)
-    widths[0] = max(min(widths[0], width - others), 1)
+    The first column, a name, is cut to what the others leave.
+    """
+    widths = dict(enumerate(max(map(len, column)) for column in zip(*rows, strict=True)))
+    left = width - sum(widths[c] + _GAP for c in widths if c not in (0, *by_need))
+    for column in by_need:
+        if min(_NAME_WIDTH, widths[0]) + widths[column] + _GAP <= left:
+            left -= widths[column] + _GAP
+        else:
+            del widths[column]
+    widths[0] = max(min(widths[0], left), 1)
     return widths
 
 
@@ -132,7 +132,7 @@ def _components(entry: Entry, width: int) -> list[Line]:
         (printable(path or "total"), *(shown(tree.cost(path).of(q)) for q in quantities))
         for path in (None, *tree.walk())
     ]
-    widths = _widths(rows, range(len(rows[0])), width - _GAP)
+    widths = _widths(rows, width - _GAP)
     lines = [" " * _GAP + _aligned(row, widths, names=1) for row in rows]
     if found.child_processes:
         lines.append(f"  child processes, counted by nobody: {found.child_processes}")
