@@ -73,9 +73,8 @@ def test_a_layer_that_differs_is_stepped_into_by_itself(make):
 
 
 def test_no_more_is_stepped_into_than_there_is_room_for():
-    costs = {
-        f"part_{'x' * i}{tail}": FLOPsCount(9) for i in range(8) for tail in ("", ".a", ".a.b")
-    }
+    inside = ("", ".a", ".a.b", ".c", ".c.d")
+    costs = {f"part_{'x' * i}{path}": FLOPsCount(9) for i in range(8) for path in inside}
     found = branches(Tree(costs, FLOPsCount(72)), None, 5)
     assert [branch.branches for branch in found] == [()] * 5
 
