@@ -69,10 +69,9 @@ def html(given: argparse.Namespace) -> int:
     """Render a report again, with a base or a history beside it."""
     from pytest_flops.budgets.units import parse_percent
     from pytest_flops.reports.comparison.comparison import compare as hold
-    from pytest_flops.reports.comparison.regressions import judge_regressions
-    from pytest_flops.reports.history import load_history
+    from pytest_flops.reports.comparison.wording import judge_regressions
     from pytest_flops.reports.pages.html import render_html
-    from pytest_flops.reports.report import load_report
+    from pytest_flops.reports.report import load_history, load_report
     from pytest_flops.reports.write import write_text
 
     report, comparison = load_report(given.report), None

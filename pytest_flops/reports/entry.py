@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from pytest_flops.budgets.budget import Location
 from pytest_flops.budgets.verdict import Verdict
@@ -15,11 +15,9 @@ from pytest_flops.counting.measurement import Measurement
 from pytest_flops.counting.workload import Workload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from pytest_flops.scaling.sweep import Sweep
-
-T = TypeVar("T")
 
 NOWHERE = Location("", 0, 0)
 KINDS_BY_SEVERITY = ("error", "limit", "recorded", "scaling", "parity")
@@ -126,11 +124,10 @@ def join_entries(entries: Iterable[Entry]) -> tuple[Entry, ...]:
     return tuple(_joined(group) for group in of_one_subject(entries))
 
 
-def of_one_subject(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+def of_one_subject(entries: Iterable[Entry]) -> list[list[Entry]]:
     """The entries of each subject and budget together, sorted."""
     ordered = sorted(entries, key=lambda entry: (entry.key, entry.tests))
-    for _, group in groupby(ordered, key=lambda entry: entry.key):
-        yield list(group)
+    return [list(group) for _, group in groupby(ordered, key=lambda entry: entry.key)]
 
 
 def different_results(entries: Iterable[Entry]) -> str:
@@ -148,31 +145,22 @@ def _joined(entries: list[Entry]) -> Entry:
     if different:
         message = f"{first.budget!r} was measured more than once with different results: "
         verdicts.add(Verdict(kind="error", passed=False, message=message + different))
+    sweeps = {sweep for entry in entries for sweep in entry.scaling}
     return replace(
         first,
         tests=tuple(sorted({test for entry in entries for test in entry.tests})),
         verdicts=tuple(sorted(verdicts, key=_place)),
         measurement=next((e.measurement for e in entries if e.measurement is not None), None),
-        scaling=tuple(_distinct(sweep for entry in entries for sweep in entry.scaling)),
-        workload=next(iter(_distinct(entry.workload for entry in entries if entry.workload)), None),
+        scaling=tuple(sorted(sweeps, key=repr)),
+        workload=min((e.workload for e in entries if e.workload), key=repr, default=None),
         location=min((entry.location for entry in entries if entry.location), default=None),
         tolerance=min(entry.tolerance for entry in entries),
     )
 
 
-def _distinct(found: Iterable[T]) -> list[T]:
-    """Each once, in an order that does not depend on the order in which they were found."""
-    by_text = {repr(each): each for each in found}
-    return [by_text[text] for text in sorted(by_text)]
-
-
 def _place(verdict: Verdict) -> tuple[Any, ...]:
     """Where a verdict stands in its entry: by kind, line, component, quantity."""
+    kind = KINDS_BY_SEVERITY.index(verdict.kind)
     quantity = QUANTITIES.index(verdict.quantity) if verdict.quantity in QUANTITIES else -1
-    return (
-        KINDS_BY_SEVERITY.index(verdict.kind),
-        verdict.location or NOWHERE,
-        natural(verdict.component or ""),
-        quantity,
-        repr(verdict),
-    )
+    component = natural(verdict.component or "")
+    return kind, verdict.location or NOWHERE, component, quantity, repr(verdict)

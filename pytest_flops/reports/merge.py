@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
-from pytest_flops.reports.entry import Entry, different_results, join_entries, of_one_subject
+from pytest_flops.reports.entry import Entry, different_results, of_one_subject
 from pytest_flops.reports.errors import ReportError
-from pytest_flops.reports.report import Report, best_fates, in_order, judge_stale
+from pytest_flops.reports.report import Report, build_report
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -32,15 +32,14 @@ def merge(reports: Iterable[Report]) -> Report:
     _refuse_conflicts(entries)
     delivered = {test for entry in entries for test in entry.tests}
     missing = {test for shard in shards for test in shard.missing}
-    return judge_stale(
-        Report(
-            entries=join_entries(entries),
-            errors=in_order(error for shard in shards for error in shard.errors),
-            environment=_merged([shard.environment for shard in shards]),
-            complete=all(shard.complete for shard in shards),
-            missing=tuple(sorted(missing - delivered)),
-            budgets_known=best_fates(known for shard in shards for known in shard.budgets_known),
-        )
+    return build_report(
+        entries,
+        errors=[error for shard in shards for error in shard.errors],
+        environment=_merged([shard.environment for shard in shards]),
+        complete=all(shard.complete for shard in shards),
+        missing=missing - delivered,
+        budgets_known=[known for shard in shards for known in shard.budgets_known],
+        whole_suite=True,
     )
 
 
@@ -77,16 +76,11 @@ def _refuse_conflicts(entries: Iterable[Entry]) -> None:
 
 def _merged(environments: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Every key; where values differ, all of them as a sorted list, and the latest time."""
-    keys = sorted({key for environment in environments for key in environment})
-    values = {key: _values(environments, key) for key in keys}
-    if values.get("time"):
-        values["time"] = values["time"][-1:]
-    return {key: found[0] if len(found) == 1 else found or None for key, found in values.items()}
-
-
-def _values(environments: Sequence[Mapping[str, Any]], key: str) -> list[str]:
-    found: set[str] = set()
+    found: dict[str, set[str]] = defaultdict(set)
     for environment in environments:
-        value = environment.get(key)
-        found.update([value] if isinstance(value, str) else value or ())
-    return sorted(found)
+        for key, value in environment.items():
+            found[key].update([value] if isinstance(value, str) else value or ())
+    if found.get("time"):
+        found["time"] = {max(found["time"])}
+    values = {key: sorted(found[key]) for key in sorted(found)}
+    return {key: each[0] if len(each) == 1 else each or None for key, each in values.items()}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
 
 from pytest_flops.budgets.budget import Location
 from pytest_flops.reports.entry import NOWHERE, Entry, join_entries
@@ -23,8 +23,8 @@ VERSION = 1
 SCHEMA = Path(__file__).with_name("schema.json")
 
 Fate = Literal["measured", "skipped", "deselected", "unnamed"]
+"""What became of a budget, the best first."""
 
-_BEST_FIRST: tuple[Fate, ...] = ("measured", "skipped", "deselected", "unnamed")
 _STALE = {
     "unnamed": "the budget {name!r} is named by no test: mark a test with "
     "@pytest.mark.flops_budget({name!r}); or give it a workload and let pytest collect its file "
@@ -37,64 +37,30 @@ _STALE = {
 class SessionError:
     """Something wrong with the run as a whole, which no single test could find.
 
-    Attributes:
-        message: What is wrong and what to do about it.
-        location: Where, if it is about a place in a file.
-        kind: `regression` for a budget that costs more than its base; `stale` for one that no test
-            measured, which a merge judges anew; or `error`.
+    Its kind is `regression` for a budget that costs more than its base; `stale` for one that no
+    test measured, which a merge judges anew; or `error`.
     """
 
     message: str
     location: Location | None = None
     kind: Literal["error", "regression", "stale"] = "error"
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain types only, ready for JSON."""
-        location = str(self.location) if self.location else None
-        return {"message": self.message, "location": location, "kind": self.kind}
-
-    @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> SessionError:
-        """The inverse of `to_dict`."""
-        return cls(record["message"], Location.parse(record["location"]), record["kind"])
-
 
 @dataclass(frozen=True, slots=True)
 class KnownBudget:
     """A budget of the files this run read, and what became of it.
 
-    Attributes:
-        name: The entry's key.
-        location: Where the entry stands.
-        fate: `measured` by a test; named only by `skipped` or `deselected` tests; or `unnamed`.
+    It was `measured` by a test; named only by `skipped` or `deselected` tests; or `unnamed`.
     """
 
     name: str
     location: Location | None
     fate: Fate
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain types only, ready for JSON."""
-        return {"name": self.name, "location": str(self.location), "fate": self.fate}
-
-    @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> KnownBudget:
-        """The inverse of `to_dict`."""
-        return cls(record["name"], Location.parse(record["location"]), record["fate"])
-
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Everything that one run found.
-
-    Attributes:
-        entries: What was found, sorted by subject.
-        errors: What was wrong with the run as a whole, sorted by location.
-        environment: Where and when it ran: plain strings, or lists of them after a merge.
-        complete: Whether the run came to its end: not interrupted, no worker lost.
-        missing: Node ids of tests that were due but never delivered what they found.
-        budgets_known: The budgets of the files the run read, and what became of each.
-    """
+    """Everything that one run found; `schema.json` describes each field."""
 
     entries: tuple[Entry, ...] = ()
     errors: tuple[SessionError, ...] = ()
@@ -122,8 +88,8 @@ class Report:
             "passed": self.passed,
             "complete": self.complete,
             "missing": list(self.missing),
-            "errors": [error.to_dict() for error in self.errors],
-            "budgets_known": [known.to_dict() for known in self.budgets_known],
+            "errors": [_as_record(error) for error in self.errors],
+            "budgets_known": [_as_record(known) for known in self.budgets_known],
             "entries": [entry.to_dict() for entry in self.entries],
             "environment": dict(self.environment),
         }
@@ -133,12 +99,20 @@ class Report:
         """The inverse of `to_dict`."""
         return cls(
             entries=tuple(Entry.from_dict(entry) for entry in record["entries"]),
-            errors=tuple(SessionError.from_dict(error) for error in record["errors"]),
+            errors=tuple(SessionError(**_placed(error)) for error in record["errors"]),
             environment=record["environment"],
             complete=record["complete"],
             missing=tuple(record["missing"]),
-            budgets_known=tuple(KnownBudget.from_dict(known) for known in record["budgets_known"]),
+            budgets_known=tuple(KnownBudget(**_placed(known)) for known in record["budgets_known"]),
         )
+
+
+def _as_record(found: SessionError | KnownBudget) -> dict[str, Any]:
+    return asdict(found) | {"location": str(found.location) if found.location else None}
+
+
+def _placed(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {**record, "location": Location.parse(record["location"])}
 
 
 def build_report(
@@ -153,24 +127,20 @@ def build_report(
 ) -> Report:
     """Join what tests found into the run's report; the order of anything given does not matter.
 
-    Args:
-        entries: What the tests found.
-        errors: Errors of the session.
-        environment: Where it ran, as `reports.environment.environment` tells it.
-        complete: Whether the run came to its end; the report of one that did not is red.
-        missing: Tests that never delivered what they found.
-        budgets_known: The budgets of the files the run read.
-        whole_suite: Whether every test was there, so that a budget nobody measured is an error.
+    `whole_suite` says that every test was there: then a budget that nobody measured is an error.
     """
-    report = Report(
+    known = _best_fates(budgets_known)
+    if whole_suite:
+        # One shard may call a budget stale that another has measured: only this call counts.
+        errors = [error for error in errors if error.kind != "stale"] + _stale(known)
+    return Report(
         entries=join_entries(entries),
         errors=in_order(errors),
         environment={key: _plain(value) for key, value in (environment or {}).items()},
         complete=complete,
         missing=tuple(sorted(set(missing))),
-        budgets_known=best_fates(budgets_known),
+        budgets_known=known,
     )
-    return judge_stale(report) if whole_suite else report
 
 
 def _plain(value: object) -> str | list[str] | None:
@@ -185,25 +155,20 @@ def in_order(errors: Iterable[SessionError]) -> tuple[SessionError, ...]:
     return tuple(sorted(set(errors), key=lambda e: (e.location or NOWHERE, e.message, e.kind)))
 
 
-def best_fates(known: Iterable[KnownBudget]) -> tuple[KnownBudget, ...]:
+def _best_fates(known: Iterable[KnownBudget]) -> tuple[KnownBudget, ...]:
     """Each budget once, with the best that became of it in any run."""
     best: dict[tuple[Location, str], KnownBudget] = {}
-    for budget in known:
-        key = budget.location or NOWHERE, budget.name
-        rivals = (best.get(key, budget), budget)
-        best[key] = min(rivals, key=lambda rival: _BEST_FIRST.index(rival.fate))
+    for budget in sorted(known, key=lambda each: get_args(Fate).index(each.fate)):
+        best.setdefault((budget.location or NOWHERE, budget.name), budget)
     return tuple(best[key] for key in sorted(best))
 
 
-def judge_stale(report: Report) -> Report:
-    """The report with an error for each known budget that no test measured, and no older ones."""
-    kept = [error for error in report.errors if error.kind != "stale"]
-    stale = [
-        SessionError(_STALE[known.fate].format(name=known.name), known.location, "stale")
-        for known in report.budgets_known
-        if known.fate in _STALE
+def _stale(known: Iterable[KnownBudget]) -> list[SessionError]:
+    return [
+        SessionError(_STALE[budget.fate].format(name=budget.name), budget.location, "stale")
+        for budget in known
+        if budget.fate in _STALE
     ]
-    return replace(report, errors=in_order(kept + stale))
 
 
 def to_json(report: Report) -> str:
@@ -218,7 +183,7 @@ def load_report(path: str | Path) -> Report:
         ReportError: The file cannot be read, is no JSON, is no report of ours, is of a newer
             version, or breaks the schema; the message is one paragraph and names the file.
     """
-    record = _parse(path, _read(path))
+    record = _parsed(path)
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise ReportError(
             f'{path} is not a report of pytest-flops: its "format" should be "{FORMAT}". '
@@ -251,18 +216,27 @@ def load_base(path: str | Path) -> Report:
     return report
 
 
-def _read(path: str | Path) -> str:
+def load_history(directory: str | Path) -> tuple[Report, ...]:
+    """Every `*.json` of the folder and below, oldest first by the time in its environment.
+
+    Raises:
+        ReportError: There is no such folder, or one of the files is no report.
+    """
+    folder = Path(directory)
+    if not folder.is_dir():
+        raise ReportError(f"cannot read the history: {folder} is no folder.")
+    reports = [load_report(file) for file in sorted(folder.rglob("*.json"))]
+    return tuple(sorted(reports, key=lambda report: str(report.environment.get("time") or "")))
+
+
+def _parsed(path: str | Path) -> Any:
     try:
-        return Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8")
+        return json.loads(text, parse_constant=_refuse_constant)
     except OSError as error:
         raise ReportError(f"cannot read the report {path}: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise ReportError(f"{path} is not a report: it is not UTF-8 text ({error}).") from error
-
-
-def _parse(path: str | Path, text: str) -> Any:
-    try:
-        return json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         raise ReportError(
             f"{path}:{error.lineno}:{error.colno}: not complete JSON ({error.msg}). "

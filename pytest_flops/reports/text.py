@@ -17,7 +17,7 @@ def shorten(text: str, width: int) -> str:
     return (text[: kept - tail] + _CUT + text[len(text) - tail :])[: max(width, 0)]
 
 
-def percent(part: float | Fraction, whole: float = 1) -> str:
+def percent(part: float, whole: float) -> str:
     """A share with two significant decimals; `100 %` and `0 %` are written only when exact.
 
     Returns:
@@ -26,15 +26,10 @@ def percent(part: float | Fraction, whole: float = 1) -> str:
     if not whole:
         return "-"
     share = Fraction(part) / Fraction(whole) * 100
-    for decimals in range(_decimals(share), _MOST_DECIMALS + 1):
+    fewest = 0 if share in (0, 100) else 2 if abs(share) < 10 else 1
+    for decimals in range(fewest, _MOST_DECIMALS + 1):
         rounded = round(share, decimals)
         if (rounded in (0, 100)) == (share in (0, 100)):
             return f"{float(rounded):,.{decimals}f} %"
     nearest = 0 if abs(share) < 50 else 100
     return f"{'under' if share < nearest else 'over'} {nearest} %"
-
-
-def _decimals(share: Fraction) -> int:
-    if share in (0, 100):
-        return 0
-    return 2 if abs(share) < 10 else 1

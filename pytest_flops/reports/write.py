@@ -24,13 +24,7 @@ def write_reports(
     comparison: Comparison | None = None,
     history: Sequence[Report] = (),
 ) -> list[Path]:
-    """Write `flops.json`, `flops.html` and `flops.md` and return their paths.
-
-    Args:
-        report: What to tell.
-        directory: Where; made if it is not there.
-        comparison: What changed against the base, if there is one.
-        history: Past reports, oldest first, for the small lines of history.
+    """Write `flops.json`, `flops.html` and `flops.md` into a folder and return their paths.
 
     Raises:
         ReportError: A file cannot be written; the older one, if any, is as it was.

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from pytest_flops.reports.comparison.comparison import compare
-from pytest_flops.reports.comparison.regressions import judge_regressions
+from pytest_flops.reports.comparison.wording import judge_regressions
 from pytest_flops.reports.errors import ReportError
 from pytest_flops.reports.report import (
     KnownBudget,

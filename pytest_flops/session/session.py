@@ -101,7 +101,7 @@ class Gate:
         """Past reports, oldest first, if the user named a folder of them."""
         if self.settings.history is None:
             return ()
-        from pytest_flops.reports.history import load_history
+        from pytest_flops.reports.report import load_history
 
         return load_history(self.settings.history)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pytest_flops.reports.errors import ReportError
-from pytest_flops.reports.history import load_history
-from pytest_flops.reports.report import to_json
+from pytest_flops.reports.report import load_history, to_json
 
 
 def test_reports_of_a_folder_come_oldest_first(make, tmp_path):

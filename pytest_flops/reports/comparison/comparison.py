@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_flops.counting.count import QUANTITIES, FLOPsCount, Quantity
-from pytest_flops.reports.comparison.new_records import NewRecords
+from pytest_flops.reports.comparison.new_records import is_newly_recorded, records_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,23 +23,14 @@ Status = Literal["added", "removed", "unmeasured", "grew", "fell", "same"]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One quantity of the workload or of a component, before and after.
+    """One quantity of the workload or of a component, before and after."""
 
-    Attributes:
-        component: The component's path; `None` for the whole workload.
-        quantity: `forward`, `backward`, `optimizer` or `total`.
-        base: FLOPs before; `None` where the component is new.
-        head: FLOPs now; `None` where the component is gone.
-        allowed: The most that is no regression; `None` without a base.
-        accepted: Whether it is allowed only because its author recorded it anew.
-    """
-
-    component: str | None
+    component: str | None  # `None` is the whole workload
     quantity: Quantity
-    base: int | None
-    head: int | None
-    allowed: int | None
-    accepted: bool = False
+    base: int | None  # FLOPs before; `None` where the component is new
+    head: int | None  # FLOPs now; `None` where the component is gone
+    allowed: int | None  # the most that is no regression; `None` without a base
+    accepted: bool = False  # allowed only because its author recorded it anew
 
     @property
     def difference(self) -> int:
@@ -81,9 +73,6 @@ class BudgetChange:
     """One budget before and after.
 
     Attributes:
-        subject: The entry's subject.
-        budget: The budget's name.
-        location: Where the budget stands.
         status: `added`, `removed` (not in the new report), `unmeasured` (there, or lost by an
             incomplete run, but no longer counted), `grew`, `fell`, or `same`. A budget grew when
             any of its quantities or components did.
@@ -96,7 +85,7 @@ class BudgetChange:
     location: Location | None
     status: Status
     changes: tuple[Change, ...] = ()
-    workload: Mapping[str, tuple[Any, Any]] | None = None
+    workload: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
 
     @property
     def regressed(self) -> bool:
@@ -121,7 +110,7 @@ class BudgetChange:
             "status": self.status,
             "regressed": self.regressed,
             "location": str(self.location) if self.location else None,
-            "workload": {key: list(pair) for key, pair in (self.workload or {}).items()},
+            "workload": {key: list(pair) for key, pair in self.workload.items()},
             "changes": [change.to_dict() for change in self.changes],
         }
 
@@ -146,10 +135,6 @@ class Comparison:
         """Whether any budget regressed, or nothing was held."""
         return self.foreign or any(budget.regressed for budget in self.budgets)
 
-    def having(self, status: Status) -> list[BudgetChange]:
-        """The budgets of one status."""
-        return [budget for budget in self.budgets if budget.status == status]
-
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON."""
         return {
@@ -164,12 +149,8 @@ def compare(base: Report, head: Report, *, tolerance: Fraction | None = None) ->
 
     An increase is accepted where the budget's recorded counts changed between the two and the new
     ones allow it: it stands in the diff of the lock file, for the reviewer to see. A budget whose
-    tests somebody deselected is left out.
-
-    Args:
-        base: The older report.
-        head: The newer report.
-        tolerance: How far a count may rise, as a fraction; `None` leaves it to each budget.
+    tests somebody deselected is left out. `tolerance` is how far a count may rise, as a fraction;
+    `None` leaves it to each budget.
     """
     budgets = [_budget_change(*pair, tolerance, head) for pair in _pairs(base, head)]
     commit = base.environment.get("commit")
@@ -180,17 +161,13 @@ def _pairs(base: Report, head: Report) -> list[tuple[Entry | None, Entry | None]
     """The entries of one budget in both; that of a budget file survives its test's renaming."""
     before = {entry.key: entry for entry in base.entries}
     after = {entry.key: entry for entry in head.entries}
-    pairs = {key: (before.get(key), after.get(key)) for key in {*before, *after}}
     gone = {_in_file(before[key]): key for key in before if key not in after}
-    for key in [key for key in after if key not in before]:
-        old = gone.pop(_in_file(after[key]), None) if after[key].location else None
-        if old is not None:
-            pairs[key] = (pairs.pop(old)[0], after[key])
-    return [
-        (old, new)
-        for _, (old, new) in sorted(pairs.items(), key=lambda pair: pair[0])
-        if new is not None or old is None or _fate(old, head) != "deselected"
-    ]
+    for key in [key for key in after if key not in before and after[key].location]:
+        old_key = gone.pop(_in_file(after[key]), None)
+        if old_key is not None:
+            before[key] = before.pop(old_key)
+    pairs = [(before.get(key), after.get(key)) for key in sorted({*before, *after})]
+    return [(old, new) for old, new in pairs if new or not old or _fate(old, head) != "deselected"]
 
 
 def _in_file(entry: Entry) -> tuple[str | None, str]:
@@ -199,10 +176,8 @@ def _in_file(entry: Entry) -> tuple[str | None, str]:
 
 def _fate(entry: Entry, head: Report) -> Fate | None:
     """What became of the budget in the new run; `None` if its files do not have it any more."""
-    for known in head.budgets_known:
-        if _in_file(entry) == (known.location.file if known.location else None, known.name):
-            return known.fate
-    return None
+    known = {(b.location.file if b.location else None, b.name): b.fate for b in head.budgets_known}
+    return known.get(_in_file(entry))
 
 
 def _are_foreign(base: Report, head: Report) -> bool:
@@ -217,26 +192,26 @@ def _budget_change(
 ) -> BudgetChange:
     entry = after or before
     assert entry is not None
-    subject, budget, location = entry.subject, entry.budget, entry.location
+    change = partial(BudgetChange, entry.subject, entry.budget, entry.location)
     if before is None or (before.measurement is None and after is not None):
-        return BudgetChange(subject, budget, location, "added")
+        return change("added")
     if after is None:
         # A budget whose test is skipped, or was lost, is still there; only nobody measured it.
         lost = _fate(entry, head) == "skipped" or head.missing or not head.complete
-        return BudgetChange(subject, budget, location, "unmeasured" if lost else "removed")
+        return change("unmeasured" if lost else "removed")
     if after.measurement is None:
-        return BudgetChange(subject, budget, location, "unmeasured")
+        return change("unmeasured")
     allowed = 1 + (after.tolerance if tolerance is None else tolerance)
     changes = tuple(_changes(before, after, allowed))
     statuses = {change.status for change in changes}
     status: Status = "grew" if "grew" in statuses else "fell" if "fell" in statuses else "same"
     old, new = (each.workload.to_dict() if each.workload else {} for each in (before, after))
-    return BudgetChange(subject, budget, location, status, changes, dict(_differences(old, new)))
+    return change(status, changes, dict(_differences(old, new)))
 
 
 def _changes(before: Entry, after: Entry, allowed: Fraction) -> Iterator[Change]:
     base, head = _counts(before), _counts(after)
-    records = NewRecords.between(before, after)
+    records = records_of(before), records_of(after)
     for component in [*head, *(path for path in base if path not in head)]:
         old, new = base.get(component), head.get(component)
         for quantity in QUANTITIES:
@@ -247,7 +222,7 @@ def _changes(before: Entry, after: Entry, allowed: Fraction) -> Iterator[Change]
                 new.of(quantity) if new else None,
                 int(old.of(quantity) * allowed) if old else None,
             )
-            if change.regressed and records.allow(component, quantity, head, allowed):
+            if change.regressed and is_newly_recorded(component, quantity, head, records, allowed):
                 change = replace(change, allowed=change.head, accepted=True)
             yield change
 
@@ -255,7 +230,7 @@ def _changes(before: Entry, after: Entry, allowed: Fraction) -> Iterator[Change]
 def _counts(entry: Entry) -> dict[str | None, FLOPsCount]:
     counts: dict[str | None, FLOPsCount] = {}
     if entry.measurement is not None:
-        counts = {None: entry.measurement.count}
+        counts[None] = entry.measurement.count
         counts.update(entry.measurement.components)
     return counts
 

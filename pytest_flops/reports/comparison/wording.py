@@ -1,20 +1,23 @@
-"""A comparison in words: a headline, the status of a budget, a line per change, and messages."""
+"""A comparison in words: a headline, the status of a budget, a line per change, and errors."""
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.judging.blame import one_per_family
 from pytest_flops.budgets.units import format_flops
 from pytest_flops.counting.components import parent_of, segments
+from pytest_flops.reports.report import SessionError, in_order
 from pytest_flops.reports.text import percent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
-    from pytest_flops.budgets.budget import Location
     from pytest_flops.reports.comparison.comparison import BudgetChange, Change, Comparison, Status
+    from pytest_flops.reports.report import Report
 
 _FOREIGN = (
     "the base has no budget and no file in common with this report, so nothing was held against "
@@ -29,8 +32,8 @@ def headline(comparison: Comparison) -> str:
     """Whether the base is exceeded, and how many budgets have which status, in one line."""
     if comparison.foreign:
         return f"FLOPs against the base: {_FOREIGN}"
-    numbers = {status: len(comparison.having(status)) for status in _WORST_FIRST}
-    listed = ", ".join(f"{number:,} {status}" for status, number in numbers.items() if number)
+    numbers = Counter(budget.status for budget in comparison.budgets)
+    listed = ", ".join(f"{numbers[each]:,} {each}" for each in _WORST_FIRST if numbers[each])
     result = "costs more than its base allows" if comparison.regressed else "no regression"
     return f"FLOPs against the base: {result} ({listed or 'no budgets'})"
 
@@ -41,11 +44,21 @@ def changed_budgets(comparison: Comparison) -> list[BudgetChange]:
     return sorted(changed, key=lambda b: (not b.regressed, _WORST_FIRST.index(b.status)))
 
 
-def regressions(comparison: Comparison) -> list[tuple[str, Location | None]]:
-    """A message for each budget that regressed, and where the budget stands."""
+def regressions(comparison: Comparison) -> list[SessionError]:
+    """An error for each budget that regressed."""
     if comparison.foreign:
-        return [(_FOREIGN, None)]
-    return [(_message(b), b.location) for b in comparison.budgets if b.regressed]
+        return [SessionError(_FOREIGN, kind="regression")]
+    return [
+        SessionError(_message(budget), budget.location, "regression")
+        for budget in comparison.budgets
+        if budget.regressed
+    ]
+
+
+def judge_regressions(report: Report, comparison: Comparison) -> Report:
+    """The report with an error for each budget that regressed since the base, and no older ones."""
+    kept = [error for error in report.errors if error.kind != "regression"]
+    return replace(report, errors=in_order(kept + regressions(comparison)))
 
 
 def _message(budget: BudgetChange) -> str:
@@ -71,11 +84,10 @@ def status(budget: BudgetChange) -> str:
 
 def details(budget: BudgetChange) -> Iterator[tuple[str, str]]:
     """What changed in a budget, one line each: our words, then what holds names of users."""
-    for key, (before, after) in (budget.workload or {}).items():
+    for key, (before, after) in budget.workload.items():
         yield "the workload changed: ", f"{key} {before} -> {after}"
     found = leading(budget)
-    for change in found[:_DETAILS]:
-        yield "", line(change)
+    yield from (("", line(change)) for change in found[:_DETAILS])
     if len(found) > _DETAILS:
         yield f"and {len(found) - _DETAILS:,} more", ""
 
@@ -110,12 +122,10 @@ def leading(budget: BudgetChange) -> list[Change]:
     components that changed alike share one.
     """
     statuses = {change.component: change.status for change in budget.changes}
-    by_component = sorted(
-        (c for c in budget.changes if c.difference and not _covered_by_parent(c, statuses)),
-        key=lambda change: change.component or "",
-    )
-    groups = groupby(by_component, key=lambda change: change.component)
-    return one_per_family(sorted((_total_or_largest(group) for _, group in groups), key=_order))
+    told = [c for c in budget.changes if c.difference and not _covered_by_parent(c, statuses)]
+    by_component = groupby(told, key=lambda change: change.component)
+    weightiest = [max(changes, key=_weight) for _, changes in by_component]
+    return one_per_family(sorted(weightiest, key=_order))
 
 
 def _covered_by_parent(change: Change, statuses: Mapping[str | None, Status]) -> bool:
@@ -125,13 +135,9 @@ def _covered_by_parent(change: Change, statuses: Mapping[str | None, Status]) ->
     return statuses.get(parent_of(change.component, statuses)) == change.status
 
 
-def _total_or_largest(group: Iterable[Change]) -> Change:
-    """The total, unless it hides that a phase regressed: then the phase that grew most."""
-    changes = list(group)
-    total = next((change for change in changes if change.quantity == "total"), None)
-    if total is not None and (total.regressed or not any(c.regressed for c in changes)):
-        return total
-    return max(changes, key=lambda change: (change.regressed, abs(change.difference)))
+def _weight(change: Change) -> tuple[bool, bool, int]:
+    """Largest for the total, unless it hides that a phase regressed: then for that phase."""
+    return change.regressed, change.quantity == "total", abs(change.difference)
 
 
 def _order(change: Change) -> tuple[bool, int, int, str]:

@@ -28,14 +28,7 @@ _LISTED = 300
 
 @dataclass(frozen=True, slots=True)
 class SweepView:
-    """One sweep and what was held against it.
-
-    Attributes:
-        sweep: The sweep.
-        plot: Its picture, where there is one.
-        verdicts: The scaling verdicts over its dimension, red first.
-        rows: The growth of the whole workload, and of the components that are held.
-    """
+    """One sweep: its picture where there is one, the verdicts over it, and the growth to list."""
 
     sweep: Sweep
     plot: Plot | None
@@ -50,24 +43,12 @@ class SweepView:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """One entry with all that its part of the page shows.
-
-    Attributes:
-        entry: The entry.
-        change: Its change against the base, where a base is given.
-        past: When and how much its total was, oldest first, this run last; empty without history.
-        place: Its place in the order of reading, from 0.
-    """
+    """One entry with all that its part of the page shows."""
 
     entry: Entry
-    change: BudgetChange | None
-    past: list[tuple[str, int]]
-    place: int
-
-    @property
-    def anchor(self) -> str:
-        """The fragment that links to it."""
-        return anchor(self.entry)
+    change: BudgetChange | None  # `None` without a base
+    past: list[tuple[str, int]]  # when and how much, oldest first, this run last
+    place: int  # in the order of reading, from 0
 
     @property
     def spark(self) -> Sparkline | None:
@@ -80,14 +61,13 @@ class Card:
     def tree(self) -> Tree:
         """The components by parent."""
         found = self.entry.measurement
-        return Tree.of(found.components, found.count) if found else Tree.of({}, FLOPsCount())
+        return Tree(found.components, found.count) if found else Tree({}, FLOPsCount())
 
     @property
     def listed(self) -> list[tuple[str, FLOPsCount]]:
         """The components in the order of the tree; of very many, those that cost most."""
         costs = self.tree.components
-        largest = sorted(costs, key=lambda path: -costs[path].total)[:_LISTED]
-        kept = set(largest)
+        kept = set(sorted(costs, key=lambda path: -costs[path].total)[:_LISTED])
         return [(path, costs[path]) for path in self.tree.walk() if path in kept]
 
     @property
@@ -103,16 +83,13 @@ class Card:
 
     @property
     def sweeps(self) -> list[SweepView]:
-        """Every sweep with its picture, verdicts and numbers."""
+        """Every sweep; red verdicts first, and the growth of what is held or the whole."""
         return [self._sweep(sweep) for sweep in self.entry.scaling]
 
     def _sweep(self, sweep: Sweep) -> SweepView:
-        verdicts = [
-            verdict
-            for verdict in self.entry.verdicts
-            if verdict.kind == "scaling" and verdict.dimension == sweep.dimension
-        ]
-        verdicts.sort(key=lambda verdict: verdict.passed)
+        scaling = (verdict for verdict in self.entry.verdicts if verdict.kind == "scaling")
+        over = [verdict for verdict in scaling if verdict.dimension == sweep.dimension]
+        verdicts = sorted(over, key=lambda verdict: verdict.passed)
         held = {(verdict.component, verdict.quantity) for verdict in verdicts}
         rows = [row for row in sweep.growth if row.component is None or _about(row) in held]
         limit = next((v.allowed for v in verdicts if v.component is None), None)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_flops.reports.comparison.wording import changed_budgets, headline, regressions, status
 from pytest_flops.reports.pages.github import annotation
 from pytest_flops.reports.pages.markdown import markdown_items
-from pytest_flops.reports.pages.markdown_page import MAX_BYTES, Page
+from pytest_flops.reports.pages.markdown_page import Page
 from pytest_flops.reports.pages.terminal import text_lines
 
 if TYPE_CHECKING:
@@ -17,30 +17,25 @@ if TYPE_CHECKING:
     from pytest_flops.reports.comparison.comparison import Comparison
 
 
-def to_text(comparison: Comparison) -> str:
-    """Lines for a terminal: regressions first; budgets that did not change are only counted."""
-    lines = [headline(comparison)]
-    for budget in changed_budgets(comparison):
-        lines += text_lines(budget)
-    return "\n".join(lines) + "\n"
+def _text(comparison: Comparison) -> str:
+    budgets = [line for budget in changed_budgets(comparison) for line in text_lines(budget)]
+    return "\n".join([headline(comparison), *budgets]) + "\n"
 
 
-def to_markdown(comparison: Comparison, *, max_bytes: int = MAX_BYTES) -> str:
-    """Markdown within GitHub's size limits, regressions first."""
-    page = Page(max_bytes)
+def _markdown(comparison: Comparison) -> str:
+    page = Page()
     page.add([f"## {'❌' if comparison.regressed else '✅'} {headline(comparison)}", ""])
     page.add_items(markdown_items(comparison), "more budgets", share=1)
     return page.text
 
 
-def to_json(comparison: Comparison) -> str:
-    """Every change, keys in a fixed order."""
+def _json(comparison: Comparison) -> str:
     return json.dumps(comparison.to_dict(), indent=1) + "\n"
 
 
-def to_github(comparison: Comparison) -> str:
-    """Workflow commands: an error on the line of each budget that regressed, notices otherwise."""
-    lines = [annotation("error", message, place) for message, place in regressions(comparison)]
+def _github(comparison: Comparison) -> str:
+    """An error on the line of each budget that regressed; a notice for what else changed."""
+    lines = [annotation("error", e.message, e.location) for e in regressions(comparison)]
     for budget in changed_budgets(comparison):
         if not budget.regressed:
             message = f"the budget {budget.budget!r}: {status(budget)}"
@@ -49,8 +44,8 @@ def to_github(comparison: Comparison) -> str:
 
 
 FORMATS: dict[str, Callable[[Comparison], str]] = {
-    "text": to_text,
-    "markdown": to_markdown,
-    "json": to_json,
-    "github": to_github,
+    "text": _text,
+    "markdown": _markdown,
+    "json": _json,
+    "github": _github,
 }

@@ -22,11 +22,8 @@ if TYPE_CHECKING:
 def annotate(report: Report, rootdir: Path) -> Iterator[str]:
     """An error for whatever makes the report red: the run's own, then the budgets, worst first.
 
-    What regressed since the base is among the run's own.
-
-    Args:
-        report: What to tell.
-        rootdir: Where the report's locations start.
+    What regressed since the base is among the run's own. The report's locations are relative to
+    `rootdir`.
     """
     for error in report.errors:
         yield annotation("error", error.message, error.location, rootdir)

@@ -12,20 +12,8 @@ from pytest_flops.budgets.judging.wording import subject as about
 from pytest_flops.budgets.units import format_exact, format_flops, format_percent
 from pytest_flops.counting.count import PHASES, QUANTITIES
 from pytest_flops.reports.comparison.wording import leading, relative
-from pytest_flops.reports.pages.card import Card, past_totals
-from pytest_flops.reports.pages.plots import PLOT_HEIGHT, PLOT_WIDTH, SPARK_HEIGHT, SPARK_WIDTH
-from pytest_flops.reports.pages.summary import (
-    fullest,
-    headline,
-    other_failures,
-    share,
-    status,
-    summary,
-    used,
-    uses,
-    worst,
-    worst_first,
-)
+from pytest_flops.reports.pages import plots, summary
+from pytest_flops.reports.pages.card import Card, anchor, past_totals
 from pytest_flops.reports.text import percent, shorten
 
 if TYPE_CHECKING:
@@ -36,37 +24,23 @@ if TYPE_CHECKING:
     from pytest_flops.reports.comparison.comparison import Comparison
     from pytest_flops.reports.report import Report
 
-TEMPLATES = Path(__file__).with_name("templates")
-
-OVERVIEW = 12
-"""Rows of the first table that are not folded away."""
-
-WITH_PICTURES = 30
-"""Entries drawn in full, worst first; of the others the page holds the numbers alone."""
-
-UNFOLDED = 3
-"""Entries whose first component is already stepped into."""
-
+_TEMPLATES = Path(__file__).with_name("templates")
+_WITH_PICTURES = 30  # entries drawn in full; of the others the page holds the numbers alone
 _NAME = 120
 
 
 def render_html(
     report: Report, *, comparison: Comparison | None = None, history: Sequence[Report] = ()
 ) -> str:
-    """The whole page.
-
-    Args:
-        report: What to tell.
-        comparison: What changed against the base, if there is one.
-        history: Past reports, oldest first, for the small lines of history.
-    """
+    """The whole page; `history` are past reports, oldest first, for the small lines of history."""
     changed = {(b.subject, b.budget): b for b in comparison.budgets} if comparison else {}
     cards = [
         Card(entry, changed.get(entry.key), past_totals(entry, history), place)
-        for place, entry in enumerate(worst_first(report.entries))
+        for place, entry in enumerate(summary.worst_first(report.entries))
     ]
+    headline = summary.headline(report)
     page = _environment().get_template("page.html")
-    return page.render(report=report, headline=headline(report), cards=cards, comparison=comparison)
+    return page.render(report=report, headline=headline, cards=cards, comparison=comparison)
 
 
 @cache
@@ -74,38 +48,36 @@ def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters.update(
+        anchor=anchor,
+        fullest=summary.fullest,
+        other_failures=summary.other_failures,
+        share=summary.share,
+        status=summary.status,
+        summary=summary.summary,
+        used=summary.used,
+        uses=summary.uses,
+        worst=summary.worst,
+        relative=relative,
         si=lambda flops: format_flops(int(flops)),
         exact=lambda flops: format_exact(int(flops)),
         signed=lambda flops: f"{flops:+,}",
         words=verdict_headline,
         about=about,
-        fullest=fullest,
-        other_failures=other_failures,
-        status=status,
-        share=share,
-        summary=summary,
-        used=used,
-        uses=uses,
-        worst=worst,
         line=printable,
         name=lambda text: shorten(printable(text), _NAME),
-        relative=relative,
     )
     environment.globals.update(
-        OVERVIEW=OVERVIEW,
-        WITH_PICTURES=WITH_PICTURES,
-        UNFOLDED=UNFOLDED,
+        WITH_PICTURES=_WITH_PICTURES,
         PHASES=PHASES,
         QUANTITIES=QUANTITIES,
-        PLOT=(PLOT_WIDTH, PLOT_HEIGHT),
-        SPARK=(SPARK_WIDTH, SPARK_HEIGHT),
+        plots=plots,
         percent=percent,
         format_percent=format_percent,
         leading=leading,

@@ -4,22 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_flops.budgets.judging.wording import headline as verdict_headline
-from pytest_flops.budgets.judging.wording import subject
-from pytest_flops.budgets.units import format_flops
-from pytest_flops.counting.count import QUANTITIES
-from pytest_flops.reports.comparison.wording import changed_budgets, details
-from pytest_flops.reports.comparison.wording import status as status_of_change
+from pytest_flops.budgets.judging.wording import headline
+from pytest_flops.reports.comparison import wording
+from pytest_flops.reports.pages import summary
 from pytest_flops.reports.pages.markdown_page import MAX_BYTES, Page, code, plain
-from pytest_flops.reports.pages.summary import (
-    fullest,
-    headline,
-    other_failures,
-    status,
-    summary,
-    used,
-    worst_first,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,21 +31,21 @@ def render_markdown(
 ) -> str:
     """The report, worst first, in at most `max_bytes` of UTF-8; what has no room is counted.
 
-    Args:
-        report: What to tell.
-        comparison: What changed against the base, if there is one.
-        max_bytes: The most the reader takes; at least 2,000.
+    2,000 bytes are the least.
     """
     sign = "✅" if report.passed else "❌"
     page = Page(max_bytes)
-    page.add([f"## {sign} {plain(headline(report))}", ""])
+    page.add([f"## {sign} {plain(summary.headline(report))}", ""])
     page.add_items(_run_errors(report), "more errors")
-    page.add_items(_red_entries(report), "more red budgets")
-    if any(verdict.kind in ("limit", "recorded") for e in report.red for verdict in e.failures):
+    red = summary.worst_first(report.red)
+    page.add_items([list(_red_entry(entry)) for entry in red], "more red budgets")
+    if any(verdict.kind in ("limit", "recorded") for entry in red for verdict in entry.failures):
         page.add([_HOW_TO_ACCEPT, ""])
     if comparison is not None:
-        page.add_items(_changes(comparison), "more changed budgets")
-    _add_table(page, worst_first(report.entries))
+        changes = markdown_items(comparison)
+        page.add(["### Against the base", ""] if changes else ["Against the base: no change.", ""])
+        page.add_items(changes, "more changed budgets")
+    _add_table(page, summary.worst_first(report.entries))
     return page.text
 
 
@@ -69,66 +57,48 @@ def _run_errors(report: Report) -> list[list[str]]:
     return errors + [[f"- ❌ {code(test)} delivered nothing"] for test in report.missing]
 
 
-def _red_entries(report: Report) -> list[list[str]]:
-    return [list(_red_entry(entry)) for entry in worst_first(report.red)]
-
-
 def _red_entry(entry: Entry) -> Iterator[str]:
     place = f" at {code(str(entry.location))}" if entry.location else ""
-    yield f"- ❌ {code(entry.title)} {status(entry)}{place}"
-    yield f"  - {plain(summary(entry))}"
-    more = other_failures(entry)
+    yield f"- ❌ {code(entry.title)} {summary.status(entry)}{place}"
+    yield f"  - {plain(summary.summary(entry))}"
+    more = summary.other_failures(entry)
     for verdict in more[:_RED_VERDICTS]:
-        yield f"  - {plain(verdict_headline(verdict))}"
+        yield f"  - {plain(headline(verdict))}"
     if len(more) > _RED_VERDICTS:
         yield f"  - … and {len(more) - _RED_VERDICTS:,} more red verdicts"
 
 
-def _changes(comparison: Comparison) -> list[list[str]]:
-    found = markdown_items(comparison)
-    return [["### Against the base", ""], *found] if found else [["Against the base: no change."]]
-
-
 def markdown_items(comparison: Comparison) -> list[list[str]]:
     """The budgets that changed as items of a list, regressions first."""
-    return [list(_changed_budget(budget)) for budget in changed_budgets(comparison)]
+    return [list(_changed_budget(budget)) for budget in wording.changed_budgets(comparison)]
 
 
 def _changed_budget(budget: BudgetChange) -> Iterator[str]:
     sign = "❌ " if budget.regressed else ""
     place = f" at {code(str(budget.location))}" if budget.location else ""
-    yield f"- {sign}{code(budget.budget)} {status_of_change(budget)}{place}"
-    for words, names in details(budget):
+    yield f"- {sign}{code(budget.budget)} {wording.status(budget)}{place}"
+    for words, names in wording.details(budget):
         yield f"  - {words}{code(names) if names else ''}"
 
 
 def _add_table(page: Page, entries: Sequence[Entry]) -> None:
-    if not entries:
-        return
-    page.always([_COLUMNS, _RULE])
-    shown = _add_rows(page, entries[:_UNFOLDED])
-    rest = entries[shown:]
-    if rest and shown == _UNFOLDED:
-        page.always(["", f"<details><summary>{len(rest):,} more budgets</summary>", ""])
-        page.always([_COLUMNS, _RULE])
-        shown += _add_rows(page, rest)
+    shown = 0
+    for entry in entries:
+        if shown == _UNFOLDED:
+            more = f"{len(entries) - shown:,} more budgets"
+            page.always(["", f"<details><summary>{more}</summary>", ""])
+        if shown in (0, _UNFOLDED):
+            page.always([_COLUMNS, _RULE])
+        if not page.add([_row(entry)]):
+            break
+        shown += 1
+    if len(entries) > _UNFOLDED <= shown:
         page.always(["", "</details>"])
     if shown < len(entries):
         page.always(["", f"{len(entries) - shown:,} more are in `flops.html` and `flops.json`."])
 
 
-def _add_rows(page: Page, entries: Sequence[Entry]) -> int:
-    """How many of the entries found room, from the first on."""
-    for place, entry in enumerate(entries):
-        if not page.add([_row(entry)]):
-            return place
-    return len(entries)
-
-
 def _row(entry: Entry) -> str:
-    limit = fullest(entry)
-    counts = entry.measurement.count if entry.measurement else None
-    numbers = [format_flops(counts.of(q)) if counts else "-" for q in QUANTITIES]
-    share = f"{used(limit)} of {plain(subject(limit))}" if limit else "no limit"
-    cells = ["✅" if entry.passed else "❌", code(entry.title), share, *numbers]
+    share = plain(summary.limit_used(entry) or "no limit")
+    cells = ["✅" if entry.passed else "❌", code(entry.title), share, *summary.totals(entry)]
     return f"| {' | '.join(cells)} |"

@@ -38,7 +38,7 @@ def plain(text: str) -> str:
 class Page:
     """Lines within a number of bytes of UTF-8."""
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._lines: list[str] = []
         self._left = max_bytes - _RESERVE
 

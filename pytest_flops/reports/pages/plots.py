@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from math import ceil, floor, log10
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.units import format_flops
 from pytest_flops.counting.count import QUANTITIES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from pytest_flops.scaling.sweep import Sweep
 
@@ -34,7 +34,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One quantity over the sizes. `limit` is the line of the largest allowed slope, if any."""
+    """One quantity over the sizes."""
 
     quantity: str
     points: tuple[Point, ...]
@@ -42,7 +42,7 @@ class Series:
     @property
     def path(self) -> str:
         """The points as an SVG `points` list."""
-        return " ".join(f"{point.x:.1f},{point.y:.1f}" for point in self.points)
+        return _path((point.x, point.y) for point in self.points)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,10 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """Cost over a dimension, both axes logarithmic: a power of the size is a straight line."""
+    """Cost over a dimension, both axes logarithmic: a power of the size is a straight line.
+
+    `limit` is the line of the largest allowed slope, if any.
+    """
 
     series: tuple[Series, ...]
     limit: str | None
@@ -90,42 +93,43 @@ def scaling_plot(sweep: Sweep, exponent: float | None) -> Plot | None:
 
     `exponent` is the largest allowed; its line begins where the total does.
     """
-    lines = {
-        growth.quantity: [(s, c) for s, c in zip(sweep.sizes, growth.counts, strict=False) if c]
-        for growth in sweep.growth
-        if growth.component is None
-    }
-    lines = {name: line for name, line in lines.items() if len(line) >= 2}
+    lines: dict[str, list[tuple[int, int]]] = {}
+    for growth in sweep.growth:
+        line = [(s, c) for s, c in zip(sweep.sizes, growth.counts, strict=False) if c]
+        if growth.component is None and len(line) >= 2:  # nothing has no logarithm
+            lines[growth.quantity] = line
     if not lines:
         return None
-    sizes = [size for line in lines.values() for size, _ in line]
-    counts = [count for line in lines.values() for _, count in line]
+    sizes = sorted({size for line in lines.values() for size, _ in line})
     guide = _guide(lines.get("total") or next(iter(lines.values())), exponent)
-    heights = [math.log10(count) for count in counts] + [height for _, height in guide]
-    x = _Axis(math.log10(min(sizes)), math.log10(max(sizes)), _LEFT + 8, PLOT_WIDTH - _RIGHT)
+    heights = [log10(count) for line in lines.values() for _, count in line]
+    heights += [height for _, height in guide]
+    x = _Axis(log10(sizes[0]), log10(sizes[-1]), _LEFT + 8, PLOT_WIDTH - _RIGHT)
     y = _Axis(min(heights), max(heights), PLOT_HEIGHT - _BOTTOM - 8, _TOP)
+
     return Plot(
         series=tuple(
-            _series(name, lines[name], x, y) for name in QUANTITIES[::-1] if name in lines
+            Series(name, tuple(Point(x.at(log10(s)), y.at(log10(c)), s, c) for s, c in lines[name]))
+            for name in QUANTITIES[::-1]
+            if name in lines
         ),
-        limit=" ".join(f"{x.at(place):.1f},{y.at(height):.1f}" for place, height in guide) or None,
-        x_ticks=tuple(Tick(x.at(math.log10(s)), f"{s:,}") for s in _spread(sorted(set(sizes)))),
+        limit=_path((x.at(place), y.at(height)) for place, height in guide) or None,
+        x_ticks=tuple(Tick(x.at(log10(size)), f"{size:,}") for size in _spread(sizes)),
         y_ticks=tuple(_decades(y)),
     )
 
 
+def _path(points: Iterable[tuple[float, float]]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+
+
 def _guide(line: Sequence[tuple[int, int]], exponent: float | None) -> list[tuple[float, float]]:
+    """The ends of the steepest line allowed from the first point on, as logarithms."""
     if exponent is None:
         return []
     (first, count), (last, _) = line[0], line[-1]
-    start, end = math.log10(first), math.log10(last)
-    height = math.log10(count)
+    start, end, height = log10(first), log10(last), log10(count)
     return [(start, height), (end, height + exponent * (end - start))]
-
-
-def _series(name: str, line: Sequence[tuple[int, int]], x: _Axis, y: _Axis) -> Series:
-    points = (Point(x.at(math.log10(s)), y.at(math.log10(c)), s, c) for s, c in line)
-    return Series(name, tuple(points))
 
 
 def _spread(values: Sequence[int]) -> Sequence[int]:
@@ -137,12 +141,11 @@ def _spread(values: Sequence[int]) -> Sequence[int]:
 
 
 def _decades(axis: _Axis) -> list[Tick]:
-    first, last = math.ceil(axis.low - 1e-9), math.floor(axis.high + 1e-9)
+    first, last = ceil(axis.low - 1e-9), floor(axis.high + 1e-9)
     if last <= first:
         ends = sorted({axis.low, axis.high})
         return [Tick(axis.at(end), format_flops(round(10**end))) for end in ends]
-    step = max((last - first) // 4, 1)
-    powers = range(first, last + 1, step)
+    powers = range(first, last + 1, max((last - first) // 4, 1))
     return [Tick(axis.at(power), format_flops(10**power)) for power in powers]
 
 
@@ -150,9 +153,8 @@ def sparkline(counts: Sequence[int], limit: float | None) -> Sparkline | None:
     """Counts as a small line, the vertical axis from the least to the most of all, with limit."""
     if len(counts) < 2:
         return None
-    heights = [*counts, *([] if limit is None else [limit])]
+    heights = [*counts] if limit is None else [*counts, limit]
     x = _Axis(0, len(counts) - 1, _MARGIN, SPARK_WIDTH - _MARGIN)
     y = _Axis(min(heights), max(heights), SPARK_HEIGHT - _MARGIN, _MARGIN)
     points = [(x.at(place), y.at(count)) for place, count in enumerate(counts)]
-    path = " ".join(f"{left:.1f},{top:.1f}" for left, top in points)
-    return Sparkline(path, points[-1], None if limit is None else y.at(limit))
+    return Sparkline(_path(points), points[-1], None if limit is None else y.at(limit))

@@ -59,7 +59,6 @@ class Strip:
     """Slices side by side. `begins` is where, in percent of the strip above, this one begins."""
 
     segments: tuple[Segment, ...]
-    flops: int
     share: str
     magnified: float
     begins: float
@@ -91,18 +90,13 @@ class Branch:
     branches: tuple[Branch, ...]
 
 
-@dataclass(frozen=True, slots=True)
 class Tree:
     """The components of one measurement, by parent; `None` in place of a path is the whole."""
 
-    components: Mapping[str, FLOPsCount]
-    whole: FLOPsCount
-    children: Mapping[str | None, Sequence[str]]
-
-    @classmethod
-    def of(cls, components: Mapping[str, FLOPsCount], whole: FLOPsCount) -> Tree:
-        """Sort the paths under their nearest ancestor that has a cost of its own."""
-        return cls(components, whole, by_parent(components))
+    def __init__(self, components: Mapping[str, FLOPsCount], whole: FLOPsCount) -> None:
+        self.components = components
+        self.whole = whole
+        self.children: Mapping[str | None, Sequence[str]] = by_parent(components)
 
     @property
     def start(self) -> str | None:
@@ -148,13 +142,10 @@ class Tree:
 def pictures(tree: Tree, parent: str | None) -> tuple[PhasePicture, ...]:
     """The phases of one component, each as strips of its children."""
     slices, cost = tree.slices(parent), tree.cost(parent)
-    drawn = [
-        (phase, cost.of(phase))
+    return tuple(
+        PhasePicture(phase, cost.of(phase), tuple(_strips(slices, phase, cost.of(phase))))
         for phase in PHASES
         if any(each.cost.of(phase) for each in slices if each.path != OWN)
-    ]
-    return tuple(
-        PhasePicture(phase, flops, tuple(_strips(slices, phase, flops))) for phase, flops in drawn
     )
 
 
@@ -166,31 +157,27 @@ def branches(tree: Tree, parent: str | None, room: int) -> tuple[Branch, ...]:
             groups.setdefault(tree.signature(path), []).append(path)
     found = []
     for first, *others in list(groups.values())[:room]:
-        inner = branches(tree, first, (room - len(groups)) // max(len(groups), 1))
+        inner = branches(tree, first, max(room - len(groups), 0) // len(groups))
         found.append(Branch(first, tree.cost(first), tuple(others), pictures(tree, first), inner))
     return tuple(found)
 
 
 def _strips(slices: Sequence[Slice], phase: Phase, whole: int) -> Iterable[Strip]:
-    left = sorted((s for s in slices if s.cost.of(phase) > 0), key=lambda s: -s.cost.of(phase))
+    left = [(each, each.cost.of(phase)) for each in slices if each.cost.of(phase) > 0]
+    left.sort(key=lambda pair: -pair[1])
     begins = 0.0
     for _ in range(_MOST_STRIPS):
-        flops = sum(each.cost.of(phase) for each in left)
+        flops = sum(cost for _, cost in left)
         if not flops:
             return
-        segments = tuple(_segment(each, phase, flops, whole) for each in left)
+        segments = [Segment(s, cost, 100 * cost / flops, percent(cost, whole)) for s, cost in left]
         drawn = tuple(segment for segment in segments if segment.width >= 100 * _DRAWN)
-        yield Strip(drawn, flops, percent(flops, whole), whole / flops, begins)
-        left = [s.slice for s in segments if not s.labelled]
-        tail = sum(each.cost.of(phase) for each in left) / flops
+        yield Strip(drawn, percent(flops, whole), whole / flops, begins)
+        left = [(segment.slice, segment.flops) for segment in segments if not segment.labelled]
+        tail = sum(cost for _, cost in left) / flops
         if tail > _WORTH_MAGNIFYING:
             return
         begins = 100 * (1 - tail)
-
-
-def _segment(slice_: Slice, phase: Phase, flops: int, whole: int) -> Segment:
-    cost = slice_.cost.of(phase)
-    return Segment(slice_, cost, 100 * cost / flops, percent(cost, whole))
 
 
 def _without_numbers(name: str) -> str:

@@ -10,7 +10,9 @@ from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.judging.blame import one_per_family
 from pytest_flops.budgets.judging.wording import headline as verdict_headline
 from pytest_flops.budgets.judging.wording import subject
+from pytest_flops.budgets.units import format_flops
 from pytest_flops.counting.components import common_ancestor
+from pytest_flops.counting.count import QUANTITIES
 from pytest_flops.reports.entry import KINDS_BY_SEVERITY
 from pytest_flops.reports.text import percent, shorten
 
@@ -31,11 +33,13 @@ _FAILURES = {
 }
 """By kind of the worst verdict: the status of an entry, and what one or several budgets do."""
 
-_ERRORS = {
+_FAULTS = {
     "regression": ("budget costs more than its base", "budgets cost more than their base"),
     "stale": ("budget is measured by no test", "budgets are measured by no test"),
     "error": ("error of the run itself", "errors of the run itself"),
+    "missing": ("test delivered nothing", "tests delivered nothing"),
 }
+"""By kind of what is wrong with the run as a whole: what one or several of it are."""
 
 
 def uses(entry: Entry, kind: str = "limit") -> list[Verdict]:
@@ -47,6 +51,18 @@ def uses(entry: Entry, kind: str = "limit") -> list[Verdict]:
 def fullest(entry: Entry) -> Verdict | None:
     """The limit nearest to its end, or furthest beyond it."""
     return next(iter(uses(entry)), None)
+
+
+def limit_used(entry: Entry) -> str | None:
+    """How much of the fullest limit is used: `99.9 % of lm_head forward`."""
+    limit = fullest(entry)
+    return f"{used(limit)} of {subject(limit)}" if limit else None
+
+
+def totals(entry: Entry) -> list[str]:
+    """What the whole workload costs, by quantity; dashes where nothing was counted."""
+    found = entry.measurement
+    return [format_flops(found.count.of(quantity)) if found else "-" for quantity in QUANTITIES]
 
 
 def share(verdict: Verdict) -> float:
@@ -71,10 +87,10 @@ def worst(entry: Entry) -> Verdict | None:
     found = min(entry.failures, key=_severity, default=None)
     if found is None:
         return None
-    # Merging thousands of red verdicts takes long and this is asked for often: only those with
-    # the same figures can be alike.
-    same = (verdict for verdict in entry.failures if _figures(verdict) == _figures(found))
-    return one_per_family(same, parts=())[0]
+    # Merging thousands of red verdicts takes long and this is asked for often: only those that are
+    # as severe can be alike.
+    severity = _severity(found)
+    return one_per_family((v for v in entry.failures if _severity(v) == severity), parts=())[0]
 
 
 def other_failures(entry: Entry) -> list[Verdict]:
@@ -102,10 +118,6 @@ def _severity(verdict: Verdict) -> tuple[int, float, float]:
     """
     difference = (verdict.actual or 0) - (verdict.allowed or 0)
     return KINDS_BY_SEVERITY.index(verdict.kind), -share(verdict), -difference
-
-
-def _figures(verdict: Verdict) -> tuple[object, ...]:
-    return verdict.kind, verdict.quantity, verdict.actual, verdict.allowed
 
 
 def status(entry: Entry) -> str:
@@ -164,13 +176,13 @@ def headline(report: Report) -> str:
 
 
 def _red_budgets(report: Report) -> list[str]:
-    number, of = len(report.red), len(report.entries)
-    if not number:
+    red, of = report.red, len(report.entries)
+    if not red:
         return []
-    kinds = {found.kind for entry in report.red if (found := worst(entry))}
+    kinds = {found.kind for entry in red if (found := worst(entry))}
     one, many = _FAILURES[kinds.pop()][1:] if len(kinds) == 1 else ("is red", "are red")
-    who = "the one budget" if of == 1 else f"{number:,} of {of:,} budgets"
-    return [f"{who} {one}{_because(report.red[0])}" if number == 1 else f"{who} {many}"]
+    who = "the one budget" if of == 1 else f"{len(red):,} of {of:,} budgets"
+    return [f"{who} {one}{_because(red[0])}" if len(red) == 1 else f"{who} {many}"]
 
 
 def _because(entry: Entry) -> str:
@@ -184,16 +196,13 @@ def _because(entry: Entry) -> str:
 
 
 def _faults(report: Report) -> list[str]:
-    """What is wrong with the run as a whole."""
-    kinds: Counter[str] = Counter(error.kind for error in report.errors)
-    faults = [_counted(kinds[kind], *words) for kind, words in _ERRORS.items() if kinds[kind]]
-    if report.missing:
-        lost = "test delivered nothing", "tests delivered nothing"
-        faults.append(_counted(len(report.missing), *lost))
-    elif not report.complete:
+    kinds = [*(error.kind for error in report.errors), *["missing"] * len(report.missing)]
+    numbers = Counter(kinds)
+    faults = [
+        f"{number:,} {one if number == 1 else many}"
+        for kind, (one, many) in _FAULTS.items()
+        if (number := numbers[kind])
+    ]
+    if not report.complete and not report.missing:
         faults.append("the run did not come to its end")
     return faults
-
-
-def _counted(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"

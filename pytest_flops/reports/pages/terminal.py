@@ -5,22 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.errors import printable
-from pytest_flops.budgets.judging.wording import headline as verdict_headline
-from pytest_flops.budgets.judging.wording import subject
+from pytest_flops.budgets.judging.wording import headline
 from pytest_flops.budgets.units import format_exact, format_flops
 from pytest_flops.counting.count import PHASES, QUANTITIES
-from pytest_flops.reports.comparison.wording import changed_budgets, details
-from pytest_flops.reports.comparison.wording import status as status_of_change
+from pytest_flops.reports.comparison import wording
+from pytest_flops.reports.pages import summary
 from pytest_flops.reports.pages.strips import Tree
-from pytest_flops.reports.pages.summary import (
-    fullest,
-    headline,
-    other_failures,
-    status,
-    summary,
-    used,
-    worst_first,
-)
 from pytest_flops.reports.text import shorten
 
 if TYPE_CHECKING:
@@ -44,25 +34,19 @@ _ROWS = 20
 _ROOM_FOR_PHASES = 60
 _ROOM_FOR_DIGITS = 80
 _HEADER = ("budget", "verdict", "limit used", *QUANTITIES)
+_BY_NEED = (6, 2, 3, 4, 5)  # after the name and the verdict: the total, the limit, the phases
 
 
 def terminal_lines(
-    report: Report,
-    *,
-    verbosity: int = 0,
-    width: int = 80,
-    comparison: Comparison | None = None,
+    report: Report, *, verbosity: int = 0, width: int = 80, comparison: Comparison | None = None
 ) -> list[Line]:
     """The report as `(text, markup)` lines for `terminalreporter.write_line(text, **markup)`.
 
-    Args:
-        report: What to tell.
-        verbosity: pytest's: below 0 is the headline and what is wrong with the run as a whole,
-            which nothing else tells; above 0 adds the components and remarks on the count.
-        width: Columns of the terminal; no line of the table is wider.
-        comparison: What changed against the base, if there is one.
+    A `verbosity` below 0 is the headline and what is wrong with the run as a whole, which nothing
+    else tells; above 0 it adds the components and remarks on the count. No line of the table is
+    wider than `width`.
     """
-    last: Line = (headline(report), _GREEN if report.passed else _BOLD_RED)
+    last: Line = (summary.headline(report), _GREEN if report.passed else _BOLD_RED)
     if verbosity < 0:
         return [*_run_errors(report), last]
     lines = [*_table(report, verbosity, width), *_run_errors(report)]
@@ -72,14 +56,13 @@ def terminal_lines(
 
 
 def _table(report: Report, verbosity: int, width: int) -> list[Line]:
-    entries = worst_first(report.entries)
+    entries = summary.worst_first(report.entries)
     if verbosity == 0:
         entries = entries[: max(_ROWS, len(report.red))]
     rows = [_row(entry) for entry in entries]
     if not rows:
         return []
-    keep = _columns_that_fit([_HEADER, *rows], width)
-    widths = _widths([_HEADER, *rows], keep, width)
+    widths = _widths([_HEADER, *rows], width, _BY_NEED)
     lines: list[Line] = [(_aligned(_HEADER, widths), _PLAIN)]
     for entry, row in zip(entries, rows, strict=True):
         lines.append((_aligned(row, widths), _GREEN if entry.passed else _RED))
@@ -87,45 +70,45 @@ def _table(report: Report, verbosity: int, width: int) -> list[Line]:
         if verbosity > 0:
             lines += _components(entry, width)
     hidden = len(report.entries) - len(entries)
-    return lines + ([(f"and {hidden:,} more within budget; -v shows them", _GREEN)] * bool(hidden))
+    if hidden:
+        lines.append((f"and {hidden:,} more within budget; -v shows them", _GREEN))
+    return lines
 
 
 def _why(entry: Entry, verbosity: int) -> list[str]:
     """The worst verdict of a red entry; all of its red verdicts if more is asked for."""
     if verbosity > 0:
-        return [verdict_headline(verdict) for verdict in entry.failures]
+        return [headline(verdict) for verdict in entry.failures]
     if entry.passed:
         return []
-    more = len(other_failures(entry))
-    return [summary(entry), *([f"and {more} more; -v shows them"] if more else [])]
+    more = len(summary.other_failures(entry))
+    return [summary.summary(entry), *([f"and {more} more; -v shows them"] if more else [])]
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
-    limit = fullest(entry)
-    counts = entry.measurement.count if entry.measurement else None
     return (
         printable(entry.title),
-        status(entry),
-        f"{used(limit)} of {subject(limit)}" if limit else "-",
-        *(format_flops(counts.of(quantity)) if counts else "-" for quantity in QUANTITIES),
+        summary.status(entry),
+        summary.limit_used(entry) or "-",
+        *summary.totals(entry),
     )
 
 
-def _columns_that_fit(rows: Sequence[tuple[str, ...]], width: int) -> tuple[int, ...]:
-    """The columns to print: name and verdict always, then the total, the limit, the phases."""
-    keep: tuple[int, ...] = (0, 1)
-    for column in (6, 2, 3, 4, 5):
-        wider = tuple(sorted((*keep, column)))
-        others = sum(max(len(row[c]) for row in rows) + _GAP for c in wider if c)
-        if min(_NAME_WIDTH, max(len(row[0]) for row in rows)) + others <= width:
-            keep = wider
-    return keep
+def _widths(
+    rows: Sequence[tuple[str, ...]], width: int, by_need: Sequence[int] = ()
+) -> dict[int, int]:
+    """The width of each column; those `by_need` are left out where they do not fit any more.
 
-
-def _widths(rows: Sequence[tuple[str, ...]], keep: tuple[int, ...], width: int) -> dict[int, int]:
-    widths = {column: max(len(row[column]) for row in rows) for column in keep}
-    others = sum(widths[column] + _GAP for column in keep if column)
-    widths[0] = max(min(widths[0], width - others), 1)
+    The first column, a name, is cut to what the others leave.
+    """
+    widths = dict(enumerate(max(map(len, column)) for column in zip(*rows, strict=True)))
+    left = width - sum(widths[c] + _GAP for c in widths if c not in (0, *by_need))
+    for column in by_need:
+        if min(_NAME_WIDTH, widths[0]) + widths[column] + _GAP <= left:
+            left -= widths[column] + _GAP
+        else:
+            del widths[column]
+    widths[0] = max(min(widths[0], left), 1)
     return widths
 
 
@@ -139,40 +122,38 @@ def _aligned(row: Sequence[str], widths: dict[int, int], names: int = 3) -> str:
 
 
 def _components(entry: Entry, width: int) -> list[Line]:
-    if entry.measurement is None:
+    found = entry.measurement
+    if found is None:
         return []
-    components = entry.measurement.components
-    paths = [("total", entry.measurement.count)]
-    paths += [
-        (path, components[path]) for path in Tree.of(components, entry.measurement.count).walk()
-    ]
+    tree = Tree(found.components, found.count)
     quantities: tuple[Quantity, ...] = PHASES if width >= _ROOM_FOR_PHASES else ("total",)
     shown = format_exact if width >= _ROOM_FOR_DIGITS else format_flops
-    rows = [[printable(path), *(shown(cost.of(q)) for q in quantities)] for path, cost in paths]
-    numbers = [max(len(row[i]) for row in rows) for i in range(1, len(quantities) + 1)]
-    name = min(max(len(row[0]) for row in rows), width - sum(numbers) - _GAP * (len(numbers) + 1))
-    widths = dict(enumerate([max(name, 1), *numbers]))
+    rows = [
+        (printable(path or "total"), *(shown(tree.cost(path).of(q)) for q in quantities))
+        for path in (None, *tree.walk())
+    ]
+    widths = _widths(rows, width - _GAP)
     lines = [" " * _GAP + _aligned(row, widths, names=1) for row in rows]
-    if entry.measurement.child_processes:
-        lines.append(f"  child processes, counted by nobody: {entry.measurement.child_processes}")
+    if found.child_processes:
+        lines.append(f"  child processes, counted by nobody: {found.child_processes}")
     return [(line, _PLAIN) for line in lines]
 
 
 def _changes(comparison: Comparison) -> list[Line]:
-    changed = changed_budgets(comparison)
-    lines: list[Line] = []
+    changed = wording.changed_budgets(comparison)
+    lines: list[Line] = [("against the base:", _PLAIN)] if changed else []
     for budget in changed[:_ROWS]:
         markup = _RED if budget.regressed else _PLAIN
         lines += [(text, markup) for text in text_lines(budget)]
     if len(changed) > _ROWS:
         lines.append((f"  and {len(changed) - _ROWS:,} more changed budgets", _PLAIN))
-    return lines and [("against the base:", _PLAIN), *lines]
+    return lines
 
 
 def text_lines(budget: BudgetChange) -> Iterator[str]:
     """What changed in one budget, for a terminal."""
-    yield f"  {printable(budget.budget)}: {status_of_change(budget)}"
-    for words, names in details(budget):
+    yield f"  {printable(budget.budget)}: {wording.status(budget)}"
+    for words, names in wording.details(budget):
         yield f"    {words}{printable(names)}"
 
 
