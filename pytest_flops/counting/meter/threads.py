@@ -13,18 +13,15 @@ worker of a `DataLoader`, is only numbered.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import wraps
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pytest_flops.counting.meter.attribution import Attribution, Frame
 from pytest_flops.counting.meter.dispatch import counting_here, counting_modes
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from pytest_flops.counting.meter.attribution import Attribution, Frame
 
 
 @contextmanager
@@ -65,7 +62,7 @@ def _as_part_of(
     def counted(*args: Any, **kwargs: Any) -> Any:
         if not attribution.active:
             return work(*args, **kwargs)
-        with attribution.working_for(call), counting_here(attribution):
+        with attribution.during(call), counting_here(attribution):
             return work(*args, **kwargs)
 
     return counted
@@ -132,6 +129,6 @@ def _start_process(start: Callable[[BaseProcess], None]) -> Callable[[BaseProces
     def start_numbered(process: BaseProcess) -> None:
         start(process)
         for mode in counting_modes():
-            mode.attribution.this_thread.child_processes += 1
+            mode.attribution.local.state.child_processes += 1
 
     return start_numbered

@@ -11,18 +11,15 @@ May go when: `tests/counting/test_costs_higher_order.py` passes without it.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch._C import DispatchKey
 from torch._higher_order_ops.cond import cond_op
 from torch._higher_order_ops.map import map_impl
-from torch._higher_order_ops.scan import scan_op
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from torch._ops import HigherOrderOperator
+from torch._higher_order_ops.scan import generic_scan, scan_op
+from torch._ops import HigherOrderOperator
 
 
 @contextmanager
@@ -61,8 +58,6 @@ def _cond(predicate: Any, true_fn: Any, false_fn: Any, operands: Any) -> Any:
 
 def _scan(combine_fn: Any, init: Any, xs: Any, additional_inputs: Any = ()) -> Any:
     """What PyTorch's own kernel does, which refuses a dispatch mode."""
-    from torch._higher_order_ops.scan import generic_scan
-
     return generic_scan(  # type: ignore[no-untyped-call]
         combine_fn, init, xs, additional_inputs=additional_inputs
     )

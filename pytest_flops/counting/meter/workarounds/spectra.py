@@ -11,17 +11,13 @@ May go when: `test_values_alone_cost_no_vectors_in_any_form` passes without it.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.autograd.forward_ad import unpack_dual
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from torch._ops import OpOverload
 
 _DEVICES = ("CPU", "CUDA", "MPS", "XPU", "Meta")
 _aten = torch.ops.aten
