@@ -85,7 +85,9 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        operator = self._operators.get(id(func)) or self._resolve(func)
+        operator = self._operators.get(id(func))
+        if operator is None:
+            operator = self._operators[id(func)] = resolved(func)
         kwargs = kwargs or {}
         if operator.depends:
             settled, done = self._settle(func, operator, args, kwargs)
@@ -116,18 +118,11 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             module = updates.follow(args, out)
         if operator.cost is not None:
             flops = operator.cost(args, kwargs, out)
-            if flops:  # as `_write` does
-                thread.flops[phase, module, operator.name] += flops
-            elif flops is None:
-                _report(thread, operator.name, args)
+            _write(thread, (phase, module, operator.name), flops, args)
             if operator.side_cost is not None:
                 side = operator.side_cost(args, kwargs, out)
                 _write(thread, (phase, module, operator.side_name), side, args)
         return out
-
-    def _resolve(self, func: Any) -> Operator:
-        operator = self._operators[id(func)] = resolved(func)
-        return operator
 
     def _settle(
         self, func: Any, operator: Operator, args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -149,10 +144,6 @@ def _write(thread: ThreadState, key: FLOPsKey, flops: int | None, args: Sequence
     if flops:
         thread.flops[key] += flops
     elif flops is None:
-        _report(thread, key[2], args)
-
-
-def _report(thread: ThreadState, name: str, args: Sequence[Any]) -> None:
-    if any(isinstance(leaf, Tensor) and stores_unknown(leaf) for leaf in tree_leaves(args)):
-        name += SPARSE_WITHOUT_VALUES
-    thread.uncounted[name] += 1
+        tensors = [leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor)]
+        why = SPARSE_WITHOUT_VALUES if any(map(stores_unknown, tensors)) else ""
+        thread.uncounted[key[2] + why] += 1

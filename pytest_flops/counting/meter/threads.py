@@ -36,9 +36,14 @@ def hand_over_to_threads() -> Iterator[None]:
 
 
 @contextmanager
-def _replaced(owner: type, name: str, wrap: Callable[[Any], Any]) -> Iterator[None]:
+def _replaced(owner: type, name: str, around: Callable[..., Any]) -> Iterator[None]:
+    """While active, a method is a call of `around` with the method itself and its arguments."""
     before = getattr(owner, name)
-    ours = wraps(before)(wrap(before))
+
+    @wraps(before)
+    def ours(*args: Any, **kwargs: Any) -> Any:
+        return around(before, *args, **kwargs)
+
     try:
         setattr(owner, name, ours)
         yield
@@ -81,27 +86,26 @@ class _Submitting(threading.local):
 _submitting = _Submitting()
 
 
-def _submit(submit: Callable[..., Future[Any]]) -> Callable[..., Future[Any]]:
-    def submit_handed_over(
-        executor: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
-    ) -> Future[Any]:
-        before, _submitting.active = _submitting.active, True
-        try:
-            return submit(executor, _handed_over(fn), *args, **kwargs)
-        finally:
-            _submitting.active = before
+def _submit(
+    submit: Callable[..., Future[Any]],
+    executor: ThreadPoolExecutor,
+    fn: Callable[..., Any],
+    /,
+    *args: Any,
+    **kwargs: Any,
+) -> Future[Any]:
+    before, _submitting.active = _submitting.active, True
+    try:
+        return submit(executor, _handed_over(fn), *args, **kwargs)
+    finally:
+        _submitting.active = before
 
-    return submit_handed_over
 
-
-def _start(start: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
-    def start_handed_over(thread: threading.Thread) -> None:
-        # `start` itself refuses a thread that has been started already.
-        if not _submitting.active and thread.ident is None:
-            _hand_over_run(thread)
-        start(thread)
-
-    return start_handed_over
+def _start(start: Callable[[threading.Thread], None], thread: threading.Thread) -> None:
+    # `start` itself refuses a thread that has been started already.
+    if not _submitting.active and thread.ident is None:
+        _hand_over_run(thread)
+    start(thread)
 
 
 def _hand_over_run(thread: threading.Thread) -> None:
@@ -125,10 +129,7 @@ def _hand_over_run(thread: threading.Thread) -> None:
     attributes["run"] = run_once
 
 
-def _start_process(start: Callable[[BaseProcess], None]) -> Callable[[BaseProcess], None]:
-    def start_numbered(process: BaseProcess) -> None:
-        start(process)
-        for mode in counting_modes():
-            mode.attribution.local.state.child_processes += 1
-
-    return start_numbered
+def _start_process(start: Callable[[BaseProcess], None], process: BaseProcess) -> None:
+    start(process)
+    for mode in counting_modes():
+        mode.attribution.local.state.child_processes += 1
