@@ -78,7 +78,7 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """
         return False
 
-    def __torch_dispatch__(  # noqa: C901 - a call less, for every operator
+    def __torch_dispatch__(
         self,
         func: Any,
         types: Any,
@@ -90,17 +90,28 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             operator = self._operators[id(func)] = resolved(func)
         kwargs = kwargs or {}
         if operator.depends:
-            settled, done = self._settle(func, operator, args, kwargs)
-            if settled is None:
-                return done
-            operator = settled
+            nested = layout_of_nested(args)
+            if nested == torch.jagged:
+                return NotImplemented  # its class runs it, by operators that this mode will see
+            if nested is not None and operator.name in STRIDED_COSTS:
+                operator = resolved_on_nested(func, operator.name)
+            elif operator.decomposes:
+                with self:
+                    return operator.run(*args, **kwargs)
         out = operator.run(*args, **kwargs)
+        self._count(operator, args, kwargs, out)
+        return out
+
+    def _count(
+        self, operator: Operator, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any
+    ) -> None:
+        """Write down what a call has cost, for the phase and the module that it belongs to."""
         attribution = self.attribution
         thread = self._local.state
         phase, module, call_task, _, updates = thread.frames[-1]
         task = graph_task()
         if not attribution.active:
-            return out
+            return
         if task != call_task:  # invariant 3 of `attribution`
             phase, updates = attribution.phase_in_backward(thread, task), None
             # The module is looked up only if something is written down for the call: more than
@@ -114,29 +125,14 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 modules = updates.follow_each(args, out, len(costs))
                 for module, flops in zip(modules, costs, strict=True):
                     _write(thread, ("optimizer", module, operator.name), flops, args)
-                return out
+                return
             module = updates.follow(args, out)
         if operator.cost is not None:
             flops = operator.cost(args, kwargs, out)
             _write(thread, (phase, module, operator.name), flops, args)
             if operator.side_cost is not None:
-                side = operator.side_cost(args, kwargs, out)
-                _write(thread, (phase, module, operator.side_name), side, args)
-        return out
-
-    def _settle(
-        self, func: Any, operator: Operator, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> tuple[Operator | None, Any]:
-        """What an operator is with these tensors; None if it is done, and with what result."""
-        nested = layout_of_nested(args)
-        if nested == torch.jagged:
-            return None, NotImplemented  # its class runs it, by operators that this mode will see
-        if nested is not None and operator.name in STRIDED_COSTS:
-            return resolved_on_nested(func, operator.name), None
-        if operator.decomposes:
-            with self:
-                return None, operator.run(*args, **kwargs)
-        return operator, None
+                flops = operator.side_cost(args, kwargs, out)
+                _write(thread, (phase, module, operator.side_name), flops, args)
 
 
 def _write(thread: ThreadState, key: FLOPsKey, flops: int | None, args: Sequence[Any]) -> None:
