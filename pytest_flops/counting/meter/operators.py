@@ -21,7 +21,7 @@ from pytest_flops.counting.meter.workarounds.conjugates import (
     may_conjugate_inside,
     resolving_conjugates,
 )
-from pytest_flops.counting.meter.workarounds.fake_kernels import FAKE_KERNELS
+from pytest_flops.counting.meter.workarounds.fake_kernels import running_on_fakes
 from pytest_flops.counting.meter.workarounds.higher_order import eager_form
 from pytest_flops.counting.meter.workarounds.spectra import SPECTRA
 
@@ -72,8 +72,7 @@ def _with_rule(func: Callable[..., Any], name: str, rule: Rule) -> Operator:
     if type(func) is OpOverload:
         # `_op` is what calling an OpOverload calls; every call is spared the Python around it.
         run = explaining_meta(func, func._op)  # noqa: SLF001
-    if name in FAKE_KERNELS:
-        run = partial(FAKE_KERNELS[name], run)
+    run = running_on_fakes(name, run)
     if may_conjugate_inside(name):
         run = resolving_conjugates(run)
     return Operator(

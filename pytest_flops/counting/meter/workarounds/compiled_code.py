@@ -39,24 +39,19 @@ def _at_first_compilation(undo: ExitStack) -> Iterator[None]:
     """While active, the first call of `torch.compile` takes the stance, until `undo`."""
     before = torch.compile
 
-    def restore() -> bool:
-        """Whether ours was there. Code that imports it by name may keep it for longer."""
-        ours = torch.compile is compile_eagerly
-        if ours:
-            torch.compile = before
-        return ours
-
     @wraps(before)
-    def compile_eagerly(*args: Any, **kwargs: Any) -> Any:
-        if restore():
+    def ours(*args: Any, **kwargs: Any) -> Any:
+        if torch.compile is ours:  # code that has imported ours by name keeps it for longer
+            torch.compile = before
             undo.enter_context(torch.compiler.set_stance("force_eager"))
         return before(*args, **kwargs)
 
-    torch.compile = compile_eagerly
+    torch.compile = ours
     try:
         yield
     finally:
-        restore()
+        if torch.compile is ours:
+            torch.compile = before
 
 
 def _remove_filter(entry: Any) -> None:
