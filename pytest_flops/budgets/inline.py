@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_flops.budgets.build import build_budget
 from pytest_flops.budgets.errors import BudgetError
 from pytest_flops.budgets.files.placed import dotted
-from pytest_flops.counting.metric import QUANTITIES
+from pytest_flops.counting.count import QUANTITIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

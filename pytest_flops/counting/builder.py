@@ -97,15 +97,9 @@ def installed_builders() -> Builders:
 
 
 def accepted(counted: object, builders: Builders | None = None) -> Accepted | None:
-    """What the first builder that accepts an object makes of it.
-
-    Args:
-        counted: Anything.
-        builders: Builders by name, besides those of the installed plugins.
-    """
-    for found in (found for known in with_installed(builders) for found in known.values()):
-        accepts = as_builder(found).accepts
-        what = accepts(counted) if accepts else None
-        if what is not None:
-            return what
+    """What the first builder that accepts an object makes of it."""
+    for known in with_installed(builders):
+        for accepts in (as_builder(found).accepts for found in known.values()):
+            if accepts and (what := accepts(counted)) is not None:
+                return what
     return None

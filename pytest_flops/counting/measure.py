@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +30,7 @@ class WorkloadError(ValueError):
 
 
 def measure_workload(workload: Workload, builders: Builders | None = None) -> Measurement:
-    """Count one training step of a workload.
-
-    Args:
-        workload: What to count.
-        builders: Builders by name, besides those of the installed plugins.
+    """Count one training step of a workload; `builders` are known besides installed plugins' ones.
 
     Raises:
         WorkloadError: The builder is unknown or raised, what it returned cannot be counted, or the
@@ -64,13 +60,13 @@ def measure_built(
     rules: Rules | None = None,
     **sizes: Any,
 ) -> Measurement:
-    """Count what a builder returned.
+    """Count what a builder returned: `(model, inputs)`, or an object that another one accepts.
 
     Args:
-        built: `(model, inputs)`, or an object that a registered builder accepts.
+        built: What it returned.
         builders: Builders by name, besides those of the installed plugins.
-        optimizer: `"sgd"`, `"adam"`, `"adamw"` or `"none"`.
-        rules: Counting rules; by default those of the builder.
+        optimizer: As in `Workload`.
+        rules: As in `Workload`.
         **sizes: `batch_size` and `seq_len` of an accepted object's step, if they are not its own.
 
     Raises:
@@ -94,11 +90,7 @@ def measure_built(
 
 
 def find_builder(name: str, builders: Builders | None = None) -> Builder:
-    """The builder a workload names.
-
-    Args:
-        name: A registered name, or `"package.module:callable"`.
-        builders: Builders by name, besides those of the installed plugins.
+    """The builder that a workload names: a registered name, or `"package.module:callable"`.
 
     Raises:
         WorkloadError: There is no such builder; the message lists the known ones or says what the
@@ -115,12 +107,12 @@ def find_builder(name: str, builders: Builders | None = None) -> Builder:
             "or write 'package.module:callable'"
         )
     try:
-        found: Any = import_module(module_name)
-        for part in attribute.split("."):
-            found = getattr(found, part)
+        found: Any = attrgetter(attribute)(import_module(module_name))
     except Exception as error:
-        hint = _import_hint(error, module_name)
-        raise WorkloadError(f"cannot import {name!r}: {error}{hint}") from error
+        hint = "; is its folder on the path (ini option 'pythonpath'), or the package installed?"
+        root = module_name.partition(".")[0]
+        missing = isinstance(error, ModuleNotFoundError) and error.name == root
+        raise WorkloadError(f"cannot import {name!r}: {error}{hint if missing else ''}") from error
     if not isinstance(found, Builder) and not callable(found):
         raise WorkloadError(f"{name!r} is a {type(found).__name__}, not a callable")
     return as_builder(found)
@@ -141,18 +133,8 @@ def _meter(model: Any, inputs: Any, optimizer: str) -> Measurement:
 def _told(error: Exception) -> str:
     """An error of somebody's model, with the line of their code that it came from."""
     ours_and_torchs = (str(Path(__file__).parents[1]), f"{os.sep}torch{os.sep}")
-    lines = [
-        f"{frame.filename}:{frame.lineno}"
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not any(place in frame.filename for place in ours_and_torchs)
-    ]
-    place = f" ({lines[-1]})" if lines else ""
+    place = ""
+    for frame in traceback.extract_tb(error.__traceback__):
+        if not any(folder in frame.filename for folder in ours_and_torchs):
+            place = f" ({frame.filename}:{frame.lineno})"
     return f"{type(error).__name__}: {error}{place}"
-
-
-def _import_hint(error: Exception, module_name: str) -> str:
-    root = module_name.partition(".")[0]
-    missing = isinstance(error, ModuleNotFoundError) and error.name == root
-    if missing and root not in sys.modules:
-        return "; is its folder on the path (ini option 'pythonpath'), or the package installed?"
-    return ""

@@ -27,38 +27,25 @@ TOTAL: Final = "total"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Unit:
-    """What the values of a metric are counted in; they are whole numbers of it.
+    """What the values of a metric are counted in; they are whole numbers of it."""
 
-    Attributes:
-        symbol: The unit itself, e.g. `"FLOP"`.
-        noun: What an error calls a value, e.g. `"number of FLOPs"`.
-        sizes: Every symbol that people may write, with its size, e.g. `{"kFLOP": 1000}`.
-        printed: The symbols that figures are printed with, ascending.
-        usual: The symbol that an error suggests where none was given.
-    """
-
-    symbol: str
-    noun: str
-    sizes: Mapping[str, int]
-    printed: tuple[str, ...]
-    usual: str
+    symbol: str  # the unit itself, e.g. "FLOP"
+    noun: str  # what an error calls a value, e.g. "number of FLOPs"
+    sizes: Mapping[str, int]  # of every symbol that people may write, e.g. {"kFLOP": 1000}
+    printed: tuple[str, ...]  # the symbols that figures are printed with, ascending
+    usual: str  # the symbol that an error suggests where none was given
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Metric:
-    """A kind of cost.
+    """A kind of cost."""
 
-    Attributes:
-        name: Its key in budgets and reports, e.g. `"flops"`.
-        unit: What it is counted in.
-        join: How phases make a total and children a parent: FLOPs add up, a peak is the largest.
-        zero_is_void: Whether 0 in every phase means that nothing was measured. A step without a
-            FLOP ran no model; a step without a host sync is a good one.
-    """
-
-    name: str
+    name: str  # its key in budgets and reports, e.g. "flops"
     unit: Unit
+    # How phases make a total and children a parent: FLOPs add up, a peak is the largest.
     join: Join = "sum"
+    # Whether 0 in every phase means that nothing was measured. A step without a FLOP ran no model;
+    # a step without a host sync is a good one.
     zero_is_void: bool = False
 
     def joined(self, values: Iterable[int]) -> int:
@@ -66,22 +53,16 @@ class Metric:
         return sum(values) if self.join == "sum" else max(values, default=0)
 
 
+_FLOP_SYMBOLS = ("FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP")
 FLOP = Unit(
     symbol="FLOP",
     noun="number of FLOPs",
-    sizes={
-        "FLOP": 1,
-        "kFLOP": 10**3,
-        "MFLOP": 10**6,
-        "GFLOP": 10**9,
-        "TFLOP": 10**12,
-        "PFLOP": 10**15,
-    },
-    printed=("FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP"),
+    sizes={symbol: 1000**power for power, symbol in enumerate(_FLOP_SYMBOLS)},
+    printed=_FLOP_SYMBOLS,
     usual="GFLOP",
 )
 
-FLOPS = Metric("flops", FLOP, join="sum", zero_is_void=True)
+FLOPS = Metric("flops", FLOP, zero_is_void=True)
 
 METRICS: Final[dict[str, Metric]] = {FLOPS.name: FLOPS}
 """The registered metrics by name."""
@@ -112,15 +93,6 @@ def unit_of(quantity: Quantity) -> Unit:
     return metric_of(quantity).unit
 
 
-def phase_of(quantity: Quantity) -> str:
-    """`forward`, `backward`, `optimizer` or `total`."""
-    return quantity.rpartition(" ")[2]
-
-
 def is_total(quantity: Quantity) -> bool:
     """Whether a quantity is of all phases together."""
-    return phase_of(quantity) == TOTAL
-
-
-QUANTITIES: Final = quantities_of(FLOPS)
-"""The quantities of FLOPs."""
+    return quantity.rpartition(" ")[2] == TOTAL

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_flops.counting.count import PHASES, FLOPsCount, Phase
+from pytest_flops.counting.count import PHASES, Phase
 from pytest_flops.counting.meter.module_paths import OUTSIDE_PATH
 
 if TYPE_CHECKING:
@@ -14,18 +14,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """One phase of one component, counted both ways.
-
-    Attributes:
-        component: The component's path; `None` is the whole model.
-        phase: `forward`, `backward` or `optimizer`.
-        analytic: FLOPs by the executed rules.
-        metered: FLOPs the meter saw.
-    """
+    """FLOPs of one phase of one component, counted both ways; `None` is the whole model."""
 
     component: str | None
     phase: Phase
-    analytic: int
+    analytic: int  # by the executed rules
     metered: int
 
     @property
@@ -40,13 +33,12 @@ def compare(analytic: Measurement, metered: Measurement) -> tuple[Parity, ...]:
     A component that the meter did not meet counts as 0. One that only the meter met has no record
     of its own; its FLOPs are in the record of the component that contains it, and in the whole.
     """
-    # The loss runs outside the model, and the analytic counter leaves it to the training script.
-    whole = metered.count + metered.components.get(OUTSIDE_PATH, FLOPsCount()) * -1
-    pairs: list[tuple[str | None, FLOPsCount, FLOPsCount]] = [(None, analytic.count, whole)]
-    for component, cost in analytic.components.items():
-        pairs.append((component, cost, metered.components.get(component, FLOPsCount())))
-    return tuple(
-        Parity(component, phase, ours.of(phase), theirs.of(phase))
-        for component, ours, theirs in pairs
-        for phase in PHASES
-    )
+    records = []
+    for component in (None, *analytic.components):
+        for phase in PHASES:
+            theirs = metered.of(phase, component)
+            if component is None:
+                # The loss, which runs outside the model, is not in the analytic counts.
+                theirs -= metered.of(phase, OUTSIDE_PATH)
+            records.append(Parity(component, phase, analytic.of(phase, component), theirs))
+    return tuple(records)

@@ -5,23 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_flops.counting.components import segments
+from pytest_flops.counting.count import QUANTITIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_flops.counting.count import FLOPsCount
     from pytest_flops.counting.measurement import Measurement
-
-_COLUMNS = ("component", "forward", "backward", "optimizer", "total")
 
 
 def table(measurement: Measurement) -> str:
     """One line per component that cost something, indented as the model is nested, and remarks."""
-    rows = [_COLUMNS, _row("total", measurement.count)]
-    for path, cost in measurement.components.items():
-        if cost.total:
-            rows.append(_row("  " * len(segments(path)) + path, cost))
-    return "\n".join((*_aligned(rows), *_remarks(measurement)))
+    components = measurement.components.items()
+    costs = [("  " * len(segments(path)) + path, cost) for path, cost in components if cost.total]
+    rows = [["component", *QUANTITIES]]
+    for name, cost in (("total", measurement.count), *costs):
+        rows.append([_printable(name), *(f"{cost.of(quantity):,}" for quantity in QUANTITIES)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join((name.ljust(widths[0]), *map(str.rjust, figures, widths[1:])))
+        for name, *figures in rows
+    ]
+    return "\n".join((*lines, *_remarks(measurement)))
 
 
 def _remarks(measurement: Measurement) -> Iterator[str]:
@@ -33,17 +37,5 @@ def _remarks(measurement: Measurement) -> Iterator[str]:
         yield f"child processes, counted by nobody: {measurement.child_processes}"
 
 
-def _row(name: str, cost: FLOPsCount) -> tuple[str, ...]:
-    figures = (cost.forward, cost.backward, cost.optimizer, cost.total)
-    return (_printable(name), *(f"{figure:,}" for figure in figures))
-
-
 def _printable(name: str) -> str:
     return name if name.isprintable() else ascii(name)
-
-
-def _aligned(rows: list[tuple[str, ...]]) -> Iterator[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
-    for name, *figures in rows:
-        cells = (figure.rjust(width) for figure, width in zip(figures, widths[1:], strict=True))
-        yield "  ".join((name.ljust(widths[0]), *cells))

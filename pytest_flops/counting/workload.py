@@ -13,23 +13,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What is counted: the model, its configuration, and one training step's inputs.
+    """What is counted: the model, its configuration, and one training step's inputs."""
 
-    Attributes:
-        model: The name of a registered builder, or `"package.module:callable"`.
-        config: Keyword arguments of the builder.
-        batch_size: Sequences per step; `None` leaves it to the builder.
-        seq_len: Tokens per sequence; `None` leaves it to the builder.
-        optimizer: `"sgd"`, `"adam"`, `"adamw"` or `"none"`.
-        rules: Counting rules; `None` is the `default_rules` of the builder.
-    """
-
-    model: str
-    config: Mapping[str, Any] = field(default_factory=dict)
-    batch_size: int | None = None
-    seq_len: int | None = None
-    optimizer: str = "adamw"
-    rules: Rules | None = None
+    model: str  # the name of a registered builder, or "package.module:callable"
+    config: Mapping[str, Any] = field(default_factory=dict)  # keyword arguments of the builder
+    batch_size: int | None = None  # sequences per step; None leaves it to the builder
+    seq_len: int | None = None  # tokens per sequence; None leaves it to the builder
+    optimizer: str = "adamw"  # "sgd", "adam", "adamw" or "none"
+    rules: Rules | None = None  # counting rules; None is the `default_rules` of the builder
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON."""

@@ -378,11 +378,13 @@ def test_what_somebody_else_has_replaced_meanwhile_stays(monkeypatch):
 
 
 def test_an_interruption_leaves_nothing_replaced(monkeypatch):
-    def interrupt(_):
-        raise KeyboardInterrupt
+    class Interrupting:
+        @property
+        def start(self):
+            raise KeyboardInterrupt
 
     before = replaced()
-    monkeypatch.setattr(threads, "_start_process", interrupt)
+    monkeypatch.setattr(threads, "BaseProcess", Interrupting())
     with pytest.raises(KeyboardInterrupt), FLOPsMeter():
         pass
     assert replaced() == before

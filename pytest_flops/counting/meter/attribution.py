@@ -25,8 +25,8 @@ module or phase; where 9 is, the total is wrong too.
 6. **Several threads** may each have recorded a node of the same number. If their timelines name
    several modules, it is the one that holds a parameter that the node leads to, else the running
    thread's own, else the first: a guess, which docs state.
-7. **Identity.** Frames and module numbers are looked up by `id()`. `ModulePaths` keeps every module
-   that it has numbered alive until the meter ends, so no id becomes another module's.
+7. **Identity.** Module numbers are looked up by `id()`. `ModulePaths` keeps every module that it
+   has numbered alive until the meter ends, so no id becomes another module's.
 8. **Other threads.** A call in a thread that no meter counts has a frame too, outside modules, so
    that only the outermost one is reported. It numbers no module.
 9. **The end.** Once `active` is false nothing is written: a counted thread may outlive the meter,
@@ -38,15 +38,18 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections import defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
+from torch.nn import Module
 from torch.nn.modules.module import (
     register_module_forward_hook,
     register_module_forward_pre_hook,
 )
+from torch.optim import Optimizer
 from torch.optim.optimizer import (
     register_optimizer_step_post_hook,
     register_optimizer_step_pre_hook,
@@ -55,12 +58,6 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from pytest_flops.counting.meter.module_paths import OUTSIDE, ModulePaths
 from pytest_flops.counting.meter.parameter_updates import ParameterUpdates
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from torch.nn import Module
-    from torch.optim import Optimizer
 
 MeteredPhase: TypeAlias = Literal["forward", "backward", "recomputed", "optimizer"]
 FLOPsKey: TypeAlias = tuple[MeteredPhase, int, str]
@@ -77,21 +74,13 @@ _ACCUMULATES_GRADIENT = 2**64 - 1  # the sequence number of every such node
 
 
 class Frame(NamedTuple):
-    """A call in progress: of a module, of an optimizer's step, or of that step's closure.
-
-    Attributes:
-        phase: The phase of its operators.
-        module: The number of the module that they belong to.
-        task: The task of the autograd engine that the call began in, or -1.
-        call: What tells this call from others: the module, or an object of its own.
-        updates: Of an optimizer's step, what knows its parameters' modules.
-    """
+    """A call in progress: of a module, of an optimizer's step, or of that step's closure."""
 
     phase: MeteredPhase
-    module: int
-    task: int
-    call: object = None
-    updates: ParameterUpdates | None = None
+    module: int  # the number of the module that its operators belong to
+    task: int  # the graph task that the call began in
+    call: object = None  # what tells it from others: the module, the optimizer, or any object
+    updates: ParameterUpdates | None = None  # of a step
 
 
 _NO_CALL = Frame("forward", OUTSIDE, _NO_TASK)
@@ -124,29 +113,20 @@ class ThreadState:
     """What one thread is doing, and what it has counted.
 
     Each thread adds to sums of its own: an increment of shared ones could be lost.
-
-    Attributes:
-        counted: Whether the meter has been entered in this thread.
-        flops: FLOPs by phase, module and operator.
-        uncounted: Calls of what has no cost; calls in this thread if no meter counts it.
-        child_processes: Processes that this thread has started.
-        frames: The calls in progress, the outermost first.
-        timeline: Which module recorded which autograd node of this thread.
-        node: The autograd node that was running when last asked,
-        node_module: and the module that recorded it.
-        task: The last task of the engine in which a backward recorded a graph,
-        next_number: and the number that the next node had at its last operator.
-        task_without_graph: The last task in which a backward recorded none.
     """
 
-    counted: bool = False
+    counted: bool = False  # whether the meter has been entered in this thread
     flops: defaultdict[FLOPsKey, int] = field(default_factory=lambda: defaultdict(int))
+    # Calls of what has no cost; module calls and steps if no meter counts this thread.
     uncounted: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
-    child_processes: int = 0
-    frames: list[Frame] = field(default_factory=lambda: [_NO_CALL])
+    child_processes: int = 0  # how many this thread has started
+    frames: list[Frame] = field(default_factory=lambda: [_NO_CALL])  # the outermost call first
     timeline: Timeline = field(default_factory=Timeline)
+    # The autograd node that was running when last asked, and the module that recorded it.
     node: object = None
     node_module: int = OUTSIDE
+    # The last graph task in which a backward recorded a graph, and the number that the next node
+    # had at its last operator; the last task in which a backward recorded none.
     task: int = _NO_TASK
     next_number: int = 0
     task_without_graph: int = _NO_TASK
@@ -168,7 +148,6 @@ class Attribution:
         self.paths = ModulePaths()
         self.threads: list[ThreadState] = []
         self.local = _Local(self.threads)
-        self._forward_frames: dict[int, Frame] = {}  # by id of the module, which `paths` keeps
         self._handles: list[Any] = []
 
     def start(self) -> None:
@@ -186,26 +165,33 @@ class Attribution:
         while self._handles:
             self._handles.pop().remove()
 
-    @property
-    def this_thread(self) -> ThreadState:
-        """The calling thread's state."""
-        return self.local.state
-
     # --- operators that autograd runs ---
 
     def phase_in_backward(self, thread: ThreadState, task: int) -> MeteredPhase:
         """The phase of an operator that the engine runs; to be called at each of them.
 
-        Where a backward records a graph, it marks the timeline with what has been recorded since.
+        Where a backward records a graph, what it has recorded since the last operator becomes the
+        running node's module's.
         """
         if not _records_graph():
             thread.task_without_graph = task
             return "backward"
-        self.module_of_running_node(thread)
-        self._mark_recorded(thread, task)
+        module = self.module_of_running_node(thread)
+        number = _next_sequence_number()
+        if task != thread.task:
+            # Of the first operator of a task it is only known that it has recorded one node.
+            thread.next_number = number - 1
+            _at_end_of_backward(self._leave_backward)
+        thread.timeline.mark(thread.next_number, module)
+        thread.task, thread.next_number = task, number
         # A backward records no graph, or (`create_graph`) it does so all along. Where one does
         # both, the graph is recorded by a forward that a checkpoint repeats.
         return "recomputed" if task == thread.task_without_graph else "backward"
+
+    def _leave_backward(self) -> None:
+        """Let what is recorded after a backward be the caller's again."""
+        thread = self.local.state
+        thread.timeline.mark(_next_sequence_number(), thread.frames[-1].module)
 
     def module_of_running_node(self, thread: ThreadState) -> int:
         """The module that recorded the autograd node that is running."""
@@ -213,25 +199,6 @@ class Attribution:
         if node is not thread.node:
             thread.node, thread.node_module = node, self._module_of_node(thread, node)
         return thread.node_module
-
-    def _mark_recorded(self, thread: ThreadState, task: int) -> None:
-        """Let what was recorded since the last operator be the running node's module's.
-
-        Of the first operator of a task it is only known that it has recorded one node.
-        """
-        number = _next_sequence_number()
-        if task == thread.task:
-            since = thread.next_number
-        else:
-            since = number - 1
-            _at_end_of_backward(self._leave_backward)
-        thread.timeline.mark(since, thread.node_module)
-        thread.task, thread.next_number = task, number
-
-    def _leave_backward(self) -> None:
-        """Let what is recorded after a backward be the caller's again."""
-        thread = self.local.state
-        thread.timeline.mark(_next_sequence_number(), thread.frames[-1].module)
 
     def _module_of_node(self, thread: ThreadState, node: Any) -> int:
         if node is None:
@@ -265,8 +232,8 @@ class Attribution:
         return frame._replace(task=_NO_TASK, call=object())
 
     @contextmanager
-    def working_for(self, call: Frame) -> Iterator[None]:
-        """While active, what the calling thread runs is a part of a call of another thread."""
+    def during(self, call: Frame) -> Iterator[None]:
+        """While active, what the calling thread runs is a part of a call."""
         self._push(call)
         try:
             yield
@@ -283,10 +250,10 @@ class Attribution:
 
     def _report(self, thread: ThreadState, call: str) -> None:
         """Report a call in a thread that is not counted, unless another meter counts it."""
-        if not _counting_here():
+        if not any(_counting_here()):
             # threading.current_thread() would list a thread of C code for good.
-            mine = (each for each in threading.enumerate() if each.ident == threading.get_ident())
-            name = next((each.name for each in mine), "without a name")
+            names = {each.ident: each.name for each in threading.enumerate()}
+            name = names.get(threading.get_ident(), "without a name")
             thread.uncounted[f"({call} in thread {name})"] += 1
 
     # --- hooks ---
@@ -300,13 +267,10 @@ class Attribution:
         """Drop the frame of a call, and what an exception left above it."""
         thread = self.local.state
         frames = thread.frames
-        if frames[-1].call is call:
-            frames.pop()
-        elif any(frame.call is call for frame in frames):
-            while frames.pop().call is not call:
-                pass
-        else:
+        if all(frame.call is not call for frame in reversed(frames)):
             return  # the call began before the meter
+        while frames.pop().call is not call:
+            pass
         thread.timeline.mark(_next_sequence_number(), self._recorder(thread, graph_task()))
 
     def _recorder(self, thread: ThreadState, task: int) -> int:
@@ -319,33 +283,22 @@ class Attribution:
         frames = thread.frames
         while frames[-1].updates is not None:
             frames.pop()  # invariant 2
-        if not thread.counted and not self._counts(thread):
+        if not self._counts(thread):
             if len(frames) == 1:
                 self._report(thread, f"module {type(module).__name__}")
             frames.append(_NO_CALL._replace(call=module))
             return
         task = graph_task()
-        frame = None
-        if task == _NO_TASK and frames[-1].phase == "forward":
-            frame = self._forward_frames.get(id(module))
-        if frame is None:
-            frame = self._frame(module, thread, task)
-        frames.append(frame)
-        thread.timeline.mark(_next_sequence_number(), frame.module)
-
-    def _frame(self, module: Module, thread: ThreadState, task: int) -> Frame:
-        caller = thread.frames[-1]
         number = self.paths.number(module, self._recorder(thread, task))
-        if task == _NO_TASK and caller.phase == "forward":
-            frame = self._forward_frames[id(module)] = Frame("forward", number, task, module)
-            return frame
-        # A thread that works for a call inside a backward has no task, but that call's phase.
-        return Frame(self._phase_of_call(module, caller, task), number, task, module)
+        self._push(Frame(self._phase_of_call(module, frames[-1], task), number, task, module))
 
     def _phase_of_call(self, module: Module, caller: Frame, task: int) -> MeteredPhase:
-        """Recomputed is a module that a backward calls, unless PyTorch made it for the backward."""
+        # A thread that works for a call inside a backward has no task, but that call's phase.
+        if task == _NO_TASK and caller.phase == "forward":
+            return "forward"
         if not self.paths.is_stray(module):
             return "recomputed"
+        # A graph that PyTorch made for the backward repeats nothing.
         return caller.phase if caller.task == task else "backward"
 
     def _leave_module(self, module: Module, _inputs: Any, _output: Any) -> None:
@@ -359,7 +312,7 @@ class Attribution:
             self._report(thread, f"{type(optimizer).__name__}.step")
             return args, kwargs
         updates = ParameterUpdates(optimizer, self.paths)
-        self._push(Frame("optimizer", OUTSIDE, graph_task(), updates, updates))
+        self._push(Frame("optimizer", OUTSIDE, graph_task(), optimizer, updates))
         if len(args) > 1 and callable(args[1]):
             args = (args[0], self._outside_step(args[1], updates), *args[2:])
         elif callable(kwargs.get("closure")):
@@ -367,10 +320,7 @@ class Attribution:
         return args, kwargs
 
     def _leave_step(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
-        for frame in reversed(self.local.state.frames):
-            if frame.updates is not None and frame.updates.optimizer is optimizer:
-                self._pop(frame.call)
-                return
+        self._pop(optimizer)
 
     def _outside_step(
         self, closure: Callable[[], Any], updates: ParameterUpdates
@@ -378,23 +328,17 @@ class Attribution:
         """A step's closure, which is a training step of its own: forward and backward."""
 
         def run() -> Any:
-            call = object()
-            self._push(Frame("forward", OUTSIDE, graph_task(), call))
-            try:
-                return closure()
-            finally:
-                self._pop(call)
-                updates.read_again()
+            with self.during(Frame("forward", OUTSIDE, graph_task(), object())):
+                loss = closure()
+            updates.read_again()
+            return loss
 
         return run
 
 
-def _counting_here() -> list[Attribution]:
-    """Those whose dispatch mode is active in the calling thread."""
-    modes = _get_current_dispatch_mode_stack()
-    return [
-        each for mode in modes if isinstance(each := vars(mode).get("attribution"), Attribution)
-    ]
+def _counting_here() -> list[object]:
+    """The attribution of each dispatch mode of the calling thread; None where it is not ours."""
+    return [vars(mode).get("attribution") for mode in _get_current_dispatch_mode_stack()]
 
 
 _VIEWS = ("TBackward0", "TransposeBackward0", "PermuteBackward0", "ViewBackward0")
@@ -403,9 +347,7 @@ _VIEWS = ("TBackward0", "TransposeBackward0", "PermuteBackward0", "ViewBackward0
 def _parameters_of(node: Any) -> Iterator[torch.Tensor]:
     """The leaves whose gradient a node computes, itself or through a view."""
     for following, _ in node.next_functions:
-        if following is None:
-            continue
-        if following.name() in _VIEWS:
+        if following is not None and following.name() in _VIEWS:
             following = following.next_functions[0][0]  # noqa: PLW2901
         if following is not None and following._sequence_nr() == _ACCUMULATES_GRADIENT:  # noqa: SLF001
             yield following.variable

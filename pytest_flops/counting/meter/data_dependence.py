@@ -5,22 +5,19 @@ PyTorch names the operator that failed, not what somebody wrote, and no way out.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
     FakeTensor,
 )
 from torch.utils._pytree import tree_leaves
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from torch._ops import OpOverload
 
 # What people write that ends in these operators.
 _WRITTEN_AS = {
@@ -43,13 +40,21 @@ def naming_the_operator() -> Iterator[None]:
     try:
         yield
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
-        raise _of_fake_tensors(_written(str(error.func.overloadpacket))) from error
+        raise _of_fake_tensors(_written(error.func)) from error
     except RuntimeError as error:
         if ".numpy()" in str(error):
             raise _of_fake_tensors(".numpy()") from error
         if "data is not allocated yet" in str(error):
             raise _of_fake_tensors("C++ code that reads its memory") from error
         raise
+
+
+def _of_fake_tensors(written: str) -> DataDependentError:
+    return DataDependentError(
+        f"the model's code depends on the values of a tensor through {written}, and count_flops "
+        f"runs it on fake tensors, which have shapes but no values. Either write that part so that "
+        f"shapes decide, or count a real step: with FLOPsMeter() as meter: ..."
+    )
 
 
 def explaining_meta(operator: OpOverload, run: Callable[..., Any]) -> Callable[..., Any]:
@@ -65,10 +70,9 @@ def explaining_meta(operator: OpOverload, run: Callable[..., Any]) -> Callable[.
             if "meta" not in str(error).lower() or not any(map(_is_on_meta, tree_leaves(args))):
                 raise
             raise DataDependentError(
-                f"the code depends on the values of a tensor through "
-                f"{_written(str(operator.overloadpacket))}, and a tensor on the meta device has a "
-                f"shape but no values. Either write that part so that shapes decide, or count it "
-                f"with tensors on a device"
+                f"the code depends on the values of a tensor through {_written(operator)}, and a "
+                f"tensor on the meta device has a shape but no values. Either write that part so "
+                f"that shapes decide, or count it with tensors on a device"
             ) from error
 
     return run_explaining
@@ -78,14 +82,6 @@ def _is_on_meta(leaf: object) -> bool:
     return isinstance(leaf, Tensor) and leaf.is_meta and not isinstance(leaf, FakeTensor)
 
 
-def _written(operator: str) -> str:
-    written = _WRITTEN_AS.get(operator)
-    return f"{written} ({operator})" if written else operator
-
-
-def _of_fake_tensors(written: str) -> DataDependentError:
-    return DataDependentError(
-        f"the model's code depends on the values of a tensor through {written}, and count_flops "
-        f"runs it on fake tensors, which have shapes but no values. Either write that part so that "
-        f"shapes decide, or count a real step: with FLOPsMeter() as meter: ..."
-    )
+def _written(operator: OpOverload) -> str:
+    name = str(operator.overloadpacket)
+    return f"{_WRITTEN_AS[name]} ({name})" if name in _WRITTEN_AS else name

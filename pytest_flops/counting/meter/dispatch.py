@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,14 +15,13 @@ from torch.utils._pytree import tree_leaves
 from pytest_flops.counting.costs.elements import stores_unknown
 from pytest_flops.counting.costs.nested import STRIDED_COSTS, layout_of_nested
 from pytest_flops.counting.measurement import SPARSE_WITHOUT_VALUES
-from pytest_flops.counting.meter.attribution import graph_task
+from pytest_flops.counting.meter.attribution import (
+    Attribution,
+    FLOPsKey,
+    ThreadState,
+    graph_task,
+)
 from pytest_flops.counting.meter.operators import Operator, resolved, resolved_on_nested
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from pytest_flops.counting.meter.attribution import Attribution, FLOPsKey, ThreadState
-
 
 __tracebackhide__ = True  # an error of an operator ends in the line that called it
 
@@ -32,7 +32,7 @@ def counting_here(attribution: Attribution) -> Iterator[None]:
 
     A thread that is replaced by a plain call (`Thread.start` patched to call `run`) counts already.
     """
-    thread = attribution.this_thread
+    thread = attribution.local.state
     if thread.counted:
         yield
         return
@@ -69,7 +69,6 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.attribution = attribution
         self._local = attribution.local
         self._operators: dict[int, Operator] = {}
-        self._on_nested: dict[str, Operator] = {}
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -79,27 +78,40 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """
         return False
 
-    def __torch_dispatch__(  # noqa: C901 - a call less, for every operator
+    def __torch_dispatch__(
         self,
         func: Any,
         types: Any,
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        operator = self._operators.get(id(func)) or self._resolve(func)
+        operator = self._operators.get(id(func))
+        if operator is None:
+            operator = self._operators[id(func)] = resolved(func)
         kwargs = kwargs or {}
         if operator.depends:
-            settled, done = self._settle(func, operator, args, kwargs)
-            if settled is None:
-                return done
-            operator = settled
+            nested = layout_of_nested(args)
+            if nested == torch.jagged:
+                return NotImplemented  # its class runs it, by operators that this mode will see
+            if nested is not None and operator.name in STRIDED_COSTS:
+                operator = resolved_on_nested(func, operator.name)
+            elif operator.decomposes:
+                with self:
+                    return operator.run(*args, **kwargs)
         out = operator.run(*args, **kwargs)
+        self._count(operator, args, kwargs, out)
+        return out
+
+    def _count(
+        self, operator: Operator, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any
+    ) -> None:
+        """Write down what a call has cost, for the phase and the module that it belongs to."""
         attribution = self.attribution
         thread = self._local.state
         phase, module, call_task, _, updates = thread.frames[-1]
         task = graph_task()
         if not attribution.active:
-            return out
+            return
         if task != call_task:  # invariant 3 of `attribution`
             phase, updates = attribution.phase_in_backward(thread, task), None
             # The module is looked up only if something is written down for the call: more than
@@ -109,42 +121,18 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 module = attribution.module_of_running_node(thread)
         if updates is not None:
             if operator.each is not None:
-                _record_each(thread, operator.name, operator.each(args, kwargs, out), args, out)
-                return out
+                costs = operator.each(args, kwargs, out)
+                modules = updates.follow_each(args, out, len(costs))
+                for module, flops in zip(modules, costs, strict=True):
+                    _write(thread, ("optimizer", module, operator.name), flops, args)
+                return
             module = updates.follow(args, out)
         if operator.cost is not None:
             flops = operator.cost(args, kwargs, out)
-            if flops:  # as `_write` does
-                thread.flops[phase, module, operator.name] += flops
-            elif flops is None:
-                _report(thread, operator.name, args)
+            _write(thread, (phase, module, operator.name), flops, args)
             if operator.side_cost is not None:
-                side = operator.side_cost(args, kwargs, out)
-                _write(thread, (phase, module, operator.side_name), side, args)
-        return out
-
-    def _resolve(self, func: Any) -> Operator:
-        operator = self._operators[id(func)] = resolved(func)
-        return operator
-
-    def _settle(
-        self, func: Any, operator: Operator, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> tuple[Operator | None, Any]:
-        """What an operator is with these tensors; None if it is done, and with what result."""
-        nested = layout_of_nested(args)
-        if nested == torch.jagged:
-            return None, NotImplemented  # its class runs it, by operators that this mode will see
-        if nested is not None and operator.name in STRIDED_COSTS:
-            return self._resolve_on_nested(func, operator.name), None
-        if operator.decomposes:
-            with self:
-                return None, operator.run(*args, **kwargs)
-        return operator, None
-
-    def _resolve_on_nested(self, func: Any, name: str) -> Operator:
-        if name not in self._on_nested:
-            self._on_nested[name] = resolved_on_nested(func, name)
-        return self._on_nested[name]
+                flops = operator.side_cost(args, kwargs, out)
+                _write(thread, (phase, module, operator.side_name), flops, args)
 
 
 def _write(thread: ThreadState, key: FLOPsKey, flops: int | None, args: Sequence[Any]) -> None:
@@ -152,29 +140,6 @@ def _write(thread: ThreadState, key: FLOPsKey, flops: int | None, args: Sequence
     if flops:
         thread.flops[key] += flops
     elif flops is None:
-        _report(thread, key[2], args)
-
-
-def _report(thread: ThreadState, name: str, args: Sequence[Any]) -> None:
-    if any(isinstance(leaf, Tensor) and stores_unknown(leaf) for leaf in tree_leaves(args)):
-        name += SPARSE_WITHOUT_VALUES
-    thread.uncounted[name] += 1
-
-
-def _record_each(
-    thread: ThreadState,
-    name: str,
-    costs: Sequence[int | None],
-    args: Sequence[Any],
-    out: Any,
-) -> None:
-    """Write the cost of each position of an operator over lists to its parameter's module."""
-    updates = thread.frames[-1].updates
-    assert updates is not None
-    lists = [arg for arg in args if isinstance(arg, list | tuple)]
-    results = out or [None] * len(costs)
-    for position, flops in enumerate(costs):
-        tensors = [each[position] for each in lists if position < len(each)]
-        module = updates.module_of(tensors)
-        _write(thread, ("optimizer", module, name), flops, args)
-        updates.derive(results[position], module)
+        tensors = [leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor)]
+        why = SPARSE_WITHOUT_VALUES if any(map(stores_unknown, tensors)) else ""
+        thread.uncounted[key[2] + why] += 1

@@ -37,17 +37,7 @@ def fake_training_step(
 ) -> None:
     """Run a forward and, when `training`, a backward and a step, on fakes of everything.
 
-    Args:
-        model: The model, which is left as it was.
-        inputs: Its positional inputs.
-        kwargs: Its keyword inputs.
-        optimizer: A name of `OPTIMIZERS`, or a function from the parameters to an optimizer.
-        loss: From the output to a scalar; `default_loss` if None.
-        training: Whether the model is in training mode.
-
-    Raises:
-        ValueError: The model is scripted, the optimizer unknown, or the loss needs no gradient.
-        DataDependentError: The code depends on the values of a tensor.
+    The arguments are those of `count_flops`; the model is left as it was.
     """
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         raise ValueError(
@@ -56,7 +46,9 @@ def fake_training_step(
         )
     make_optimizer = _optimizer_factory(optimizer)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    inputs, kwargs = _fakes(mode, (tuple(inputs), dict(kwargs)))
+    inputs, kwargs = tree_map_only(
+        Tensor, lambda tensor: _fake(mode, tensor), (tuple(inputs), dict(kwargs))
+    )
     with (
         _fake_model(model, mode, training=training),
         naming_the_operator(),
@@ -65,7 +57,7 @@ def fake_training_step(
         with mode, torch.set_grad_enabled(training):
             output = model(*inputs, **kwargs)
             if training:
-                _backward((loss or default_loss)(output))
+                _backward((loss or _default_loss)(output))
         # Outside the mode, so that the step counters that the optimizer makes are real numbers:
         # its code reads their values.
         parameters = [p for p in model.parameters() if p.requires_grad]
@@ -93,13 +85,9 @@ def _optimizer_factory(optimizer: str | OptimizerFactory) -> OptimizerFactory | 
     return OPTIMIZERS[optimizer]
 
 
-def default_loss(output: Any) -> Tensor:
-    """The output's own `loss`, or the sum of its first floating-point tensor.
-
-    Raises:
-        ValueError: The output holds no floating-point tensor that needs a gradient.
-    """
-    named = output if isinstance(output, Mapping) else getattr(output, "__dict__", {})
+def _default_loss(output: Any) -> Tensor:
+    """The output's own `loss`, or the sum of its first floating-point tensor."""
+    named = _named(output)
     if isinstance(named.get("loss"), Tensor):
         return cast("Tensor", named["loss"])
     for tensor in (named.get("logits"), *_tensors(output)):
@@ -111,21 +99,17 @@ def default_loss(output: Any) -> Tensor:
     )
 
 
+def _named(output: Any) -> Mapping[str, Any]:
+    return output if isinstance(output, Mapping) else getattr(output, "__dict__", {})
+
+
 def _tensors(output: Any) -> Iterator[Tensor]:
     """The tensors of nested containers, and of objects that hold them as attributes."""
     if isinstance(output, Tensor):
         yield output
         return
-    members = output.values() if isinstance(output, Mapping) else output
-    if not isinstance(output, Mapping | list | tuple):
-        members = getattr(output, "__dict__", {}).values()
-    for member in members:
+    for member in output if isinstance(output, list | tuple) else _named(output).values():
         yield from _tensors(member)
-
-
-def _fakes(mode: FakeTensorMode, tree: Any) -> Any:
-    """The nested containers with fakes in place of their tensors."""
-    return tree_map_only(Tensor, lambda tensor: _fake(mode, tensor), tree)
 
 
 def _fake(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
@@ -139,46 +123,6 @@ def _fake(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
     return fake.requires_grad_(tensor.requires_grad)
 
 
-@contextmanager
-def _fake_model(model: nn.Module, mode: FakeTensorMode, *, training: bool) -> Iterator[None]:
-    """The model with fakes in place of its parameters and buffers; afterwards it is as it was."""
-    fakes: dict[Tensor, Tensor] = {}
-    with _restored(model):
-        for table in _tables(model):
-            for name, tensor in table.items():
-                if tensor is not None:
-                    table[name] = fakes.setdefault(tensor, _fake_member(mode, tensor))
-        model.train(training)
-        yield
-
-
-def _tables(model: nn.Module) -> Iterator[dict[str, Any]]:
-    """The dicts in which every module holds its parameters and buffers."""
-    for module in model.modules():
-        yield from (module._parameters, module._buffers)  # noqa: SLF001 - where they live
-
-
-@contextmanager
-def _restored(model: nn.Module) -> Iterator[None]:
-    """While active, a model may keep what it likes, such as a cache; it forgets that afterwards.
-
-    Otherwise fakes would stay in the attributes of its modules, and in lists and dicts there.
-    """
-    attributes = [vars(module) for module in model.modules()]
-    containers = [
-        value for table in attributes for value in table.values() if isinstance(value, dict | list)
-    ]
-    kept = [(container, copy(container)) for container in (*attributes, *containers)]
-    try:
-        yield
-    finally:
-        for container, original in kept:
-            container.clear()
-            container.update(original) if isinstance(container, dict) else container.extend(
-                original
-            )
-
-
 def _fake_member(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
     """A fake of a parameter or a buffer; of a parameter, a parameter."""
     fake = _fake(mode, tensor.detach())
@@ -188,11 +132,36 @@ def _fake_member(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
 
 
 @contextmanager
-def _without_pytorchs_log() -> Iterator[None]:
-    """While active, PyTorch does not log what fails on fake tensors.
+def _fake_model(model: nn.Module, mode: FakeTensorMode, *, training: bool) -> Iterator[None]:
+    """The model with fakes in place of its parameters and buffers; afterwards it is as it was.
 
-    It raises an error as well, which says more, in one place.
+    So are the attributes of its modules, and the lists and dicts there: a model may keep what it
+    likes, as in a cache, and fakes must not stay in it.
     """
+    attributes = [vars(module) for module in model.modules()]
+    containers = [
+        value for table in attributes for value in table.values() if isinstance(value, dict | list)
+    ]
+    kept = [(container, copy(container)) for container in (*attributes, *containers)]
+    fakes: dict[Tensor, Tensor] = {}
+    try:
+        for table in attributes:
+            for members in (table["_parameters"], table["_buffers"]):
+                for name, tensor in members.items():
+                    if tensor is not None:
+                        members[name] = fakes.setdefault(tensor, _fake_member(mode, tensor))
+        model.train(training)
+        yield
+    finally:
+        for container, original in kept:
+            container.clear()
+            restore = container.update if isinstance(container, dict) else container.extend
+            restore(original)
+
+
+@contextmanager
+def _without_pytorchs_log() -> Iterator[None]:
+    """While active, PyTorch does not log what fails on fake tensors: it raises it as well."""
     logger = logging.getLogger("torch._subclasses.fake_tensor")
     was_disabled, logger.disabled = logger.disabled, True
     try:

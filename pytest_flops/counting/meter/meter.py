@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+
+from pytest_flops.counting.count import FLOPsCount
+from pytest_flops.counting.measurement import Measurement
 from pytest_flops.counting.meter.attribution import Attribution
 from pytest_flops.counting.meter.dispatch import counting_here
 from pytest_flops.counting.meter.fake_step import fake_training_step
@@ -16,48 +21,33 @@ from pytest_flops.counting.meter.workarounds.higher_order import under_autograd
 from pytest_flops.counting.meter.workarounds.spectra import without_vectors
 from pytest_flops.counting.table import table
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from types import TracebackType
-
-    import torch
-    from typing_extensions import Self
-
-    from pytest_flops.counting.count import FLOPsCount
-    from pytest_flops.counting.measurement import Measurement
-
-
 _PROCESS_WIDE_CHANGES = (hand_over_to_threads, run_eagerly, under_autograd, without_vectors)
 
+_lock = threading.RLock()
+_all_meters: set[object] = set()
+_undo_changes = ExitStack()
 
-class _ProcessWide:
-    """What is changed for all threads while any meter counts.
+
+@contextmanager
+def _process_wide_changes() -> Iterator[None]:
+    """While active, the process is changed for one meter more, in every thread.
 
     Meters of two threads overlap in any order, so the first one changes it and the last one undoes
     that. A meter that undid its own changes would undo those of a meter that still counts.
     """
-
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._meters: set[object] = set()
-        self._undo = ExitStack()
-
-    @contextmanager
-    def changed(self) -> Iterator[None]:
-        """While active, one more meter needs the changes."""
-        meter = object()
-        try:
-            with self._lock:
-                if not self._meters:
-                    for change in _PROCESS_WIDE_CHANGES:
-                        self._undo.enter_context(change())
-                self._meters.add(meter)
-            yield
-        finally:
-            with self._lock:
-                self._meters.discard(meter)
-                if not self._meters:
-                    self._undo.close()
+    meter = object()
+    try:
+        with _lock:
+            if not _all_meters:
+                for change in _PROCESS_WIDE_CHANGES:
+                    _undo_changes.enter_context(change())
+            _all_meters.add(meter)
+        yield
+    finally:
+        with _lock:
+            _all_meters.discard(meter)
+            if not _all_meters:
+                _undo_changes.close()
 
 
 class _ThisThread(threading.local):
@@ -67,7 +57,6 @@ class _ThisThread(threading.local):
         self.meters: list[FLOPsMeter] = []
 
 
-_process_wide = _ProcessWide()
 _this_thread = _ThisThread()
 
 
@@ -97,7 +86,7 @@ class FLOPsMeter:
         self._active: ExitStack | None = None
         self._result: Measurement | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> FLOPsMeter:
         if self._active is not None:
             raise RuntimeError("this FLOPsMeter is counting already; a meter is entered once")
         if self._result is not None:
@@ -105,19 +94,14 @@ class FLOPsMeter:
         with ExitStack() as stack:
             stack.callback(self._attribution.stop)
             self._attribution.start()
-            stack.enter_context(_process_wide.changed())
+            stack.enter_context(_process_wide_changes())
             stack.enter_context(counting_here(self._attribution))
             self._active = stack.pop_all()
         _this_thread.meters.append(self)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._result is not None and self._active is None:
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        if self._result is not None:
             self._refuse("it ended with the meter around it, which was left first", error)
             return
         if self._active is None:
@@ -133,7 +117,7 @@ class FLOPsMeter:
         if inner:
             self._refuse("one that was entered after it still counts", error)
 
-    def _refuse(self, why: str, error: BaseException | None) -> None:
+    def _refuse(self, why: str, error: object) -> None:
         """Say that meters overlap, unless an error of the block is on its way, which says more."""
         if error is None:
             raise RuntimeError(

@@ -15,15 +15,13 @@ The outermost module of a call is a root; the modules under it have the paths th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Iterator
+
+from torch import Tensor
+from torch.nn import Module
 
 from pytest_flops.counting.components import segments
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from torch import Tensor
-    from torch.nn import Module
 
 OUTSIDE = 0
 """The number of what runs outside any module."""
@@ -48,10 +46,11 @@ class ModulePaths:
 
     def number(self, module: Module, caller: int) -> int:
         """The number of a module that is being called by the module numbered `caller`."""
-        known = self._numbers.get(id(module))
-        return self._first_call(module, caller) if known is None else known
+        if id(module) not in self._numbers:
+            self._add(module, caller)
+        return self._numbers[id(module)]
 
-    def _first_call(self, module: Module, caller: int) -> int:
+    def _add(self, module: Module, caller: int) -> None:
         caller_module = self._modules[caller]
         if caller_module is None:
             self._roots.append(module)
@@ -61,7 +60,6 @@ class ModulePaths:
         else:
             self._strays[id(module)] = module
             self._numbers[id(module)] = caller
-        return self._numbers[id(module)]
 
     def _add_tree(self, root: Module) -> None:
         """Number a module and all inside it; what a root inside a root has keeps its number."""
@@ -95,13 +93,13 @@ class ModulePaths:
         inner = {id(m) for root in self._roots for m in root.modules() if m is not root}
         roots = [root for root in self._roots if id(root) not in inner]
         bodies = [root for root in roots if _holds_something(root)] or roots
-        seen: dict[str, int] = {}
+        seen: Counter[str] = Counter()
         for root in roots:
             if len(bodies) == 1 and root is bodies[0]:
                 yield [], root
                 continue
             name = type(root).__name__
-            seen[name] = seen.get(name, 0) + 1
+            seen[name] += 1
             yield [name if seen[name] == 1 else f"{name}_{seen[name]}"], root
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from functools import cache, partial
+from typing import Any
 
 from torch import Tensor
 from torch._C import DispatchKey
@@ -14,46 +15,30 @@ from torch.utils._pytree import tree_leaves
 
 from pytest_flops.counting.costs import Rule, is_composite, rule_of
 from pytest_flops.counting.costs.nested import STRIDED_COSTS
+from pytest_flops.counting.costs.table import Cost, CostEach
 from pytest_flops.counting.meter.data_dependence import explaining_meta
 from pytest_flops.counting.meter.workarounds.conjugates import (
     may_conjugate_inside,
     resolving_conjugates,
 )
-from pytest_flops.counting.meter.workarounds.fake_kernels import FAKE_KERNELS
+from pytest_flops.counting.meter.workarounds.fake_kernels import running_on_fakes
 from pytest_flops.counting.meter.workarounds.higher_order import eager_form
 from pytest_flops.counting.meter.workarounds.spectra import SPECTRA
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from pytest_flops.counting.costs.table import Cost, CostEach
 
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """An operator, resolved.
+    """An operator, resolved."""
 
-    Attributes:
-        func: The operator itself, kept alive so that its id is never another's.
-        run: Runs it; of a composite one, runs the operators that it is made of.
-        name: Its name in the results.
-        cost: What a call costs; `None` for one that is free.
-        side_cost: What a call costs on a line of its own, such as a bias.
-        side_name: The name of that line.
-        each: For an operator over lists of tensors, what each position costs.
-        decomposes: Whether `run` runs other operators, which are counted in its place.
-        depends: Whether the kind of the tensors decides what it is.
-    """
-
-    func: object
-    run: Callable[..., Any]
-    name: str
-    cost: Cost | None
-    side_cost: Cost | None
-    side_name: str
-    each: CostEach | None
-    decomposes: bool
-    depends: bool
+    func: object  # the operator itself, kept alive so that its id is never another's
+    run: Callable[..., Any]  # runs it; of a composite one, runs the operators that it is made of
+    name: str  # in the results
+    cost: Cost | None = None  # of a call; None for one that is free
+    side_cost: Cost | None = None  # what a call costs on a line of its own, such as a bias
+    side_name: str = ""  # of that line
+    each: CostEach | None = None  # of an operator over lists of tensors: the cost of each position
+    decomposes: bool = False  # whether `run` runs operators that are counted in its place
+    depends: bool = False  # whether the kind of the tensors decides what it is
 
 
 def resolved(func: Any) -> Operator:
@@ -72,13 +57,14 @@ def resolved(func: Any) -> Operator:
     return _composite(func, name, resolving_conjugates(kernel))
 
 
+@cache
 def resolved_on_nested(func: OpOverload, name: str) -> Operator:
     """An operator of `STRIDED_COSTS`, on a nested tensor of strided layout."""
     return _with_rule(func, name, Rule(STRIDED_COSTS[name]))
 
 
 def _composite(func: object, name: str, run: Callable[..., Any]) -> Operator:
-    return Operator(func, run, name, None, None, "", None, decomposes=True, depends=True)
+    return Operator(func, run, name, decomposes=True, depends=True)
 
 
 def _with_rule(func: Callable[..., Any], name: str, rule: Rule) -> Operator:
@@ -86,8 +72,7 @@ def _with_rule(func: Callable[..., Any], name: str, rule: Rule) -> Operator:
     if type(func) is OpOverload:
         # `_op` is what calling an OpOverload calls; every call is spared the Python around it.
         run = explaining_meta(func, func._op)  # noqa: SLF001
-    if name in FAKE_KERNELS:
-        run = partial(FAKE_KERNELS[name], run)
+    run = running_on_fakes(name, run)
     if may_conjugate_inside(name):
         run = resolving_conjugates(run)
     return Operator(
@@ -98,17 +83,14 @@ def _with_rule(func: Callable[..., Any], name: str, rule: Rule) -> Operator:
         rule.side_cost,
         f"{name}:{rule.side_line}",
         rule.each,
-        decomposes=False,
         depends=rule is _UNKNOWN,
     )
 
 
 def _unknown_cost(args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> int | None:
     """An operator that no rule claims has no cost; work on integers and booleans alone is free."""
-    for leaf in tree_leaves((args, kwargs, out)):
-        if isinstance(leaf, Tensor) and (leaf.is_floating_point() or leaf.is_complex()):
-            return None
-    return 0
+    tensors = [leaf for leaf in tree_leaves((args, kwargs, out)) if isinstance(leaf, Tensor)]
+    return None if any(t.is_floating_point() or t.is_complex() for t in tensors) else 0
 
 
 _UNKNOWN = Rule(_unknown_cost)

@@ -12,52 +12,37 @@ whether the id is still theirs; then, for gradients and `parameter.data`, the st
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from pytest_flops.counting.meter.module_paths import OUTSIDE, ModulePaths
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from torch.optim import Optimizer
-
-
-_SEQUENCE = (tuple, list)
 
 
 class ParameterUpdates:
     """One step of one optimizer; a module is given by its number in `ModulePaths`."""
 
     def __init__(self, optimizer: Optimizer, paths: ModulePaths) -> None:
-        self.optimizer = optimizer
+        self._optimizer = optimizer
         self._paths = paths
-        self._held: list[Tensor] = []  # parameters and states
+        self._held: dict[int, Tensor] = {}  # parameters and states, by id
         self._modules: dict[int, int] = {}  # theirs, by id
         self._derived: dict[int, tuple[weakref.ref[Tensor], int]] = {}  # results, by id
         self._by_storage: dict[int, int] = {}
         self._states_read = -1  # how many there were
-        self._hold_parameters()
-        self._hold_states()
+        self.read_again()
 
     def read_again(self) -> None:
-        """Look up the parameters again, after the step's closure.
-
-        It may have called a module for the first time, which no parameter belonged to before.
-        """
-        owners = {
-            id(parameter): self._paths.owner(parameter)
-            for group in self.optimizer.param_groups
-            for parameter in group["params"]
-        }
-        if owners.items() <= self._modules.items():
-            return
-        self._modules.update(owners)
+        """Look up the parameters; again after the step's closure, which may have called modules."""
+        for group in self._optimizer.param_groups:
+            for parameter in group["params"]:
+                self._hold(parameter, self._paths.owner(parameter))
         self._by_storage.clear()
         self._states_read = -1
-        self._hold_states()
+        self._read_states()
 
     def follow(self, args: Sequence[Any], out: Any) -> int:
         """The module of an operator of the step; its result belongs to that module from now on."""
@@ -65,75 +50,68 @@ class ParameterUpdates:
         first = args[0] if args else None
         module = self._modules.get(id(first))
         if module is None:
-            module = self.module_of(args)
+            module = self._module_of(args)
         if out is not first:
-            self.derive(out, module)
+            self._derive(out, module)
         return module
 
-    def module_of(self, tensors: Iterable[Any]) -> int:
+    def follow_each(self, args: Sequence[Any], out: Any, positions: int) -> Iterator[int]:
+        """The module of each position of an operator over lists of tensors, as in `follow`."""
+        lists = [arg for arg in args if isinstance(arg, list | tuple)]
+        results = out or [None] * positions
+        for position in range(positions):
+            module = self._module_of([each[position] for each in lists if position < len(each)])
+            self._derive(results[position], module)
+            yield module
+
+    def _module_of(self, tensors: Sequence[Any]) -> int:
         """The module of the first tensor that is known; `OUTSIDE` when none is."""
-        known = self._modules
         for tensor in tensors:
-            if id(tensor) in known:
-                return known[id(tensor)]
-        found = self._find_derived(tensors)
-        return self._search(tensors) if found is None else found
-
-    def _search(self, tensors: Iterable[Any]) -> int:
-        """The module of a tensor that is neither held nor derived."""
+            if id(tensor) in self._modules:
+                return self._modules[id(tensor)]
+        for tensor in tensors:
+            derived = self._derived.get(id(tensor))
+            if derived is not None and derived[0]() is tensor:
+                return derived[1]
         # An optimizer makes its states in the middle of its first step.
-        if self._hold_states():
-            return self.module_of(tensors)
-        found = self._find_by_storage(tensors)
-        return OUTSIDE if found is None else found
+        if self._read_states():
+            return self._module_of(tensors)
+        if not self._by_storage:
+            self._read_storages()
+        keys = [_storage(tensor) for tensor in tensors if isinstance(tensor, Tensor)]
+        return next((self._by_storage[key] for key in keys if key in self._by_storage), OUTSIDE)
 
-    def derive(self, results: Any, module: int) -> None:
+    def _derive(self, results: Any, module: int) -> None:
         """Let the results of an operator belong to a module."""
         if module == OUTSIDE:
             return
         if isinstance(results, Tensor):
             if id(results) not in self._modules:
                 self._derived[id(results)] = (weakref.ref(results), module)
-        elif isinstance(results, _SEQUENCE):
+        elif isinstance(results, tuple | list):
             for result in results:
-                self.derive(result, module)
+                self._derive(result, module)
 
-    def _find_derived(self, tensors: Iterable[Any]) -> int | None:
-        for tensor in tensors:
-            derived = self._derived.get(id(tensor))
-            if derived is not None and derived[0]() is tensor:
-                return derived[1]
-        return None
+    def _hold(self, tensor: Tensor, module: int) -> None:
+        self._held[id(tensor)] = tensor
+        self._modules[id(tensor)] = module
 
-    def _hold_parameters(self) -> None:
-        for group in self.optimizer.param_groups:
-            for parameter in group["params"]:
-                self._modules[id(parameter)] = self._paths.owner(parameter)
-            self._held += group["params"]
-
-    def _hold_states(self) -> bool:
+    def _read_states(self) -> bool:
         """Whether there are states that had not been read."""
-        states = sum(map(len, self.optimizer.state.values()))
+        states = sum(map(len, self._optimizer.state.values()))
         if states == self._states_read:
             return False
         self._states_read = states
-        for parameter, state in self.optimizer.state.items():
+        for parameter, state in self._optimizer.state.items():
             module = self._modules.get(id(parameter), OUTSIDE)
             for value in state.values():
                 if isinstance(value, Tensor):
-                    self._modules[id(value)] = module
-                    self._held.append(value)
+                    self._hold(value, module)
         return True
 
-    def _find_by_storage(self, tensors: Iterable[Any]) -> int | None:
-        """The module of a gradient, of `parameter.data` or of another view of what is held."""
-        if not self._by_storage:
-            self._read_storages()
-        keys = [_storage(tensor) for tensor in tensors if isinstance(tensor, Tensor)]
-        return next((self._by_storage[key] for key in keys if key in self._by_storage), None)
-
     def _read_storages(self) -> None:
-        owned = [(tensor, self._modules[id(tensor)]) for tensor in self._held]
+        """The storages of what is held, and of gradients."""
+        owned = [(tensor, self._modules[key]) for key, tensor in self._held.items()]
         owned += [(t.grad, module) for t, module in owned if t.is_leaf and t.grad is not None]
         for tensor, module in owned:
             self._by_storage.setdefault(_storage(tensor), module)

@@ -13,18 +13,15 @@ worker of a `DataLoader`, is only numbered.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import wraps
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pytest_flops.counting.meter.attribution import Attribution, Frame
 from pytest_flops.counting.meter.dispatch import counting_here, counting_modes
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from pytest_flops.counting.meter.attribution import Attribution, Frame
 
 
 @contextmanager
@@ -39,9 +36,14 @@ def hand_over_to_threads() -> Iterator[None]:
 
 
 @contextmanager
-def _replaced(owner: type, name: str, wrap: Callable[[Any], Any]) -> Iterator[None]:
+def _replaced(owner: type, name: str, around: Callable[..., Any]) -> Iterator[None]:
+    """While active, a method is a call of `around` with the method itself and its arguments."""
     before = getattr(owner, name)
-    ours = wraps(before)(wrap(before))
+
+    @wraps(before)
+    def ours(*args: Any, **kwargs: Any) -> Any:
+        return around(before, *args, **kwargs)
+
     try:
         setattr(owner, name, ours)
         yield
@@ -65,7 +67,7 @@ def _as_part_of(
     def counted(*args: Any, **kwargs: Any) -> Any:
         if not attribution.active:
             return work(*args, **kwargs)
-        with attribution.working_for(call), counting_here(attribution):
+        with attribution.during(call), counting_here(attribution):
             return work(*args, **kwargs)
 
     return counted
@@ -84,27 +86,26 @@ class _Submitting(threading.local):
 _submitting = _Submitting()
 
 
-def _submit(submit: Callable[..., Future[Any]]) -> Callable[..., Future[Any]]:
-    def submit_handed_over(
-        executor: ThreadPoolExecutor, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
-    ) -> Future[Any]:
-        before, _submitting.active = _submitting.active, True
-        try:
-            return submit(executor, _handed_over(fn), *args, **kwargs)
-        finally:
-            _submitting.active = before
+def _submit(
+    submit: Callable[..., Future[Any]],
+    executor: ThreadPoolExecutor,
+    fn: Callable[..., Any],
+    /,
+    *args: Any,
+    **kwargs: Any,
+) -> Future[Any]:
+    before, _submitting.active = _submitting.active, True
+    try:
+        return submit(executor, _handed_over(fn), *args, **kwargs)
+    finally:
+        _submitting.active = before
 
-    return submit_handed_over
 
-
-def _start(start: Callable[[threading.Thread], None]) -> Callable[[threading.Thread], None]:
-    def start_handed_over(thread: threading.Thread) -> None:
-        # `start` itself refuses a thread that has been started already.
-        if not _submitting.active and thread.ident is None:
-            _hand_over_run(thread)
-        start(thread)
-
-    return start_handed_over
+def _start(start: Callable[[threading.Thread], None], thread: threading.Thread) -> None:
+    # `start` itself refuses a thread that has been started already.
+    if not _submitting.active and thread.ident is None:
+        _hand_over_run(thread)
+    start(thread)
 
 
 def _hand_over_run(thread: threading.Thread) -> None:
@@ -128,10 +129,7 @@ def _hand_over_run(thread: threading.Thread) -> None:
     attributes["run"] = run_once
 
 
-def _start_process(start: Callable[[BaseProcess], None]) -> Callable[[BaseProcess], None]:
-    def start_numbered(process: BaseProcess) -> None:
-        start(process)
-        for mode in counting_modes():
-            mode.attribution.this_thread.child_processes += 1
-
-    return start_numbered
+def _start_process(start: Callable[[BaseProcess], None], process: BaseProcess) -> None:
+    start(process)
+    for mode in counting_modes():
+        mode.attribution.local.state.child_processes += 1

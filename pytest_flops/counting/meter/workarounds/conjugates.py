@@ -12,13 +12,11 @@ May go when: `test_complex_pseudoinverses_and_least_squares_are_right_inside_the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch._C import DispatchKey
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _CONJUGATE_INSIDE = frozenset({"aten.linalg_pinv", "aten.linalg_lstsq"})
 

@@ -11,63 +11,63 @@ May go when: `test_grouped_products_of_experts_count_as_in_a_real_step` and
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
 
-    from torch import Tensor
+def running_on_fakes(name: str, run: Callable[..., Any]) -> Callable[..., Any]:
+    """Runs the operator of this name; on fake tensors, its kernel here if it has one."""
+    kernel = _KERNELS.get(name)
+    if kernel is None:
+        return run
+
+    def run_on_fakes(first: Tensor, *rest: Any, **kwargs: Any) -> Any:
+        # Of bfloat16 PyTorch fakes grouped products itself, and computes no CTC loss.
+        if isinstance(first, FakeTensor) and first.dtype != torch.bfloat16:
+            return kernel(first, *rest, **kwargs)
+        return run(first, *rest, **kwargs)
+
+    return run_on_fakes
 
 
-def grouped_mm(
-    run: Callable[..., Any],
+def _grouped_mm(
     a: Tensor,
     b: Tensor,
     offs: Tensor | None = None,
-    *rest: Any,
+    _bias: Tensor | None = None,
     out_dtype: torch.dtype | None = None,
-) -> Any:
+) -> Tensor:
     """`a @ b` for groups that `offs` ends; where both are matrices it splits what is summed over.
 
     The result is `(rows, columns)`, and `(groups, rows, columns)` where every group has its own.
     """
-    if not isinstance(a, FakeTensor) or a.dtype == torch.bfloat16:
-        return run(a, b, offs, *rest, out_dtype=out_dtype)
     groups: list[int] = []
     if a.dim() == b.dim():
         groups = [a.shape[0] if offs is None else len(offs)]
     return a.new_empty([*groups, a.shape[-2], b.shape[-1]], dtype=out_dtype or a.dtype)
 
 
-def ctc_loss(
-    run: Callable[..., Any], log_probabilities: Tensor, targets: Tensor, *rest: Any, **out: Any
-) -> Any:
+def _ctc_loss(log_probabilities: Tensor, targets: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     """The loss `(batch,)`, and the log-probability of every state `(batch, steps, states)`.
 
     `log_probabilities` are `(steps, batch, classes)`; `targets` `(batch, longest)`, or all in one.
     """
-    if out or not isinstance(log_probabilities, FakeTensor):
-        return run(log_probabilities, targets, *rest, **out)
-    steps, batch, _ = log_probabilities.shape
+    steps, batch, _classes = log_probabilities.shape
     loss = log_probabilities.new_empty(batch)
     return loss, loss.new_empty(batch, steps, 2 * targets.shape[-1] + 1)
 
 
-def ctc_loss_backward(
-    run: Callable[..., Any], gradient: Tensor, log_probabilities: Tensor, *rest: Any, **out: Any
-) -> Any:
+def _ctc_loss_backward(_gradient: Tensor, log_probabilities: Tensor, *_: Any) -> Tensor:
     """The gradient of the log-probabilities."""
-    if out or not isinstance(log_probabilities, FakeTensor):
-        return run(gradient, log_probabilities, *rest, **out)
     return log_probabilities.new_empty(log_probabilities.shape)
 
 
-FAKE_KERNELS: Mapping[str, Callable[..., Any]] = {
-    "aten._grouped_mm": grouped_mm,
-    "aten._ctc_loss": ctc_loss,
-    "aten._ctc_loss_backward": ctc_loss_backward,
+_KERNELS: Mapping[str, Callable[..., Any]] = {
+    "aten._grouped_mm": _grouped_mm,
+    "aten._ctc_loss": _ctc_loss,
+    "aten._ctc_loss_backward": _ctc_loss_backward,
 }
-"""By the operator's name: a function of what PyTorch runs, and of the operator's own arguments."""

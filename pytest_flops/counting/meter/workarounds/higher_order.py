@@ -11,31 +11,29 @@ May go when: `tests/counting/test_costs_higher_order.py` passes without it.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch._C import DispatchKey
 from torch._higher_order_ops.cond import cond_op
 from torch._higher_order_ops.map import map_impl
-from torch._higher_order_ops.scan import scan_op
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from torch._ops import HigherOrderOperator
+from torch._higher_order_ops.scan import generic_scan, scan_op
+from torch._ops import HigherOrderOperator
 
 
 @contextmanager
 def under_autograd() -> Iterator[None]:
     """While active, `cond`, `map` and `scan` run their functions under autograd."""
     key = DispatchKey.Autograd
-    kernels = {operator: operator.py_kernels[key] for operator in _NEED_THE_COMPILER}
-    for operator in kernels:
+    operators: tuple[HigherOrderOperator, ...] = (cond_op, map_impl, scan_op)
+    kernels = [operator.py_kernels[key] for operator in operators]
+    for operator in operators:
         _set_kernel(operator, key, eager_form(operator))
     try:
         yield
     finally:
-        for operator, kernel in kernels.items():
+        for operator, kernel in zip(operators, kernels, strict=True):
             _set_kernel(operator, key, kernel)
 
 
@@ -46,36 +44,27 @@ def _set_kernel(operator: HigherOrderOperator, key: DispatchKey, kernel: Any) ->
 
 def eager_form(operator: HigherOrderOperator) -> Callable[..., Any] | None:
     """What runs the operator by calling the functions it is given; None if nothing does."""
-    if operator.__name__ in _OWN_FORMS:
-        return _OWN_FORMS[operator.__name__]
-    kernel: Callable[..., Any] | None = operator.py_kernels.get(
-        DispatchKey.CompositeExplicitAutograd
-    )
-    return kernel
+    kernel = operator.py_kernels.get(DispatchKey.CompositeExplicitAutograd)
+    return _OWN_FORMS.get(operator.__name__, kernel)
 
 
 def _cond(predicate: Any, true_fn: Any, false_fn: Any, operands: Any) -> Any:
-    """What PyTorch's own kernel does, which refuses a dispatch mode."""
     return true_fn(*operands) if predicate else false_fn(*operands)
 
 
 def _scan(combine_fn: Any, init: Any, xs: Any, additional_inputs: Any = ()) -> Any:
-    """What PyTorch's own kernel does, which refuses a dispatch mode."""
-    from torch._higher_order_ops.scan import generic_scan
-
     return generic_scan(  # type: ignore[no-untyped-call]
         combine_fn, init, xs, additional_inputs=additional_inputs
     )
 
 
-def _subgraph(subgraph: Any, _identifier: Any, *operands: Any) -> Any:
+def _invoke_subgraph(subgraph: Any, _identifier: Any, *operands: Any) -> Any:
     return subgraph(*operands)
 
 
+# What PyTorch's own kernels do, which refuse a dispatch mode.
 _OWN_FORMS: dict[str, Callable[..., Any]] = {
     "cond": _cond,
     "scan": _scan,
-    "invoke_subgraph": _subgraph,
+    "invoke_subgraph": _invoke_subgraph,
 }
-
-_NEED_THE_COMPILER: tuple[HigherOrderOperator, ...] = (cond_op, map_impl, scan_op)

@@ -11,17 +11,14 @@ May go when: `test_values_alone_cost_no_vectors_in_any_form` passes without it.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.autograd.forward_ad import unpack_dual
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-
-    from torch._ops import OpOverload
 
 _DEVICES = ("CPU", "CUDA", "MPS", "XPU", "Meta")
 _aten = torch.ops.aten
@@ -41,24 +38,19 @@ def without_vectors() -> Iterator[None]:
         library._destroy()  # type: ignore[no-untyped-call]  # noqa: SLF001 - there is no public way
 
 
-def _svdvals(a: Tensor, *, driver: str | None = None) -> Tensor:
+def _svdvals(a: Tensor, *, driver: str | None = None) -> Any:
     """Singular values of `(..., m, n)`."""
-    values: Tensor = _aten._linalg_svd(a, False, _needs_vectors(a), driver=driver)[1]  # noqa: SLF001
-    return values
+    return _aten._linalg_svd(a, False, _needs_vectors(a), driver=driver)[1]  # noqa: SLF001
 
 
-def _eigvalsh(a: Tensor, uplo: str = "L") -> Tensor:
+def _eigvalsh(a: Tensor, uplo: str = "L") -> Any:
     """Eigenvalues of the symmetric or Hermitian `(..., n, n)`."""
-    values: Tensor = _aten._linalg_eigh(a, uplo, _needs_vectors(a))[0]  # noqa: SLF001
-    return values
+    return _aten._linalg_eigh(a, uplo, _needs_vectors(a))[0]  # noqa: SLF001
 
 
-def _eigvals(a: Tensor) -> Tensor:
+def _eigvals(a: Tensor) -> Any:
     """Eigenvalues of `(..., n, n)`, complex."""
-    values: Tensor = (
-        _aten.linalg_eig(a)[0] if _needs_vectors(a) else _aten._linalg_eigvals(a)  # noqa: SLF001
-    )
-    return values
+    return _aten.linalg_eig(a)[0] if _needs_vectors(a) else _aten._linalg_eigvals(a)  # noqa: SLF001
 
 
 def _needs_vectors(a: Tensor) -> bool:
@@ -68,7 +60,7 @@ def _needs_vectors(a: Tensor) -> bool:
     return wanted or tangent is not None or _is_transformed(a)
 
 
-SPECTRA: Mapping[OpOverload, Callable[..., Tensor]] = {
+SPECTRA: Mapping[OpOverload, Callable[..., Any]] = {
     _aten.linalg_svdvals.default: _svdvals,
     _aten.linalg_eigvalsh.default: _eigvalsh,
     _aten.linalg_eigvals.default: _eigvals,
