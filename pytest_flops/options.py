@@ -73,7 +73,7 @@ def only_budgets(config: Config) -> bool:
     return bool(chosen(config, "flops_only"))
 
 
-def asks_for_gate(config: Config) -> bool:
+def asks_for_budgets(config: Config) -> bool:
     """Whether somebody named budgets, or gave an option that is wrong or right for all tests."""
     options = (
         "flops_budgets",

@@ -57,7 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Refuse wrong options, and wrong files of budgets that somebody named, at once."""
-    if options.asks_for_gate(session.config):
+    if options.asks_for_budgets(session.config):
         _hooks(session.config).refuse_mistakes()
 
 
@@ -65,12 +65,12 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> BudgetFile
     """Collect a YAML file of budgets as a test file."""
     if file_path.suffix not in options.SUFFIXES:
         return None
-    gate = _hooks(parent.config).gate
-    if not gate.catalog.is_budget_file(file_path):
+    session = _hooks(parent.config).session
+    if not session.catalog.is_budget_file(file_path):
         return None
     from pytest_flops.session.collection import BudgetFile
 
-    return BudgetFile.of(parent, file_path, gate)
+    return BudgetFile.of(parent, file_path, session)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -27,8 +27,8 @@ def _flops_recorder(request: pytest.FixtureRequest) -> Recorder:
     if RECORDER not in stash:
         from pytest_flops.session.recorder import Recorder
 
-        gate = hooks_of(request.config).gate
-        stash[RECORDER] = Recorder(gate, request.node.nodeid, budget=None)
+        session = hooks_of(request.config).session
+        stash[RECORDER] = Recorder(session, request.node.nodeid, budget=None)
     recorder: Recorder = stash[RECORDER]
     return recorder
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_flops.reports.report import Report
-    from pytest_flops.session.session import Gate
+    from pytest_flops.session.session import Session
 
 
 def hooks_of(config: pytest.Config) -> BudgetHooks:
@@ -42,39 +42,39 @@ class BudgetHooks:
     def __init__(self, config: pytest.Config) -> None:
         self.due: set[str] = set()
         self._config = config
-        self._made: Gate | None = None
+        self._made: Session | None = None
         self._delivered: set[tuple[str, str]] = set()
 
     @property
-    def gate(self) -> Gate:
-        """The session's gate, made on first use."""
+    def session(self) -> Session:
+        """What this run knows of budgets, made on first use."""
         if self._made is None:
-            from pytest_flops.session.session import Gate
+            from pytest_flops.session.session import Session
 
-            self._made = Gate(self._config)
+            self._made = Session(self._config)
         return self._made
 
     def refuse_mistakes(self) -> None:
         """Refuse wrong options, and wrong files of budgets that somebody named, at once."""
         if not self._is_worker:
-            self._refuse(self.gate.mistakes())
+            self._refuse(self.session.mistakes())
 
     def bind(self, items: list[pytest.Item]) -> list[pytest.Item]:
         """Bind marked tests to their budgets; returns every item that has one."""
         for item in items:
             self._bind(item)
-        self.gate.test_files.update(item.nodeid.partition("::")[0] for item in items)
+        self.session.test_files.update(item.nodeid.partition("::")[0] for item in items)
         return [item for item in items if BUDGET in item.stash]
 
     def settle(self, collected: list[pytest.Item], items: list[pytest.Item]) -> None:
         """Take in what other plugins made of the items; with `--flops-only`, keep only ours."""
         for item in set(collected).difference(items):
-            self.gate.leave_out(item.stash[BUDGET])
+            self.session.leave_out(item.stash[BUDGET])
         for item in items:
             self._bind(item)
         if self._made is not None and not self._is_worker:
             mistakes = [item.stash[MISTAKE] for item in items if MISTAKE in item.stash]
-            self._refuse([*map(str, self.gate.catalog.problems), *mistakes])
+            self._refuse([*map(str, self.session.catalog.problems), *mistakes])
         if options.only_budgets(self._config):
             others = [item for item in items if not _counts_flops(item)]
             items[:] = [item for item in items if _counts_flops(item)]
@@ -96,7 +96,7 @@ class BudgetHooks:
             from pytest_flops.session.recorder import Recorder
 
             subject = getattr(item, "subject", item.nodeid)
-            item.stash[RECORDER] = Recorder(self.gate, item.nodeid, item.stash[BUDGET], subject)
+            item.stash[RECORDER] = Recorder(self.session, item.nodeid, item.stash[BUDGET], subject)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
@@ -139,33 +139,33 @@ class BudgetHooks:
         self._delivered.add((report.nodeid, report.when))
         found = getattr(report, "flops", None)
         if found is not None and report.outcome != "rerun":  # type: ignore[comparison-overlap]
-            self.gate.receive(found)
+            self.session.receive(found)
 
     def pytest_sessionfinish(self) -> None:
         """Tell the controller of pytest-xdist what only a worker sees."""
         if self._is_worker and self._made is not None:
-            self._config.workeroutput["flops"] = self.gate.collected()  # type: ignore[attr-defined]
+            self._config.workeroutput["flops"] = self.session.collected()  # type: ignore[attr-defined]
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print what was found about budgets."""
-        if self._made is None or self.gate.report is None:
+        if self._made is None or self.session.report is None:
             return
         from pytest_flops.reports.pages.terminal import terminal_lines
 
         terminalreporter.section("FLOPs budgets")
         for text, markup in terminal_lines(
-            self.gate.report,
+            self.session.report,
             verbosity=self._config.get_verbosity(),
             width=terminalreporter._tw.fullwidth,  # noqa: SLF001 - the only place that knows
-            comparison=self.gate.comparison,
+            comparison=self.session.comparison,
         ):
             terminalreporter.write_line(text, **markup)
-        for note in self.gate.notes:
+        for note in self.session.notes:
             terminalreporter.write_line(note)
         if os.environ.get("GITHUB_ACTIONS") == "true":
             from pytest_flops.reports.pages.github import annotate
 
-            for line in annotate(self.gate.report, self._config.rootpath):
+            for line in annotate(self.session.report, self._config.rootpath):
                 terminalreporter.write_line(line)
 
     @pytest.hookimpl(optionalhook=True)
@@ -173,7 +173,7 @@ class BudgetHooks:
         """Take in what only a worker of pytest-xdist sees."""
         collected = getattr(node, "workeroutput", {}).get("flops")
         if collected is not None:
-            self.gate.take_over(collected)
+            self.session.take_over(collected)
 
     @property
     def _is_worker(self) -> bool:
@@ -189,7 +189,7 @@ class BudgetHooks:
             return
         marks = list(item.iter_markers(options.MARKER))
         if marks:
-            found = self.gate.resolve(marks, item)
+            found = self.session.resolve(marks, item)
             if isinstance(found, str):
                 item.stash[MISTAKE] = found
             else:
@@ -204,13 +204,13 @@ class BudgetHooks:
 
         finished = {nodeid for nodeid, when in self._delivered if when == "teardown"}
         conclude(
-            self.gate,
+            self.session,
             complete=ended,
             whole_suite=ended and self._ran_whole_suite(session),
             missing=self.due - finished if ended else (),
         )
-        self._refuse([str(problem) for problem in self.gate.catalog.problems])
-        report = self.gate.report
+        self._refuse([str(problem) for problem in self.session.catalog.problems])
+        report = self.session.report
         if report is not None:
             self._tell_junit(report)
             session.testsfailed += len(report.errors) + len(report.missing)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pytest_flops.counting.meter.meter import FLOPsMeter
     from pytest_flops.counting.workload import Workload
     from pytest_flops.scaling.sweep import Sweep
-    from pytest_flops.session.session import Gate
+    from pytest_flops.session.session import Session
 
 
 class BudgetExceeded(AssertionError):  # noqa: N818 - it reads as what happened
@@ -38,18 +38,18 @@ class Recorder:
     """Counts, judges and remembers for one test.
 
     Args:
-        gate: The session this test belongs to.
+        session: The run this test belongs to.
         test: The test's node id.
         budget: What its markers or its budget file say; `None` without either.
         subject: The report entry its findings belong to; the test itself unless given.
     """
 
     def __init__(
-        self, gate: Gate, test: str, budget: Budget | None, subject: str | None = None
+        self, session: Session, test: str, budget: Budget | None, subject: str | None = None
     ) -> None:
         self.budget = budget
         self.entries: list[Entry] = []
-        self._gate = gate
+        self._session = session
         self._test = test
         self._subject = subject or test
         self._counted = 0
@@ -88,7 +88,7 @@ class Recorder:
         measurement, workload = measured(
             counted,
             base,
-            self._gate.extensions.builders,
+            self._session.extensions.builders,
             batch_size=batch_size,
             seq_len=seq_len,
             optimizer=optimizer,
@@ -106,7 +106,7 @@ class Recorder:
         """
         from pytest_flops.counting.meter.meter import FLOPsMeter
 
-        self._gate.extensions.register_costs()
+        self._session.extensions.register_costs()
         with FLOPsMeter() as meter:
             yield meter
         if limits or self.budget is not None:
@@ -159,14 +159,14 @@ class Recorder:
             given["tolerance"] = tolerance
         own = max_exponent is not None or components is not None
         budget = self._budget_with({"scaling": {name: given}} if own else {})
-        self._gate.extensions.register_costs()
-        with self._gate.progress(f"{budget.name}: {name}") as progress:
+        self._session.extensions.register_costs()
+        with self._session.progress(f"{budget.name}: {name}") as progress:
             sweep = sweep_builder(
                 builder,
                 name,
                 sizes,
                 optimizer=optimizer,
-                builders=self._gate.extensions.builders,
+                builders=self._session.extensions.builders,
                 on_count=progress,
             )
         self.hold(sweeps=[sweep], budget=budget)
@@ -199,11 +199,11 @@ class Recorder:
         budget = budget or self._required_budget()
         if measurement is not None:
             budget = self._with_its_record(budget)
-        if self._gate.settings.update:  # this run makes the record; the old one holds nothing
+        if self._session.settings.update:  # this run makes the record; the old one holds nothing
             kinds = tuple(kind for kind in kinds if kind != "recorded")
         self._swept.update(sweep.dimension for sweep in sweeps)
         judged = measurement and self._without_what_is_allowed(measurement)
-        tolerance = self._gate.tolerance
+        tolerance = self._session.tolerance
         verdicts = list(hold(budget, judged, sweeps, tolerance=tolerance, rules=rules, kinds=kinds))
         if all(verdict.passed for verdict in verdicts):
             verdicts += self._of_another_workload(budget.workload, workload)
@@ -213,7 +213,7 @@ class Recorder:
 
     def _without_what_is_allowed(self, measurement: Measurement) -> Measurement:
         """With `--flops-allow-uncounted`, operators without a cost are warnings and no errors."""
-        if not self._gate.settings.allow_uncounted:
+        if not self._session.settings.allow_uncounted:
             return measurement
         for message in uncounted_messages(measurement):
             warnings.warn(printable(message), stacklevel=2)
@@ -287,7 +287,7 @@ class Recorder:
                 "the limits and recorded counts were held against nothing: call flops.check() or "
                 "flops.measure()"
             )
-        elsewhere = str(budget.location) in self._gate.with_items
+        elsewhere = str(budget.location) in self._session.with_items
         for limit in budget.scaling:
             if limit.dimension not in self._swept and not elsewhere:
                 self._fail(
@@ -349,7 +349,7 @@ class Recorder:
         for frame in traceback.extract_tb(error.__traceback__):
             if frame.filename == str(file):
                 line = frame.lineno or line
-        return f"{text}\n\n{self._gate.catalog.shown(file)}:{line}"
+        return f"{text}\n\n{self._session.catalog.shown(file)}:{line}"
 
     def _fail(self, message: str) -> None:
         budget = self.budget or Budget(name=self._test)
@@ -357,7 +357,7 @@ class Recorder:
 
     def _not_held(self, measurement: Measurement) -> Verdict:
         """A remark for a budget that had nothing to hold this count against."""
-        message = "recorded by this run" if self._gate.settings.update else "not recorded yet"
+        message = "recorded by this run" if self._session.settings.update else "not recorded yet"
         return Verdict(
             kind="recorded",
             passed=True,
@@ -372,7 +372,7 @@ class Recorder:
         """Something smaller than the budget's workload is within its limits, and says nothing."""
         if budgeted is None or counted is None or budgeted.model != counted.model:
             return []
-        builder = self._gate.extensions.builder(counted.model)
+        builder = self._session.extensions.builder(counted.model)
         found = differences(counted, budgeted, builder) if builder else []
         message = f"the test counted another workload than the budget's: {'; '.join(found)}"
         return [Verdict(kind="error", passed=False, message=message)] if found else []
@@ -382,20 +382,20 @@ class Recorder:
         if self._counted == 0 or self.budget is None or budget.location is not None:
             return budget
         test = self._numbered(self._test, self._counted + 1)
-        return replace(budget, recorded=self._gate.catalog.recorded(test))
+        return replace(budget, recorded=self._session.catalog.recorded(test))
 
     def _rules_of(self, workload: Workload | None) -> Rules | None:
         """The counting rules that a budget's figures follow, stated or by its builder's default."""
         if workload is None:
             return None
-        builder = self._gate.extensions.builder(workload.model)
+        builder = self._session.extensions.builder(workload.model)
         return workload.rules or (builder.default_rules if builder else "executed")
 
     def _sweeps(self, budget: Budget, workload: Workload | None) -> list[Sweep]:
         if workload is None or not budget.scaling:
             return []
         return [
-            self._gate.sweep(budget, workload, limit.dimension, limit.sizes)
+            self._session.sweep(budget, workload, limit.dimension, limit.sizes)
             for limit in budget.scaling
         ]
 

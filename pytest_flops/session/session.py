@@ -1,4 +1,4 @@
-"""`Gate`: what one pytest session knows, finds, and concludes at its end."""
+"""`Session`: what one pytest session knows, finds, and concludes at its end."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from pytest_flops.scaling.sweep import Sweep
 
 
-class Gate:
-    """The state of one session; lives in the config's stash.
+class Session:
+    """The state of one run behind the hooks; `BudgetHooks` makes it when it first meets a budget.
 
     Args:
         config: pytest's; its hooks are how other packages extend the gate.
