@@ -65,12 +65,12 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> BudgetFile
     """Collect a YAML file of budgets as a test file."""
     if file_path.suffix not in options.SUFFIXES:
         return None
-    session = _hooks(parent.config).session
-    if not session.catalog.is_budget_file(file_path):
+    if not _hooks(parent.config).session.catalog.is_budget_file(file_path):
         return None
     from pytest_flops.session.collection import BudgetFile
 
-    return BudgetFile.of(parent, file_path, session)
+    file: BudgetFile = BudgetFile.from_parent(parent, path=file_path)
+    return file
 
 
 @pytest.hookimpl(wrapper=True)

@@ -45,7 +45,7 @@ def conclude(
         return
 
     ended = complete and not missing
-    if session.settings.writes:
+    if session.settings.update or session.settings.ratchet:
         errors = [*keep_records(session, ended=ended, whole_suite=whole_suite)]
     else:
         errors = [*_not_recorded(session)]

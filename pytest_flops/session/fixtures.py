@@ -20,16 +20,14 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def _flops_recorder(request: pytest.FixtureRequest) -> Recorder:
-    from pytest_flops.session.hooks import hooks_of
-    from pytest_flops.session.stash import RECORDER
+    from pytest_flops.session.hooks import RECORDER, hooks_of
+    from pytest_flops.session.recorder import Recorder
 
-    stash = request.node.stash
-    if RECORDER not in stash:
-        from pytest_flops.session.recorder import Recorder
-
+    node = request.node
+    if RECORDER not in node.stash:
         session = hooks_of(request.config).session
-        stash[RECORDER] = Recorder(session, request.node.nodeid, budget=None)
-    recorder: Recorder = stash[RECORDER]
+        node.stash[RECORDER] = Recorder(session, node.nodeid, budget=None)
+    recorder: Recorder = node.stash[RECORDER]
     return recorder
 
 

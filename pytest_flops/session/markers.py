@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_flops.budgets.budget import Budget
-from pytest_flops.budgets.errors import BudgetError
+from pytest_flops.budgets.errors import BudgetError, BudgetFileError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pytest import Mark
+    from pytest import Item, Mark
 
     from pytest_flops.budgets.files.catalogue import Catalog
 
@@ -42,6 +42,14 @@ def resolve(marks: Iterable[Mark], test: str, catalog: Catalog) -> Budget:
     if name is None:
         return merge(Budget(name=test, recorded=catalog.recorded(test)), arguments)
     return merge(catalog.find(name), arguments)
+
+
+def mistake(error: BudgetError, item: Item) -> str:
+    """What is wrong with a test's markers, and where: in the lock file, or at the test."""
+    if isinstance(error, BudgetFileError):
+        return str(error)
+    file, line, _ = item.location
+    return f"{file}:{(line or 0) + 1}: {item.name}: the marker flops_budget is wrong: {error}"
 
 
 def merge(base: Budget, arguments: Mapping[str, Any]) -> Budget:
