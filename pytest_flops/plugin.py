@@ -105,7 +105,7 @@ def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
 
 def _has_budgets(config: pytest.Config, items: list[pytest.Item]) -> bool:
     marked = (item.get_closest_marker(options.MARKER) for item in items)
-    return _is_registered(config) or options.only_budgets(config) or any(marked)
+    return _is_registered(config) or options.chosen(config, "flops_only") or any(marked)
 
 
 def _is_registered(config: pytest.Config) -> bool:

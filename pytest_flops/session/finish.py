@@ -1,27 +1,21 @@
-"""The end of a session: stale budgets, recorded counts, the comparison, the report's files."""
+"""The end of a run: stale budgets, recorded counts, the comparison, the report's files."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from pytest_flops.reports.comparison.comparison import compare
 from pytest_flops.reports.comparison.regressions import judge_regressions
 from pytest_flops.reports.errors import ReportError
-from pytest_flops.reports.report import (
-    KnownBudget,
-    SessionError,
-    build_report,
-    in_order,
-)
+from pytest_flops.reports.report import KnownBudget, SessionError, build_report, in_order
 from pytest_flops.session.recording import keep_records, stale_records, tests_not_recorded
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterator
 
-    from pytest_flops.budgets.budget import Budget, Location
+    from pytest_flops.budgets.budget import Budget
     from pytest_flops.reports.report import Fate, Report
     from pytest_flops.session.session import Session
 
@@ -31,26 +25,27 @@ _NAMED = 5
 def conclude(
     session: Session, *, complete: bool, whole_suite: bool, missing: Collection[str] = ()
 ) -> None:
-    """Judge the session as a whole, write what it leaves behind, and keep the report.
+    """Judge the run as a whole, write what it leaves behind, and keep the report.
 
     Args:
-        session: The run.
+        session: What the run found; gets the report.
         complete: Whether it came to its end.
         whole_suite: Whether every test of the project was asked for, so that a budget that no test
             held is an error, unless a shard of the suite left its tests to another.
         missing: Tests that a lost worker did not deliver.
     """
-    known = _known_budgets(session)
-    if not (session.entries or session.held or (whole_suite and known)):
+    budgets = [budget for named in session.catalog.load_all().values() for budget in named.values()]
+    if not (session.entries or session.held or (whole_suite and budgets)):
         return
 
-    ended = complete and not missing
-    if session.settings.update or session.settings.ratchet:
+    settings, ended = session.settings, complete and not missing
+    if settings.update or settings.ratchet:
         errors = [*keep_records(session, ended=ended, whole_suite=whole_suite)]
     else:
-        errors = [*_not_recorded(session)]
-    if ended and whole_suite and not session.settings.update:
+        errors = [*_not_recorded(session, budgets)]
+    if ended and whole_suite and not settings.update:
         _tell_stale(session)
+    known = _known(session, budgets)
     session.report = build_report(
         session.entries,
         errors=errors,
@@ -61,7 +56,7 @@ def conclude(
         whole_suite=whole_suite and all(budget.fate != "deselected" for budget in known),
     )
     # Recording the counts anew accepts whatever grew, so an update compares nothing.
-    if session.base is not None and not session.settings.update:
+    if session.base is not None and not settings.update:
         session.comparison = compare(session.base, session.report, tolerance=session.tolerance)
         session.report = judge_regressions(session.report, session.comparison)
     try:
@@ -73,32 +68,22 @@ def conclude(
             _write(session, session.report)
 
 
-def _known_budgets(session: Session) -> list[KnownBudget]:
+def _known(session: Session, budgets: list[Budget]) -> list[KnownBudget]:
     measured = {str(entry.location) for entry in session.entries}
 
-    def fate(budget: Budget) -> Fate:
-        location = str(budget.location)
+    def fate(location: str) -> Fate:
         if location in measured:
             return "measured"
         if location in session.held:
             return "skipped"
         return "deselected" if location in session.left_out else "unnamed"
 
-    return [
-        KnownBudget(budget.name, budget.location, fate(budget))
-        for budgets in session.catalog.load_all().values()
-        for budget in budgets.values()
-    ]
+    return [KnownBudget(each.name, each.location, fate(str(each.location))) for each in budgets]
 
 
-def _not_recorded(session: Session) -> Iterator[SessionError]:
+def _not_recorded(session: Session, budgets: list[Budget]) -> Iterator[SessionError]:
     """Budgets without recorded counts: errors if a record is required, else a note."""
-    missing: list[tuple[str, Location | None]] = [
-        (budget.name, budget.location)
-        for budgets in session.catalog.load_all().values()
-        for budget in budgets.values()
-        if budget.recorded is None
-    ]
+    missing = [(budget.name, budget.location) for budget in budgets if budget.recorded is None]
     missing += [(test, None) for test in tests_not_recorded(session)]
     if session.settings.require_recorded:
         for name, location in missing:
@@ -108,7 +93,7 @@ def _not_recorded(session: Session) -> Iterator[SessionError]:
                 location,
             )
     elif missing:
-        names = _some(name for name, _ in missing)
+        names = _some([name for name, _ in missing])
         session.notes.append(f"not recorded yet: {names} (pytest --flops-update does it)")
 
 
@@ -116,22 +101,23 @@ def _tell_stale(session: Session) -> None:
     for lock, keys in stale_records(session).items():
         session.notes.append(
             f"stale in {session.catalog.shown(lock)}, since no test or budget has the name: "
-            f"{_some(name for _, name in keys)} (pytest --flops-update drops it)"
+            f"{_some([name for _, name in keys])} (pytest --flops-update drops it)"
         )
 
 
-def _some(names: Iterable[str]) -> str:
-    first, more = list(islice(names := iter(names), _NAMED)), sum(1 for _ in names)
-    return f"{', '.join(first)} and {more:,} more" if more else ", ".join(first)
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def _write(session: Session, report: Report) -> None:
-    if session.settings.report is None:
+    folder, catalog = session.settings.report, session.catalog
+    if folder is None:
         return
     from pytest_flops.reports.write import write_reports
 
-    if session.catalog.foreign:
-        files = ", ".join(sorted(session.catalog.shown(path) for path in session.catalog.foreign))
+    if catalog.foreign:
+        files = ", ".join(sorted(catalog.shown(path) for path in catalog.foreign))
         session.notes.append(f"left alone, since they do not look like budgets: {files}")
-    paths = write_reports(report, session.settings.report, session.comparison, session.history)
-    session.notes.append(f"report: {', '.join(session.catalog.shown(path) for path in paths)}")
+    paths = write_reports(report, folder, session.comparison, session.history)
+    session.notes.append(f"report: {', '.join(catalog.shown(path) for path in paths)}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from pytest_flops.budgets.budget import Budget
     from pytest_flops.counting.measurement import Rules
@@ -64,14 +64,14 @@ def flops_counter(_flops_recorder: Recorder) -> Callable[..., FLOPsCounter]:
         rules: Rules | None = None,
     ) -> FLOPsCounter:
         budget = _flops_recorder.budget
-        workload = budget.workload if budget else None
-        counted = model or _config_of(budget, None, {})
+        base = budget.workload if budget else None
+        counted = model or _config_of(budget)
         config = counted if isinstance(counted, ResNetBKConfig) else counted.config
         return FLOPsCounter(
             counted,
-            batch_size or (workload and workload.batch_size) or 1,
-            seq_len or (workload and workload.seq_len) or config.n_seq,
-            rules or (workload and workload.rules) or "published",
+            batch_size or (base and base.batch_size) or 1,
+            seq_len or (base and base.seq_len) or config.n_seq,
+            rules or (base and base.rules) or "published",
         )
 
     return make
@@ -93,7 +93,7 @@ def resnet_bk(_flops_recorder: Recorder) -> Callable[..., ConfigurableResNetBK]:
         config: ResNetBKConfig | str | None = None, *, device: str = "meta", **fields: Any
     ) -> ConfigurableResNetBK:
         with torch.device(device):
-            return ConfigurableResNetBK(_config_of(_flops_recorder.budget, config, fields))
+            return ConfigurableResNetBK(_config_of(_flops_recorder.budget, config, **fields))
 
     return make
 
@@ -111,7 +111,7 @@ def bk_core(request: pytest.FixtureRequest) -> BKCoreOnDevice:
 
 
 def _config_of(
-    budget: Budget | None, config: ResNetBKConfig | str | None, fields: dict[str, Any]
+    budget: Budget | None, config: ResNetBKConfig | str | None = None, **fields: Any
 ) -> ResNetBKConfig:
     from pytest_flops.budgets.errors import BudgetError
     from pytest_flops.resnet_bk.builder import NAME
@@ -121,8 +121,9 @@ def _config_of(
         if config not in PRESETS:
             raise BudgetError(f"no preset {config!r}; presets: {', '.join(PRESETS)}")
         config = PRESETS[config]
+    base: Mapping[str, Any] = {}
     if config is not None:
-        return ResNetBKConfig.from_dict({**config.to_dict(), **fields})
-    workload = budget.workload if budget else None
-    base = workload.config if workload and workload.model == NAME else {}
+        base = config.to_dict()
+    elif budget and budget.workload and budget.workload.model == NAME:
+        base = budget.workload.config
     return ResNetBKConfig.from_dict({**base, **fields})

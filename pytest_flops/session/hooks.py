@@ -82,7 +82,7 @@ class BudgetHooks:
         if self._made is not None and not self._is_worker:
             mistakes = [item.stash[MISTAKE] for item in items if MISTAKE in item.stash]
             _refuse([*map(str, self.session.catalog.problems), *mistakes])
-        if options.only_budgets(self._config):
+        if options.chosen(self._config, "flops_only"):
             others = [item for item in items if not _counts_flops(item)]
             items[:] = [item for item in items if _counts_flops(item)]
             self._config.hook.pytest_deselected(items=others)

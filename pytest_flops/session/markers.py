@@ -17,18 +17,13 @@ if TYPE_CHECKING:
 
 
 def resolve(marks: Iterable[Mark], test: str, catalog: Catalog) -> Budget:
-    """The one budget that all markers of a test make together.
+    """The one budget that all `flops_budget` markers of a test, nearest first, make together.
 
-    Markers merge nearest first: the name comes from the nearest marker that has one, and a keyword
-    on the test replaces the same keyword on its class or module. A limit given in a marker
-    replaces the named budget's limit on the same quantity of the same components. Markers that
-    name no budget make one of the test's own, whose record is in the test file's lock file; without
-    a limit it is a snapshot, held to its record alone.
-
-    Args:
-        marks: The test's `flops_budget` markers, nearest first.
-        test: The test's node id, which names a budget that has no name.
-        catalog: Where named budgets are looked up.
+    The name comes from the nearest marker that has one, and a keyword on the test replaces the
+    same keyword on its class or module. A limit given in a marker replaces the named budget's limit
+    on the same quantity of the same components. Markers that name no budget make one of the test's
+    own, named by its node id `test`, whose record is in the test file's lock file; without a limit
+    it is a snapshot, held to its record alone.
 
     Raises:
         BudgetError: A marker's arguments are wrong, the name is not known, or the lock file of the

@@ -174,15 +174,10 @@ class Recorder:
         rules: Rules | None = None,
         kinds: tuple[Kind, ...] = EVERY_KIND,
     ) -> None:
-        """Hold a count and sweeps against a budget, and keep the outcome.
+        """Hold a count and sweeps against a budget, the test's own unless given; keep the outcome.
 
-        Args:
-            measurement: What was counted, if anything was.
-            sweeps: How the cost grows.
-            budget: What to hold them against; the test's own budget unless given.
-            workload: What was counted, where it may differ from the budget's workload.
-            rules: The counting rules of the budget's figures, where others may have been counted.
-            kinds: Which of `limit`, `recorded` and `scaling` to hold.
+        `workload` is what was counted, where it may differ from the budget's workload; `rules` are
+        the counting rules of the budget's figures, where others may have been counted.
 
         Raises:
             BudgetExceeded: A verdict is red.

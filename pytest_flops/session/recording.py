@@ -30,7 +30,7 @@ _LATER_COUNT = re.compile(r" \(count [0-9]+\)$")
 
 
 def keep_records(session: Session, *, ended: bool, whole_suite: bool) -> Iterator[SessionError]:
-    """Write the records into the lock files; yield the session's errors.
+    """Write the records into the lock files; yield the run's errors.
 
     Only what every test counted soundly is written, and nothing of a run that was cut short. What
     a run did not get to stays recorded, unless the run was of the whole suite and found it stale.
@@ -45,7 +45,7 @@ def keep_records(session: Session, *, ended: bool, whole_suite: bool) -> Iterato
         if any(verdict.kind == "error" for verdict in entry.verdicts)
         for test in entry.tests
     }
-    for (lock, key), entries in _by_record(session).items():
+    for (lock, key), entries in _by_place(session).items():
         found = _recorded(entries, broken)
         if isinstance(found, str):
             message = f"nothing was recorded for {key[1]!r}: {found}"
@@ -59,10 +59,11 @@ def keep_records(session: Session, *, ended: bool, whole_suite: bool) -> Iterato
 
 def tests_not_recorded(session: Session) -> list[str]:
     """The counts of this run that have no record, of marked tests with a budget of their own."""
+    records = session.catalog.records
     return [
         entries[0].subject
-        for (lock, key), entries in _by_record(session).items()
-        if key[0] == "tests" and entries[0].measurement and key not in session.catalog.records(lock)
+        for (lock, key), entries in _by_place(session).items()
+        if key[0] == "tests" and entries[0].measurement and key not in records(lock)
     ]
 
 
@@ -72,38 +73,35 @@ def stale_records(session: Session) -> dict[Path, list[Key]]:
     Looked at are the folders of the files that the run read. A file of budgets or tests that is
     there and was not read, for instance since a library for it is missing, keeps its records.
     """
-    rootdir, budgets = session.settings.rootdir, session.catalog.load_all()
+    rootdir, catalog = session.settings.rootdir, session.catalog
+    budgets = catalog.load_all()
     read = {*budgets, *(rootdir / file for file in session.test_files)}
     live = {_place_of_test(session, test) for test in session.own_budgets}
     live |= {
         (lock_file_of(file), ("budgets", name)) for file, names in budgets.items() for name in names
     }
     counted = {
-        place
-        for place, found in _by_record(session).items()
-        if all(entry.passed for entry in found)
+        place for place, all_of_it in _by_place(session).items() if all(e.passed for e in all_of_it)
     }
+
+    def is_gone(lock: Path, key: Key) -> bool:
+        section, name = key
+        first = lock, (section, _LATER_COUNT.sub("", name) if section == "tests" else name)
+        # A test that passed without its later count has fewer counts than when it was recorded.
+        return first not in live or (first in counted and (lock, key) not in counted)
+
     stale: dict[Path, list[Key]] = {}
     for folder in sorted({file.parent for file in read if file.parent.is_dir()}):
         sources = {file for file in folder.iterdir() if file.suffix in {".py", *SUFFIXES}}
         unread = {lock_file_of(file) for file in sources - read}
         for lock in sorted({*folder.glob(f"*{SUFFIX}")} - unread):
             with suppress(BudgetFileError):  # another tool's; that of a file we read is sound
-                gone = [
-                    k for k in session.catalog.records(lock) if _is_gone((lock, k), live, counted)
-                ]
+                gone = [key for key in catalog.records(lock) if is_gone(lock, key)]
                 stale |= {lock: gone} if gone else {}
     return stale
 
 
-def _is_gone(place: Place, live: Collection[Place], counted: Collection[Place]) -> bool:
-    lock, (section, name) = place
-    first = (lock, (section, _LATER_COUNT.sub("", name) if section == "tests" else name))
-    no_longer_counted = place != first and first in counted and place not in counted
-    return first not in live or no_longer_counted
-
-
-def _by_record(session: Session) -> dict[Place, list[Entry]]:
+def _by_place(session: Session) -> dict[Place, list[Entry]]:
     """What was found, by the place of its record."""
     found: dict[Place, list[Entry]] = defaultdict(list)
     for entry in session.entries:
@@ -134,36 +132,33 @@ def _recorded(entries: list[Entry], broken: Collection[str]) -> Recorded | str |
 def _write(
     session: Session, lock: Path, counted: Records, dropped: Collection[Key]
 ) -> Iterator[SessionError]:
+    update, shown = session.settings.update, session.catalog.shown(lock)
+
     def changed(old: Records) -> Records:
         kept = {key: record for key, record in old.items() if key not in dropped}
-        if session.settings.update:
-            return {**kept, **counted}
-        fallen = {key: lowered(old[key], now) for key, now in counted.items() if key in old}
-        return {**kept, **fallen}
+        if update:
+            return kept | counted
+        return kept | {key: lowered(old[key], now) for key, now in counted.items() if key in old}
 
-    shown = session.catalog.shown(lock)
     try:
         old = update_lock(lock, shown, changed)
     except BudgetError as error:
         yield SessionError(str(error))
     else:
-        session.notes += _told(shown, old, changed(old), update=session.settings.update)
+        session.notes += _told(shown, old, changed(old), "updated" if update else "lowered")
 
 
-def _told(shown: str, old: Records, new: Records, *, update: bool) -> Iterator[str]:
+def _told(shown: str, old: Records, new: Records, changed: str) -> Iterator[str]:
     added = [
-        f"{name} (total {format_flops(new[key].count.total)})"
-        for key in sorted(new.keys() - old.keys())
-        for name in [key[1]]
+        f"{key[1]} (total {format_flops(new[key].count.total)})" for key in sorted({*new} - {*old})
     ]
-    changed = [key for key in sorted(new.keys() & old.keys()) if new[key] != old[key]]
-    gone = [name for _, name in sorted(old.keys() - new.keys())]
+    gone = [name for _, name in sorted({*old} - {*new})]
     if added:
         yield f"recorded in {shown}: {', '.join(added)}"
-    for key in changed:
-        word = "updated" if update else "lowered"
-        yield f"{word} in {shown}: {key[1]}: {difference(old[key], new[key])}"
+    for key in sorted({*new} & {*old}):
+        if new[key] != old[key]:
+            yield f"{changed} in {shown}: {key[1]}: {difference(old[key], new[key])}"
     if gone:
         yield f"dropped from {shown}, since they are gone: {', '.join(gone)}"
-    if old and not (added or changed or gone):
+    if old and old == new:
         yield f"{shown} holds these counts already; it was not changed"

@@ -35,9 +35,7 @@ class Session:
         config: pytest's; its hooks are how other packages extend the gate.
 
     Attributes:
-        settings: What the user asked for.
         catalog: The budgets of the files this run knows.
-        extensions: What other packages registered.
         entries: What the tests found.
         held: The locations of the budgets that some test held or named.
         left_out: The locations of budgets whose tests were deselected.

@@ -15,20 +15,11 @@ if TYPE_CHECKING:
 
 
 class Settings:
-    """The options and ini values of one run; paths are relative to the rootdir.
+    """The values of the options of `options`, paths below the rootdir; `None` is not given.
 
     Attributes:
-        rootdir: pytest's.
-        budgets: Files and folders of budgets that somebody named; each is held to the schema.
         given: YAML files that pytest was told to run.
-        report: Where the report goes; `None` writes none.
-        compare: The report of the base to compare with.
-        history: A folder of past reports, for the page's small lines of history.
-        tolerance: As written, e.g. `"1%"`; `None` leaves it to each budget.
-        update: Whether to write the counts into lock files.
-        ratchet: Whether to lower the recorded counts that fell.
-        require_recorded: Whether a budget without recorded counts is an error.
-        allow_uncounted: Whether an operator without a known cost is a warning and not an error.
+        tolerance: As written, e.g. `"1%"`.
         mistakes: What is wrong with the options that write.
     """
 
