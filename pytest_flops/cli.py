@@ -11,12 +11,19 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_flops import __version__
+from pytest_flops import __version__, hookspecs
 from pytest_flops.budgets.errors import BudgetError
+from pytest_flops.budgets.units import parse_percent
+from pytest_flops.counting.measure import WorkloadError
+from pytest_flops.reports.comparison.comparison import compare
+from pytest_flops.reports.errors import ReportError
+from pytest_flops.reports.report import load_base, load_history, load_report
+from pytest_flops.scaling.errors import ScalingError
 from pytest_flops.session.extensions import Extensions, importable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from fractions import Fraction
 
     from pytest_flops.counting.workload import Workload
 
@@ -25,10 +32,6 @@ OK, REGRESSED, UNUSABLE = 0, 1, 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    from pytest_flops.counting.measure import WorkloadError
-    from pytest_flops.reports.errors import ReportError
-    from pytest_flops.scaling.errors import ScalingError
-
     given = _parser().parse_args(arguments)
     try:
         code: int = given.run(given)
@@ -41,73 +44,61 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def compare(given: argparse.Namespace) -> int:
-    """Hold one report against another."""
-    from pytest_flops.budgets.units import parse_percent
-    from pytest_flops.reports.comparison.comparison import compare as hold
+def _compare(given: argparse.Namespace) -> int:
     from pytest_flops.reports.pages.comparison import FORMATS
-    from pytest_flops.reports.report import load_base, load_report
 
-    tolerance = parse_percent(given.tolerance) if given.tolerance else None
-    comparison = hold(load_base(given.base), load_report(given.head), tolerance=tolerance)
+    tolerance = _percent(given.tolerance)
+    comparison = compare(load_base(given.base), load_report(given.head), tolerance=tolerance)
     print(FORMATS[given.format](comparison), end="")
     return REGRESSED if comparison.regressed else OK
 
 
-def merge(given: argparse.Namespace) -> int:
-    """Join the reports of shards and write the result."""
-    from pytest_flops.reports.merge import merge as join
-    from pytest_flops.reports.report import load_report
+def _merge(given: argparse.Namespace) -> int:
+    from pytest_flops.reports.merge import merge
     from pytest_flops.reports.write import write_reports
 
-    report = join(load_report(path) for path in given.reports)
-    _list_written(write_reports(report, given.output))
+    report = merge(load_report(path) for path in given.reports)
+    print(*write_reports(report, given.output), sep="\n")
     return OK if report.passed else REGRESSED
 
 
-def html(given: argparse.Namespace) -> int:
-    """Render a report again, with a base or a history beside it."""
-    from pytest_flops.budgets.units import parse_percent
-    from pytest_flops.reports.comparison.comparison import compare as hold
+def _html(given: argparse.Namespace) -> int:
     from pytest_flops.reports.comparison.wording import judge_regressions
     from pytest_flops.reports.pages.html import render_html
-    from pytest_flops.reports.report import load_history, load_report
     from pytest_flops.reports.write import write_text
 
     report, comparison = load_report(given.report), None
     if given.base:
-        tolerance = parse_percent(given.tolerance) if given.tolerance else None
-        comparison = hold(load_report(given.base), report, tolerance=tolerance)
+        tolerance = _percent(given.tolerance)
+        comparison = compare(load_report(given.base), report, tolerance=tolerance)
         report = judge_regressions(report, comparison)
     history = load_history(given.history) if given.history else ()
     output = Path(given.output or Path(given.report).with_suffix(".html"))
-    _list_written([write_text(output, render_html(report, comparison=comparison, history=history))])
+    print(write_text(output, render_html(report, comparison=comparison, history=history)))
     return OK
 
 
-def explain(given: argparse.Namespace) -> int:
-    """Print the exact cost of a budget's workload as polynomials."""
+def _explain(given: argparse.Namespace) -> int:
     from pytest_flops.scaling.workloads import explain_workload
 
     workload = _workload_of(given.budget)
-    extensions = Extensions.installed()
-    extensions.register_costs()
+    Extensions(hookspecs.installed()).register_costs()
     over = given.over.split(",") if given.over else _sized(workload)
     with importable(Path.cwd()):
-        explanation = explain_workload(workload, over, extensions.builders)
-    if given.json:
-        print(json.dumps(explanation.to_dict(), indent=2))
-    else:
-        print(explanation.to_text())
+        explanation = explain_workload(workload, over)
+    print(json.dumps(explanation.to_dict(), indent=2) if given.json else explanation.to_text())
     return OK
 
 
-def schema(given: argparse.Namespace) -> int:
-    """Print a JSON Schema."""
+def _schema(given: argparse.Namespace) -> int:
     folder = {"report": "reports", "budgets": "budgets"}[given.of]
     path = Path(__file__).parent / folder / "schema.json"
     print(path.read_text(encoding="utf-8"), end="")
     return OK
+
+
+def _percent(text: str | None) -> Fraction | None:
+    return parse_percent(text) if text else None
 
 
 def _workload_of(budget: str) -> Workload:
@@ -133,11 +124,6 @@ def _sized(workload: Workload) -> list[str]:
     return found
 
 
-def _list_written(paths: Sequence[Path]) -> None:
-    for path in paths:
-        print(path)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pytest-flops", description=__doc__.partition("\n")[0])
     parser.add_argument("--version", action="version", version=f"pytest-flops {__version__}")
@@ -148,12 +134,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("head", help="flops.json to judge")
     command.add_argument("--tolerance", metavar="PCT", help="replaces every budget's own")
     command.add_argument("--format", choices=("text", "markdown", "json", "github"), default="text")
-    command.set_defaults(run=compare)
+    command.set_defaults(run=_compare)
 
     command = commands.add_parser("merge", help="join the reports of CI shards")
     command.add_argument("reports", nargs="+", metavar="REPORT", help="flops.json of a shard")
     command.add_argument("-o", "--output", metavar="DIR", default="reports")
-    command.set_defaults(run=merge)
+    command.set_defaults(run=_merge)
 
     command = commands.add_parser("html", help="render a report as one HTML page")
     command.add_argument("report", help="flops.json")
@@ -161,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--base", metavar="FILE", help="a report to compare with")
     command.add_argument("--tolerance", metavar="PCT", help="replaces every budget's own")
     command.add_argument("--history", metavar="DIR", help="a folder of past reports")
-    command.set_defaults(run=html)
+    command.set_defaults(run=_html)
 
     command = commands.add_parser("explain", help="print a workload's cost as a formula")
     command.add_argument("budget", metavar="FILE::BUDGET")
@@ -169,9 +155,9 @@ def _parser() -> argparse.ArgumentParser:
         "--over", metavar="DIMENSIONS", help="batch_size,seq_len unless given; or keys of config"
     )
     command.add_argument("--json", action="store_true", help="as data")
-    command.set_defaults(run=explain)
+    command.set_defaults(run=_explain)
 
     command = commands.add_parser("schema", help="print a JSON Schema")
     command.add_argument("of", choices=("report", "budgets"))
-    command.set_defaults(run=schema)
+    command.set_defaults(run=_schema)
     return parser

@@ -68,21 +68,8 @@ def chosen(config: Config, name: str) -> Any:
     return config.getini(name) if given is None else given
 
 
-def only_budgets(config: Config) -> bool:
-    """Whether `--flops-only` was given."""
-    return bool(chosen(config, "flops_only"))
-
-
-def asks_for_gate(config: Config) -> bool:
+def asks_for_budgets(config: Config) -> bool:
     """Whether somebody named budgets, or gave an option that is wrong or right for all tests."""
-    options = (
-        "flops_budgets",
-        "flops_tolerance",
-        "flops_compare",
-        "flops_history",
-        "flops_update",
-        "flops_ratchet",
-        "flops_require_recorded",
-    )
-    given = any(chosen(config, name) not in ("", "no", [], False) for name in options)
+    names = "budgets", "tolerance", "compare", "history", "update", "ratchet", "require_recorded"
+    given = any(chosen(config, f"flops_{name}") not in ("", "no", [], False) for name in names)
     return given or (config.rootpath / DEFAULT_BUDGETS).is_dir()

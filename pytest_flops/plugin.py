@@ -57,7 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Refuse wrong options, and wrong files of budgets that somebody named, at once."""
-    if options.asks_for_gate(session.config):
+    if options.asks_for_budgets(session.config):
         _hooks(session.config).refuse_mistakes()
 
 
@@ -65,12 +65,12 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> BudgetFile
     """Collect a YAML file of budgets as a test file."""
     if file_path.suffix not in options.SUFFIXES:
         return None
-    gate = _hooks(parent.config).gate
-    if not gate.catalog.is_budget_file(file_path):
+    if not _hooks(parent.config).session.catalog.is_budget_file(file_path):
         return None
     from pytest_flops.session.collection import BudgetFile
 
-    return BudgetFile.of(parent, file_path, gate)
+    file: BudgetFile = BudgetFile.from_parent(parent, path=file_path)
+    return file
 
 
 @pytest.hookimpl(wrapper=True)
@@ -105,7 +105,7 @@ def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
 
 def _has_budgets(config: pytest.Config, items: list[pytest.Item]) -> bool:
     marked = (item.get_closest_marker(options.MARKER) for item in items)
-    return _is_registered(config) or options.only_budgets(config) or any(marked)
+    return _is_registered(config) or options.chosen(config, "flops_only") or any(marked)
 
 
 def _is_registered(config: pytest.Config) -> bool:

@@ -26,14 +26,8 @@ def measured(
 ) -> tuple[Measurement, Workload | None]:
     """The measurement of what the test gave; and its workload, where a builder accepts it.
 
-    Args:
-        counted: What a registered builder accepts, a `FLOPsCounter`, a finished `FLOPsMeter`, a
-            `Measurement` or a `FLOPsCount`.
-        base: The budget's workload, which says what the call leaves open.
-        builders: The registered builders by name.
-        batch_size: Sequences per step, if the call gave it.
-        seq_len: Tokens per sequence, if the call gave it.
-        optimizer: The optimizer's name, if the call gave it.
+    The sizes and the optimizer are those of the call to `flops.check()`; what it leaves open is as
+    in `base`, the budget's workload.
 
     Raises:
         BudgetError: It is none of these, or neither the call nor the budget gives the sizes.
@@ -42,12 +36,13 @@ def measured(
     found = accepted(counted, builders)
     if found is None:
         return _measurement_of(counted), None
+    like = base or replace(found.workload, batch_size=None, seq_len=None)
     workload = replace(
         found.workload,
-        batch_size=batch_size or (base.batch_size if base else None),
-        seq_len=seq_len or (base.seq_len if base else None),
-        optimizer=optimizer or (base or found.workload).optimizer,
-        rules=(base or found.workload).rules,
+        batch_size=batch_size or like.batch_size,
+        seq_len=seq_len or like.seq_len,
+        optimizer=optimizer or like.optimizer,
+        rules=like.rules,
     )
     for size in ("batch_size", "seq_len"):
         if getattr(workload, size) is None and getattr(found.workload, size) is not None:

@@ -33,11 +33,6 @@ class Extensions:
     def __init__(self, hook: Any) -> None:
         self._hook = hook
 
-    @classmethod
-    def installed(cls) -> Extensions:
-        """Those of the installed pytest plugins, where no pytest session runs."""
-        return cls(hookspecs.installed())
-
     @property
     def builders(self) -> Builders:
         """Model builders by name. Asked anew each time: a `conftest.py` may be met later."""

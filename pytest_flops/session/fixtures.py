@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from pytest_flops.budgets.budget import Budget
     from pytest_flops.counting.measurement import Rules
@@ -20,16 +20,14 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def _flops_recorder(request: pytest.FixtureRequest) -> Recorder:
-    from pytest_flops.session.hooks import hooks_of
-    from pytest_flops.session.stash import RECORDER
+    from pytest_flops.session.hooks import RECORDER, hooks_of
+    from pytest_flops.session.recorder import Recorder
 
-    stash = request.node.stash
-    if RECORDER not in stash:
-        from pytest_flops.session.recorder import Recorder
-
-        gate = hooks_of(request.config).gate
-        stash[RECORDER] = Recorder(gate, request.node.nodeid, budget=None)
-    recorder: Recorder = stash[RECORDER]
+    node = request.node
+    if RECORDER not in node.stash:
+        session = hooks_of(request.config).session
+        node.stash[RECORDER] = Recorder(session, node.nodeid, budget=None)
+    recorder: Recorder = node.stash[RECORDER]
     return recorder
 
 
@@ -66,14 +64,14 @@ def flops_counter(_flops_recorder: Recorder) -> Callable[..., FLOPsCounter]:
         rules: Rules | None = None,
     ) -> FLOPsCounter:
         budget = _flops_recorder.budget
-        workload = budget.workload if budget else None
-        counted = model or _config_of(budget, None, {})
+        base = budget.workload if budget else None
+        counted = model or _config_of(budget)
         config = counted if isinstance(counted, ResNetBKConfig) else counted.config
         return FLOPsCounter(
             counted,
-            batch_size or (workload and workload.batch_size) or 1,
-            seq_len or (workload and workload.seq_len) or config.n_seq,
-            rules or (workload and workload.rules) or "published",
+            batch_size or (base and base.batch_size) or 1,
+            seq_len or (base and base.seq_len) or config.n_seq,
+            rules or (base and base.rules) or "published",
         )
 
     return make
@@ -95,7 +93,7 @@ def resnet_bk(_flops_recorder: Recorder) -> Callable[..., ConfigurableResNetBK]:
         config: ResNetBKConfig | str | None = None, *, device: str = "meta", **fields: Any
     ) -> ConfigurableResNetBK:
         with torch.device(device):
-            return ConfigurableResNetBK(_config_of(_flops_recorder.budget, config, fields))
+            return ConfigurableResNetBK(_config_of(_flops_recorder.budget, config, **fields))
 
     return make
 
@@ -113,7 +111,7 @@ def bk_core(request: pytest.FixtureRequest) -> BKCoreOnDevice:
 
 
 def _config_of(
-    budget: Budget | None, config: ResNetBKConfig | str | None, fields: dict[str, Any]
+    budget: Budget | None, config: ResNetBKConfig | str | None = None, **fields: Any
 ) -> ResNetBKConfig:
     from pytest_flops.budgets.errors import BudgetError
     from pytest_flops.resnet_bk.builder import NAME
@@ -123,8 +121,9 @@ def _config_of(
         if config not in PRESETS:
             raise BudgetError(f"no preset {config!r}; presets: {', '.join(PRESETS)}")
         config = PRESETS[config]
+    base: Mapping[str, Any] = {}
     if config is not None:
-        return ResNetBKConfig.from_dict({**config.to_dict(), **fields})
-    workload = budget.workload if budget else None
-    base = workload.config if workload and workload.model == NAME else {}
+        base = config.to_dict()
+    elif budget and budget.workload and budget.workload.model == NAME:
+        base = budget.workload.config
     return ResNetBKConfig.from_dict({**base, **fields})

@@ -12,28 +12,32 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_flops import options
-from pytest_flops.options import PLUGIN_NAME
-from pytest_flops.session.stash import BUDGET, MISTAKE, RECORDER
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-    from pathlib import Path
+    from collections.abc import Generator, Iterable
 
+    from pytest_flops.budgets.budget import Budget
     from pytest_flops.reports.report import Report
-    from pytest_flops.session.session import Gate
+    from pytest_flops.session.recorder import Recorder
+    from pytest_flops.session.session import Session
+
+# What pytest's items keep for us.
+BUDGET: pytest.StashKey[Budget] = pytest.StashKey()
+MISTAKE: pytest.StashKey[str] = pytest.StashKey()
+RECORDER: pytest.StashKey[Recorder] = pytest.StashKey()
 
 
 def hooks_of(config: pytest.Config) -> BudgetHooks:
     """The hooks of this run, registered on first use."""
-    hooks: BudgetHooks | None = config.pluginmanager.get_plugin(PLUGIN_NAME)
+    hooks: BudgetHooks | None = config.pluginmanager.get_plugin(options.PLUGIN_NAME)
     if hooks is None:
         hooks = BudgetHooks(config)
-        config.pluginmanager.register(hooks, PLUGIN_NAME)
+        config.pluginmanager.register(hooks, options.PLUGIN_NAME)
     return hooks
 
 
 class BudgetHooks:
-    """The state of one run behind its hooks, and those hooks that a run without budgets lacks.
+    """The hooks that a run without budgets lacks, and what `plugin`'s hooks do in a run with some.
 
     Attributes:
         due: The tests that the workers of pytest-xdist have to deliver.
@@ -42,48 +46,66 @@ class BudgetHooks:
     def __init__(self, config: pytest.Config) -> None:
         self.due: set[str] = set()
         self._config = config
-        self._made: Gate | None = None
-        self._delivered: set[tuple[str, str]] = set()
+        self._made: Session | None = None
+        self._finished: set[str] = set()
+        self._is_worker = hasattr(config, "workerinput")
 
     @property
-    def gate(self) -> Gate:
-        """The session's gate, made on first use."""
+    def session(self) -> Session:
+        """What this run knows of budgets, made on first use."""
         if self._made is None:
-            from pytest_flops.session.session import Gate
+            from pytest_flops.session.session import Session
 
-            self._made = Gate(self._config)
+            self._made = Session(self._config)
         return self._made
 
     def refuse_mistakes(self) -> None:
         """Refuse wrong options, and wrong files of budgets that somebody named, at once."""
         if not self._is_worker:
-            self._refuse(self.gate.mistakes())
+            _refuse(self.session.mistakes())
 
     def bind(self, items: list[pytest.Item]) -> list[pytest.Item]:
         """Bind marked tests to their budgets; returns every item that has one."""
         for item in items:
             self._bind(item)
-        self.gate.test_files.update(item.nodeid.partition("::")[0] for item in items)
+        self.session.test_files.update(item.nodeid.partition("::")[0] for item in items)
         return [item for item in items if BUDGET in item.stash]
 
     def settle(self, collected: list[pytest.Item], items: list[pytest.Item]) -> None:
         """Take in what other plugins made of the items; with `--flops-only`, keep only ours."""
         for item in set(collected).difference(items):
-            self.gate.leave_out(item.stash[BUDGET])
+            location = item.stash[BUDGET].location
+            if location is not None:
+                self.session.left_out.add(str(location))
         for item in items:
             self._bind(item)
         if self._made is not None and not self._is_worker:
             mistakes = [item.stash[MISTAKE] for item in items if MISTAKE in item.stash]
-            self._refuse([*map(str, self.gate.catalog.problems), *mistakes])
-        if options.only_budgets(self._config):
+            _refuse([*map(str, self.session.catalog.problems), *mistakes])
+        if options.chosen(self._config, "flops_only"):
             others = [item for item in items if not _counts_flops(item)]
             items[:] = [item for item in items if _counts_flops(item)]
             self._config.hook.pytest_deselected(items=others)
 
     def conclude(self, session: pytest.Session, *, ended: bool) -> None:
         """Judge, update and write, if the run has met a budget; `ended` unless it was cut short."""
-        if self._made is not None and not self._is_worker and not self._collects_only:
-            self._conclude(session, ended=ended)
+        if self._made is None or self._is_worker or self._config.getoption("collectonly"):
+            return
+        from pytest_flops.session.finish import conclude
+
+        conclude(
+            self.session,
+            complete=ended,
+            whole_suite=ended and _is_whole_suite(self._config),
+            missing=self.due - self._finished if ended else (),
+        )
+        _refuse(map(str, self.session.catalog.problems))
+        report = self.session.report
+        if report is not None:
+            self._tell_junit(report)
+            session.testsfailed += len(report.errors) + len(report.missing)
+            # A test may swallow its red verdict; a red report is a failed session all the same.
+            session.testsfailed = session.testsfailed or len(report.red)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
@@ -96,13 +118,13 @@ class BudgetHooks:
             from pytest_flops.session.recorder import Recorder
 
             subject = getattr(item, "subject", item.nodeid)
-            item.stash[RECORDER] = Recorder(self.gate, item.nodeid, item.stash[BUDGET], subject)
+            item.stash[RECORDER] = Recorder(self.session, item.nodeid, item.stash[BUDGET], subject)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """Meter a marked test that does not count by itself; judge when its body has passed."""
         recorder = item.stash.get(RECORDER, None)
-        if recorder is None or hasattr(item, "subject"):
+        if recorder is None or _is_of_a_file(item):
             return (yield)
         if "flops" in getattr(item, "fixturenames", ["flops"]):
             result = yield
@@ -125,47 +147,49 @@ class BudgetHooks:
         if call.when == "call":
             item.user_properties.extend(recorder.properties())
         report = yield
+        error = call.excinfo.value if call.excinfo else None
         if report.failed and call.when != "teardown":
-            recorder.note_failure(call.excinfo.value if call.excinfo else None)
+            recorder.note_failure(error)
         elif hasattr(report, "wasxfail"):
             recorder.excuse(report.wasxfail)
         report.flops = recorder.record()  # type: ignore[attr-defined]
-        if report.failed and call.excinfo and not hasattr(item, "subject"):
-            report.longrepr = recorder.retold(call.excinfo.value, _place(item)) or report.longrepr
+        if report.failed and error is not None:
+            report.longrepr = self._told(item, error, recorder.budget) or report.longrepr
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take in what a report carries, from this process or from a worker's."""
-        self._delivered.add((report.nodeid, report.when))
+        if report.when == "teardown":
+            self._finished.add(report.nodeid)
         found = getattr(report, "flops", None)
         if found is not None and report.outcome != "rerun":  # type: ignore[comparison-overlap]
-            self.gate.receive(found)
+            self.session.receive(found)
 
     def pytest_sessionfinish(self) -> None:
         """Tell the controller of pytest-xdist what only a worker sees."""
         if self._is_worker and self._made is not None:
-            self._config.workeroutput["flops"] = self.gate.collected()  # type: ignore[attr-defined]
+            self._config.workeroutput["flops"] = self.session.collected()  # type: ignore[attr-defined]
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print what was found about budgets."""
-        if self._made is None or self.gate.report is None:
+        if self._made is None or self.session.report is None:
             return
         from pytest_flops.reports.pages.terminal import terminal_lines
 
         terminalreporter.section("FLOPs budgets")
         for text, markup in terminal_lines(
-            self.gate.report,
+            self.session.report,
             verbosity=self._config.get_verbosity(),
             width=terminalreporter._tw.fullwidth,  # noqa: SLF001 - the only place that knows
-            comparison=self.gate.comparison,
+            comparison=self.session.comparison,
         ):
             terminalreporter.write_line(text, **markup)
-        for note in self.gate.notes:
+        for note in self.session.notes:
             terminalreporter.write_line(note)
         if os.environ.get("GITHUB_ACTIONS") == "true":
             from pytest_flops.reports.pages.github import annotate
 
-            for line in annotate(self.gate.report, self._config.rootpath):
+            for line in annotate(self.session.report, self._config.rootpath):
                 terminalreporter.write_line(line)
 
     @pytest.hookimpl(optionalhook=True)
@@ -173,49 +197,34 @@ class BudgetHooks:
         """Take in what only a worker of pytest-xdist sees."""
         collected = getattr(node, "workeroutput", {}).get("flops")
         if collected is not None:
-            self.gate.take_over(collected)
-
-    @property
-    def _is_worker(self) -> bool:
-        return hasattr(self._config, "workerinput")
-
-    @property
-    def _collects_only(self) -> bool:
-        return bool(self._config.getoption("collectonly"))
+            self.session.take_over(collected)
 
     def _bind(self, item: pytest.Item) -> None:
         """Find the budget of a marked test, or what is wrong with its markers."""
-        if _concerns_budgets(item):
-            return
         marks = list(item.iter_markers(options.MARKER))
-        if marks:
-            found = self.gate.resolve(marks, item)
-            if isinstance(found, str):
-                item.stash[MISTAKE] = found
-            else:
-                item.stash[BUDGET] = found
+        if not marks or _holds_budget(item):
+            return
+        from pytest_flops.budgets.errors import BudgetError
+        from pytest_flops.session.markers import mistake, resolve
 
-    def _refuse(self, mistakes: list[str]) -> None:
-        if mistakes:
-            raise pytest.UsageError(*dict.fromkeys(mistakes))
+        try:
+            budget = item.stash[BUDGET] = resolve(marks, item.nodeid, self.session.catalog)
+            has_its_own = budget.location is None
+        except BudgetError as error:
+            item.stash[MISTAKE] = mistake(error, item)
+            has_its_own = True  # a wrong marker does not make the test's record stale
+        if has_its_own:
+            self.session.own_budgets.add(item.nodeid)
 
-    def _conclude(self, session: pytest.Session, *, ended: bool) -> None:
-        from pytest_flops.session.finish import conclude
+    def _told(self, item: pytest.Item, error: BaseException, budget: Budget | None) -> str | None:
+        """An error of ours in its own words, and the line of a marked test that raised it."""
+        from pytest_flops.session.failures import line_that_raised, retold
 
-        finished = {nodeid for nodeid, when in self._delivered if when == "teardown"}
-        conclude(
-            self.gate,
-            complete=ended,
-            whole_suite=ended and self._ran_whole_suite(session),
-            missing=self.due - finished if ended else (),
-        )
-        self._refuse([str(problem) for problem in self.gate.catalog.problems])
-        report = self.gate.report
-        if report is not None:
-            self._tell_junit(report)
-            session.testsfailed += len(report.errors) + len(report.missing)
-            # A test may swallow its red verdict; a red report is a failed session all the same.
-            session.testsfailed = session.testsfailed or len(report.red)
+        text = retold(error, budget)
+        if text is None or _is_of_a_file(item):
+            return text
+        line = line_that_raised(error, item.path) or (item.location[1] or 0) + 1
+        return f"{text}\n\n{self.session.catalog.shown(item.path)}:{line}"
 
     def _tell_junit(self, report: Report) -> None:
         """Put the verdict and what regressed among the properties of the JUnit file, if any."""
@@ -228,36 +237,33 @@ class BudgetHooks:
                 if error.kind == "regression":
                     xml.add_global_property("flops.regression", error.message)
 
-    def _ran_whole_suite(self, session: pytest.Session) -> bool:
-        """Whether every test of the project was there, so that a budget nobody held is stale."""
-        config = session.config
-        option = config.option
-        narrowed = (
-            option.keyword,
-            option.markexpr,
-            option.deselect,
-            option.ignore,
-            option.ignore_glob,
-            getattr(option, "lf", False),
-            getattr(option, "stepwise", False),
-        )
-        sources = pytest.Config.ArgsSource
-        named = config.args_source is sources.ARGS
-        below = config.args_source is sources.INVOCATION_DIR and (
-            config.invocation_params.dir != config.rootpath
-        )
-        return not (any(narrowed) or named or below)
+
+def _refuse(mistakes: Iterable[str]) -> None:
+    found = dict.fromkeys(mistakes)
+    if found:
+        raise pytest.UsageError(*found)
 
 
-def _place(item: pytest.Item) -> tuple[Path, int]:
-    return item.path, (item.location[1] or 0) + 1
+def _is_whole_suite(config: pytest.Config) -> bool:
+    """Whether every test of the project was asked for, so that a budget nobody held is stale."""
+    narrowing = ("keyword", "markexpr", "deselect", "ignore", "ignore_glob", "lf", "stepwise")
+    if any(getattr(config.option, name, None) for name in narrowing):
+        return False
+    if config.args_source is pytest.Config.ArgsSource.INVOCATION_DIR:
+        return config.invocation_params.dir == config.rootpath
+    return config.args_source is not pytest.Config.ArgsSource.ARGS
+
+
+def _is_of_a_file(item: pytest.Item) -> bool:
+    """Whether it is a `BudgetItem`, which is not imported before a budget file is met."""
+    return hasattr(item, "subject")
 
 
 def _counts_flops(item: pytest.Item) -> bool:
-    return _concerns_budgets(item) or "flops" in getattr(item, "fixturenames", ())
+    return _holds_budget(item) or "flops" in getattr(item, "fixturenames", ())
 
 
-def _concerns_budgets(item: pytest.Item) -> bool:
+def _holds_budget(item: pytest.Item) -> bool:
     return BUDGET in item.stash or MISTAKE in item.stash
 
 

@@ -6,29 +6,24 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_flops.budgets.budget import Budget
-from pytest_flops.budgets.errors import BudgetError
+from pytest_flops.budgets.errors import BudgetError, BudgetFileError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pytest import Mark
+    from pytest import Item, Mark
 
     from pytest_flops.budgets.files.catalogue import Catalog
 
 
 def resolve(marks: Iterable[Mark], test: str, catalog: Catalog) -> Budget:
-    """The one budget that all markers of a test make together.
+    """The one budget that all `flops_budget` markers of a test, nearest first, make together.
 
-    Markers merge nearest first: the name comes from the nearest marker that has one, and a keyword
-    on the test replaces the same keyword on its class or module. A limit given in a marker
-    replaces the named budget's limit on the same quantity of the same components. Markers that
-    name no budget make one of the test's own, whose record is in the test file's lock file; without
-    a limit it is a snapshot, held to its record alone.
-
-    Args:
-        marks: The test's `flops_budget` markers, nearest first.
-        test: The test's node id, which names a budget that has no name.
-        catalog: Where named budgets are looked up.
+    The name comes from the nearest marker that has one, and a keyword on the test replaces the
+    same keyword on its class or module. A limit given in a marker replaces the named budget's limit
+    on the same quantity of the same components. Markers that name no budget make one of the test's
+    own, named by its node id `test`, whose record is in the test file's lock file; without a limit
+    it is a snapshot, held to its record alone.
 
     Raises:
         BudgetError: A marker's arguments are wrong, the name is not known, or the lock file of the
@@ -42,6 +37,14 @@ def resolve(marks: Iterable[Mark], test: str, catalog: Catalog) -> Budget:
     if name is None:
         return merge(Budget(name=test, recorded=catalog.recorded(test)), arguments)
     return merge(catalog.find(name), arguments)
+
+
+def mistake(error: BudgetError, item: Item) -> str:
+    """What is wrong with a test's markers, and where: in the lock file, or at the test."""
+    if isinstance(error, BudgetFileError):
+        return str(error)
+    file, line, _ = item.location
+    return f"{file}:{(line or 0) + 1}: {item.name}: the marker flops_budget is wrong: {error}"
 
 
 def merge(base: Budget, arguments: Mapping[str, Any]) -> Budget:

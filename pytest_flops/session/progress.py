@@ -13,16 +13,15 @@ _PATIENCE_IN_SECONDS = 1.0
 
 
 class Progress:
-    """Called with each size before it is counted.
+    """A line on the terminal for one sweep.
 
     Args:
         plugins: pytest's; without a terminal reporter that writes to a terminal nothing is said.
-        subject: What is swept, e.g. `resnet-bk-baseline over seq_len`.
+        subject: What is swept, e.g. `resnet-bk-baseline: seq_len`.
     """
 
     def __init__(self, plugins: PytestPluginManager, subject: str) -> None:
-        reporter: TerminalReporter | None = plugins.get_plugin("terminalreporter")
-        self._reporter = reporter if reporter is not None and reporter.isatty else None
+        self._reporter: TerminalReporter | None = plugins.get_plugin("terminalreporter")
         self._capture = plugins.get_plugin("capturemanager")
         self._subject = subject
         self._start = time.monotonic()
@@ -30,8 +29,8 @@ class Progress:
         self._shown = False
 
     def __call__(self, size: int) -> None:
-        """Say which size is next, once the sweep has taken longer than people like to wait."""
-        if self._reporter and time.monotonic() - self._start > _PATIENCE_IN_SECONDS:
+        """Show the size that is counted next, once the sweep takes longer than people like."""
+        if time.monotonic() - self._start > _PATIENCE_IN_SECONDS:
             self._show(f"counting {self._subject} = {size:,} ({self._counted:,} sizes counted)")
         self._counted += 1
 
@@ -41,7 +40,8 @@ class Progress:
             self._show("")
 
     def _show(self, line: str) -> None:
-        assert self._reporter is not None
+        if self._reporter is None or not self._reporter.isatty:
+            return
         uncaptured = self._capture.global_and_fixture_disabled if self._capture else nullcontext
         with uncaptured():
             if not self._shown:

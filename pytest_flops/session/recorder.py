@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 import warnings
 from collections.abc import Iterable
 from contextlib import contextmanager, suppress
@@ -16,42 +15,39 @@ from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.count import QUANTITIES
 from pytest_flops.reports.entry import Entry
 from pytest_flops.session.builders import differences, measured
+from pytest_flops.session.failures import BudgetExceeded, excused, in_one_line
 from pytest_flops.session.markers import merge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from pytest_flops.budgets.verdict import Kind
     from pytest_flops.counting.measurement import Measurement, Rules
     from pytest_flops.counting.meter.meter import FLOPsMeter
     from pytest_flops.counting.workload import Workload
     from pytest_flops.scaling.sweep import Sweep
-    from pytest_flops.session.session import Gate
-
-
-class BudgetExceeded(AssertionError):  # noqa: N818 - it reads as what happened
-    """A red verdict. The message is the whole story, for people."""
+    from pytest_flops.session.session import Session
 
 
 class Recorder:
     """Counts, judges and remembers for one test.
 
     Args:
-        gate: The session this test belongs to.
+        session: The run this test belongs to.
         test: The test's node id.
         budget: What its markers or its budget file say; `None` without either.
         subject: The report entry its findings belong to; the test itself unless given.
     """
 
     def __init__(
-        self, gate: Gate, test: str, budget: Budget | None, subject: str | None = None
+        self, session: Session, test: str, budget: Budget | None, subject: str | None = None
     ) -> None:
         self.budget = budget
         self.entries: list[Entry] = []
-        self._gate = gate
+        self._session = session
         self._test = test
         self._subject = subject or test
+        self._own = budget or Budget(name=test)
         self._counted = 0
         self._swept: set[str] = set()
         self._delivered = 0
@@ -84,16 +80,17 @@ class Recorder:
             BudgetError: There is no limit to hold, or `counted` is none of the above.
         """
         budget = self._budget_with(limits)
-        base = self.budget.workload if self.budget else None
         measurement, workload = measured(
             counted,
-            base,
-            self._gate.extensions.builders,
+            self._own.workload,
+            self._session.extensions.builders,
             batch_size=batch_size,
             seq_len=seq_len,
             optimizer=optimizer,
         )
-        sweeps = self._sweeps(budget, workload)
+        sweeps = [
+            self._session.sweep(budget, limit, workload) for limit in budget.scaling if workload
+        ]
         rules = self._rules_of(budget.workload)
         self.hold(measurement, sweeps, budget=budget, workload=workload, rules=rules)
         return measurement
@@ -106,7 +103,7 @@ class Recorder:
         """
         from pytest_flops.counting.meter.meter import FLOPsMeter
 
-        self._gate.extensions.register_costs()
+        self._session.extensions.register_costs()
         with FLOPsMeter() as meter:
             yield meter
         if limits or self.budget is not None:
@@ -150,24 +147,19 @@ class Recorder:
                 "flops.scaling() sweeps exactly one dimension, e.g. seq_len=[64, 128, 256]"
             )
         ((name, sizes),) = dimension.items()
-        given: dict[str, Any] = {"sizes": list(sizes) if isinstance(sizes, Iterable) else sizes}
-        if max_exponent is not None:
-            given["max_exponent"] = max_exponent
-        if components is not None:
-            given["components"] = components
-        if tolerance:
-            given["tolerance"] = tolerance
-        own = max_exponent is not None or components is not None
-        budget = self._budget_with({"scaling": {name: given}} if own else {})
-        self._gate.extensions.register_costs()
-        with self._gate.progress(f"{budget.name}: {name}") as progress:
+        sizes = list(sizes) if isinstance(sizes, Iterable) else sizes
+        most = {"max_exponent": max_exponent, "components": components}
+        given = {key: value for key, value in most.items() if value is not None}
+        limit = {"sizes": sizes, "tolerance": tolerance, **given}
+        budget = self._budget_with({"scaling": {name: limit}} if given else {})
+        with self._session.counting(f"{budget.name}: {name}") as on_count:
             sweep = sweep_builder(
                 builder,
                 name,
                 sizes,
                 optimizer=optimizer,
-                builders=self._gate.extensions.builders,
-                on_count=progress,
+                builders=self._session.extensions.builders,
+                on_count=on_count,
             )
         self.hold(sweeps=[sweep], budget=budget)
         return sweep
@@ -182,69 +174,57 @@ class Recorder:
         rules: Rules | None = None,
         kinds: tuple[Kind, ...] = EVERY_KIND,
     ) -> None:
-        """Hold a count and sweeps against a budget, and keep the outcome.
+        """Hold a count and sweeps against a budget, the test's own unless given; keep the outcome.
 
-        Args:
-            measurement: What was counted, if anything was.
-            sweeps: How the cost grows.
-            budget: What to hold them against; the test's own budget unless given.
-            workload: What was counted, where it may differ from the budget's workload.
-            rules: The counting rules of the budget's figures, where others may have been counted.
-            kinds: Which of `limit`, `recorded` and `scaling` to hold.
+        `workload` is what was counted, where it may differ from the budget's workload; `rules` are
+        the counting rules of the budget's figures, where others may have been counted.
 
         Raises:
             BudgetExceeded: A verdict is red.
             BudgetError: No limit holds a sweep.
         """
-        budget = budget or self._required_budget()
+        budget, settings = budget or self._own, self._session.settings
+        judged = measurement
         if measurement is not None:
+            self._counted += 1
             budget = self._with_its_record(budget)
-        if self._gate.settings.update:  # this run makes the record; the old one holds nothing
+            if settings.allow_uncounted:
+                for message in uncounted_messages(measurement):
+                    warnings.warn(printable(message), stacklevel=2)
+                judged = replace(measurement, uncounted={})
+        if settings.update:  # this run makes the record; the old one holds nothing
             kinds = tuple(kind for kind in kinds if kind != "recorded")
         self._swept.update(sweep.dimension for sweep in sweeps)
-        judged = measurement and self._without_what_is_allowed(measurement)
-        tolerance = self._gate.tolerance
-        verdicts = list(hold(budget, judged, sweeps, tolerance=tolerance, rules=rules, kinds=kinds))
+        tolerance = self._session.tolerance
+        verdicts = [*hold(budget, judged, sweeps, tolerance=tolerance, rules=rules, kinds=kinds)]
         if all(verdict.passed for verdict in verdicts):
             verdicts += self._of_another_workload(budget.workload, workload)
-        self.conclude(
-            verdicts, budget=budget, measurement=measurement, workload=workload, sweeps=sweeps
-        )
-
-    def _without_what_is_allowed(self, measurement: Measurement) -> Measurement:
-        """With `--flops-allow-uncounted`, operators without a cost are warnings and no errors."""
-        if not self._gate.settings.allow_uncounted:
-            return measurement
-        for message in uncounted_messages(measurement):
-            warnings.warn(printable(message), stacklevel=2)
-        return replace(measurement, uncounted={})
+        if measurement is not None and not verdicts:
+            verdicts.append(_not_held(measurement, update=settings.update))
+        self.conclude(verdicts, budget, measurement, workload, sweeps)
 
     def conclude(
         self,
-        verdicts: Sequence[Verdict],
-        *,
+        verdicts: Iterable[Verdict],
         budget: Budget | None = None,
         measurement: Measurement | None = None,
         workload: Workload | None = None,
-        sweeps: Sequence[Sweep] = (),
+        sweeps: Iterable[Sweep] = (),
     ) -> None:
         """Keep what was found, and fail the test if it is red.
 
         Raises:
             BudgetExceeded: A verdict is red.
         """
-        budget = budget or self._required_budget()
-        workload = workload or budget.workload
-        if measurement is not None and not verdicts:
-            verdicts = [self._not_held(measurement)]
+        budget = budget or self._own
         entry = Entry(
-            subject=self._subject_of(measurement),
+            subject=self._numbered(self._subject) if measurement else self._subject,
             budget=budget.name,
             tests=(self._test,),
             verdicts=tuple(verdicts),
             measurement=measurement,
             scaling=tuple(sweeps),
-            workload=workload,
+            workload=workload or budget.workload,
             location=budget.location,
             tolerance=budget.tolerance,
         )
@@ -254,42 +234,29 @@ class Recorder:
 
             raise BudgetExceeded(explain(budget.name, entry.verdicts, location=budget.location))
 
-    def _subject_of(self, measurement: Measurement | None) -> str:
-        """The subject of the next entry: a test that counts several things has one for each."""
-        if measurement is None:
-            return self._subject
-        self._counted += 1
-        return self._numbered(self._subject, self._counted)
-
-    @staticmethod
-    def _numbered(name: str, number: int) -> str:
-        return name if number == 1 else f"{name} (count {number})"
-
     def finish(self) -> None:
         """After the test's body passed: a budget that was held against nothing is an error.
 
         Raises:
             BudgetExceeded: Nothing was counted, or a limit was held against nothing.
         """
-        if self.budget is None:
+        budget = self.budget
+        if budget is None:
             return
         if not self.entries:
             self._fail(
                 "the test counted nothing: it asks for the `flops` fixture but never calls "
                 "flops.check(), flops.measure() or flops.scaling()"
             )
-        self._require_all_held(self.budget)
-
-    def _require_all_held(self, budget: Budget) -> None:
-        counted = any(entry.measurement is not None for entry in self.entries)
-        if (budget.limits or budget.recorded) and not counted:
+        if (budget.limits or budget.recorded) and not self._counted:
             self._fail(
                 "the limits and recorded counts were held against nothing: call flops.check() or "
                 "flops.measure()"
             )
-        elsewhere = str(budget.location) in self._gate.with_items
+        if str(budget.location) in self._session.with_items:  # its items hold the scaling limits
+            return
         for limit in budget.scaling:
-            if limit.dimension not in self._swept and not elsewhere:
+            if limit.dimension not in self._swept:
                 self._fail(
                     f"the scaling limit over {limit.dimension} was held against nothing: call "
                     f"flops.scaling(builder, {limit.dimension}={list(limit.sizes)})"
@@ -297,25 +264,20 @@ class Recorder:
 
     def note_failure(self, error: BaseException | None) -> None:
         """A test that failed for a reason of its own has judged nothing, and that is no pass."""
-        if any(entry.failures for entry in self.entries):
-            return
-        with suppress(BudgetExceeded):
-            self._fail(f"not judged whole, because of {_in_one_line(error)}")
+        if not any(entry.failures for entry in self.entries):
+            with suppress(BudgetExceeded):
+                self._fail(f"not judged whole, because of {in_one_line(error)}")
 
     def excuse(self, reason: str) -> None:
         """Red verdicts of a test that is expected to fail turn into remarks."""
-        self.entries = [
-            replace(entry, verdicts=tuple(_excused(verdict, reason) for verdict in entry.verdicts))
-            for entry in self.entries
-        ]
+        self.entries = [excused(entry, reason) for entry in self.entries]
 
     def record(self) -> dict[str, Any]:
         """What the test found since the last report, as plain types for the next one."""
-        location = self.budget.location if self.budget else None
         new = self.entries[self._delivered :]
         self._delivered = len(self.entries)
         return {
-            "held": str(location) if location else None,
+            "held": str(self._own.location) if self._own.location else None,
             "entries": [entry.to_dict() for entry in new],
         }
 
@@ -328,76 +290,8 @@ class Recorder:
             for quantity, flops in entry.measurement.count.to_dict().items()
         ]
 
-    def retold(self, error: BaseException, place: tuple[Path, int] | None = None) -> str | None:
-        """What went wrong, for people; `None` if it is none of this plugin's errors.
-
-        Args:
-            error: What the test raised.
-            place: The file and line of the test; a line of that file that raised is told instead.
-        """
-        if not _is_our_own(error):
-            return None
-        text = str(error)
-        if not isinstance(error, BudgetExceeded):
-            text = _quoted(text)
-            if self.budget is not None:
-                origin = f" ({self.budget.location})" if self.budget.location else ""
-                text = f"{text}\n\nin budget {self.budget.name!r}{origin}"
-        if place is None:
-            return text
-        file, line = place
-        for frame in traceback.extract_tb(error.__traceback__):
-            if frame.filename == str(file):
-                line = frame.lineno or line
-        return f"{text}\n\n{self._gate.catalog.shown(file)}:{line}"
-
     def _fail(self, message: str) -> None:
-        budget = self.budget or Budget(name=self._test)
-        self.conclude([Verdict(kind="error", passed=False, message=message)], budget=budget)
-
-    def _not_held(self, measurement: Measurement) -> Verdict:
-        """A remark for a budget that had nothing to hold this count against."""
-        message = "recorded by this run" if self._gate.settings.update else "not recorded yet"
-        return Verdict(
-            kind="recorded",
-            passed=True,
-            quantity=QUANTITIES[-1],
-            actual=measurement.count.total,
-            message=message,
-        )
-
-    def _of_another_workload(
-        self, budgeted: Workload | None, counted: Workload | None
-    ) -> list[Verdict]:
-        """Something smaller than the budget's workload is within its limits, and says nothing."""
-        if budgeted is None or counted is None or budgeted.model != counted.model:
-            return []
-        builder = self._gate.extensions.builder(counted.model)
-        found = differences(counted, budgeted, builder) if builder else []
-        message = f"the test counted another workload than the budget's: {'; '.join(found)}"
-        return [Verdict(kind="error", passed=False, message=message)] if found else []
-
-    def _with_its_record(self, budget: Budget) -> Budget:
-        """The budget with the record of the next count, which a further count has for itself."""
-        if self._counted == 0 or self.budget is None or budget.location is not None:
-            return budget
-        test = self._numbered(self._test, self._counted + 1)
-        return replace(budget, recorded=self._gate.catalog.recorded(test))
-
-    def _rules_of(self, workload: Workload | None) -> Rules | None:
-        """The counting rules that a budget's figures follow, stated or by its builder's default."""
-        if workload is None:
-            return None
-        builder = self._gate.extensions.builder(workload.model)
-        return workload.rules or (builder.default_rules if builder else "executed")
-
-    def _sweeps(self, budget: Budget, workload: Workload | None) -> list[Sweep]:
-        if workload is None or not budget.scaling:
-            return []
-        return [
-            self._gate.sweep(budget, workload, limit.dimension, limit.sizes)
-            for limit in budget.scaling
-        ]
+        self.conclude([_error(message)])
 
     def _budget_with(self, limits: dict[str, Any]) -> Budget:
         if self.budget is None and not limits:
@@ -406,34 +300,47 @@ class Recorder:
                 "@pytest.mark.flops_budget(...) or give limits in the call, e.g. "
                 'total="6.4 GFLOP"'
             )
-        return merge(self.budget or Budget(name=self._test), limits)
+        return merge(self._own, limits)
 
-    def _required_budget(self) -> Budget:
-        return self._budget_with({})
+    def _with_its_record(self, budget: Budget) -> Budget:
+        """A test that counts several things has a record for each; the first is there already."""
+        if self._counted == 1 or self.budget is None or budget.location is not None:
+            return budget
+        recorded = self._session.catalog.recorded(self._numbered(self._test))
+        return replace(budget, recorded=recorded)
+
+    def _numbered(self, name: str) -> str:
+        return name if self._counted == 1 else f"{name} (count {self._counted})"
+
+    def _rules_of(self, workload: Workload | None) -> Rules | None:
+        """The counting rules that a budget's figures follow, stated or by its builder's default."""
+        if workload is None:
+            return None
+        builder = self._session.extensions.builder(workload.model)
+        return workload.rules or (builder.default_rules if builder else "executed")
+
+    def _of_another_workload(
+        self, budgeted: Workload | None, counted: Workload | None
+    ) -> Iterator[Verdict]:
+        """A smaller workload than the budget's is within its limits, which says nothing."""
+        if budgeted is None or counted is None or budgeted.model != counted.model:
+            return
+        builder = self._session.extensions.builder(counted.model)
+        found = "; ".join(differences(counted, budgeted, builder)) if builder else ""
+        if found:
+            yield _error(f"the test counted another workload than the budget's: {found}")
 
 
-def _is_our_own(error: BaseException | None) -> bool:
-    from pytest_flops.counting.measure import WorkloadError
-    from pytest_flops.scaling.errors import ScalingError
-
-    return isinstance(error, BudgetExceeded | BudgetError | WorkloadError | ScalingError)
+def _error(message: str) -> Verdict:
+    return Verdict(kind="error", passed=False, message=message)
 
 
-def _quoted(text: str) -> str:
-    """Somebody's error; its further lines behind a bar, so that none can pose as a CI command."""
-    return "\n| ".join(printable(line) for line in text.splitlines())
-
-
-def _in_one_line(error: BaseException | None) -> str:
-    if error is None:
-        return "a failure of the test"
-    first, *more = str(error).splitlines() or [""]
-    return f"{type(error).__name__}: {first}{' ...' if more else ''}"
-
-
-def _excused(verdict: Verdict, reason: str) -> Verdict:
-    if verdict.passed:
-        return verdict
-    remark = f"over, as expected (xfail{f': {reason}' if reason else ''})"
-    message = f"{remark}; {verdict.message}" if verdict.message else remark
-    return replace(verdict, passed=True, message=message)
+def _not_held(measurement: Measurement, *, update: bool) -> Verdict:
+    """A remark where the budget had nothing to hold this count against."""
+    return Verdict(
+        kind="recorded",
+        passed=True,
+        quantity=QUANTITIES[-1],
+        actual=measurement.count.total,
+        message="recorded by this run" if update else "not recorded yet",
+    )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pytest_flops.budgets.budget import Recorded
     from pytest_flops.budgets.files.lock import Key, Records
     from pytest_flops.reports.entry import Entry
-    from pytest_flops.session.session import Gate
+    from pytest_flops.session.session import Session
 
 Place = tuple["Path", "Key"]
 """Where a record stands: a lock file, and the key in it."""
@@ -29,91 +29,93 @@ Place = tuple["Path", "Key"]
 _LATER_COUNT = re.compile(r" \(count [0-9]+\)$")
 
 
-def keep_records(gate: Gate, *, ended: bool, whole_suite: bool) -> Iterator[SessionError]:
-    """Write the records into the lock files; yield the session's errors.
+def keep_records(session: Session, *, ended: bool, whole_suite: bool) -> Iterator[SessionError]:
+    """Write the records into the lock files; yield the run's errors.
 
     Only what every test counted soundly is written, and nothing of a run that was cut short. What
     a run did not get to stays recorded, unless the run was of the whole suite and found it stale.
     """
     if not ended:
-        gate.notes.append("nothing was recorded: the run did not come to its end")
+        session.notes.append("nothing was recorded: the run did not come to its end")
         return
     counted: dict[Path, Records] = defaultdict(dict)
     broken = {
         test
-        for entry in gate.entries
+        for entry in session.entries
         if any(verdict.kind == "error" for verdict in entry.verdicts)
         for test in entry.tests
     }
-    for (lock, key), entries in _by_record(gate).items():
+    for (lock, key), entries in _by_place(session).items():
         found = _recorded(entries, broken)
         if isinstance(found, str):
             message = f"nothing was recorded for {key[1]!r}: {found}"
             yield SessionError(message, entries[0].location)
         elif found is not None:
             counted[lock][key] = found
-    dropped = stale_records(gate) if whole_suite and gate.settings.update else {}
+    dropped = stale_records(session) if whole_suite and session.settings.update else {}
     for lock in sorted({*counted, *dropped}):
-        yield from _write(gate, lock, counted[lock], dropped.get(lock, ()))
+        yield from _write(session, lock, counted[lock], dropped.get(lock, ()))
 
 
-def tests_not_recorded(gate: Gate) -> list[str]:
+def tests_not_recorded(session: Session) -> list[str]:
     """The counts of this run that have no record, of marked tests with a budget of their own."""
+    records = session.catalog.records
     return [
         entries[0].subject
-        for (lock, key), entries in _by_record(gate).items()
-        if key[0] == "tests" and entries[0].measurement and key not in gate.catalog.records(lock)
+        for (lock, key), entries in _by_place(session).items()
+        if key[0] == "tests" and entries[0].measurement and key not in records(lock)
     ]
 
 
-def stale_records(gate: Gate) -> dict[Path, list[Key]]:
+def stale_records(session: Session) -> dict[Path, list[Key]]:
     """The records whose budget or test is gone, by lock file, after a run of the whole suite.
 
     Looked at are the folders of the files that the run read. A file of budgets or tests that is
     there and was not read, for instance since a library for it is missing, keeps its records.
     """
-    rootdir, budgets = gate.settings.rootdir, gate.catalog.load_all()
-    read = {*budgets, *(rootdir / file for file in gate.test_files)}
-    live = {_place_of_test(gate, test) for test in gate.own_budgets}
+    rootdir, catalog = session.settings.rootdir, session.catalog
+    budgets = catalog.load_all()
+    read = {*budgets, *(rootdir / file for file in session.test_files)}
+    live = {_place_of_test(session, test) for test in session.own_budgets}
     live |= {
         (lock_file_of(file), ("budgets", name)) for file, names in budgets.items() for name in names
     }
     counted = {
-        place for place, found in _by_record(gate).items() if all(entry.passed for entry in found)
+        place for place, all_of_it in _by_place(session).items() if all(e.passed for e in all_of_it)
     }
+
+    def is_gone(lock: Path, key: Key) -> bool:
+        section, name = key
+        first = lock, (section, _LATER_COUNT.sub("", name) if section == "tests" else name)
+        # A test that passed without its later count has fewer counts than when it was recorded.
+        return first not in live or (first in counted and (lock, key) not in counted)
+
     stale: dict[Path, list[Key]] = {}
     for folder in sorted({file.parent for file in read if file.parent.is_dir()}):
         sources = {file for file in folder.iterdir() if file.suffix in {".py", *SUFFIXES}}
         unread = {lock_file_of(file) for file in sources - read}
         for lock in sorted({*folder.glob(f"*{SUFFIX}")} - unread):
             with suppress(BudgetFileError):  # another tool's; that of a file we read is sound
-                gone = [k for k in gate.catalog.records(lock) if _is_gone((lock, k), live, counted)]
+                gone = [key for key in catalog.records(lock) if is_gone(lock, key)]
                 stale |= {lock: gone} if gone else {}
     return stale
 
 
-def _is_gone(place: Place, live: Collection[Place], counted: Collection[Place]) -> bool:
-    lock, (section, name) = place
-    first = (lock, (section, _LATER_COUNT.sub("", name) if section == "tests" else name))
-    no_longer_counted = place != first and first in counted and place not in counted
-    return first not in live or no_longer_counted
-
-
-def _by_record(gate: Gate) -> dict[Place, list[Entry]]:
+def _by_place(session: Session) -> dict[Place, list[Entry]]:
     """What was found, by the place of its record."""
     found: dict[Place, list[Entry]] = defaultdict(list)
-    for entry in gate.entries:
+    for entry in session.entries:
         if entry.location is not None:
-            lock = lock_file_of(gate.catalog.file_of(entry.location))
+            lock = lock_file_of(session.catalog.file_of(entry.location))
             found[lock, ("budgets", entry.budget)].append(entry)
-        elif entry.tests[0] in gate.own_budgets:
-            found[_place_of_test(gate, entry.subject)].append(entry)
+        elif entry.tests[0] in session.own_budgets:
+            found[_place_of_test(session, entry.subject)].append(entry)
     return found
 
 
-def _place_of_test(gate: Gate, test: str) -> Place:
+def _place_of_test(session: Session, test: str) -> Place:
     file, _, name = test.partition("::")
-    return lock_file_of(gate.settings.rootdir / file), ("tests", name)
+    return lock_file_of(session.settings.rootdir / file), ("tests", name)
 
 
 def _recorded(entries: list[Entry], broken: Collection[str]) -> Recorded | str | None:
@@ -128,38 +130,35 @@ def _recorded(entries: list[Entry], broken: Collection[str]) -> Recorded | str |
 
 
 def _write(
-    gate: Gate, lock: Path, counted: Records, dropped: Collection[Key]
+    session: Session, lock: Path, counted: Records, dropped: Collection[Key]
 ) -> Iterator[SessionError]:
+    update, shown = session.settings.update, session.catalog.shown(lock)
+
     def changed(old: Records) -> Records:
         kept = {key: record for key, record in old.items() if key not in dropped}
-        if gate.settings.update:
-            return {**kept, **counted}
-        fallen = {key: lowered(old[key], now) for key, now in counted.items() if key in old}
-        return {**kept, **fallen}
+        if update:
+            return kept | counted
+        return kept | {key: lowered(old[key], now) for key, now in counted.items() if key in old}
 
-    shown = gate.catalog.shown(lock)
     try:
         old = update_lock(lock, shown, changed)
     except BudgetError as error:
         yield SessionError(str(error))
     else:
-        gate.notes += _told(shown, old, changed(old), update=gate.settings.update)
+        session.notes += _told(shown, old, changed(old), "updated" if update else "lowered")
 
 
-def _told(shown: str, old: Records, new: Records, *, update: bool) -> Iterator[str]:
+def _told(shown: str, old: Records, new: Records, changed: str) -> Iterator[str]:
     added = [
-        f"{name} (total {format_flops(new[key].count.total)})"
-        for key in sorted(new.keys() - old.keys())
-        for name in [key[1]]
+        f"{key[1]} (total {format_flops(new[key].count.total)})" for key in sorted({*new} - {*old})
     ]
-    changed = [key for key in sorted(new.keys() & old.keys()) if new[key] != old[key]]
-    gone = [name for _, name in sorted(old.keys() - new.keys())]
+    gone = [name for _, name in sorted({*old} - {*new})]
     if added:
         yield f"recorded in {shown}: {', '.join(added)}"
-    for key in changed:
-        word = "updated" if update else "lowered"
-        yield f"{word} in {shown}: {key[1]}: {difference(old[key], new[key])}"
+    for key in sorted({*new} & {*old}):
+        if new[key] != old[key]:
+            yield f"{changed} in {shown}: {key[1]}: {difference(old[key], new[key])}"
     if gone:
         yield f"dropped from {shown}, since they are gone: {', '.join(gone)}"
-    if old and not (added or changed or gone):
+    if old and old == new:
         yield f"{shown} holds these counts already; it was not changed"
