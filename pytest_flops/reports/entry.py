@@ -33,11 +33,9 @@ class Entry:
     Attributes:
         subject: `budgets/file.yaml::name` for the items of a budget file, the node id of a marked
             test, or `NODE ID (count 2)` for the second thing that such a test counts.
-        budget: The budget's name.
         tests: The node ids that found this, sorted.
         verdicts: Every comparison, red and green; in the order of the budget's text once joined.
         measurement: What was counted; `None` when nothing was.
-        scaling: The sweeps of the workload.
         workload: What the count is of; `None` for a test that brings its own model.
         location: Where the budget stands; `None` for one given in Python.
         tolerance: How far above its base a count may go, as a fraction.

@@ -55,6 +55,12 @@ def test_a_limit_above_all_points_stays_inside_the_picture():
     assert all(0 <= x <= PLOT_WIDTH and 0 <= y <= PLOT_HEIGHT for x, y in places)
 
 
+def test_a_limit_that_no_axis_can_show_is_not_drawn():
+    plot = scaling_plot(sweep(total=SIZES), 10_000.0)
+    assert plot.limit is None
+    assert plot.series == scaling_plot(sweep(total=SIZES), None).series
+
+
 def test_points_carry_the_numbers_they_stand_for():
     plot = scaling_plot(sweep(total=[size**2 for size in SIZES]), None)
     assert [(p.size, p.flops) for p in plot.series[0].points] == [(n, n * n) for n in SIZES]

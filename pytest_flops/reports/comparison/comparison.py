@@ -121,7 +121,6 @@ class Comparison:
 
     Attributes:
         budgets: Every budget of either, sorted by subject.
-        base_commit: The commit of the base, where its report says it.
         foreign: Whether both hold budgets but share neither a budget's name nor a file: the base
             is another project's report, and holds nothing.
     """

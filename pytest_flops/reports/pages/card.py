@@ -13,7 +13,7 @@ from pytest_flops.reports.pages.strips import Tree, branches, pictures
 from pytest_flops.reports.pages.summary import uses
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from pytest_flops.budgets.verdict import Verdict
     from pytest_flops.reports.comparison.comparison import BudgetChange
@@ -82,18 +82,16 @@ class Card:
         return sorted(found, key=lambda branch: -len(branch.alike))
 
     @property
-    def sweeps(self) -> list[SweepView]:
+    def sweeps(self) -> Iterator[SweepView]:
         """Every sweep; red verdicts first, and the growth of what is held or the whole."""
-        return [self._sweep(sweep) for sweep in self.entry.scaling]
-
-    def _sweep(self, sweep: Sweep) -> SweepView:
-        scaling = (verdict for verdict in self.entry.verdicts if verdict.kind == "scaling")
-        over = [verdict for verdict in scaling if verdict.dimension == sweep.dimension]
-        verdicts = sorted(over, key=lambda verdict: verdict.passed)
-        held = {(verdict.component, verdict.quantity) for verdict in verdicts}
-        rows = [row for row in sweep.growth if row.component is None or _about(row) in held]
-        limit = next((v.allowed for v in verdicts if v.component is None), None)
-        return SweepView(sweep, scaling_plot(sweep, limit), verdicts, rows)
+        scaling = [verdict for verdict in self.entry.verdicts if verdict.kind == "scaling"]
+        for sweep in self.entry.scaling:
+            over = (verdict for verdict in scaling if verdict.dimension == sweep.dimension)
+            verdicts = sorted(over, key=lambda verdict: verdict.passed)
+            held = {(verdict.component, verdict.quantity) for verdict in verdicts}
+            rows = [row for row in sweep.growth if row.component is None or _about(row) in held]
+            limit = next((v.allowed for v in verdicts if v.component is None), None)
+            yield SweepView(sweep, scaling_plot(sweep, limit), verdicts, rows)
 
 
 def _about(row: Growth) -> tuple[str | None, str]:

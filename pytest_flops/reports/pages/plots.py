@@ -20,6 +20,7 @@ SPARK_WIDTH, SPARK_HEIGHT = 160, 36
 _LEFT, _RIGHT, _TOP, _BOTTOM = 66, 26, 12, 28
 _MOST_TICKS = 6
 _MARGIN = 4
+_STEEPEST = 100  # a budget may allow any exponent, but 10**5000 cannot be written on an axis
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,7 @@ def _path(points: Iterable[tuple[float, float]]) -> str:
 
 def _guide(line: Sequence[tuple[int, int]], exponent: float | None) -> list[tuple[float, float]]:
     """The ends of the steepest line allowed from the first point on, as logarithms."""
-    if exponent is None:
+    if exponent is None or exponent > _STEEPEST:
         return []
     (first, count), (last, _) = line[0], line[-1]
     start, end, height = log10(first), log10(last), log10(count)
