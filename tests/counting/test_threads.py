@@ -152,8 +152,14 @@ def test_a_backward_through_what_parallel_threads_recorded_belongs_to_each_ones_
             self.narrow, self.wide = nn.Linear(4, 2, bias=False), nn.Linear(4, 16, bias=False)
 
         def forward(self, x):
+            both = threading.Barrier(2)  # so that one worker does not run both of them
+
+            def run(child):
+                both.wait()
+                return child(x)
+
             with ThreadPoolExecutor(2) as executor:
-                return sum(each.sum() for each in executor.map(lambda f: f(x), self.children()))
+                return sum(each.sum() for each in executor.map(run, self.children()))
 
     with FLOPsMeter() as meter:
         Parallel()(A).backward()

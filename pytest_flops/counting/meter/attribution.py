@@ -68,7 +68,6 @@ graph_task = torch._C._current_graph_task_id  # noqa: SLF001
 _running_node = torch._C._current_autograd_node  # noqa: SLF001
 _next_sequence_number: Callable[[], int] = vars(torch.autograd)["_get_sequence_nr"]
 _at_end_of_backward = torch.autograd.Variable._execution_engine.queue_callback  # noqa: SLF001 - DDP's
-_records_graph = torch.is_grad_enabled
 _NO_TASK = -1
 _ACCUMULATES_GRADIENT = 2**64 - 1  # the sequence number of every such node
 
@@ -173,7 +172,7 @@ class Attribution:
         Where a backward records a graph, what it has recorded since the last operator becomes the
         running node's module's.
         """
-        if not _records_graph():
+        if not torch.is_grad_enabled():  # it records no graph
             thread.task_without_graph = task
             return "backward"
         module = self.module_of_running_node(thread)

@@ -67,7 +67,6 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, attribution: Attribution) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.attribution = attribution
-        self._local = attribution.local
         self._operators: dict[int, Operator] = {}
 
     @classmethod
@@ -107,7 +106,7 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> None:
         """Write down what a call has cost, for the phase and the module that it belongs to."""
         attribution = self.attribution
-        thread = self._local.state
+        thread = attribution.local.state
         phase, module, call_task, _, updates = thread.frames[-1]
         task = graph_task()
         if not attribution.active:

@@ -21,8 +21,6 @@ from pytest_flops.counting.meter.workarounds.higher_order import under_autograd
 from pytest_flops.counting.meter.workarounds.spectra import without_vectors
 from pytest_flops.counting.table import table
 
-_PROCESS_WIDE_CHANGES = (hand_over_to_threads, run_eagerly, under_autograd, without_vectors)
-
 _lock = threading.RLock()
 _all_meters: set[object] = set()
 _undo_changes = ExitStack()
@@ -39,7 +37,7 @@ def _process_wide_changes() -> Iterator[None]:
     try:
         with _lock:
             if not _all_meters:
-                for change in _PROCESS_WIDE_CHANGES:
+                for change in (hand_over_to_threads, run_eagerly, under_autograd, without_vectors):
                     _undo_changes.enter_context(change())
             _all_meters.add(meter)
         yield

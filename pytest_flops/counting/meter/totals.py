@@ -10,35 +10,37 @@ from pytest_flops.counting.measurement import Measurement
 from pytest_flops.counting.meter.attribution import Attribution
 from pytest_flops.counting.meter.module_paths import WHOLE
 
+_PLACE = {"forward": 0, "backward": 1, "recomputed": 1, "optimizer": 2}  # in a FLOPsCount
+
 
 def measurement_of(attribution: Attribution) -> Measurement:
     """The sums over all threads, by module path and by operator.
 
     Every module of a root is a component, also one that costs nothing.
     """
-    by_module: defaultdict[int, FLOPsCount] = defaultdict(FLOPsCount)
-    by_operator: defaultdict[str, FLOPsCount] = defaultdict(FLOPsCount)
+    by_module: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0, 0])
+    by_operator: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     uncounted: Counter[str] = Counter()
     recomputed = 0
     for thread in attribution.threads.copy():  # the copies: threads may run while this reads
         for (phase, module, operator), flops in thread.flops.copy().items():
             exact = int(flops)  # sizes are tensors while torch.jit traces
+            by_module[module][_PLACE[phase]] += exact
+            by_operator[operator][_PLACE[phase]] += exact
             recomputed += exact if phase == "recomputed" else 0
-            cost = FLOPsCount(**{"backward" if phase == "recomputed" else phase: exact})
-            by_module[module] += cost
-            by_operator[operator] += cost
         uncounted.update(thread.uncounted.copy())
+    operations = {name: FLOPsCount(*by_operator[name]) for name in sorted(by_operator)}
     own: defaultdict[str, FLOPsCount] = defaultdict(FLOPsCount)
     for number, path in attribution.paths.names().items():
         if path != WHOLE:
-            own[path] += by_module[number]
+            own[path] += FLOPsCount(*by_module[number])
     return Measurement(
-        count=sum(by_operator.values(), FLOPsCount()),
+        count=sum(operations.values(), FLOPsCount()),
         components=summed_up(own),
         source="meter",
         rules="executed",
         uncounted=dict(sorted(uncounted.items())),
         child_processes=sum(thread.child_processes for thread in attribution.threads),
-        operations=dict(sorted(by_operator.items())),
+        operations=operations,
         recomputed=recomputed,
     )
