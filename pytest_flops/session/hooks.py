@@ -47,6 +47,7 @@ class BudgetHooks:
         self.due: set[str] = set()
         self._config = config
         self._made: Session | None = None
+        # Kept beside `due`: xdist replaces a lost worker, and the new one collects everything anew.
         self._finished: set[str] = set()
         self._is_worker = hasattr(config, "workerinput")
 
@@ -109,7 +110,10 @@ class BudgetHooks:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
-        """Give a test that holds a budget a fresh recorder, at every try."""
+        """Give a test that holds a budget a fresh recorder, at every try.
+
+        First of all, since the fixtures that the others set up take the recorder.
+        """
         if MISTAKE in item.stash:
             pytest.fail(item.stash[MISTAKE], pytrace=False)
         if RECORDER in item.stash:
@@ -162,6 +166,7 @@ class BudgetHooks:
         if report.when == "teardown":
             self._finished.add(report.nodeid)
         found = getattr(report, "flops", None)
+        # Of a test that pytest-rerunfailures repeats, only the last try counts.
         if found is not None and report.outcome != "rerun":  # type: ignore[comparison-overlap]
             self.session.receive(found)
 

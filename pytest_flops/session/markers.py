@@ -58,18 +58,12 @@ def merge(base: Budget, arguments: Mapping[str, Any]) -> Budget:
     from pytest_flops.budgets.inline import inline_budget
 
     given = inline_budget(base.name, arguments)
-    replaced = {(limit.pattern, limit.quantity) for limit in given.limits}
-    swept = {limit.dimension for limit in given.scaling}
+    limits = {(limit.pattern, limit.quantity): limit for limit in (*base.limits, *given.limits)}
+    scaling = {limit.dimension: limit for limit in (*base.scaling, *given.scaling)}
     return replace(
         base,
-        limits=(
-            *(limit for limit in base.limits if (limit.pattern, limit.quantity) not in replaced),
-            *given.limits,
-        ),
-        scaling=(
-            *(limit for limit in base.scaling if limit.dimension not in swept),
-            *given.scaling,
-        ),
+        limits=tuple(limits.values()),
+        scaling=tuple(scaling.values()),
         tolerance=given.tolerance if "tolerance" in arguments else base.tolerance,
     )
 
