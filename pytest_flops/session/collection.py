@@ -117,7 +117,7 @@ class BudgetItem(pytest.Item):
 
     def hold_parity(self, recorder: Recorder) -> None:
         """Two ways of counting the workload agree, to the last FLOP."""
-        from pytest_flops.budgets.judging.parity import hold_parity
+        from pytest_flops.budgets.judging.hold import hold_parity
 
         recorder.conclude(hold_parity(self.gate.parity(self.budget)))
 

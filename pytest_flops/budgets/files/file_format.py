@@ -45,8 +45,15 @@ def budgets_of(text: str, file: str, builders: Builders | None = None) -> dict[s
 
 def _problems(document: Document, builders: Builders | None) -> list[Problem]:
     """One problem per mistake, also where aliases make a mistake count many times."""
+
+    def way_down(violation: Violation) -> list[Location]:
+        """Sorts by the place in the file, what aliases repeat by the place of its first use."""
+        keys = violation.keys
+        return [document.place(keys[:depth], at_key=True) for depth in range(1, len(keys) + 1)]
+
     found: dict[tuple[Location, str], Problem] = {}
-    for violation in (*violations(document.data), *_workload_violations(document, builders)):
+    every = [*violations(document.data), *_workload_violations(document, builders)]
+    for violation in sorted(every, key=way_down):
         if document.at(violation.keys) is not UNREADABLE:
             place = document.place(violation.keys, at_key=violation.at_key)
             path = dotted(violation.keys)

@@ -12,7 +12,7 @@ from pytest_flops.budgets.units import format_amount, format_exact
 from pytest_flops.counting.metric import FLOP, unit_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from pytest_flops.budgets.budget import Location
     from pytest_flops.budgets.verdict import Verdict
@@ -27,13 +27,12 @@ def headline(verdict: Verdict) -> str:
 
     Where two figures would print alike, their exact digits are shown.
     """
-    if verdict.actual is None or verdict.allowed is None:
-        return printable(_remark(verdict))
-    if verdict.kind == "scaling":
-        return printable(_scaling_line(verdict))
-    if verdict.kind == "parity":
-        return printable(_parity_line(verdict))
-    return printable(_amount_line(verdict))
+    words = [verdict.message] if verdict.message else []
+    if verdict.actual is not None and verdict.allowed is not None:
+        say = {"scaling": _exponents, "parity": _counts}.get(verdict.kind, _amounts)
+        words.insert(0, say(verdict, verdict.actual, verdict.allowed))
+    about = subject(verdict)
+    return printable((f"{about}: " if about else "") + "; ".join(words))
 
 
 def explain(
@@ -41,7 +40,6 @@ def explain(
     verdicts: Sequence[Verdict],
     *,
     location: Location | None = None,
-    how_to_accept: bool = True,
 ) -> str:
     """The whole message of a red test: what is over, by how much, why, and how to accept it.
 
@@ -53,7 +51,6 @@ def explain(
             A component above its record is told in brief where the whole, told in full, names it
             already.
         location: Where the budget stands.
-        how_to_accept: Whether to end with what to do about a deliberate increase.
     """
     failed = [verdict for verdict in verdicts if not verdict.passed]
     red = one_per_family(failed, parts=())
@@ -64,13 +61,14 @@ def explain(
     lines += [printable(f"budget {budget_name!r} does not hold{place}"), ""]
     for verdict in in_full:
         lines += [*_block(verdict), ""]
-    lines += _in_brief([verdict for verdict in red if verdict not in in_full])
+    if in_brief := [verdict for verdict in red if verdict not in in_full]:
+        lines += [f"  {headline(verdict)}" for verdict in in_brief[:_IN_BRIEF]]
+        more = len(in_brief) - _IN_BRIEF
+        lines += [f"  and {more:,} more", ""] if more > 0 else [""]
     green = len(verdicts) - len(failed)
     if green:
         lines += [f"{green} other comparison{'s hold' if green > 1 else ' holds'}.", ""]
-    if how_to_accept:
-        lines += _acceptance(red)
-    return "\n".join(lines).rstrip()
+    return "\n".join([*lines, *_acceptance(red)]).rstrip()
 
 
 def below_the_record(quantity: Quantity, actual: int, recorded: int) -> str:
@@ -86,53 +84,37 @@ def subject(verdict: Verdict) -> str:
     return " ".join(word for word in (verdict.component, verdict.quantity, over) if word)
 
 
-def _remark(verdict: Verdict) -> str:
-    about = subject(verdict)
-    return f"{about}: {verdict.message}" if about else verdict.message
-
-
-def _amount_line(verdict: Verdict) -> str:
-    actual, allowed = _whole(verdict.actual), _whole(verdict.allowed)
+def _amounts(verdict: Verdict, actual: float, allowed: float) -> str:
     unit = _unit(verdict)
+    actual, allowed = int(actual), int(allowed)
     show = partial(format_amount, unit=unit)
     if actual != allowed and show(actual) == show(allowed):
         show = partial(_exact, unit=unit)
-    line = f"{subject(verdict)}: {show(actual)}, {_bound(verdict, show)}"
-    if not verdict.passed:
-        line += f", over by {_over(verdict)}"
-    return f"{line}; {verdict.message}" if verdict.message else line
-
-
-def _bound(verdict: Verdict, show: Callable[[int], str]) -> str:
-    if verdict.kind != "recorded" or verdict.recorded is None:
-        return f"limit {show(_whole(verdict.allowed))}"
-    tolerance = "" if verdict.written in {None, "0%"} else f" + {verdict.written} tolerance"
-    return f"recorded {show(verdict.recorded)}{tolerance}"
+    bound = f"limit {show(allowed)}"
+    if verdict.kind == "recorded" and verdict.recorded is not None:
+        tolerance = "" if verdict.written in {None, "0%"} else f" + {verdict.written} tolerance"
+        bound = f"recorded {show(verdict.recorded)}{tolerance}"
+    over = "" if verdict.passed else f", over by {_over(verdict)}"
+    return f"{show(actual)}, {bound}{over}"
 
 
 def _over(verdict: Verdict) -> str:
     actual, allowed = _whole(verdict.actual), _whole(verdict.allowed)
-    over = actual - allowed
-    relative = f" ({_percent(over, allowed)})" if allowed else ""
-    return f"{format_amount(over, _unit(verdict))}{relative}"
+    relative = f" ({_percent(actual - allowed, allowed)})" if allowed else ""
+    return f"{format_amount(actual - allowed, _unit(verdict))}{relative}"
 
 
-def _scaling_line(verdict: Verdict) -> str:
-    actual, allowed = verdict.actual or 0, verdict.allowed or 0
+def _exponents(verdict: Verdict, actual: float, allowed: float) -> str:
     alike = actual != allowed and _exponent(actual) == _exponent(allowed)
     show = str if alike else _exponent
     relation = "within" if verdict.passed else "above"
-    line = f"{subject(verdict)}: grows with exponent {show(actual)}, {relation} "
-    line += f"the allowed {verdict.written or show(allowed)}"
-    return f"{line}; {verdict.message}" if verdict.message else line
+    bound = verdict.written or show(allowed)
+    return f"grows with exponent {show(actual)}, {relation} the allowed {bound}"
 
 
-def _parity_line(verdict: Verdict) -> str:
-    actual, expected = _whole(verdict.actual), _whole(verdict.allowed)
-    line = f"{subject(verdict)}: analytic {format_exact(actual)}, metered {format_exact(expected)}"
-    if actual != expected:
-        line += f", {format_exact(abs(actual - expected))} apart"
-    return f"{line}; {verdict.message}" if verdict.message else line
+def _counts(_verdict: Verdict, actual: float, allowed: float) -> str:
+    apart = f", {abs(int(actual - allowed)):,} apart" if actual != allowed else ""
+    return f"analytic {int(actual):,}, metered {int(allowed):,}{apart}"
 
 
 def _exponent(value: float) -> str:
@@ -177,15 +159,6 @@ def _told(verdict: Verdict, red: Sequence[Verdict]) -> bool:
         return False
     same = (other for other in red if other.kind == "recorded" and other.component is None)
     return any(other.quantity == verdict.quantity for other in same)
-
-
-def _in_brief(red: Sequence[Verdict]) -> Iterator[str]:
-    for verdict in red[:_IN_BRIEF]:
-        yield f"  {headline(verdict)}"
-    if len(red) > _IN_BRIEF:
-        yield f"  and {len(red) - _IN_BRIEF:,} more"
-    if red:
-        yield ""
 
 
 def _block(verdict: Verdict) -> Iterator[str]:
