@@ -10,42 +10,47 @@ from pytest_flops.counting.metric import unit_of
 from pytest_flops.counting.workload import Workload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from pytest_flops.budgets.budget import Location
     from pytest_flops.budgets.files.document import Document
+
+    Place = Callable[..., Location | None]
 
 
 def build_budget(name: str, record: dict[str, Any], document: Document | None = None) -> Budget:
     """One budget, from its record of the budget file format and the document that has it."""
+
+    def place(*keys: str, at_key: bool = False) -> Location | None:
+        return document.place(("budgets", name, *keys), at_key=at_key) if document else None
+
     return Budget(
         name=name,
         workload=Workload(**record["workload"]) if "workload" in record else None,
-        limits=tuple(_limits(record.get("limits", {}), document)),
+        limits=tuple(_limits(record.get("limits", {}), place)),
         tolerance=parse_percent(record.get("tolerance", "0%")),
-        scaling=tuple(_scaling(record.get("scaling", {}), document)),
-        location=document.place(("budgets", name), at_key=True) if document else None,
+        scaling=tuple(_scaling(record.get("scaling", {}), place)),
+        location=place(at_key=True),
     )
 
 
-def _limits(
-    record: dict[str, Any], document: Document | None, pattern: str | None = None
-) -> Iterator[Limit]:
+def _limits(record: dict[str, Any], place: Place, *above: str) -> Iterator[Limit]:
     for key, value in record.items():
         if key == "components":
-            for each, bounds in value.items():
-                yield from _limits(bounds, document, each)
+            for pattern, bounds in value.items():
+                yield from _limits(bounds, place, key, pattern)
             continue
         yield Limit(
             quantity=key,
             allowed=parse_amount(value, unit_of(key)),
             written=str(value),
-            pattern=pattern,
-            location=document.value_place(record, key) if document else None,
+            pattern=above[-1] if above else None,
+            location=place("limits", *above, key),
         )
 
 
-def _scaling(record: dict[str, Any], document: Document | None) -> Iterator[ScalingLimit]:
+def _scaling(record: dict[str, Any], place: Place) -> Iterator[ScalingLimit]:
     for dimension, limit in record.items():
-        sizes = tuple(limit["sizes"])
-        place = document.key_place(record, dimension) if document else None
-        yield ScalingLimit(**{**limit, "dimension": dimension, "sizes": sizes, "location": place})
+        given = {**limit, "sizes": tuple(limit["sizes"])}
+        location = place("scaling", dimension, at_key=True)
+        yield ScalingLimit(dimension, **given, location=location)

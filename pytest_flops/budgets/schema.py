@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from jsonschema import Draft202012Validator, FormatChecker, validators
 
 from pytest_flops.budgets.errors import BudgetError
-from pytest_flops.budgets.patterns import check_pattern
+from pytest_flops.budgets.patterns import parse_pattern
 from pytest_flops.budgets.units import parse_flops, parse_percent
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _check_exponent(exponent: Any) -> None:
 
 _CHECKS: dict[str, Callable[[Any], object]] = {
     "flops-name": _check_name,
-    "flops-pattern": check_pattern,
+    "flops-pattern": parse_pattern,
     "flops-limit": parse_flops,
     "flops-percentage": parse_percent,
     "flops-sizes": _check_sizes,

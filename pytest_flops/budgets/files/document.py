@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from pytest_flops.budgets.budget import Location
 from pytest_flops.budgets.errors import BudgetFileError, Problem, dotted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MAX_DEPTH = 60
 MAX_REPEATED_NODES = 100_000
@@ -17,8 +20,6 @@ UNREADABLE: Any = object()
 """Stands for a value that was reported already."""
 
 _TAG = "tag:yaml.org,2002:"
-_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9_]*)")
-_HEX_OR_BINARY = re.compile(r"[-+]?0(?:x[0-9a-fA-F_]+|b[01_]+)")
 _FLOAT_WITHOUT_POINT = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
 _MAX_DIGITS = 100
 _KINDS = {
@@ -72,14 +73,6 @@ class Document:
         except yaml.MarkedYAMLError as error:
             place = self._place(error.problem_mark)
             raise self._refusal(place, _syntax(error, text)) from None
-
-    def key_place(self, holder: dict[str, Any], key: str) -> Location:
-        """Where a key of a mapping stands."""
-        return self._places[id(holder), key][0]
-
-    def value_place(self, holder: Any, key: str | int) -> Location:
-        """Where a value of a mapping, or an item of a list, stands."""
-        return self._places[id(holder), key][1]
 
     def at(self, keys: tuple[str | int, ...]) -> Any:
         """The value that keys and indices lead to from the top."""
@@ -225,7 +218,7 @@ class Document:
         key = self._key(event, at)
         value, place = self._value_at("?" if key is None else key, self._next())
         if key in mapping:
-            line = self.key_place(mapping, key).line
+            line = self._places[id(mapping), key][0].line
             self._report(at, f"the key {key!r} is there twice, first on line {line}")
         elif key is not None:
             mapping[key] = value
@@ -252,54 +245,46 @@ def _unsupported(tag: str) -> str:
 
 def _scalar(event: yaml.ScalarEvent, kind: str) -> Any:
     text = event.value
-    if kind not in {*_KINDS, "str", "value"}:
-        raise _MisreadError(_unsupported(event.tag or kind))
     if kind == "null":
         return None
     if kind == "bool":
-        return _boolean(text)
+        if text.lower() not in yaml.SafeLoader.bool_values:
+            raise _MisreadError(f"{text} is no boolean")
+        return yaml.SafeLoader.bool_values[text.lower()]
     if kind == "int":
-        return _integer(text)
+        return _number(text, _integer, "integer")
     if kind == "float" or (not event.style and _FLOAT_WITHOUT_POINT.fullmatch(text)):
-        return _float(text)
+        return _number(text, _float, "number")
     if kind == "timestamp":
         raise _MisreadError(f'YAML reads {text} as a date; quote it if it is text: "{text}"')
+    if kind not in {"str", "value"}:
+        raise _MisreadError(_unsupported(event.tag or kind))
     return text
 
 
-def _boolean(text: str) -> bool:
-    if text.lower() not in {"true", "yes", "on", "false", "no", "off"}:
-        raise _MisreadError(f"{text} is no boolean")
-    return text.lower() in {"true", "yes", "on"}
+def _number(text: str, read: Callable[[str], float], noun: str) -> float:
+    if len(text) > _MAX_DIGITS:
+        raise _MisreadError(f"a number of {len(text):,} digits is absurdly long")
+    if ":" in text:
+        raise _MisreadError(f"YAML 1.1 reads {text} as a number in base 60; quote it if it is text")
+    try:
+        return read(text.replace("_", ""))
+    except ValueError:
+        raise _MisreadError(f"{text} is no {noun}") from None
 
 
 def _integer(text: str) -> int:
-    if len(text) > _MAX_DIGITS:
-        raise _MisreadError(f"a number of {len(text):,} digits is absurdly long")
-    if _INTEGER.fullmatch(text):
-        return int(text.replace("_", ""))
-    if _HEX_OR_BINARY.fullmatch(text):
-        return int(text.replace("_", ""), 0)
-    if ":" in text:
-        raise _MisreadError(f"YAML 1.1 reads {text} as a number in base 60; quote it if it is text")
     try:
-        meaning = int(text.replace("_", ""), 8)
+        return int(text, 0)
     except ValueError:
-        raise _MisreadError(f"{text} is no integer") from None
-    raise _MisreadError(
-        f"YAML 1.1 reads {text} as the octal number {meaning}; write it without the leading zero"
-    )
+        raise _MisreadError(
+            f"YAML 1.1 reads {text} as the octal number {int(text, 8)}; "
+            "write it without the leading zero"
+        ) from None
 
 
 def _float(text: str) -> float:
-    if len(text) > _MAX_DIGITS:
-        raise _MisreadError(f"a number of {len(text):,} characters is absurdly long")
-    if ":" in text:
-        raise _MisreadError(f"YAML 1.1 reads {text} as a number in base 60; quote it if it is text")
-    try:
-        return float(text.replace("_", "").lower().replace(".inf", "inf").replace(".nan", "nan"))
-    except ValueError:
-        raise _MisreadError(f"{text} is no number") from None
+    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
 def _syntax(error: yaml.MarkedYAMLError, text: str) -> str:
