@@ -6,10 +6,14 @@ import math
 import re
 from difflib import get_close_matches
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.errors import BudgetError
 from pytest_flops.counting.metric import FLOP, Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _MAX_LENGTH = 60
 _DIGITS = r"(?:0|[1-9][0-9]*(?:_[0-9]+)*)"
@@ -74,6 +78,14 @@ def format_amount(amount: int, unit: Unit) -> str:
     whole, decimals = divmod(thousandths, 1000)
     fraction = f".{decimals:03}".rstrip("0").rstrip(".")
     return f"{sign}{whole}{fraction} {symbol}"
+
+
+def format_apart(one: int, other: int, unit: Unit) -> Callable[[int], str]:
+    """What prints amounts rounded, or with every digit where these two would print alike."""
+    rounded = partial(format_amount, unit=unit)
+    if one != other and rounded(one) == rounded(other):
+        return lambda amount: f"{format_exact(amount)} {unit.symbol}"
+    return rounded
 
 
 def format_exact(amount: int) -> str:

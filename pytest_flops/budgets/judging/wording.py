@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.judging.blame import one_per_family
-from pytest_flops.budgets.units import format_amount, format_exact
+from pytest_flops.budgets.units import format_amount, format_apart, format_exact
 from pytest_flops.counting.metric import FLOP, unit_of
 
 if TYPE_CHECKING:
@@ -36,10 +35,7 @@ def headline(verdict: Verdict) -> str:
 
 
 def explain(
-    budget_name: str,
-    verdicts: Sequence[Verdict],
-    *,
-    location: Location | None = None,
+    budget_name: str, verdicts: Sequence[Verdict], *, location: Location | None = None
 ) -> str:
     """The whole message of a red test: what is over, by how much, why, and how to accept it.
 
@@ -85,11 +81,8 @@ def subject(verdict: Verdict) -> str:
 
 
 def _amounts(verdict: Verdict, actual: float, allowed: float) -> str:
-    unit = _unit(verdict)
     actual, allowed = int(actual), int(allowed)
-    show = partial(format_amount, unit=unit)
-    if actual != allowed and show(actual) == show(allowed):
-        show = partial(_exact, unit=unit)
+    show = format_apart(actual, allowed, _unit(verdict))
     bound = f"limit {show(allowed)}"
     if verdict.kind == "recorded" and verdict.recorded is not None:
         tolerance = "" if verdict.written in {None, "0%"} else f" + {verdict.written} tolerance"
@@ -129,10 +122,6 @@ def _unit(verdict: Verdict) -> Unit:
     return FLOP if verdict.quantity is None else unit_of(verdict.quantity)
 
 
-def _exact(amount: int, unit: Unit) -> str:
-    return f"{format_exact(amount)} {unit.symbol}"
-
-
 def _percent(part: int, whole: int) -> str:
     """With a sign and one decimal; what would round to nothing says so."""
     share = Fraction(100 * part, whole)
@@ -168,15 +157,13 @@ def _block(verdict: Verdict) -> Iterator[str]:
     elif verdict.location:
         yield f"      at {printable(str(verdict.location))}"
     if verdict.parts:
-        yield f"      {_what_parts_are(verdict)}:"
+        what = "most of it"
+        if verdict.parts[0][2] is not None:
+            what = "what grew most"
+        elif verdict.kind == "recorded":
+            what = "most of it (the record is too coarse to tell what grew)"
+        yield f"      {what}:"
         yield from _aligned(_part_rows(verdict))
-
-
-def _what_parts_are(verdict: Verdict) -> str:
-    if verdict.parts[0][2] is not None:
-        return "what grew most"
-    too_coarse = verdict.kind == "recorded"
-    return "most of it (the record is too coarse to tell what grew)" if too_coarse else "most of it"
 
 
 def _figures(verdict: Verdict) -> Iterator[tuple[str, str, str]]:
@@ -218,16 +205,14 @@ def _acceptance(red: Sequence[Verdict]) -> Iterator[str]:
     if any(verdict.kind == "parity" for verdict in red):
         yield "The model runs something that the analytic counter's executed rules do not count,"
         yield "or no longer runs what they do: change the model back, or the rules with it."
-    limits = [verdict for verdict in red if verdict.kind == "limit"]
-    if not limits and not any(verdict.kind == "recorded" for verdict in red):
-        return
-    yield "If the increase is meant:"
-    for place in dict.fromkeys(_place_of_limit(verdict) for verdict in limits):
-        yield f"  raise the limit {printable(place)}"
+    ways: list[str] = []
+    for verdict in red:
+        if verdict.kind == "limit":
+            about = " ".join(word for word in (verdict.pattern, verdict.quantity) if word)
+            place = verdict.location or "where the test gives it"
+            ways.append(f"  raise the limit of {printable(f'{about}, {place}')}")
     if any(verdict.kind == "recorded" for verdict in red):
-        yield "  run `pytest --flops-update` and commit the lock file"
-
-
-def _place_of_limit(verdict: Verdict) -> str:
-    about = " ".join(word for word in (verdict.pattern, verdict.quantity) if word)
-    return f"of {about}, {verdict.location or 'where the test gives it'}"
+        ways.append("  run `pytest --flops-update` and commit the lock file")
+    if ways:
+        yield "If the increase is meant:"
+        yield from dict.fromkeys(ways)
