@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from decimal import Context, Decimal
 from difflib import get_close_matches
 from fractions import Fraction
 from functools import lru_cache, partial
@@ -113,12 +114,9 @@ def parse_percent(text: object) -> Fraction:
 def format_percent(fraction: Fraction) -> str:
     """The inverse of `parse_percent`, e.g. `"1.5%"`."""
     numerator, denominator = (fraction * 100).as_integer_ratio()
-    whole, rest = divmod(numerator, denominator)
-    decimals = ""
-    while rest and len(decimals) < _MAX_LENGTH:
-        digit, rest = divmod(10 * rest, denominator)
-        decimals += str(digit)
-    return f"{whole}.{decimals}%" if decimals else f"{whole}%"
+    exact = Context(prec=_MAX_LENGTH)
+    percent = exact.normalize(exact.divide(Decimal(numerator), Decimal(denominator)))
+    return f"{percent:f}%"
 
 
 def _refusal(unit: Unit, problem: str, hint: str | None = None) -> BudgetError:

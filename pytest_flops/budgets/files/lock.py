@@ -114,43 +114,39 @@ def _lines(key: str, value: Any, indent: str) -> list[str]:
 
 def _document(text: str, file: str) -> dict[str, Any]:
     """The whole file, of which all but the records is sound."""
-    place = Location(file, 1, 1)
+
+    def refusal(message: str, line: int = 1, column: int = 1) -> BudgetFileError:
+        return BudgetFileError([Problem(Location(file, line, column), message)])
+
     if conflict := _CONFLICT.search(text):
-        place = Location(file, text.count("\n", 0, conflict.start()) + 1, 1)
-        message = (
+        raise refusal(
             "a merge conflict is left in this lock file: take either side whole "
-            f"(git checkout --ours -- {file}) and run pytest --flops-update"
+            f"(git checkout --ours -- {file}) and run pytest --flops-update",
+            line=text.count("\n", 0, conflict.start()) + 1,
         )
-        raise BudgetFileError([Problem(place, message)])
     try:
-        return _checked(json.loads(text, object_pairs_hook=_each_key_once))
+        data = json.loads(text, object_pairs_hook=_each_key_once)
     except json.JSONDecodeError as error:
-        place = Location(file, error.lineno, error.colno)
         message = f"not valid JSON: {error.msg}; {_START_AGAIN}"
-    except _ForeignError as error:
-        message = str(error)
+        raise refusal(message, error.lineno, error.colno) from None
     except (ValueError, RecursionError) as error:
-        message = f"{error}; {_START_AGAIN}"
-    raise BudgetFileError([Problem(place, message)])
-
-
-class _ForeignError(Exception):
-    """A file of another tool, or of a newer version of this one: not ours to write again."""
-
-
-def _checked(data: Any) -> dict[str, Any]:
+        raise refusal(f"{error}; {_START_AGAIN}") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise _ForeignError(f'no lock file of pytest-flops: its "format" is not "{FORMAT}"')
+        raise refusal(f'no lock file of pytest-flops: its "format" is not "{FORMAT}"')
     version = data.get("version")
     if version != VERSION:
-        told = f"it has version {version!r}, and this pytest-flops reads version {VERSION}"
-        if isinstance(version, int) and version > VERSION:
-            upgrade = "upgrade with pip install -U pytest-flops, a newer one wrote it"
-            raise _ForeignError(f"{told}: {upgrade}")
-        raise ValueError(told)
-    _object(data, "the file", "version", "format", *_SECTIONS)
-    for section in _SECTIONS:
-        _object(data.get(section, {}), section)
+        newer = isinstance(version, int) and version > VERSION
+        upgrade = "upgrade with pip install -U pytest-flops, a newer one wrote it"
+        raise refusal(
+            f"it has version {version!r}, and this pytest-flops reads version {VERSION}: "
+            f"{upgrade if newer else _START_AGAIN}"
+        )
+    try:
+        _object(data, "the file", "version", "format", *_SECTIONS)
+        for section in _SECTIONS:
+            _object(data.get(section, {}), section)
+    except ValueError as error:
+        raise refusal(f"{error}; {_START_AGAIN}") from None
     return data
 
 
