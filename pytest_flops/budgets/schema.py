@@ -87,9 +87,7 @@ def _passes(check: Callable[[Any], object], value: object) -> bool:
     return True
 
 
-def _check_name(name: Any) -> None:
-    if not isinstance(name, str):
-        return
+def _check_name(name: str) -> None:
     if not name.strip():
         raise BudgetError("a budget needs a name that is not empty")
     if "::" in name:
@@ -99,15 +97,13 @@ def _check_name(name: Any) -> None:
 
 
 def _check_sizes(sizes: Any) -> None:
-    if not isinstance(sizes, list) or any(type(size) is not int for size in sizes):
-        return
-    for smaller, larger in pairwise(sizes):
-        if smaller >= larger:
+    for smaller, larger in pairwise(sizes if isinstance(sizes, list) else ()):
+        if type(smaller) is type(larger) is int and smaller >= larger:
             raise BudgetError(f"sizes must increase strictly, but {larger} follows {smaller}")
 
 
 def _check_exponent(exponent: Any) -> None:
-    if isinstance(exponent, float) and (math.isnan(exponent) or exponent == math.inf):
+    if isinstance(exponent, float) and not exponent < math.inf:
         raise BudgetError(f"{exponent} is not finite; accepted is a finite number of at least 0")
 
 

@@ -97,7 +97,14 @@ def hold_parity(records: Iterable[Parity]) -> tuple[Verdict, ...]:
 
 def uncounted_messages(measurement: Measurement) -> list[str]:
     """What was not counted, and what to do about it."""
-    return [_uncounted_message(name, calls) for name, calls in measurement.uncounted.items()]
+    messages = []
+    for name, calls in measurement.uncounted.items():
+        times = "once" if calls == 1 else f"{calls:,} times"
+        what = f"the operator {name} ran {times} and has no known cost, so the count is too low"
+        if is_thread(name):
+            what = f"not counted: {name[1:-1]}, so the count may be too low"
+        messages.append(f"{what}; {how_to_count(name)}")
+    return messages
 
 
 def _errors_of_count(measurement: Measurement, rules: Rules | None) -> Iterator[Verdict]:
@@ -116,14 +123,6 @@ def _errors_of_count(measurement: Measurement, rules: Rules | None) -> Iterator[
             "two are not comparable: set the workload's rules, or check a model that the "
             "workload's builder accepts with the `flops` fixture"
         )
-
-
-def _uncounted_message(name: str, calls: int) -> str:
-    how = how_to_count(name)
-    if is_thread(name):
-        return f"not counted: {name[1:-1]}, so the count may be too low; {how}"
-    times = "once" if calls == 1 else f"{calls:,} times"
-    return f"the operator {name} ran {times} and has no known cost, so the count is too low; {how}"
 
 
 def _hold_limits(budget: Budget, measurement: Measurement) -> Iterator[Verdict]:
