@@ -57,6 +57,7 @@ class Document:
         self._file = file
         self._root = Location(file, 1, 1)
         # By the identity of the mapping or list, which is one object wherever an alias repeats it.
+        # That of one that was dropped may come again: every key of a new one is set anew.
         self._places: dict[tuple[int, str | int], tuple[Location, Location]] = {}
         self._anchors: dict[str, tuple[Any, Location, int]] = {}
         self._keys: list[str | int] = []
@@ -208,9 +209,8 @@ class Document:
         bases = value if isinstance(value, list) else [value]
         if all(isinstance(base, dict) for base in bases):
             return bases
-        self._report(
-            place, "<< merges a mapping or a list of mappings, usually an alias like *base"
-        )
+        message = "<< merges a mapping or a list of mappings, usually an alias like *base"
+        self._report(place, message)
         return []
 
     def _entry(self, mapping: dict[str, Any], event: Any) -> None:

@@ -7,7 +7,8 @@ of limit; a test holds them all.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pytest_flops.budgets.errors import BudgetError
 from pytest_flops.budgets.judging.blame import largest_rows
@@ -131,13 +132,11 @@ def _hold_limits(budget: Budget, measurement: Measurement) -> Iterator[Verdict]:
         quantity, pattern = limit.quantity, limit.pattern
         matched = [None] if pattern is None else matching(pattern, measurement.components)
         for component in matched:
-            yield Verdict(
-                kind="limit",
-                allowed=limit.allowed,
+            yield replace(
+                _compared(measurement, budget.recorded, quantity, component, limit.allowed),
                 written=limit.written,
                 pattern=pattern,
                 location=limit.location,
-                **_compared(measurement, budget.recorded, quantity, component, limit.allowed),
             )
         if pattern is not None and not matched and pattern not in unmatched:
             unmatched.add(pattern)
@@ -151,16 +150,11 @@ def _compared(
     quantity: Quantity,
     component: str | None,
     allowed: int,
-) -> dict[str, Any]:
+) -> Verdict:
     actual = measurement.of(quantity, component)
     passed = actual <= allowed
-    return {
-        "passed": passed,
-        "quantity": quantity,
-        "component": component,
-        "actual": actual,
-        "parts": () if passed else largest_rows(measurement, recorded, quantity, component),
-    }
+    parts = () if passed else largest_rows(measurement, recorded, quantity, component)
+    return Verdict("limit", passed, quantity, component, actual, allowed, parts=parts)
 
 
 class _Record(NamedTuple):
@@ -196,18 +190,16 @@ class _Record(NamedTuple):
                 yield self._verdict(path, quantity)
 
     def _verdict(self, component: str | None, quantity: Quantity) -> Verdict:
+        actual = self.measurement.of(quantity, component)
         recorded = self.recorded.of(quantity, component)
         allowed = int(recorded * (1 + self.tolerance))
-        found = _compared(self.measurement, self.recorded, quantity, component, allowed)
-        cheaper = found["actual"] < recorded
-        return Verdict(
+        return replace(
+            _compared(self.measurement, self.recorded, quantity, component, allowed),
             kind="recorded",
-            allowed=allowed,
             written=format_percent(self.tolerance),
             recorded=recorded,
             location=self.recorded.location,
-            message=below_the_record(quantity, found["actual"], recorded) if cheaper else "",
-            **found,
+            message=below_the_record(quantity, actual, recorded) if actual < recorded else "",
         )
 
     def _remark(self, component: str, message: str) -> Verdict:
