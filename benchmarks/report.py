@@ -13,8 +13,9 @@ from pathlib import Path
 
 from pytest_flops.budgets.budget import Location
 from pytest_flops.budgets.verdict import Verdict
-from pytest_flops.counting.count import QUANTITIES, FLOPsCount
+from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.measurement import Measurement
+from pytest_flops.counting.metric import QUANTITIES
 from pytest_flops.counting.workload import Workload
 from pytest_flops.reports.entry import Entry
 from pytest_flops.reports.pages.html import render_html

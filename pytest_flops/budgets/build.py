@@ -2,65 +2,55 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from pytest_flops.budgets.budget import Budget, Limit, ScalingLimit
-from pytest_flops.budgets.files.placed import key_place, plain, value_place
 from pytest_flops.budgets.units import parse_amount, parse_percent
 from pytest_flops.counting.metric import unit_of
 from pytest_flops.counting.workload import Workload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
     from pytest_flops.budgets.budget import Location
+    from pytest_flops.budgets.files.document import Document
+
+    Place = Callable[..., Location | None]
 
 
-def build_budget(name: str, record: Mapping[str, Any], location: Location | None = None) -> Budget:
-    """One budget, from its record of the budget file format."""
+def build_budget(name: str, record: dict[str, Any], document: Document | None = None) -> Budget:
+    """One budget, from its record of the budget file format and the document that has it."""
+
+    def place(*keys: str, at_key: bool = False) -> Location | None:
+        return document.place(("budgets", name, *keys), at_key=at_key) if document else None
+
     return Budget(
         name=name,
-        workload=_workload(record["workload"]) if "workload" in record else None,
-        limits=tuple(_all_limits(record.get("limits", {}))),
-        tolerance=parse_percent(record["tolerance"]) if "tolerance" in record else Fraction(0),
-        scaling=tuple(_scaling(record.get("scaling", {}))),
-        location=location,
+        workload=Workload(**record["workload"]) if "workload" in record else None,
+        limits=tuple(_limits(record.get("limits", {}), place)),
+        tolerance=parse_percent(record.get("tolerance", "0%")),
+        scaling=tuple(_scaling(record.get("scaling", {}), place)),
+        location=place(at_key=True),
     )
 
 
-def _workload(record: Mapping[str, Any]) -> Workload:
-    return Workload(**{**record, "config": plain(record.get("config", {}))})
-
-
-def _all_limits(record: Mapping[str, Any]) -> Iterator[Limit]:
+def _limits(record: dict[str, Any], place: Place, *above: str) -> Iterator[Limit]:
     for key, value in record.items():
-        if key != "components":
-            yield _limit(record, key, None)
+        if key == "components":
+            for pattern, bounds in value.items():
+                yield from _limits(bounds, place, key, pattern)
             continue
-        for pattern, bounds in value.items():
-            for quantity in bounds:
-                yield _limit(bounds, quantity, pattern)
-
-
-def _limit(bounds: Mapping[str, Any], quantity: str, pattern: str | None) -> Limit:
-    written = bounds[quantity]
-    return Limit(
-        quantity=quantity,
-        allowed=parse_amount(written, unit_of(quantity)),
-        written=str(written),
-        pattern=pattern,
-        location=value_place(bounds, quantity),
-    )
-
-
-def _scaling(record: Mapping[str, Any]) -> Iterator[ScalingLimit]:
-    for dimension, limit in record.items():
-        yield ScalingLimit(
-            dimension=dimension,
-            sizes=tuple(limit["sizes"]),
-            max_exponent=limit.get("max_exponent"),
-            components=plain(limit.get("components", {})),
-            tolerance=limit.get("tolerance", 0.0),
-            location=key_place(record, dimension),
+        yield Limit(
+            quantity=key,
+            allowed=parse_amount(value, unit_of(key)),
+            written=str(value),
+            pattern=above[-1] if above else None,
+            location=place("limits", *above, key),
         )
+
+
+def _scaling(record: dict[str, Any], place: Place) -> Iterator[ScalingLimit]:
+    for dimension, limit in record.items():
+        given = {**limit, "sizes": tuple(limit["sizes"])}
+        location = place("scaling", dimension, at_key=True)
+        yield ScalingLimit(dimension, **given, location=location)

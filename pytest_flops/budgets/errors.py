@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from pytest_flops.budgets.budget import Location
 
@@ -39,3 +40,13 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def dotted(keys: Sequence[str | int]) -> str:
+    """Keys and indices as people write them: `budgets.tiny.scaling.seq_len.sizes[1]`."""
+    shown = "".join(f"[{key}]" if isinstance(key, int) else f".{_quoted(key)}" for key in keys)
+    return shown.lstrip(".")
+
+
+def _quoted(key: str) -> str:
+    return key if re.fullmatch(r"[\w*-]+", key) else repr(key)

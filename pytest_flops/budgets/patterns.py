@@ -25,9 +25,9 @@ def matching(pattern: str, paths: Iterable[str]) -> list[str]:
     its own stands for any number of segments, also none. A literal path matches itself.
 
     Raises:
-        BudgetError: The pattern is empty, or has an empty segment or an unclosed bracket.
+        BudgetError: As `parse_pattern` does.
     """
-    wanted = _segments(pattern)
+    wanted = parse_pattern(pattern)
     return [path for path in paths if path == pattern or _matches(wanted, segments(path))]
 
 
@@ -44,17 +44,13 @@ def no_match(pattern: str, paths: Iterable[str]) -> str:
     return f"the pattern {pattern!r} matches no component{advice}"
 
 
-def check_pattern(pattern: str) -> None:
-    """Do nothing for a valid pattern.
+@lru_cache(maxsize=1024)
+def parse_pattern(pattern: str) -> tuple[str, ...]:
+    """What each dotted segment of a component's path has to match.
 
     Raises:
-        BudgetError: As `matching` does.
+        BudgetError: The pattern is empty, or has an empty segment or an unclosed bracket.
     """
-    _segments(pattern)
-
-
-@lru_cache(maxsize=1024)
-def _segments(pattern: str) -> tuple[str, ...]:
     if not isinstance(pattern, str) or not pattern:
         raise BudgetError(f"{pattern!r} is no component pattern; e.g. 'layer_*.moe'")
     return tuple(_checked(segment, pattern) for segment in segments(pattern))

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from jsonschema import Draft202012Validator, FormatChecker, validators
 
 from pytest_flops.budgets.errors import BudgetError
-from pytest_flops.budgets.patterns import check_pattern
+from pytest_flops.budgets.patterns import parse_pattern
 from pytest_flops.budgets.units import parse_flops, parse_percent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    from pytest_flops.budgets.files.placed import Keys
+Keys = tuple[str | int, ...]
 
 SCHEMA_FILE = Path(__file__).with_name("schema.json")
 
@@ -47,11 +47,10 @@ def violations(data: Any, definition: str | None = None) -> Iterator[Violation]:
         yield from _translated(error)
 
 
-def suggestion(misspelt: str, known: list[str]) -> str:
+def suggestion(misspelt: str, known: Sequence[str]) -> str:
     """`; did you mean 'x'?` when something is near, else what is known."""
     near = get_close_matches(misspelt, known, n=1)
-    accepted = ", ".join(known)
-    return f"; did you mean {near[0]!r}?" if near else f"; accepted here: {accepted}"
+    return f"; did you mean {near[0]!r}?" if near else f"; accepted here: {', '.join(known)}"
 
 
 @cache
@@ -61,7 +60,10 @@ def _validator(definition: str | None) -> Any:
     schema = _inlined(definitions[definition] if definition else schema, definitions)
     types = Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer)
     strict = validators.extend(Draft202012Validator, type_checker=types)  # type: ignore[no-untyped-call]
-    return strict(schema, format_checker=_formats())
+    formats = FormatChecker(formats=())
+    for name, check in _CHECKS.items():
+        formats.checks(name, raises=BudgetError)(partial(_passes, check))
+    return strict(schema, format_checker=formats)
 
 
 def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
@@ -76,27 +78,16 @@ def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
 
 
 def _is_integer(_checker: Any, value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    """JSON Schema takes 32.0 for an integer."""
+    return type(value) is int
 
 
-def _formats() -> FormatChecker:
-    checker = FormatChecker(formats=())
-    for name, check in _CHECKS.items():
-        checker.checks(name, raises=BudgetError)(_passes(check))
-    return checker
+def _passes(check: Callable[[Any], object], value: object) -> bool:
+    check(value)
+    return True
 
 
-def _passes(check: Callable[[Any], object]) -> Callable[[Any], bool]:
-    def passes(value: Any) -> bool:
-        check(value)
-        return True
-
-    return passes
-
-
-def _check_name(name: Any) -> None:
-    if not isinstance(name, str):
-        return
+def _check_name(name: str) -> None:
     if not name.strip():
         raise BudgetError("a budget needs a name that is not empty")
     if "::" in name:
@@ -106,64 +97,54 @@ def _check_name(name: Any) -> None:
 
 
 def _check_sizes(sizes: Any) -> None:
-    if not isinstance(sizes, list) or not all(_is_integer(None, size) for size in sizes):
-        return
-    for smaller, larger in pairwise(sizes):
-        if smaller >= larger:
+    for smaller, larger in pairwise(sizes if isinstance(sizes, list) else ()):
+        if type(smaller) is type(larger) is int and smaller >= larger:
             raise BudgetError(f"sizes must increase strictly, but {larger} follows {smaller}")
 
 
 def _check_exponent(exponent: Any) -> None:
-    if isinstance(exponent, float) and (math.isnan(exponent) or exponent == math.inf):
+    if isinstance(exponent, float) and not exponent < math.inf:
         raise BudgetError(f"{exponent} is not finite; accepted is a finite number of at least 0")
 
 
 _CHECKS: dict[str, Callable[[Any], object]] = {
     "flops-name": _check_name,
-    "flops-pattern": check_pattern,
+    "flops-pattern": parse_pattern,
     "flops-limit": parse_flops,
     "flops-percentage": parse_percent,
     "flops-sizes": _check_sizes,
     "flops-exponent": _check_exponent,
 }
+_TELL_TYPES = ("flops-limit", "flops-percentage")
+"""The formats whose check says what is wrong with a value of a wrong type too."""
 
 
 def _translated(error: Any) -> Iterator[Violation]:
     """What a `jsonschema.ValidationError` says; its types leave too much open to be of help."""
     keys: Keys = tuple(error.absolute_path)
-    of_name = "propertyNames" in error.absolute_schema_path
     if error.validator == "additionalProperties":
-        yield from _unknown_keys(error, keys)
+        known = error.schema["properties"]
+        offered = [key for key, schema in known.items() if "deprecated" not in schema]
+        free = tuple(error.schema.get("patternProperties", {}))
+        for key in error.instance:
+            if key not in known and not any(re.search(pattern, key) for pattern in free):
+                message = f"unknown key {key!r}{suggestion(key, offered)}"
+                yield Violation((*keys, key), at_key=True, message=message)
     elif error.validator == "not":
         yield Violation(keys, at_key=True, message=_MOVED)
-    elif of_name:
+    elif "propertyNames" in error.absolute_schema_path:
         yield Violation((*keys, str(error.instance)), at_key=True, message=_in_words(error))
-    elif not _told_by_format(error):
+    elif error.validator != "type" or error.schema.get("format") not in _TELL_TYPES:
         yield Violation(keys, at_key=False, message=_in_words(error))
-
-
-def _told_by_format(error: Any) -> bool:
-    """A wrong type is told by the value's own parser where it has one."""
-    told = ("flops-limit", "flops-percentage")
-    return error.validator == "type" and error.schema.get("format") in told
-
-
-def _unknown_keys(error: Any, keys: Keys) -> Iterator[Violation]:
-    known = error.schema.get("properties", {})
-    offered = [key for key, schema in known.items() if "deprecated" not in schema]
-    free = list(error.schema.get("patternProperties", {}))
-    for key in error.instance:
-        if key not in known and not any(re.search(pattern, key) for pattern in free):
-            message = f"unknown key {key!r}{suggestion(key, offered)}"
-            yield Violation((*keys, key), at_key=True, message=message)
 
 
 def _in_words(error: Any) -> str:
     if error.cause is not None:
         return str(error.cause)
+    expected = error.schema.get("title", "another value")
     if error.validator == "required":
         missing = error.message.partition(" is a required")[0]
-        return f"the key {missing} is missing; expected {_expected(error)}"
+        return f"the key {missing} is missing; expected {expected}"
     if error.validator == "anyOf":
         keys = [option["required"][0] for option in error.validator_value]
         return f"it holds nothing to check; it needs at least one of {', '.join(keys)}"
@@ -172,11 +153,7 @@ def _in_words(error: Any) -> str:
         near = get_close_matches(str(error.instance).lower(), error.validator_value, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         return f"expected one of {accepted}, found {_found(error.instance)}{hint}"
-    return f"expected {_expected(error)}, found {_found(error.instance)}"
-
-
-def _expected(error: Any) -> str:
-    return str(error.schema.get("title", "another value"))
+    return f"expected {expected}, found {_found(error.instance)}"
 
 
 def _found(value: Any) -> str:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 import re
+from decimal import Context, Decimal
 from difflib import get_close_matches
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.errors import BudgetError
 from pytest_flops.counting.metric import FLOP, Unit
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _MAX_LENGTH = 60
-_ACCEPTED_PERCENT = 'a percentage of at least 0, e.g. "0%" or "1.5%"'
 _DIGITS = r"(?:0|[1-9][0-9]*(?:_[0-9]+)*)"
 _AMOUNT = re.compile(rf"(?P<whole>{_DIGITS})(?:\.(?P<decimals>[0-9]+))?")
 _PARTS = re.compile(r"(?P<number>[-+]?[0-9._,:]*(?:[eE][-+]?[0-9]+)?)\s*(?P<unit>.*)", re.DOTALL)
@@ -43,16 +47,20 @@ def parse_amount(text: object, unit: Unit) -> int:
     Raises:
         BudgetError: It says no whole, non-negative number in a size of this unit.
     """
+    if isinstance(text, str):
+        return _from_text(text.strip(), unit)
     if isinstance(text, bool):
         problem = "is a boolean (YAML reads yes, no, on and off as booleans too)"
         raise _refusal(unit, f"{str(text).lower()} {problem}")
-    if isinstance(text, int):
-        return _from_integer(text, unit)
     if isinstance(text, float):
         raise _refusal(unit, *_about_float(text, unit))
-    if not isinstance(text, str):
+    if not isinstance(text, int):
         raise _refusal(unit, f"{_shown(text)} is no {unit.noun}")
-    return _from_text(text.strip(), unit)
+    if abs(text) >= 10**_MAX_LENGTH:
+        raise _refusal(unit, f"a number of more than {_MAX_LENGTH} digits is no budget")
+    if text < 0:
+        raise _refusal(unit, f"{text} is negative")
+    return text
 
 
 def format_flops(flops: int) -> str:
@@ -73,6 +81,14 @@ def format_amount(amount: int, unit: Unit) -> str:
     return f"{sign}{whole}{fraction} {symbol}"
 
 
+def format_apart(one: int, other: int, unit: Unit) -> Callable[[int], str]:
+    """What prints amounts rounded, or with every digit where these two would print alike."""
+    rounded = partial(format_amount, unit=unit)
+    if one != other and rounded(one) == rounded(other):
+        return lambda amount: f"{format_exact(amount)} {unit.symbol}"
+    return rounded
+
+
 def format_exact(amount: int) -> str:
     """Every digit, with thousands separators, e.g. `"16,287,760,384"`."""
     return f"{amount:,}"
@@ -84,28 +100,23 @@ def parse_percent(text: object) -> Fraction:
     Raises:
         BudgetError: It is no non-negative decimal number followed by `%`.
     """
-    if isinstance(text, int | float) and not isinstance(text, bool):
-        raise BudgetError(
-            _advised(f"{_shown(text)} has no percent sign", f'"{text}%"', _ACCEPTED_PERCENT)
-        )
     written = text.strip() if isinstance(text, str) else ""
-    if written.startswith("-"):
-        raise BudgetError(_advised(f"{_shown(text)} is negative", None, _ACCEPTED_PERCENT))
     amount = _AMOUNT.fullmatch(written.removesuffix("%").rstrip())
-    if len(written) > _MAX_LENGTH or not written.endswith("%") or not amount:
-        raise BudgetError(_advised(f"{_shown(text)} is no percentage", None, _ACCEPTED_PERCENT))
-    return _exactly(amount) / 100
+    if amount and written.endswith("%") and len(written) <= _MAX_LENGTH:
+        return _exactly(amount) / 100
+    problem, hint = "is negative" if written.startswith("-") else "is no percentage", None
+    if isinstance(text, int | float) and not isinstance(text, bool):
+        problem, hint = "has no percent sign", f'"{text}%"'
+    accepted = 'a percentage of at least 0, e.g. "0%" or "1.5%"'
+    raise BudgetError(_advised(f"{_shown(text)} {problem}", hint, accepted))
 
 
 def format_percent(fraction: Fraction) -> str:
     """The inverse of `parse_percent`, e.g. `"1.5%"`."""
     numerator, denominator = (fraction * 100).as_integer_ratio()
-    whole, rest = divmod(numerator, denominator)
-    decimals = ""
-    while rest and len(decimals) < _MAX_LENGTH:
-        digit, rest = divmod(10 * rest, denominator)
-        decimals += str(digit)
-    return f"{whole}.{decimals}%" if decimals else f"{whole}%"
+    exact = Context(prec=_MAX_LENGTH)
+    percent = exact.normalize(exact.divide(Decimal(numerator), Decimal(denominator)))
+    return f"{percent:f}%"
 
 
 def _refusal(unit: Unit, problem: str, hint: str | None = None) -> BudgetError:
@@ -116,14 +127,6 @@ def _refusal(unit: Unit, problem: str, hint: str | None = None) -> BudgetError:
 def _advised(problem: str, hint: str | None, accepted: str) -> str:
     advice = f"; did you mean {hint}?" if hint else "."
     return f"{problem}{advice} Accepted is {accepted}"
-
-
-def _from_integer(amount: int, unit: Unit) -> int:
-    if abs(amount) >= 10**_MAX_LENGTH:
-        raise _refusal(unit, f"a number of more than {_MAX_LENGTH} digits is no budget")
-    if amount < 0:
-        raise _refusal(unit, f"{amount} is negative")
-    return amount
 
 
 @lru_cache(maxsize=1024)
@@ -157,14 +160,13 @@ def _size(text: str, number: str, symbol: str, unit: Unit) -> int:
     for spelling in (symbol, symbol.removesuffix("s")):
         if spelling in unit.sizes:
             return unit.sizes[spelling]
+    shown = f"{_shown(text)}: {symbol!r}"
+    if unit is FLOP and "MAC" in symbol.upper():
+        raise _refusal(unit, f"{shown} counts multiply-adds, each of which is 2 FLOP")
     near = _nearest_symbol(symbol, unit)
     hint = f'"{number} {near}"' if near else None
-    if unit is FLOP and "MAC" in symbol.upper():
-        problem = "counts multiply-adds, each of which is 2 FLOP"
-        raise _refusal(unit, f"{_shown(text)}: {symbol!r} {problem}")
     if unit is FLOP and ("/" in symbol or symbol.endswith("S")):
-        problem = f"is a speed, not a {unit.noun}"
-        raise _refusal(unit, f"{_shown(text)}: {symbol!r} {problem}", hint)
+        raise _refusal(unit, f"{shown} is a speed, not a {unit.noun}", hint)
     raise _refusal(unit, f"{_shown(text)} has the unknown unit {symbol!r}", hint)
 
 

@@ -12,10 +12,6 @@ Phase = Literal["forward", "backward", "optimizer"]
 
 PHASES: tuple[Phase, ...] = ("forward", "backward", "optimizer")
 
-# For budgets and reports, until they import these from `metric`.
-Quantity = str
-QUANTITIES: tuple[Quantity, ...] = (*PHASES, "total")
-
 
 @dataclass(frozen=True, slots=True)
 class FLOPsCount:
@@ -52,7 +48,7 @@ class FLOPsCount:
 
     def to_dict(self) -> dict[str, int]:
         """Every phase and the total, by name."""
-        return {quantity: self.of(quantity) for quantity in QUANTITIES}
+        return {quantity: self.of(quantity) for quantity in (*PHASES, "total")}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, int]) -> FLOPsCount:

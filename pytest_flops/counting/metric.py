@@ -96,3 +96,7 @@ def unit_of(quantity: Quantity) -> Unit:
 def is_total(quantity: Quantity) -> bool:
     """Whether a quantity is of all phases together."""
     return quantity.rpartition(" ")[2] == TOTAL
+
+
+QUANTITIES: Final = quantities_of(FLOPS)
+"""The quantities of FLOPs."""

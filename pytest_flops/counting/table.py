@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_flops.counting.components import segments
-from pytest_flops.counting.count import QUANTITIES
+from pytest_flops.counting.metric import QUANTITIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

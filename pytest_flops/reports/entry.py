@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from pytest_flops.budgets.budget import Location
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.components import natural
-from pytest_flops.counting.count import QUANTITIES
 from pytest_flops.counting.measurement import Measurement
+from pytest_flops.counting.metric import QUANTITIES
 from pytest_flops.counting.workload import Workload
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_flops.counting.count import QUANTITIES, Quantity
 from pytest_flops.counting.measure import WorkloadError
+from pytest_flops.counting.metric import QUANTITIES, Quantity
 from pytest_flops.scaling.errors import ScalingError
 
 if TYPE_CHECKING:

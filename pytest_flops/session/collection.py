@@ -96,7 +96,7 @@ class BudgetGroup(pytest.Collector):
         self, parity: Callable[[Workload], Iterable[Parity]], recorder: Recorder
     ) -> None:
         """Two ways of counting the workload agree, to the last FLOP."""
-        from pytest_flops.budgets.judging.parity import hold_parity
+        from pytest_flops.budgets.judging.hold import hold_parity
 
         with self.flops.counting():
             found = hold_parity(parity(self.workload))

@@ -12,7 +12,7 @@ from pytest_flops.budgets.budget import Budget
 from pytest_flops.budgets.errors import BudgetError, printable
 from pytest_flops.budgets.judging.hold import EVERY_KIND, hold, uncounted_messages
 from pytest_flops.budgets.verdict import Verdict
-from pytest_flops.counting.count import QUANTITIES
+from pytest_flops.counting.metric import QUANTITIES
 from pytest_flops.reports.entry import Entry
 from pytest_flops.session.builders import differences, measured
 from pytest_flops.session.failures import BudgetExceeded, excused, in_one_line

@@ -168,12 +168,6 @@ def test_the_same_said_of_components_that_differ_in_their_numbers_is_said_once()
     ]
 
 
-def test_how_to_accept_can_be_left_out():
-    verdict = limit_verdict(2, 1, location=Location("b.yaml", 1, 1))
-    assert "raise the limit" in explain("b", [verdict])
-    assert "raise the limit" not in explain("b", [verdict], how_to_accept=False)
-
-
 def test_an_error_offers_no_way_to_accept_it():
     text = explain("b", [Verdict("error", False, message="nothing was counted")])
     assert "nothing was counted" in text

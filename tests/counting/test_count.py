@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_flops.counting.count import PHASES, QUANTITIES, FLOPsCount
+from pytest_flops.counting.count import PHASES, FLOPsCount
+from pytest_flops.counting.metric import QUANTITIES
 
 flops = st.integers(0, 10**30)
 counts = st.builds(FLOPsCount, flops, flops, flops)

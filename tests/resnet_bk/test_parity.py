@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from pytest_flops.budgets.judging.parity import hold_parity
+from pytest_flops.budgets.judging.hold import hold_parity
 from pytest_flops.counting.measure import WorkloadError
 from pytest_flops.counting.meter.meter import FLOPsMeter
 from pytest_flops.resnet_bk import model as resnet_bk

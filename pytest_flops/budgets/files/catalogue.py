@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.errors import BudgetError, BudgetFileError, Problem
+from pytest_flops.budgets.files.loader import load_budgets, looks_like_budgets
 from pytest_flops.budgets.files.lock import lock_file_of, read_lock
 from pytest_flops.options import SUFFIXES
 
@@ -56,25 +57,19 @@ class Catalog:
 
     def shown(self, path: Path) -> str:
         """The path as messages and node ids show it: relative to rootdir, with slashes."""
-        try:
-            return path.relative_to(self._rootdir).as_posix()
-        except ValueError:
-            return path.as_posix()
+        inside = path.is_relative_to(self._rootdir)
+        return (path.relative_to(self._rootdir) if inside else path).as_posix()
 
     def file_of(self, location: Location) -> Path:
         """The file of a location that this catalog's budgets carry."""
         return self._rootdir / location.file
 
-    def is_named(self, path: Path) -> bool:
-        """Whether the file, or a folder above it, was named by somebody."""
-        named = any(named == path or named in path.parents for named in self._named)
-        return named or path in self._given
-
     def is_budget_file(self, path: Path) -> bool:
-        """Whether a YAML file that the run met is a file of budgets."""
+        """Whether a YAML file that the run met is one that somebody named, or holds budgets."""
         if path.suffix not in SUFFIXES:
             return False
-        return self.is_named(path) or _looks_like_budgets(path)
+        is_named = path in self._given or any(path.is_relative_to(each) for each in self._named)
+        return is_named or _looks_like_budgets(path)
 
     def load(self, path: Path) -> dict[str, Budget]:
         """The budgets of one file with their records, loaded once.
@@ -82,8 +77,6 @@ class Catalog:
         Mistakes in it or in its lock file go to `problems`, and it holds no budget.
         """
         if path not in self._loaded:
-            from pytest_flops.budgets.files.loader import load_budgets
-
             try:
                 budgets = load_budgets(path, name=self.shown(path), builders=self._builders())
                 records = self.records(lock_file_of(path))
@@ -141,20 +134,18 @@ class Catalog:
         Raises:
             BudgetError: No file has it, or several have.
         """
-        found = [
-            (path, budgets[name]) for path, budgets in self.load_all().items() if name in budgets
-        ]
-        if len(found) == 1:
-            return found[0][1]
-        if found:
-            files = ", ".join(self.shown(path) for path, _ in found)
-            raise BudgetError(f"several files have a budget named {name!r}: {files}")
-        raise BudgetError(f"no budget is named {name!r}{self._suggestion(name)}")
+        files = [path for path, budgets in self.load_all().items() if name in budgets]
+        if not files:
+            raise BudgetError(f"no budget is named {name!r}{self._suggestion(name)}")
+        if len(files) > 1:
+            shown = ", ".join(map(self.shown, files))
+            raise BudgetError(f"several files have a budget named {name!r}: {shown}")
+        return self._loaded[files[0]][name]
 
     def _suggestion(self, name: str) -> str:
         known = sorted(known for budgets in self._loaded.values() for known in budgets)
         if not known:
-            places = ", ".join(self.shown(place) for place in self._named or (self._default,))
+            places = ", ".join(map(self.shown, self._named or (self._default,)))
             return f"; no budgets were found in {places}"
         near = get_close_matches(name, known, n=1)
         if near:
@@ -169,8 +160,6 @@ def _yaml_files(place: Path) -> list[Path]:
 
 
 def _looks_like_budgets(path: Path) -> bool:
-    from pytest_flops.budgets.files.loader import looks_like_budgets
-
     try:
         return looks_like_budgets(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError):

@@ -40,6 +40,7 @@ def folded(costs: Mapping[str, Cost]) -> dict[str, Cost]:
         texts = tuple(text.replace("{", "{{").replace("}", "}}") for text in pieces[::2])
         alike.setdefault((texts, cost), []).append(tuple(map(int, pieces[1::2])))
     names = [
+        # As if its first path stood alone, so that a folded layer stays with the other layers.
         (natural(_name(texts, [numbers[:1] for numbers in sets])), _name(texts, sets), cost)
         for (texts, cost), members in alike.items()
         for sets in _products(members)
@@ -57,10 +58,8 @@ def unfolded(name: str) -> list[str]:
     for piece in _PIECE.finditer(name):
         if piece["lone"]:
             raise ValueError(f"{name!r} has a single brace; a brace of the path itself is doubled")
-        if piece["numbers"]:
-            places.append(list(_numbers(piece["numbers"])))
-        else:
-            places.append([piece["text"] or piece["brace"][0]])
+        numbers = piece["numbers"]
+        places.append(list(_numbers(numbers)) if numbers else [piece["text"] or piece["brace"][0]])
     if prod(map(len, places)) > MOST_UNFOLDED:
         raise ValueError(f"{name!r} stands for more than {MOST_UNFOLDED:,} components")
     return ["".join(map(str, choice)) for choice in product(*places)]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pytest_flops.budgets.budget import Budget
     from pytest_flops.counting.builder import Builders
 
-BYTE_ORDER_MARK = "\ufeff"
+_BYTE_ORDER_MARK = "\ufeff"
 
 _TOP_LEVEL = re.compile(r"""^(?:\{[^\n]*)?(["']?)\bbudgets\1[ \t]*:""", re.MULTILINE)
 _OUR_KEYS = ("workload", "limits", "tolerance", "scaling", "recorded")
@@ -32,7 +32,7 @@ def looks_like_budgets(text: str) -> bool:
 
     It is if its top level has `budgets` and an entry has a key of ours, misspelt or not.
     """
-    text = text.removeprefix(BYTE_ORDER_MARK)
+    text = text.removeprefix(_BYTE_ORDER_MARK)
     if not _TOP_LEVEL.search(text):
         return False
     keys = {match[2] for part in _below_top_level(text) for match in _KEY.finditer(part)}
@@ -47,10 +47,7 @@ def _below_top_level(text: str) -> Iterator[str]:
 
 
 def load_budgets(
-    path: str | PathLike[str],
-    *,
-    name: str | None = None,
-    builders: Builders | None = None,
+    path: str | PathLike[str], *, name: str | None = None, builders: Builders | None = None
 ) -> dict[str, Budget]:
     """The budgets of a file, by name, in the order of the file.
 
@@ -63,29 +60,26 @@ def load_budgets(
     Raises:
         BudgetFileError: With every problem of the file, each at its line and column.
     """
-    file = name or str(path)
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise BudgetFileError(
-            [Problem(Location(file, 1, 1), f"cannot be read: {reason}")]
-        ) from None
     from pytest_flops.budgets.files.file_format import budgets_of
 
-    return budgets_of(decode(content, file).removeprefix(BYTE_ORDER_MARK), file, builders)
+    file = name or str(path)
+    return budgets_of(read_text(Path(path), file), file, builders)
 
 
-def decode(content: bytes, file: str) -> str:
-    """The text of a budget file, which is UTF-8; a byte order mark stays its first character.
+def read_text(path: Path, file: str) -> str:
+    """The text of a file of budgets or records, which is UTF-8, without a byte order mark.
 
     Raises:
-        BudgetFileError: It is not UTF-8; the message says which byte.
+        BudgetFileError: It cannot be read or is not UTF-8.
     """
+    place = Location(file, 1, 1)
     try:
-        return content.decode("utf-8")
+        content = path.read_bytes()
+        return content.decode("utf-8").removeprefix(_BYTE_ORDER_MARK)
     except UnicodeDecodeError as error:
         before = content[: error.start]
-        line, column = before.count(b"\n") + 1, error.start - before.rfind(b"\n")
+        place = Location(file, before.count(b"\n") + 1, error.start - before.rfind(b"\n"))
         message = f"not UTF-8: the byte 0x{content[error.start]:02x}; save the file as UTF-8"
-        raise BudgetFileError([Problem(Location(file, line, column), message)]) from None
+    except OSError as error:
+        message = f"cannot be read: {error.strerror or error}"
+    raise BudgetFileError([Problem(place, message)])

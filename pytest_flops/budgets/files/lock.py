@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pytest_flops.budgets.budget import Location, Recorded
 from pytest_flops.budgets.errors import BudgetFileError, Problem
 from pytest_flops.budgets.files.folding import folded, unfolded
-from pytest_flops.budgets.files.loader import BYTE_ORDER_MARK, decode
+from pytest_flops.budgets.files.loader import read_text
 from pytest_flops.counting.components import natural
 from pytest_flops.counting.count import PHASES, FLOPsCount
 
@@ -52,14 +52,26 @@ def read_lock(path: Path, file: str) -> Records:
     Raises:
         BudgetFileError: It cannot be read, or is not what `lock_text` writes.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        if isinstance(error, FileNotFoundError) and not path.is_symlink():
-            return {}
-        problem = Problem(Location(file, 1, 1), f"cannot be read: {error.strerror or error}")
-        raise BudgetFileError([problem]) from None
-    return _Reader(decode(content, file).removeprefix(BYTE_ORDER_MARK), file).records()
+    if not path.exists() and not path.is_symlink():
+        return {}
+    text = read_text(path, file)
+    data = _document(text, file)
+    places = {line: number for number, line in enumerate(text.split("\n"), start=1)}
+    found: Records = {}
+    problems = []
+    for section in _SECTIONS:
+        for name, entry in data.get(section, {}).items():
+            # The line as `lock_text` writes it; in another layout, the first of the file.
+            line = places.get(f"    {json.dumps(name, ensure_ascii=False)}: {{", 1)
+            location = Location(file, line, 1)
+            try:
+                found[section, name] = replace(_recorded(entry), location=location)
+            except ValueError as error:
+                message = f"{section}: {name}: {error}; {_START_AGAIN}"
+                problems.append(Problem(location, message))
+    if problems:
+        raise BudgetFileError(problems)
+    return found
 
 
 def lock_text(records: Records) -> str:
@@ -100,66 +112,42 @@ def _lines(key: str, value: Any, indent: str) -> list[str]:
     return [*lines, f"{indent}}}"]
 
 
-class _Reader:
-    """Makes records of a lock file's text, or says what is wrong with it and where."""
+def _document(text: str, file: str) -> dict[str, Any]:
+    """The whole file, of which all but the records is sound."""
 
-    def __init__(self, text: str, file: str) -> None:
-        self._text = text
-        self._file = file
-        self._places = {line: number for number, line in enumerate(text.split("\n"), start=1)}
+    def refusal(message: str, line: int = 1, column: int = 1) -> BudgetFileError:
+        return BudgetFileError([Problem(Location(file, line, column), message)])
 
-    def records(self) -> Records:
-        data = self._document()
-        found: Records = {}
-        problems = []
+    if conflict := _CONFLICT.search(text):
+        raise refusal(
+            "a merge conflict is left in this lock file: take either side whole "
+            f"(git checkout --ours -- {file}) and run pytest --flops-update",
+            line=text.count("\n", 0, conflict.start()) + 1,
+        )
+    try:
+        data = json.loads(text, object_pairs_hook=_each_key_once)
+    except json.JSONDecodeError as error:
+        message = f"not valid JSON: {error.msg}; {_START_AGAIN}"
+        raise refusal(message, error.lineno, error.colno) from None
+    except (ValueError, RecursionError) as error:
+        raise refusal(f"{error}; {_START_AGAIN}") from None
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise refusal(f'no lock file of pytest-flops: its "format" is not "{FORMAT}"')
+    version = data.get("version")
+    if version != VERSION:
+        newer = isinstance(version, int) and version > VERSION
+        upgrade = "upgrade with pip install -U pytest-flops, a newer one wrote it"
+        raise refusal(
+            f"it has version {version!r}, and this pytest-flops reads version {VERSION}: "
+            f"{upgrade if newer else _START_AGAIN}"
+        )
+    try:
+        _object(data, "the file", "version", "format", *_SECTIONS)
         for section in _SECTIONS:
-            for name, entry in data.get(section, {}).items():
-                # The line as `lock_text` writes it; in another layout, the first of the file.
-                line = self._places.get(f"    {json.dumps(name, ensure_ascii=False)}: {{", 1)
-                location = Location(self._file, line, 1)
-                try:
-                    found[section, name] = replace(_recorded(entry), location=location)
-                except ValueError as error:
-                    message = f"{section}: {name}: {error}; {_START_AGAIN}"
-                    problems.append(Problem(location, message))
-        if problems:
-            raise BudgetFileError(problems)
-        return found
-
-    def _document(self) -> dict[str, Any]:
-        if conflict := _CONFLICT.search(self._text):
-            raise self._mistake(
-                "a merge conflict is left in this lock file: take either side whole "
-                f"(git checkout --ours -- {self._file}) and run pytest --flops-update",
-                line=self._text.count("\n", 0, conflict.start()) + 1,
-            )
-        try:
-            data = json.loads(self._text, object_pairs_hook=_each_key_once)
-        except json.JSONDecodeError as error:
-            message = f"not valid JSON: {error.msg}; {_START_AGAIN}"
-            raise self._mistake(message, error.lineno, error.colno) from None
-        except (ValueError, RecursionError) as error:
-            raise self._mistake(f"{error}; {_START_AGAIN}") from None
-        if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise self._mistake(f'no lock file of pytest-flops: its "format" is not "{FORMAT}"')
-        version = data.get("version")
-        if version != VERSION:
-            newer = isinstance(version, int) and version > VERSION
-            upgrade = "upgrade with pip install -U pytest-flops, a newer one wrote it"
-            raise self._mistake(
-                f"it has version {version!r}, and this pytest-flops reads version {VERSION}: "
-                f"{upgrade if newer else _START_AGAIN}"
-            )
-        try:
-            _object(data, "the file", "version", "format", *_SECTIONS)
-            for section in _SECTIONS:
-                _object(data.get(section, {}), section)
-        except ValueError as error:
-            raise self._mistake(f"{error}; {_START_AGAIN}") from None
-        return data
-
-    def _mistake(self, message: str, line: int = 1, column: int = 1) -> BudgetFileError:
-        return BudgetFileError([Problem(Location(self._file, line, column), message)])
+            _object(data.get(section, {}), section)
+    except ValueError as error:
+        raise refusal(f"{error}; {_START_AGAIN}") from None
+    return data
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from pytest_flops.budgets.budget import Recorded
 from pytest_flops.budgets.errors import BudgetError, BudgetFileError
 from pytest_flops.budgets.files.folding import folded
 from pytest_flops.budgets.files.lock import lock_text, read_lock
-from pytest_flops.budgets.units import format_exact, format_flops
+from pytest_flops.budgets.units import format_apart
 from pytest_flops.counting.components import innermost
-from pytest_flops.counting.count import PHASES, QUANTITIES, FLOPsCount
+from pytest_flops.counting.count import PHASES, FLOPsCount
+from pytest_flops.counting.metric import FLOP, QUANTITIES
 from pytest_flops.files import write_atomically
 
 if TYPE_CHECKING:
@@ -125,11 +126,8 @@ def _write(path: Path, text: str, old: bytes | None) -> None:
 
 
 def _arrow(quantity: str, old: int, new: int) -> str:
-    alike = format_flops(old) == format_flops(new)
-    before, after = (
-        f"{format_exact(flops)} FLOP" if alike else format_flops(flops) for flops in (old, new)
-    )
-    return f"{quantity} {before} -> {after}"
+    show = format_apart(old, new, FLOP)
+    return f"{quantity} {show(old)} -> {show(new)}"
 
 
 def _changed(old: Mapping[str, FLOPsCount], new: Mapping[str, FLOPsCount]) -> list[str]:

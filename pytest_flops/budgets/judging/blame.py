@@ -8,12 +8,12 @@ are one row.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_flops.counting.components import by_parent, contains, depth, family
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping
 
     from pytest_flops.budgets.budget import Recorded
     from pytest_flops.counting.measurement import Measurement
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Row = tuple[str, int, int | None]
 """A component's path, what it costs, and how much more than recorded (`None` without a record)."""
 
-MOST_ROWS = 5
+_MOST_ROWS = 5
 _OUTSIDE = "(outside every component)"
 
 
@@ -66,7 +66,7 @@ def _largest(rows: Iterable[Row]) -> tuple[Row, ...]:
         path, cost, above = row
         return -(cost if above is None else above), path
 
-    return tuple(sorted(_one_row_per_family(rows), key=place))[:MOST_ROWS]
+    return tuple(sorted(_one_row_per_family(rows), key=place))[:_MOST_ROWS]
 
 
 def _shares(costs: Mapping[str, int], whole: int, under: str | None) -> Iterator[tuple[str, int]]:
@@ -99,20 +99,11 @@ def _one_row_per_family(rows: Iterable[Row]) -> Iterator[Row]:
         yield shown, number * cost, above and number * above
 
 
-class OfComponent(Protocol):
-    """A frozen dataclass about a component: a verdict, a change."""
-
-    __dataclass_fields__: ClassVar[dict[str, Any]]
-
-    @property
-    def component(self) -> str | None:
-        """The component's path; `None` for the whole workload."""
+OfComponent = TypeVar("OfComponent", bound=Any)
+"""A frozen dataclass about a component: a verdict, a change."""
 
 
-OfComponentT = TypeVar("OfComponentT", bound=OfComponent)
-
-
-def one_per_family(items: Iterable[OfComponentT], **ignored: Any) -> list[OfComponentT]:
+def one_per_family(items: Iterable[OfComponent], **ignored: Any) -> list[OfComponent]:
     """Of what is the same of components that differ in their first number alone, one.
 
     Its component is `layer_*.moe (each of 12)`.
@@ -121,15 +112,14 @@ def one_per_family(items: Iterable[OfComponentT], **ignored: Any) -> list[OfComp
         items: What is told of components.
         **ignored: Fields in which they may differ, each with a value to compare in its place.
     """
-    families: dict[OfComponentT, list[OfComponentT]] = {}
+    families: dict[OfComponent, list[OfComponent]] = {}
     for item in items:
         common = replace(item, component=family(item.component or ""), **ignored)
         families.setdefault(common, []).append(item)
-    return [_one_for(alike) for alike in families.values()]
-
-
-def _one_for(alike: Sequence[OfComponentT]) -> OfComponentT:
-    first = alike[0]
-    if len(alike) == 1 or first.component is None:
-        return first
-    return replace(first, component=f"{family(first.component)} (each of {len(alike)})")
+    told = []
+    for common, alike in families.items():
+        one = alike[0]
+        if len(alike) > 1 and one.component is not None:
+            one = replace(one, component=f"{common.component} (each of {len(alike)})")
+        told.append(one)
+    return told

@@ -7,7 +7,8 @@ of limit; a test holds them all.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pytest_flops.budgets.errors import BudgetError
 from pytest_flops.budgets.judging.blame import largest_rows
@@ -19,23 +20,25 @@ from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.components import depth
 from pytest_flops.counting.count import PHASES
 from pytest_flops.counting.measurement import how_to_count, is_thread
-from pytest_flops.counting.metric import FLOPS, is_total, quantities_of, quantity_of
+from pytest_flops.counting.metric import FLOPS, QUANTITIES, TOTAL, is_total, quantity_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from fractions import Fraction
 
-    from pytest_flops.budgets.budget import Budget, Limit, Location, Recorded
+    from pytest_flops.budgets.budget import Budget, Location, Recorded
     from pytest_flops.budgets.verdict import Kind
     from pytest_flops.counting.measurement import Measurement, Rules
     from pytest_flops.counting.metric import Quantity
+    from pytest_flops.counting.parity import Parity
     from pytest_flops.scaling.sweep import Sweep
 
+_TOTAL: Final = quantity_of(FLOPS, TOTAL)
 EVERY_KIND: Final[tuple[Kind, ...]] = ("limit", "recorded", "scaling")
 
 # Deeper components are recorded to explain what grew. Held are the upper ones alone: how a mixture
 # of experts shares its tokens out may differ between machines, and what they cost together may not.
-HELD_DEPTH: Final = 2
+_HELD_DEPTH: Final = 2
 
 
 def hold(
@@ -71,24 +74,47 @@ def hold(
             verdicts += _hold_limits(budget, measurement)
         if "recorded" in kinds and budget.recorded is not None:
             held = budget.tolerance if tolerance is None else tolerance
-            verdicts += _Records(measurement, budget.recorded, held).verdicts()
+            verdicts += _Record(measurement, budget.recorded, held).verdicts()
     if "scaling" in kinds:
         verdicts += _hold_sweeps(budget, sweeps)
     return tuple(verdicts)
 
 
+def hold_parity(records: Iterable[Parity]) -> tuple[Verdict, ...]:
+    """The analytic count against the metered one; a parity check of nothing is an error."""
+    verdicts = tuple(
+        Verdict(
+            kind="parity",
+            passed=record.agrees,
+            quantity=quantity_of(FLOPS, record.phase),
+            component=record.component,
+            actual=record.analytic,
+            allowed=record.metered,
+        )
+        for record in records
+    )
+    return verdicts or (_error("the parity check counted nothing"),)
+
+
 def uncounted_messages(measurement: Measurement) -> list[str]:
     """What was not counted, and what to do about it."""
-    return [_uncounted_message(name, calls) for name, calls in measurement.uncounted.items()]
+    messages = []
+    for name, calls in measurement.uncounted.items():
+        times = "once" if calls == 1 else f"{calls:,} times"
+        what = f"the operator {name} ran {times} and has no known cost, so the count is too low"
+        if is_thread(name):
+            what = f"not counted: {name[1:-1]}, so the count may be too low"
+        messages.append(f"{what}; {how_to_count(name)}")
+    return messages
 
 
 def _errors_of_count(measurement: Measurement, rules: Rules | None) -> Iterator[Verdict]:
     """Why no gate may rest on a count: negative, void, incomplete, or by rules of another kind."""
-    counts = [measurement.of(quantity) for quantity in quantities_of(FLOPS)]
-    for phase, count in zip(PHASES, counts, strict=False):
+    counts = {phase: measurement.of(quantity_of(FLOPS, phase)) for phase in PHASES}
+    for phase, count in counts.items():
         if count < 0:
             yield _error(f"{phase} is {count:,} FLOP; no work costs less than 0")
-    if FLOPS.zero_is_void and not any(counts) and not measurement.uncounted:
+    if FLOPS.zero_is_void and not any(counts.values()) and not measurement.uncounted:
         yield _error("nothing was counted: 0 FLOP in every phase; a budget of it is void")
     for message in uncounted_messages(measurement):
         yield _error(message)
@@ -100,124 +126,93 @@ def _errors_of_count(measurement: Measurement, rules: Rules | None) -> Iterator[
         )
 
 
-def _uncounted_message(name: str, calls: int) -> str:
-    how = how_to_count(name)
-    if is_thread(name):
-        return f"not counted: {name[1:-1]}, so the count may be too low; {how}"
-    times = "once" if calls == 1 else f"{calls:,} times"
-    return f"the operator {name} ran {times} and has no known cost, so the count is too low; {how}"
-
-
 def _hold_limits(budget: Budget, measurement: Measurement) -> Iterator[Verdict]:
     unmatched: set[str] = set()
     for limit in budget.limits:
-        if limit.pattern is None:
-            yield _limit_verdict(limit, None, measurement, budget.recorded)
-            continue
-        matched = matching(limit.pattern, measurement.components)
+        quantity, pattern = limit.quantity, limit.pattern
+        matched = [None] if pattern is None else matching(pattern, measurement.components)
         for component in matched:
-            yield _limit_verdict(limit, component, measurement, budget.recorded)
-        if not matched and limit.pattern not in unmatched:
-            unmatched.add(limit.pattern)
-            message = no_match(limit.pattern, measurement.components)
-            yield _error(message, limit.pattern, limit.location)
+            yield replace(
+                _compared(measurement, budget.recorded, quantity, component, limit.allowed),
+                written=limit.written,
+                pattern=pattern,
+                location=limit.location,
+            )
+        if pattern is not None and not matched and pattern not in unmatched:
+            unmatched.add(pattern)
+            message = no_match(pattern, measurement.components)
+            yield _error(message, pattern, limit.location)
 
 
-def _limit_verdict(
-    limit: Limit, component: str | None, measurement: Measurement, recorded: Recorded | None
+def _compared(
+    measurement: Measurement,
+    recorded: Recorded | None,
+    quantity: Quantity,
+    component: str | None,
+    allowed: int,
 ) -> Verdict:
-    actual = measurement.of(limit.quantity, component)
-    passed = actual <= limit.allowed
-    return Verdict(
-        kind="limit",
-        passed=passed,
-        quantity=limit.quantity,
-        component=component,
-        actual=actual,
-        allowed=limit.allowed,
-        written=limit.written,
-        pattern=limit.pattern,
-        location=limit.location,
-        parts=() if passed else largest_rows(measurement, recorded, limit.quantity, component),
-    )
+    actual = measurement.of(quantity, component)
+    passed = actual <= allowed
+    parts = () if passed else largest_rows(measurement, recorded, quantity, component)
+    return Verdict("limit", passed, quantity, component, actual, allowed, parts=parts)
 
 
-class _Records:
+class _Record(NamedTuple):
     """A measurement beside its recorded counts."""
 
-    def __init__(self, measurement: Measurement, recorded: Recorded, tolerance: Fraction) -> None:
-        self._measurement = measurement
-        self._recorded = recorded
-        self._tolerance = tolerance
+    measurement: Measurement
+    recorded: Recorded
+    tolerance: Fraction
 
     def verdicts(self) -> Iterator[Verdict]:
-        for quantity in quantities_of(FLOPS):
+        for quantity in QUANTITIES:
             yield self._verdict(None, quantity)
-        now = self._measurement.components
-        for path in self._recorded.components:
-            if depth(path) > HELD_DEPTH:
+        now, then = self.measurement.components, self.recorded.components
+        for path in then:
+            if depth(path) > _HELD_DEPTH:
                 continue
             if path in now:
                 yield from self._phases_of(path)
-            elif before := self._recorded.of(_TOTAL, path):
-                yield self._remark(path, 0, before, "recorded, but gone now")
-        for path in self._new_components():
-            yield self._remark(path, self._measurement.of(_TOTAL, path), 0, "new since the record")
+            elif self.recorded.of(_TOTAL, path):
+                yield self._remark(path, "recorded, but gone now")
+        # What is deeper than all that was recorded may be as old as the record.
+        deepest = min(_HELD_DEPTH, max(map(depth, then), default=0))
+        for path in now:
+            is_new = path not in then and depth(path) <= deepest
+            if is_new and self.measurement.of(_TOTAL, path):
+                yield self._remark(path, "new since the record")
 
     def _phases_of(self, path: str) -> Iterator[Verdict]:
         """A component's total follows from its phases and gets no verdict of its own."""
-        for quantity in quantities_of(FLOPS):
-            counts = self._measurement.of(quantity, path), self._recorded.of(quantity, path)
+        for quantity in QUANTITIES:
+            counts = self.measurement.of(quantity, path), self.recorded.of(quantity, path)
             if not is_total(quantity) and any(counts):
                 yield self._verdict(path, quantity)
 
     def _verdict(self, component: str | None, quantity: Quantity) -> Verdict:
-        actual = self._measurement.of(quantity, component)
-        recorded = self._recorded.of(quantity, component)
-        allowed = int(recorded * (1 + self._tolerance))
-        passed = actual <= allowed
-        rows = (
-            () if passed else largest_rows(self._measurement, self._recorded, quantity, component)
-        )
-        return Verdict(
+        actual = self.measurement.of(quantity, component)
+        recorded = self.recorded.of(quantity, component)
+        allowed = int(recorded * (1 + self.tolerance))
+        return replace(
+            _compared(self.measurement, self.recorded, quantity, component, allowed),
             kind="recorded",
-            passed=passed,
-            quantity=quantity,
-            component=component,
-            actual=actual,
-            allowed=allowed,
-            written=format_percent(self._tolerance),
+            written=format_percent(self.tolerance),
             recorded=recorded,
-            location=self._recorded.location,
+            location=self.recorded.location,
             message=below_the_record(quantity, actual, recorded) if actual < recorded else "",
-            parts=rows,
         )
 
-    def _remark(self, component: str, actual: int, recorded: int, message: str) -> Verdict:
+    def _remark(self, component: str, message: str) -> Verdict:
         return Verdict(
             kind="recorded",
             passed=True,
             quantity=_TOTAL,
             component=component,
-            actual=actual,
-            recorded=recorded,
-            location=self._recorded.location,
+            actual=self.measurement.of(_TOTAL, component),
+            recorded=self.recorded.of(_TOTAL, component),
+            location=self.recorded.location,
             message=message,
         )
-
-    def _new_components(self) -> list[str]:
-        """Components that cost something and would be held, were they as old as the record."""
-        deepest = min(HELD_DEPTH, max(map(depth, self._recorded.components), default=0))
-        return [
-            path
-            for path in self._measurement.components
-            if path not in self._recorded.components
-            and depth(path) <= deepest
-            and self._measurement.of(_TOTAL, path)
-        ]
-
-
-_TOTAL: Final = quantity_of(FLOPS, "total")
 
 
 def _hold_sweeps(budget: Budget, sweeps: Sequence[Sweep]) -> Iterator[Verdict]:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from pytest_flops.budgets.patterns import matching, no_match
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.components import ancestors, contains
-from pytest_flops.counting.count import QUANTITIES
+from pytest_flops.counting.metric import QUANTITIES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from pytest_flops.budgets.budget import ScalingLimit
     from pytest_flops.scaling.sweep import Growth, Sweep
@@ -41,21 +41,23 @@ def _components(limit: ScalingLimit, sweep: Sweep, pattern: str, allowed: float)
     components = [path for path in paths if path is not None]
     matched = matching(pattern, components)
     if not matched:
-        return [_unmatched(limit, pattern, components)]
-    phases = [_phases_of(sweep, [path]) for path in matched]
+        message = f"scaling over {limit.dimension}: {no_match(pattern, components)}"
+        return [
+            Verdict(
+                kind="error",
+                passed=False,
+                pattern=pattern,
+                dimension=limit.dimension,
+                location=limit.location,
+                message=message,
+            )
+        ]
+    phases = [
+        [growth for growth in sweep.growth if growth.component == path and _is_phase(growth)]
+        for path in matched
+    ]
     fastest = [max(growth, key=lambda phase: _decisive(sweep, phase).exponent) for growth in phases]
     return [_verdict(limit, sweep, growth, allowed, pattern) for growth in fastest]
-
-
-def _unmatched(limit: ScalingLimit, pattern: str, components: list[str]) -> Verdict:
-    return Verdict(
-        kind="error",
-        passed=False,
-        pattern=pattern,
-        dimension=limit.dimension,
-        location=limit.location,
-        message=f"scaling over {limit.dimension}: {no_match(pattern, components)}",
-    )
 
 
 def _verdict(
@@ -64,6 +66,7 @@ def _verdict(
     decisive = _decisive(sweep, growth)
     slack = _SLACK if decisive.asymptotic is None else 0.0
     passed = decisive.exponent <= allowed + limit.tolerance + slack
+    tolerance = f", tolerance {limit.tolerance:.12g}" if limit.tolerance else ""
     return Verdict(
         kind="scaling",
         passed=passed,
@@ -71,16 +74,12 @@ def _verdict(
         component=growth.component,
         actual=decisive.exponent,
         allowed=allowed,
-        written=_written(allowed, limit.tolerance),
+        written=f"{allowed:.12g}{tolerance}",
         pattern=pattern,
         dimension=sweep.dimension,
         location=limit.location,
         message=growth.note if passed else _accusation(sweep, growth),
     )
-
-
-def _written(allowed: float, tolerance: float) -> str:
-    return f"{allowed:.12g}" + (f", tolerance {tolerance:.12g}" if tolerance else "")
 
 
 def _decisive(sweep: Sweep, growth: Growth) -> Growth:
@@ -102,28 +101,28 @@ def _accusation(sweep: Sweep, growth: Growth) -> str:
     others = f" ({alike} more like it)" if alike else ""
     formula = f" = {culprit.polynomial}" if culprit.polynomial else ""
     note = f" ({culprit.note})" if culprit.note else ""
+    pairs = zip(sweep.sizes, culprit.counts, strict=True)
+    counts = ", ".join(f"{size:,}: {count:,}" for size, count in pairs)
     return (
         f"{name} {culprit.quantity} grows fastest{others}, exponent {culprit.exponent:.6g}"
-        f"{formula}: {_counts(sweep, culprit)}{note}"
+        f"{formula}: {counts}{note}"
     )
 
 
 def _inside(sweep: Sweep, growth: Growth) -> list[Growth]:
     """The phases of every component inside this one that its quantity is a sum of."""
-    paths = {part.component for part in sweep.growth if part.component is not None}
-    contained = [path for path in paths if contains(growth.component, path)]
     return [
-        part for part in _phases_of(sweep, contained) if growth.quantity in ("total", part.quantity)
+        part
+        for part in sweep.growth
+        if part.component is not None
+        and contains(growth.component, part.component)
+        and _is_phase(part)
+        and growth.quantity in ("total", part.quantity)
     ]
 
 
-def _phases_of(sweep: Sweep, paths: Iterable[str]) -> list[Growth]:
-    wanted = set(paths)
-    return [
-        growth
-        for growth in sweep.growth
-        if growth.component in wanted and growth.quantity != "total"
-    ]
+def _is_phase(growth: Growth) -> bool:
+    return growth.quantity != "total"
 
 
 def _fastest(growth: Sequence[Growth]) -> list[Growth]:
@@ -136,8 +135,3 @@ def _fastest(growth: Sequence[Growth]) -> list[Growth]:
         for container in ancestors(part.component or "")
     }
     return [part for part in fastest if (part.component, part.quantity) not in containers]
-
-
-def _counts(sweep: Sweep, growth: Growth) -> str:
-    pairs = zip(sweep.sizes, growth.counts, strict=True)
-    return ", ".join(f"{size:,}: {count:,}" for size, count in pairs)

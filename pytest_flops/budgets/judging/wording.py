@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.judging.blame import one_per_family
-from pytest_flops.budgets.units import format_amount, format_exact
+from pytest_flops.budgets.units import format_amount, format_apart, format_exact
 from pytest_flops.counting.metric import FLOP, unit_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from pytest_flops.budgets.budget import Location
     from pytest_flops.budgets.verdict import Verdict
@@ -27,21 +26,16 @@ def headline(verdict: Verdict) -> str:
 
     Where two figures would print alike, their exact digits are shown.
     """
-    if verdict.actual is None or verdict.allowed is None:
-        return printable(_remark(verdict))
-    if verdict.kind == "scaling":
-        return printable(_scaling_line(verdict))
-    if verdict.kind == "parity":
-        return printable(_parity_line(verdict))
-    return printable(_amount_line(verdict))
+    words = [verdict.message] if verdict.message else []
+    if verdict.actual is not None and verdict.allowed is not None:
+        say = {"scaling": _exponents, "parity": _counts}.get(verdict.kind, _amounts)
+        words.insert(0, say(verdict, verdict.actual, verdict.allowed))
+    about = subject(verdict)
+    return printable((f"{about}: " if about else "") + "; ".join(words))
 
 
 def explain(
-    budget_name: str,
-    verdicts: Sequence[Verdict],
-    *,
-    location: Location | None = None,
-    how_to_accept: bool = True,
+    budget_name: str, verdicts: Sequence[Verdict], *, location: Location | None = None
 ) -> str:
     """The whole message of a red test: what is over, by how much, why, and how to accept it.
 
@@ -53,7 +47,6 @@ def explain(
             A component above its record is told in brief where the whole, told in full, names it
             already.
         location: Where the budget stands.
-        how_to_accept: Whether to end with what to do about a deliberate increase.
     """
     failed = [verdict for verdict in verdicts if not verdict.passed]
     red = one_per_family(failed, parts=())
@@ -64,13 +57,14 @@ def explain(
     lines += [printable(f"budget {budget_name!r} does not hold{place}"), ""]
     for verdict in in_full:
         lines += [*_block(verdict), ""]
-    lines += _in_brief([verdict for verdict in red if verdict not in in_full])
+    if in_brief := [verdict for verdict in red if verdict not in in_full]:
+        lines += [f"  {headline(verdict)}" for verdict in in_brief[:_IN_BRIEF]]
+        more = len(in_brief) - _IN_BRIEF
+        lines += [f"  and {more:,} more", ""] if more > 0 else [""]
     green = len(verdicts) - len(failed)
     if green:
         lines += [f"{green} other comparison{'s hold' if green > 1 else ' holds'}.", ""]
-    if how_to_accept:
-        lines += _acceptance(red)
-    return "\n".join(lines).rstrip()
+    return "\n".join([*lines, *_acceptance(red)]).rstrip()
 
 
 def below_the_record(quantity: Quantity, actual: int, recorded: int) -> str:
@@ -86,53 +80,34 @@ def subject(verdict: Verdict) -> str:
     return " ".join(word for word in (verdict.component, verdict.quantity, over) if word)
 
 
-def _remark(verdict: Verdict) -> str:
-    about = subject(verdict)
-    return f"{about}: {verdict.message}" if about else verdict.message
-
-
-def _amount_line(verdict: Verdict) -> str:
-    actual, allowed = _whole(verdict.actual), _whole(verdict.allowed)
-    unit = _unit(verdict)
-    show = partial(format_amount, unit=unit)
-    if actual != allowed and show(actual) == show(allowed):
-        show = partial(_exact, unit=unit)
-    line = f"{subject(verdict)}: {show(actual)}, {_bound(verdict, show)}"
-    if not verdict.passed:
-        line += f", over by {_over(verdict)}"
-    return f"{line}; {verdict.message}" if verdict.message else line
-
-
-def _bound(verdict: Verdict, show: Callable[[int], str]) -> str:
-    if verdict.kind != "recorded" or verdict.recorded is None:
-        return f"limit {show(_whole(verdict.allowed))}"
-    tolerance = "" if verdict.written in {None, "0%"} else f" + {verdict.written} tolerance"
-    return f"recorded {show(verdict.recorded)}{tolerance}"
+def _amounts(verdict: Verdict, actual: float, allowed: float) -> str:
+    actual, allowed = int(actual), int(allowed)
+    show = format_apart(actual, allowed, _unit(verdict))
+    bound = f"limit {show(allowed)}"
+    if verdict.kind == "recorded" and verdict.recorded is not None:
+        tolerance = "" if verdict.written in {None, "0%"} else f" + {verdict.written} tolerance"
+        bound = f"recorded {show(verdict.recorded)}{tolerance}"
+    over = "" if verdict.passed else f", over by {_over(verdict)}"
+    return f"{show(actual)}, {bound}{over}"
 
 
 def _over(verdict: Verdict) -> str:
     actual, allowed = _whole(verdict.actual), _whole(verdict.allowed)
-    over = actual - allowed
-    relative = f" ({_percent(over, allowed)})" if allowed else ""
-    return f"{format_amount(over, _unit(verdict))}{relative}"
+    relative = f" ({_percent(actual - allowed, allowed)})" if allowed else ""
+    return f"{format_amount(actual - allowed, _unit(verdict))}{relative}"
 
 
-def _scaling_line(verdict: Verdict) -> str:
-    actual, allowed = verdict.actual or 0, verdict.allowed or 0
+def _exponents(verdict: Verdict, actual: float, allowed: float) -> str:
     alike = actual != allowed and _exponent(actual) == _exponent(allowed)
     show = str if alike else _exponent
     relation = "within" if verdict.passed else "above"
-    line = f"{subject(verdict)}: grows with exponent {show(actual)}, {relation} "
-    line += f"the allowed {verdict.written or show(allowed)}"
-    return f"{line}; {verdict.message}" if verdict.message else line
+    bound = verdict.written or show(allowed)
+    return f"grows with exponent {show(actual)}, {relation} the allowed {bound}"
 
 
-def _parity_line(verdict: Verdict) -> str:
-    actual, expected = _whole(verdict.actual), _whole(verdict.allowed)
-    line = f"{subject(verdict)}: analytic {format_exact(actual)}, metered {format_exact(expected)}"
-    if actual != expected:
-        line += f", {format_exact(abs(actual - expected))} apart"
-    return f"{line}; {verdict.message}" if verdict.message else line
+def _counts(_verdict: Verdict, actual: float, allowed: float) -> str:
+    apart = f", {abs(int(actual - allowed)):,} apart" if actual != allowed else ""
+    return f"analytic {int(actual):,}, metered {int(allowed):,}{apart}"
 
 
 def _exponent(value: float) -> str:
@@ -145,10 +120,6 @@ def _whole(value: float | None) -> int:
 
 def _unit(verdict: Verdict) -> Unit:
     return FLOP if verdict.quantity is None else unit_of(verdict.quantity)
-
-
-def _exact(amount: int, unit: Unit) -> str:
-    return f"{format_exact(amount)} {unit.symbol}"
 
 
 def _percent(part: int, whole: int) -> str:
@@ -179,15 +150,6 @@ def _told(verdict: Verdict, red: Sequence[Verdict]) -> bool:
     return any(other.quantity == verdict.quantity for other in same)
 
 
-def _in_brief(red: Sequence[Verdict]) -> Iterator[str]:
-    for verdict in red[:_IN_BRIEF]:
-        yield f"  {headline(verdict)}"
-    if len(red) > _IN_BRIEF:
-        yield f"  and {len(red) - _IN_BRIEF:,} more"
-    if red:
-        yield ""
-
-
 def _block(verdict: Verdict) -> Iterator[str]:
     yield f"  {headline(verdict)}"
     if verdict.kind in {"limit", "recorded"} and verdict.allowed is not None:
@@ -195,15 +157,13 @@ def _block(verdict: Verdict) -> Iterator[str]:
     elif verdict.location:
         yield f"      at {printable(str(verdict.location))}"
     if verdict.parts:
-        yield f"      {_what_parts_are(verdict)}:"
+        what = "most of it"
+        if verdict.parts[0][2] is not None:
+            what = "what grew most"
+        elif verdict.kind == "recorded":
+            what = "most of it (the record is too coarse to tell what grew)"
+        yield f"      {what}:"
         yield from _aligned(_part_rows(verdict))
-
-
-def _what_parts_are(verdict: Verdict) -> str:
-    if verdict.parts[0][2] is not None:
-        return "what grew most"
-    too_coarse = verdict.kind == "recorded"
-    return "most of it (the record is too coarse to tell what grew)" if too_coarse else "most of it"
 
 
 def _figures(verdict: Verdict) -> Iterator[tuple[str, str, str]]:
@@ -245,16 +205,14 @@ def _acceptance(red: Sequence[Verdict]) -> Iterator[str]:
     if any(verdict.kind == "parity" for verdict in red):
         yield "The model runs something that the analytic counter's executed rules do not count,"
         yield "or no longer runs what they do: change the model back, or the rules with it."
-    limits = [verdict for verdict in red if verdict.kind == "limit"]
-    if not limits and not any(verdict.kind == "recorded" for verdict in red):
-        return
-    yield "If the increase is meant:"
-    for place in dict.fromkeys(_place_of_limit(verdict) for verdict in limits):
-        yield f"  raise the limit {printable(place)}"
+    ways: list[str] = []
+    for verdict in red:
+        if verdict.kind == "limit":
+            about = " ".join(word for word in (verdict.pattern, verdict.quantity) if word)
+            place = verdict.location or "where the test gives it"
+            ways.append(f"  raise the limit of {printable(f'{about}, {place}')}")
     if any(verdict.kind == "recorded" for verdict in red):
-        yield "  run `pytest --flops-update` and commit the lock file"
-
-
-def _place_of_limit(verdict: Verdict) -> str:
-    about = " ".join(word for word in (verdict.pattern, verdict.quantity) if word)
-    return f"of {about}, {verdict.location or 'where the test gives it'}"
+        ways.append("  run `pytest --flops-update` and commit the lock file")
+    if ways:
+        yield "If the increase is meant:"
+        yield from dict.fromkeys(ways)

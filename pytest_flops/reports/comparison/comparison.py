@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_flops.counting.count import QUANTITIES, FLOPsCount, Quantity
+from pytest_flops.counting.metric import QUANTITIES, Quantity
 from pytest_flops.reports.comparison.new_records import is_newly_recorded, records_of
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
     from pytest_flops.budgets.budget import Location
+    from pytest_flops.counting.count import FLOPsCount
     from pytest_flops.reports.entry import Entry
     from pytest_flops.reports.report import Fate, Report
 

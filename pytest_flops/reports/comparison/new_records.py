@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from fractions import Fraction
 
-    from pytest_flops.counting.count import FLOPsCount, Quantity
+    from pytest_flops.counting.count import FLOPsCount
+    from pytest_flops.counting.metric import Quantity
     from pytest_flops.reports.entry import Entry
 
 Records = dict[str | None, dict[str, int]]

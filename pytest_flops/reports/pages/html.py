@@ -10,7 +10,8 @@ from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.judging.wording import headline as verdict_headline
 from pytest_flops.budgets.judging.wording import subject as about
 from pytest_flops.budgets.units import format_exact, format_flops, format_percent
-from pytest_flops.counting.count import PHASES, QUANTITIES
+from pytest_flops.counting.count import PHASES
+from pytest_flops.counting.metric import QUANTITIES
 from pytest_flops.reports.comparison.wording import leading, relative
 from pytest_flops.reports.pages import plots, summary
 from pytest_flops.reports.pages.card import Card, anchor, past_totals

@@ -7,7 +7,7 @@ from math import ceil, floor, log10
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.units import format_flops
-from pytest_flops.counting.count import QUANTITIES
+from pytest_flops.counting.metric import QUANTITIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

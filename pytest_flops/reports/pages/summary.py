@@ -12,7 +12,7 @@ from pytest_flops.budgets.judging.wording import headline as verdict_headline
 from pytest_flops.budgets.judging.wording import subject
 from pytest_flops.budgets.units import format_flops
 from pytest_flops.counting.components import common_ancestor
-from pytest_flops.counting.count import QUANTITIES
+from pytest_flops.counting.metric import QUANTITIES
 from pytest_flops.reports.entry import KINDS_BY_SEVERITY
 from pytest_flops.reports.text import percent, shorten
 

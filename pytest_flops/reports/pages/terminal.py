@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.judging.wording import headline
 from pytest_flops.budgets.units import format_exact, format_flops
-from pytest_flops.counting.count import PHASES, QUANTITIES
+from pytest_flops.counting.count import PHASES
+from pytest_flops.counting.metric import QUANTITIES
 from pytest_flops.reports.comparison import wording
 from pytest_flops.reports.pages import summary
 from pytest_flops.reports.pages.strips import Tree
@@ -16,7 +17,7 @@ from pytest_flops.reports.text import shorten
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pytest_flops.counting.count import Quantity
+    from pytest_flops.counting.metric import Quantity
     from pytest_flops.reports.comparison.comparison import BudgetChange, Comparison
     from pytest_flops.reports.entry import Entry
     from pytest_flops.reports.report import Report

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_flops.counting.components import nearest, summed_up
-from pytest_flops.counting.count import QUANTITIES, FLOPsCount
+from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.measurement import Measurement, Rules
+from pytest_flops.counting.metric import QUANTITIES
 from pytest_flops.files import write_atomically
 from pytest_flops.resnet_bk.analytic import executed, published
 from pytest_flops.resnet_bk.config import ResNetBKConfig
