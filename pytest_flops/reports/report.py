@@ -43,7 +43,7 @@ class SessionError:
 
     message: str
     location: Location | None = None
-    kind: Literal["error", "regression", "stale"] = "error"
+    kind: Literal["error", "regression", "stale", "checkout"] = "error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +205,7 @@ def load_base(path: str | Path) -> Report:
 
     Raises:
         ReportError: As `load_report`; or its run did not come to its end, so that what is missing
-            in it would pass for new.
+            in it would pass for new; or it counted the code of another checkout.
     """
     report = load_report(path)
     if not report.complete or report.missing:
@@ -213,6 +213,9 @@ def load_base(path: str | Path) -> Report:
             f"{path} is no base to compare with: its run did not come to its end, so it does not "
             "say what every budget cost. Run the base again."
         )
+    for error in report.errors:
+        if error.kind == "checkout":
+            raise ReportError(f"{path} is no base to compare with: {error.message}.")
     return report
 
 

@@ -43,6 +43,7 @@ def conclude(
         errors = [*keep_records(session, ended=ended, whole_suite=whole_suite)]
     else:
         errors = [*_not_recorded(session, budgets)]
+    errors += _foreign_code(session)
     if ended and whole_suite and not settings.update:
         _tell_stale(session)
     known = _known(session, budgets)
@@ -66,6 +67,17 @@ def conclude(
         session.report = replace(session.report, errors=in_order([*session.report.errors, failed]))
         with suppress(ReportError):  # what could be written is red by now, and must say so
             _write(session, session.report)
+
+
+def _foreign_code(session: Session) -> Iterator[SessionError]:
+    """Code of another worktree of the repository: this run did not count what is checked out."""
+    if modules := session.foreign_modules():
+        yield SessionError(
+            f"this run imported {_some(modules)}, which is another worktree of this repository, so "
+            "what it counted is not what is checked out here: install this checkout, or put its "
+            "folders first on PYTHONPATH",
+            kind="checkout",
+        )
 
 
 def _known(session: Session, budgets: list[Budget]) -> list[KnownBudget]:

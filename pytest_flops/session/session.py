@@ -64,6 +64,7 @@ class Session:
         self.left_out: set[str] = set()
         self.with_items: set[str] = set()
         self.own_budgets: set[str] = set()
+        self._foreign_modules: set[str] = set()
         self.test_files: set[str] = set()
         self.notes: list[str] = []
         self.report: Report | None = None
@@ -148,6 +149,7 @@ class Session:
             "own_budgets": sorted(self.own_budgets),
             "test_files": sorted(self.test_files),
             "files": [str(path) for path in self.catalog.load_all()],
+            "foreign_modules": self.foreign_modules(),
         }
 
     def take_over(self, collected: Mapping[str, list[str]]) -> None:
@@ -155,8 +157,16 @@ class Session:
         self.left_out.update(collected["left_out"])
         self.own_budgets.update(collected["own_budgets"])
         self.test_files.update(collected["test_files"])
+        self._foreign_modules.update(collected["foreign_modules"])
         for file in collected["files"]:
             self.catalog.load(Path(file))
+
+    def foreign_modules(self) -> list[str]:
+        """What was imported from another worktree of the repository, here and by the workers."""
+        from pytest_flops.session.checkout import modules_of_another_worktree
+
+        here = modules_of_another_worktree(self.settings.rootdir)
+        return sorted(self._foreign_modules.union(here))
 
     def receive(self, found: Mapping[str, Any]) -> None:
         """Take in what one test report carries."""
