@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._ops import OpOverload
 
 from pytest_flops.counting.costs.elements import (
     per_input,
@@ -15,16 +13,7 @@ from pytest_flops.counting.costs.elements import (
     stores_unknown,
     weighted,
 )
-from pytest_flops.counting.costs.table import (
-    FREE,
-    Args,
-    Call,
-    Kwargs,
-    Rule,
-    enter,
-    readers_of,
-    rule,
-)
+from pytest_flops.counting.costs.table import FREE, Formulas, enter, rule
 
 COMPLEX_WEIGHTS: dict[str, int] = {
     "neg": 2,
@@ -57,50 +46,35 @@ COMPLEX_WEIGHTS: dict[str, int] = {
 """FLOPs per element of functions of complex numbers; one that is not listed has no cost there."""
 
 
-def pointwise_rule(name: str, packet: Any) -> Rule | None:
+def pointwise(packet: Any) -> Formulas | None:
     """The rule of what PyTorch tags as pointwise: most operators of this family are not listed."""
     tags = {tag for overload in packet.overloads() for tag in getattr(packet, overload).tags}
-    return per_output(1, COMPLEX_WEIGHTS.get(name)) if torch.Tag.pointwise in tags else None
+    return (
+        per_output(1, COMPLEX_WEIGHTS.get(packet.__name__)) if torch.Tag.pointwise in tags else None
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class _Scaled:
-    """`weight`, and 1 (complex 6) for a scalar that multiplies the operand, unless it is 1.
-
-    Additions are many, so these read the two arguments that they need without a `Call`.
-    """
-
-    weight: int
-    complex_weight: int
-    operand: str
-    scalar: str
-    scalar_of_lists: str = ""
-
-    def of(self, operator: OpOverload) -> Rule:
-        """The rule of one overload, of which some have no scalar."""
-        readers = readers_of(operator)
-        operand = readers.get(self.operand, _no_argument)
-        scalar = readers.get(self.scalar) or readers.get(self.scalar_of_lists, _no_argument)
-
-        def cost(args: Args, kwargs: Kwargs, out: Any) -> int | None:
-            added, scale = operand(args, kwargs), scalar(args, kwargs)
-            scales = scale is not None and scale != 1
-            if isinstance(added, Tensor) and added.layout != torch.strided:
-                out = added  # what is not stored is not added
-            return weighted(out, self.weight + scales, self.complex_weight + 6 * scales)
-
-        return Rule(cost)
+def _scaled(out: Tensor, weight: int, complex_weight: int, operand: Any, factor: Any) -> int | None:
+    """`weight`, and 1 (complex 6) for a factor of the operand, unless it is 1."""
+    scales = factor is not None and factor != 1
+    if isinstance(operand, Tensor) and operand.layout != torch.strided:
+        out = operand  # what is not stored is not added
+    return weighted(out, weight + scales, complex_weight + 6 * scales)
 
 
-def _no_argument(_args: Args, _kwargs: Kwargs) -> None:
-    return None
+@rule("add", "sub", "rsub")
+def add(out: Tensor, other: Any = None, alpha: Any = None) -> int | None:
+    """`self + alpha * other`; list forms have no `alpha` for numbers."""
+    return _scaled(out, 1, 2, other, alpha)
+
+
+@rule("addcmul")
+def add_product(out: Tensor, tensor1: Tensor, value: Any = None, scalars: Any = None) -> int | None:
+    """`self + value * tensor1 * tensor2`; list forms have a number each in `scalars`."""
+    return _scaled(out, 2, 8, tensor1, scalars if value is None else value)
 
 
 enter(
-    add=_Scaled(1, 2, "other", "alpha"),
-    sub=_Scaled(1, 2, "other", "alpha"),
-    rsub=_Scaled(1, 2, "other", "alpha"),
-    addcmul=_Scaled(2, 8, "tensor1", "value", "scalars"),
     lerp=per_output(3, 10),  # a + weight * (b - a)
     addcdiv=per_output(3, 19),  # a + value * b / c
     native_dropout_backward=per_output(2),  # gradient * mask * scale
@@ -114,9 +88,9 @@ enter(
 
 
 @rule("values", "_values")
-def values_of_sparse(call: Call) -> int | None:
+def values_of_sparse(self: Tensor) -> int | None:
     """A view, and free; but what is computed with no values of a fake tensor counts as nothing."""
-    return None if stores_unknown(call.argument("self")) else 0
+    return None if stores_unknown(self) else 0
 
 
 _UNTAGGED = """

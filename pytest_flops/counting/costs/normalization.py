@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from torch import Tensor
+
 from pytest_flops.counting.costs.elements import per_input, per_output, weighted
-from pytest_flops.counting.costs.table import Call, enter, rule
+from pytest_flops.counting.costs.table import enter, rule
 
 # maximum, subtract, exponential, sum, divide
 SOFTMAX = 5
@@ -29,10 +33,9 @@ enter(
 )
 
 
-def _normalised(call: Call, parts: int) -> int | None:
-    """`parts` per element of the input, and 1 each for the learned scale and shift."""
-    affine = (call.argument("weight") is not None) + (call.either("bias") is not None)
-    return weighted(call.argument("input"), parts + affine)
+def _normalised(x: Tensor, parts: int, *affine: Tensor | None) -> int | None:
+    """`parts` per element, and 1 each for the learned scale and shift."""
+    return weighted(x, parts + sum(each is not None for each in affine))
 
 
 @rule(
@@ -40,84 +43,88 @@ def _normalised(call: Call, parts: int) -> int | None:
     *("native_batch_norm", "cudnn_batch_norm", "_native_batch_norm_legit"),
     "_batch_norm_with_update",
 )
-def norm(call: Call) -> int | None:
+def norm(
+    input: Tensor, weight: Tensor | None, bias: Tensor | None, training: bool = True
+) -> int | None:
     """`(x - mean) / deviation * weight + bias`, of whichever dimensions."""
-    in_evaluation = call.either("training") is False  # which only batch norms are told
-    return _normalised(call, NORMALISE_IN_EVALUATION if in_evaluation else NORMALISE)
+    return _normalised(input, NORMALISE if training else NORMALISE_IN_EVALUATION, weight, bias)
 
 
 @rule("_native_batch_norm_legit_no_training", "_batch_norm_no_update")
-def norm_in_evaluation(call: Call) -> int | None:
+def norm_in_evaluation(input: Tensor, weight: Tensor | None, bias: Tensor | None) -> int | None:
     """As `norm`, with the mean and the deviation that were learned."""
-    return _normalised(call, NORMALISE_IN_EVALUATION)
+    return norm(input, weight, bias, training=False)
 
 
 @rule(
     *("native_layer_norm_backward", "native_group_norm_backward"),
     *("native_batch_norm_backward", "batch_norm_backward", "cudnn_batch_norm_backward"),
 )
-def norm_backward(call: Call) -> int | None:
+def norm_backward(
+    input: Tensor,
+    weight: Tensor | None,
+    output_mask: Sequence[bool] = (True, True, True),
+    train: bool = True,
+    update: bool = True,
+) -> int | None:
     """The input's gradient; the scale's (a product and its sum); the shift's (a sum)."""
-    of_input, of_scale, of_shift = call.either("output_mask") or (True, True, True)  # cuDNN's
-    is_scaled = call.argument("weight") is not None
-    if call.either("train", "update") is False:  # the statistics are constants
-        input_gradient, normalise_again = 1 + is_scaled, NORMALISE_IN_EVALUATION
-    else:  # the input's gradient normalises already
-        input_gradient, normalise_again = NORMALISE_BACKWARD + is_scaled, 2 * (not of_input)
-    scale_gradient = 2 + normalise_again
-    per_element = of_input * input_gradient + of_scale * scale_gradient + of_shift
-    return weighted(call.argument("input"), per_element)
+    of_input, of_scale, of_shift = output_mask
+    if train and update:  # the input's gradient normalises already
+        input_gradient, normalise_again = NORMALISE_BACKWARD, 2 * (not of_input)
+    else:  # the statistics are constants
+        input_gradient, normalise_again = 1, NORMALISE_IN_EVALUATION
+    input_gradient += weight is not None
+    per_element = of_input * input_gradient + of_scale * (2 + normalise_again) + of_shift
+    return weighted(input, per_element)
 
 
 @rule("_fused_rms_norm")
-def rms_norm(call: Call) -> int | None:
+def rms_norm(input: Tensor, weight: Tensor | None, out: tuple[Tensor, Tensor]) -> int | None:
     """Square, mean, times the inverse root; the learned scale; per row epsilon and the root."""
-    per_element, (_, rows) = _normalised(call, 3), call.out
-    return None if per_element is None else per_element + 2 * int(rows.numel())
+    per_element, (_, rows) = _normalised(input, 3, weight), out
+    return None if per_element is None else per_element + 2 * rows.numel()
 
 
 @rule("_fused_rms_norm_backward")
-def rms_norm_backward(call: Call) -> int | None:
+def rms_norm_backward(
+    input: Tensor, rstd: Tensor, weight: Tensor | None, output_mask: Sequence[bool]
+) -> int | None:
     """What autograd executes of the plain parts.
 
     Of the input: times the inverse root (1); the root's own, a product and its sum (2); the mean's
     (1), the square's (3), joined (1); the scale (1); per row the inverse root's (3). Of the scale:
     a product and its sum (2).
     """
-    wanted, rows = call.argument("output_mask"), int(call.argument("rstd").numel())
-    input_gradient = wanted[0] * (8 + (call.argument("weight") is not None))
-    per_element = weighted(call.argument("input"), input_gradient + 2 * wanted[1])
-    return None if per_element is None else per_element + wanted[0] * 3 * rows
+    of_input, of_scale = output_mask
+    per_element = weighted(input, of_input * (8 + (weight is not None)) + 2 * of_scale)
+    return None if per_element is None else per_element + of_input * 3 * rstd.numel()
 
 
 @rule("_weight_norm_interface")
-def weight_norm(call: Call) -> int:
+def weight_norm(v: Tensor, g: Tensor) -> int:
     """The norm of v, g divided by it, times v."""
-    return int(2 * call.argument("v").numel() + call.argument("g").numel())
+    return 2 * v.numel() + g.numel()
 
 
 @rule("_weight_norm_interface_backward")
-def weight_norm_backward(call: Call) -> int:
+def weight_norm_backward(saved_v: Tensor, saved_g: Tensor) -> int:
     """`g/n * (grad - v * s/n^2)` and `s/n`, where n is the norm of v and s the sum of grad * v."""
-    return int(5 * call.argument("saved_v").numel() + 4 * call.argument("saved_g").numel())
+    return 5 * saved_v.numel() + 4 * saved_g.numel()
 
 
 @rule("renorm")
-def renorm(call: Call) -> int:
+def renorm(self: Tensor, dim: int) -> int:
     """Norm and scale of every slice of a dimension; the scale is 2 per slice."""
-    x = call.argument("self")
-    return int(2 * x.numel() + 2 * x.shape[call.argument("dim")])
+    return 2 * self.numel() + 2 * self.shape[dim]
 
 
 @rule("embedding_renorm")
-def embedding_renorm(call: Call) -> int:
+def embedding_renorm(self: Tensor, indices: Tensor) -> int:
     """As `renorm`, of every row that is looked up."""
-    width = call.argument("self").shape[-1]
-    return int(call.argument("indices").numel() * (2 * width + 2))
+    return indices.numel() * (2 * self.shape[-1] + 2)
 
 
 @rule("native_dropout")
-def dropout(call: Call) -> int | None:
+def dropout(out: tuple[Tensor, Tensor], train: bool | None) -> int | None:
     """Times the mask, times the scale; nothing outside training."""
-    dropped, _ = call.out
-    return 0 if call.argument("train") is False else weighted(dropped, 2)
+    return 0 if train is False else weighted(out[0], 2)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
+from typing import Any
+
+from torch import Tensor
 
 from pytest_flops.counting.costs.elements import first_tensor, per_input, weighted
-from pytest_flops.counting.costs.table import Call, enter, rule
+from pytest_flops.counting.costs.table import enter, rule
 
 
 @rule(
@@ -13,17 +17,17 @@ from pytest_flops.counting.costs.table import Call, enter, rule
     *("max_pool2d_with_indices", "max_pool3d_with_indices"),
     *("fractional_max_pool2d", "fractional_max_pool3d"),
 )
-def pool(call: Call) -> int | None:
+def pool(out: Any, kernel_size: Sequence[int]) -> int | None:
     """The window of every output element; `kernel_size` of one number holds for all dimensions."""
-    result, window = first_tensor(call.out), call.argument("kernel_size")
+    result = first_tensor(out)
     dims = result.dim() - 2 if result.dim() > 2 else 1
-    return weighted(result, prod(window if len(window) > 1 else window * dims))
+    return weighted(result, prod(kernel_size) ** (dims if len(kernel_size) == 1 else 1))
 
 
 @rule("avg_pool2d_backward", "avg_pool3d_backward")
-def average_pool_backward(call: Call) -> int | None:
+def average_pool_backward(grad_output: Tensor, kernel_size: Sequence[int]) -> int | None:
     """Every element under the window gets its share of the gradient."""
-    return weighted(call.argument("grad_output"), prod(call.argument("kernel_size")))
+    return weighted(grad_output, prod(kernel_size))
 
 
 # Adaptive windows cover the input once.

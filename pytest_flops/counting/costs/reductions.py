@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from pytest_flops.counting.costs.elements import per_input, weighted
-from pytest_flops.counting.costs.table import Call, enter, rule
+from pytest_flops.counting.costs.table import Formulas, enter
 
 _REAL = """
     _aminmax amax amin aminmax max min median nanmedian native_norm _sparse_sum _sparse_csr_sum
@@ -24,13 +26,20 @@ enter(
 )
 
 
-@rule("_cdist_forward", "_euclidean_dist", "_pdist_forward")
-def distances(call: Call) -> int | None:
+def distances(out: Tensor, rows: Tensor) -> int | None:
     """Subtract, power and add for every feature of every pair of rows."""
-    return weighted(call.out, 3 * int(call.either("x1", "self").shape[-1]))
+    return weighted(out, 3 * rows.shape[-1])
 
 
-@rule("_cdist_backward", "_pdist_backward")
-def distances_backward(call: Call) -> int | None:
+def distances_backward(grad: Tensor, rows: Tensor) -> int | None:
     """Subtract, scale by the distance, times the gradient, add: per feature of every pair."""
-    return weighted(call.argument("grad"), 4 * int(call.either("x1", "self").shape[-1]))
+    return weighted(grad, 4 * rows.shape[-1])
+
+
+enter(
+    _cdist_forward=Formulas(distances, names={"rows": "x1"}),
+    _euclidean_dist=Formulas(distances, names={"rows": "x1"}),
+    _pdist_forward=Formulas(distances, names={"rows": "self"}),
+    _cdist_backward=Formulas(distances_backward, names={"rows": "x1"}),
+    _pdist_backward=Formulas(distances_backward, names={"rows": "self"}),
+)
