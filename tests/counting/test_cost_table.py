@@ -75,12 +75,8 @@ def test_every_formula_stands_in_the_file_that_names_its_operators():
 
 
 def test_every_family_has_rules_that_are_found():
-    assert all(re.search(r"^enter\(|^@rule\(", file.read_text(), re.M) for file in FAMILIES)
-    assert not any(
-        re.search(r"^enter\(|^@rule\(", file.read_text(), re.M)
-        for file in FILES
-        if file not in FAMILIES
-    )
+    for family in (getattr(costs, file.stem) for file in FAMILIES):
+        assert set(" ".join(family.RULES).split()) <= TABLE.keys()
     assert costs.rule_of(aten.mm.default).cost is not None
     assert costs.rule_of(aten.view.default).cost is None
 
@@ -110,5 +106,5 @@ def test_one_name_serves_both_libraries_of_operators():
 
 
 def test_an_operator_has_one_rule():
-    with pytest.raises(ValueError, match="have a rule already: mm"):
-        enter(mm=FREE)
+    with pytest.raises(ValueError, match="has a rule already: mm"):
+        enter({"mm": FREE})

@@ -7,12 +7,14 @@ each backward, and between them, on the line `:softmax`, scaling, mask, softmax 
 
 from __future__ import annotations
 
+from functools import wraps
+
 from torch import Tensor
 
 from pytest_flops.counting.costs.elements import has_no_values
 from pytest_flops.counting.costs.nested import sizes_of_nested
 from pytest_flops.counting.costs.normalization import NORMALISE, SOFTMAX, SOFTMAX_BACKWARD
-from pytest_flops.counting.costs.table import Formulas, enter, rule
+from pytest_flops.counting.costs.table import Formulas, Rules
 
 # Query, key and value are (batch, heads, length, width).
 _HEADS_FIRST = (
@@ -25,43 +27,15 @@ _HEADS_FIRST = (
 # They are (batch, length, heads, width); or sequences of any length lie end to end.
 _LENGTH_FIRST = ("_flash_attention", "_efficient_attention", "_cudnn_attention")
 
-DROPOUT = 2  # scale the mask, multiply by it
-DROPOUT_BACKWARD = 1  # multiply by the scaled mask
+_DROPOUT = 2  # scale the mask, multiply by it
+_DROPOUT_BACKWARD = 1  # multiply by the scaled mask
 
 
 def _kernel(*, heads_first: bool, backward: bool = False) -> Formulas:
     """The products, backward both gradients of each; aside what lies between the products."""
     head, length = (1, 2) if heads_first else (-2, 1)
 
-    def scores(
-        query: Tensor,
-        key: Tensor,
-        cum_seq_q: Tensor | None,
-        cum_seq_k: Tensor | None,
-        max_q: int,
-        max_k: int,
-    ) -> int:
-        """Of all heads: the length of the query times that of the key, for every sequence."""
-        heads = query.shape[head]
-        if heads_first or cum_seq_q is None or cum_seq_k is None:
-            return heads * query.shape[0] * query.shape[length] * key.shape[length]
-        queries, keys = _lengths(cum_seq_q, max_q), _lengths(cum_seq_k, max_k)
-        return heads * sum(q * k for q, k in zip(queries, keys, strict=True))
-
-    def products(
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        cum_seq_q: Tensor | None = None,
-        cum_seq_k: Tensor | None = None,
-        max_q: int = 0,
-        max_k: int = 0,
-    ) -> int:
-        """Query times key, and scores times value."""
-        all_scores = scores(query, key, cum_seq_q, cum_seq_k, max_q, max_k)
-        return 2 * all_scores * (query.shape[-1] + value.shape[-1]) * (2 if backward else 1)
-
-    def softmax(
+    def flops(
         query: Tensor,
         key: Tensor,
         value: Tensor,
@@ -73,22 +47,28 @@ def _kernel(*, heads_first: bool, backward: bool = False) -> Formulas:
         is_causal: int = False,
         attn_bias: Tensor | None = None,
         bias: Tensor | None = None,
-    ) -> int:
-        def of_every_head(tensor: Tensor) -> int:
-            return tensor.numel() // key.shape[head] * query.shape[head]
-
-        all_scores = scores(query, key, cum_seq_q, cum_seq_k, max_q, max_k)
+    ) -> tuple[int, int]:
+        heads, key_heads = query.shape[head], key.shape[head]
+        if heads_first or cum_seq_q is None or cum_seq_k is None:
+            scores = heads * query.shape[0] * query.shape[length] * key.shape[length]
+        else:
+            queries, keys = _lengths(cum_seq_q, max_q), _lengths(cum_seq_k, max_k)
+            scores = heads * sum(q * k for q, k in zip(queries, keys, strict=True))
+        products = 2 * scores * (query.shape[-1] + value.shape[-1])
         # The root of the scale is multiplied into the query and into the key of every head.
-        scaling = query.numel() + of_every_head(key)
+        scaling = query.numel() + key.numel() // key_heads * heads
+        drops = dropout_p != 0
         if not backward:
             masked = bool(is_causal) or attn_bias is not None or bias is not None
-            return all_scores * (SOFTMAX + masked + DROPOUT * (dropout_p != 0)) + scaling
-        per_score = SOFTMAX_BACKWARD + DROPOUT_BACKWARD * (dropout_p != 0)  # a mask has no gradient
-        if query.shape[head] == key.shape[head]:
-            return all_scores * per_score + scaling
+            return products, scores * (SOFTMAX + masked + _DROPOUT * drops) + scaling
         # Query heads add up their gradients for the key and the value that they share.
-        return all_scores * per_score + scaling + of_every_head(key) + of_every_head(value)
+        shared = (key.numel() + value.numel()) // key_heads * heads if heads != key_heads else 0
+        per_score = SOFTMAX_BACKWARD + _DROPOUT_BACKWARD * drops  # a mask has no gradient
+        return 2 * products, scores * per_score + scaling + shared
 
+    # `wraps` tells the signature of `flops`, by which the arguments are read.
+    products = wraps(flops)(lambda **given: flops(**given)[0])
+    softmax = wraps(flops)(lambda **given: flops(**given)[1])
     return Formulas(products, softmax, "softmax")
 
 
@@ -100,20 +80,11 @@ def _lengths(starts: Tensor, longest: int) -> list[int]:
     return lengths
 
 
-enter(
-    **dict.fromkeys(_HEADS_FIRST, _kernel(heads_first=True)),
-    **{f"{name}_backward": _kernel(heads_first=True, backward=True) for name in _HEADS_FIRST},
-    **{f"{name}_forward": _kernel(heads_first=False) for name in _LENGTH_FIRST},
-    **{f"{name}_backward": _kernel(heads_first=False, backward=True) for name in _LENGTH_FIRST},
-    _flash_attention_forward_no_dropout_inplace=_kernel(heads_first=False),
-)
-
-
 def _lengths_of(x: Tensor) -> list[int]:
     """Tokens of every sequence of a `(batch, length, width)` or of a nested tensor."""
-    return (
-        [length for length, _ in sizes_of_nested(x)] if x.is_nested else [x.shape[1]] * x.shape[0]
-    )
+    if x.is_nested:
+        return [length for length, _ in sizes_of_nested(x)]
+    return [x.shape[1]] * x.shape[0]
 
 
 def _self_attention(x: Tensor, width: int, heads: int, mask: Tensor | None) -> int:
@@ -125,8 +96,7 @@ def _self_attention(x: Tensor, width: int, heads: int, mask: Tensor | None) -> i
     return projections + 2 * tokens * width + products + scores * (SOFTMAX + (mask is not None))
 
 
-@rule("_native_multi_head_attention")
-def native_attention(
+def _native_attention(
     query: Tensor, key: Tensor, value: Tensor, embed_dim: int, num_head: int, mask: Tensor | None
 ) -> int | None:
     """Of one input; query, key and value of different ones have no rule."""
@@ -135,8 +105,7 @@ def native_attention(
     return _self_attention(query, embed_dim, num_head, mask)
 
 
-@rule("_transformer_encoder_layer_fwd")
-def transformer_layer(
+def _transformer_layer(
     src: Tensor, embed_dim: int, num_heads: int, ffn_bias_1: Tensor, mask: Tensor | None
 ) -> int:
     """Attention, two sums, two layer norms, the feed-forward."""
@@ -145,3 +114,14 @@ def transformer_layer(
     feed_forward = tokens * (2 * 2 * embed_dim * inner + inner + embed_dim + inner)
     attention = _self_attention(src, embed_dim, num_heads, mask)
     return attention + residuals_and_norms + feed_forward
+
+
+RULES: Rules = {
+    **dict.fromkeys(_HEADS_FIRST, _kernel(heads_first=True)),
+    **{f"{name}_backward": _kernel(heads_first=True, backward=True) for name in _HEADS_FIRST},
+    **{f"{name}_forward": _kernel(heads_first=False) for name in _LENGTH_FIRST},
+    **{f"{name}_backward": _kernel(heads_first=False, backward=True) for name in _LENGTH_FIRST},
+    "_flash_attention_forward_no_dropout_inplace": _kernel(heads_first=False),
+    "_native_multi_head_attention": _native_attention,
+    "_transformer_encoder_layer_fwd": _transformer_layer,
+}

@@ -1,4 +1,4 @@
-"""Pointwise arithmetic and transcendental functions: 1 FLOP per output element."""
+"""Pointwise arithmetic and transcendental functions: 1 FLOP per output element; quantisation."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from pytest_flops.counting.costs.elements import (
+    first_tensor,
     per_input,
     per_output,
     stores_unknown,
     weighted,
 )
-from pytest_flops.counting.costs.table import FREE, Formulas, enter, rule
+from pytest_flops.counting.costs.table import FREE, Formulas, Rules
 
 COMPLEX_WEIGHTS: dict[str, int] = {
     "neg": 2,
@@ -62,37 +63,7 @@ def _scaled(out: Tensor, weight: int, complex_weight: int, operand: Any, factor:
     return weighted(out, weight + scales, complex_weight + 6 * scales)
 
 
-@rule("add", "sub", "rsub")
-def add(out: Tensor, other: Any = None, alpha: Any = None) -> int | None:
-    """`self + alpha * other`; list forms have no `alpha` for numbers."""
-    return _scaled(out, 1, 2, other, alpha)
-
-
-@rule("addcmul")
-def add_product(out: Tensor, tensor1: Tensor, value: Any = None, scalars: Any = None) -> int | None:
-    """`self + value * tensor1 * tensor2`; list forms have a number each in `scalars`."""
-    return _scaled(out, 2, 8, tensor1, scalars if value is None else value)
-
-
-enter(
-    lerp=per_output(3, 10),  # a + weight * (b - a)
-    addcdiv=per_output(3, 19),  # a + value * b / c
-    native_dropout_backward=per_output(2),  # gradient * mask * scale
-    linalg_cross=per_output(3, 14),  # two multiplies, subtract
-    # Their output is not of the input's kind.
-    abs=per_input(1, 4),  # two squares, their sum, its root
-    angle=per_input(1, 1),
-    polar=per_input(4, of="abs"),  # sin, cos, and two multiplies
-    frexp=FREE,
-)
-
-
-@rule("values", "_values")
-def values_of_sparse(self: Tensor) -> int | None:
-    """A view, and free; but what is computed with no values of a fake tensor counts as nothing."""
-    return None if stores_unknown(self) else 0
-
-
+# Pointwise arithmetic that PyTorch does not tag as such.
 _UNTAGGED = """
     _add_relu _masked_scale _prelu_kernel _prelu_kernel_backward elu_backward floor_divide glu
     glu_backward hardshrink_backward hardsigmoid_backward hardswish hardswish_backward
@@ -100,6 +71,36 @@ _UNTAGGED = """
     rrelu_with_noise rrelu_with_noise_backward softplus_backward softshrink_backward
     _standard_gamma_grad _dirichlet_grad
     """
-"""Pointwise arithmetic that PyTorch does not tag as such."""
 
-enter(**dict.fromkeys(_UNTAGGED.split(), per_output(1)))
+
+def _quantize(self: Any = None, tensors: Any = None) -> int | None:
+    """4 per element of the input, whose result is of integers."""
+    return weighted(first_tensor(self, tensors), 4)
+
+
+RULES: Rules = {
+    _UNTAGGED: per_output(1),
+    # `self + alpha * other`; list forms have no `alpha` for numbers
+    "add sub rsub": lambda out, other=None, alpha=None: _scaled(out, 1, 2, other, alpha),
+    # `self + value * tensor1 * tensor2`; list forms may have a number each
+    "addcmul": lambda out, tensor1, value=None, scalars=None: _scaled(
+        out, 2, 8, tensor1, scalars if value is None else value
+    ),
+    "lerp": per_output(3, 10),  # a + weight * (b - a)
+    "addcdiv": per_output(3, 19),  # a + value * b / c
+    "native_dropout_backward": per_output(2),  # gradient * mask * scale
+    "linalg_cross": per_output(3, 14),  # two multiplies, subtract
+    # Their output is not of the input's kind.
+    "abs": per_input(1, 4),  # two squares, their sum, its root
+    "angle": per_input(1, 1),
+    "polar": per_input(4, of="abs"),  # sin, cos, and two multiplies
+    "frexp": FREE,
+    # A view, and free; but what is computed with no values of a fake tensor counts as nothing.
+    "values _values": lambda self: None if stores_unknown(self) else 0,
+    # Divide, round, add the zero point, clamp; back: subtract it, multiply.
+    "quantize_per_tensor quantize_per_channel": _quantize,
+    "dequantize": per_output(2),
+    "fake_quantize_per_tensor_affine_cachemask": per_input(6),
+    "fake_quantize_per_channel_affine_cachemask": per_input(6),
+    "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams": per_input(6),
+}

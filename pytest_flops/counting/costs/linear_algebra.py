@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from pytest_flops.counting.costs.elements import first_tensor
-from pytest_flops.counting.costs.table import Formulas, enter, rule
+from pytest_flops.counting.costs.table import Formulas, Rules
 
 
 def _arithmetic(matrix: Tensor) -> int:
@@ -53,38 +53,7 @@ def _substitution(passes: int, *, of: str) -> Formulas:
     return Formulas(cost, names={"matrix": of})
 
 
-_LU = _factorisation(lambda m, n: m * n**2 - n**3 // 3, of="A")
-_CHOLESKY = _factorisation(lambda _m, n: n**3 // 3)  # and LDL
-_EIGENVALUES = _factorisation(lambda _m, n: 10 * n**3)
-
-enter(
-    linalg_lu_factor_ex=_LU,
-    linalg_lu=_LU,
-    _linalg_det=_LU,
-    _linalg_slogdet=_LU,
-    linalg_lu_solve=_substitution(2, of="LU"),
-    linalg_ldl_factor_ex=_CHOLESKY,
-    linalg_ldl_solve=_substitution(2, of="LD"),
-    linalg_solve_triangular=_substitution(1, of="self"),
-    triangular_solve=_substitution(1, of="A"),
-    linalg_inv_ex=_factorisation(lambda _m, n: 2 * n**3, of="A"),
-    linalg_cholesky_ex=_CHOLESKY,
-    cholesky=_CHOLESKY,
-    _cholesky_solve_helper=_substitution(2, of="A"),
-    cholesky_solve=_substitution(2, of="input2"),
-    cholesky_inverse=_factorisation(lambda _m, n: 2 * n**3 // 3),
-    linalg_eig=_factorisation(lambda _m, n: 25 * n**3),
-    _linalg_eigvals=_EIGENVALUES,
-    linalg_eigvals=_EIGENVALUES,
-    geqrf=_factorisation(_householder),
-    linalg_householder_product=_factorisation(_householder, of="input"),
-    # thin SVD, scale, and one product
-    linalg_pinv=_factorisation(lambda m, n: 14 * m * n**2 + 8 * n**3 + n**2 + 2 * m * n**2),
-)
-
-
-@rule("_linalg_svd")
-def svd(A: Tensor, full_matrices: bool, compute_uv: bool) -> int:
+def _svd(A: Tensor, full_matrices: bool, compute_uv: bool) -> int:
     """Golub and Van Loan, figure 8.6.1: values only, thin vectors, or all vectors."""
     m, n = _sides(A)
     if not compute_uv:
@@ -96,15 +65,7 @@ def svd(A: Tensor, full_matrices: bool, compute_uv: bool) -> int:
     return _of_every_matrix(A, flops)
 
 
-@rule("_linalg_eigh")
-def eigh(A: Tensor, compute_v: bool) -> int:
-    """Tridiagonalisation is 4/3 n^3; with vectors the symmetric QR iteration takes 9 n^3."""
-    n = A.shape[-1]
-    return _of_every_matrix(A, 9 * n**3 if compute_v else 4 * n**3 // 3)
-
-
-@rule("linalg_qr")
-def qr(A: Tensor, mode: str) -> int:
+def _qr(A: Tensor, mode: str) -> int:
     """Householder: `2mn^2 - 2n^3/3` for R, as much again for a thin Q, `4(m^2 n - ...)` for all."""
     m, n = _sides(A)
     full = 4 * (m**2 * n - m * n**2) + 4 * n**3 // 3
@@ -112,25 +73,55 @@ def qr(A: Tensor, mode: str) -> int:
     return _of_every_matrix(A, _householder(m, n) + of_q)
 
 
-@rule("ormqr")
-def reflect(self: Tensor, input2: Tensor, input3: Tensor, left: bool) -> int:
+def _reflect(self: Tensor, input2: Tensor, input3: Tensor, left: bool) -> int:
     """K reflectors of length m on n vectors (Golub and Van Loan, section 5.1.6)."""
     k, m, n = input2.shape[-1], self.shape[-2], input3.shape[-1 if left else -2]
     return _of_every_matrix(self, 2 * n * k * (2 * m - k))
 
 
-@rule("_linalg_solve_ex")
-def solve(A: Tensor, out: tuple[Tensor, ...]) -> int:
+def _solve(A: Tensor, out: tuple[Tensor, ...]) -> int:
     """LU of every A, then a forward and a back substitution per column of the solution."""
     n = A.shape[-1]
     substitutions = 2 * n * out[0].numel() * _arithmetic(A)
     return _of_every_matrix(A, 2 * n**3 // 3) + substitutions
 
 
-@rule("linalg_lstsq")
-def least_squares(self: Tensor, out: tuple[Tensor, ...]) -> int:
+def _least_squares(self: Tensor, out: tuple[Tensor, ...]) -> int:
     """Householder QR of every A, then Q^H b and a back substitution per column of the solution."""
     m, n = _sides(self)
     columns = out[0].numel() // self.shape[-1]
     substitutions = columns * (4 * m * n - n**2) * _arithmetic(self)
     return _of_every_matrix(self, _householder(m, n)) + substitutions
+
+
+_LU = _factorisation(lambda m, n: m * n**2 - n**3 // 3, of="A")
+_CHOLESKY = _factorisation(lambda _m, n: n**3 // 3)  # and LDL
+_EIGENVALUES = _factorisation(lambda _m, n: 10 * n**3)
+
+RULES: Rules = {
+    "linalg_lu_factor_ex linalg_lu _linalg_det _linalg_slogdet": _LU,
+    "linalg_lu_solve": _substitution(2, of="LU"),
+    "linalg_ldl_factor_ex linalg_cholesky_ex cholesky": _CHOLESKY,
+    "linalg_ldl_solve": _substitution(2, of="LD"),
+    "linalg_solve_triangular": _substitution(1, of="self"),
+    "triangular_solve": _substitution(1, of="A"),
+    "linalg_inv_ex": _factorisation(lambda _m, n: 2 * n**3, of="A"),
+    "_cholesky_solve_helper": _substitution(2, of="A"),
+    "cholesky_solve": _substitution(2, of="input2"),
+    "cholesky_inverse": _factorisation(lambda _m, n: 2 * n**3 // 3),
+    "linalg_eig": _factorisation(lambda _m, n: 25 * n**3),
+    "_linalg_eigvals linalg_eigvals": _EIGENVALUES,
+    "geqrf": _factorisation(_householder),
+    "linalg_householder_product": _factorisation(_householder, of="input"),
+    # thin SVD, scale, and one product
+    "linalg_pinv": _factorisation(lambda m, n: 14 * m * n**2 + 8 * n**3 + n**2 + 2 * m * n**2),
+    "_linalg_svd": _svd,
+    # tridiagonalisation; with vectors the symmetric QR iteration
+    "_linalg_eigh": lambda A, compute_v: _of_every_matrix(
+        A, 9 * A.shape[-1] ** 3 if compute_v else 4 * A.shape[-1] ** 3 // 3
+    ),
+    "linalg_qr": _qr,
+    "ormqr": _reflect,
+    "_linalg_solve_ex": _solve,
+    "linalg_lstsq": _least_squares,
+}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import repeat
 from typing import Any, TypeVar
@@ -16,15 +16,7 @@ from torch.autograd import forward_ad
 from pytest_flops.counting.costs.elements import first_tensor
 from pytest_flops.counting.costs.elementwise import pointwise
 from pytest_flops.counting.costs.free import FREE_NAMESPACES
-from pytest_flops.counting.costs.table import (
-    FREE,
-    TABLE,
-    Args,
-    Cost,
-    Kwargs,
-    Rule,
-    rule_of_each,
-)
+from pytest_flops.counting.costs.table import FREE, TABLE, Args, Cost, Kwargs, Rule, rule_of_each
 
 _CostT = TypeVar("_CostT", bound=Callable[..., Any])
 
@@ -146,26 +138,17 @@ def _of_every_tensor(operator: OpOverload, cost: Cost | None) -> Rule:
     names = [argument.name for argument in operator._schema.arguments]  # noqa: SLF001
 
     def each(args: Args, kwargs: Kwargs, out: Any) -> list[int | None]:
-        calls = _plain_calls(names, args, kwargs, out)
-        return [0 if cost is None else cost((), arguments, result) for arguments, result in calls]
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        if isinstance(given.get("scalars"), Tensor):  # a list of numbers, as a tensor
+            given["scalars"] = given["scalars"].tolist()
+        results = out if isinstance(out, list | tuple) else given["self"]  # in place
+        lists = [one if isinstance(one, list | tuple) else repeat(one) for one in given.values()]
+        return [
+            0 if cost is None else cost((), dict(zip(given, plain, strict=True)), result)
+            for result, *plain in zip(results, *lists, strict=False)
+        ]
 
     return rule_of_each(each)
-
-
-def _plain_calls(
-    names: Sequence[str], args: Args, kwargs: Kwargs, out: Any
-) -> Iterator[tuple[Kwargs, Any]]:
-    """Arguments by name and result of every plain call that a call of a list form stands for."""
-    given = {**dict(zip(names, args, strict=False)), **kwargs}
-    if isinstance(given.get("scalars"), Tensor):  # a list of numbers, as a tensor
-        given["scalars"] = given["scalars"].tolist()
-    results = out if isinstance(out, list | tuple) else given["self"]  # in place
-    of_one = zip(
-        *(each if isinstance(each, list | tuple) else repeat(each) for each in given.values()),
-        strict=False,
-    )
-    for result, arguments in zip(results, of_one, strict=False):
-        yield dict(zip(given, arguments, strict=True)), result
 
 
 def _registry_rule(packet: Any) -> Rule | None:

@@ -34,26 +34,24 @@ def _matmul(out: Tensor, self: Tensor) -> int:
     return sum(2 * prod(elements) * columns for elements, (*_, columns) in pairs)
 
 
-def _matmul_backward(grad: Tensor, self: Tensor, mask: Sequence[bool]) -> int:
-    """A product for each gradient that is wanted."""
-    return sum(mask) * _matmul(grad, self)
-
-
-def _linear(out: Tensor, weight: Tensor, bias: Tensor | None) -> int:
-    """The product, and 1 per output element for the bias."""
-    return out.numel() * (2 * weight.shape[1] + (bias is not None))
-
-
 def _linear_backward(grad_output: Tensor, weight: Tensor, output_mask: Sequence[bool]) -> int:
     """A product for the input's and one for the weight's gradient; the bias's is a sum."""
     of_input, of_weight, of_bias = output_mask
     return grad_output.numel() * (2 * weight.shape[1] * (of_input + of_weight) + of_bias)
 
 
+_aten = torch.ops.aten
 STRIDED_COSTS: dict[str, Cost] = {
-    "aten.matmul": bound(_matmul, torch.ops.aten.matmul.default),
-    "aten.matmul_backward": bound(_matmul_backward, torch.ops.aten.matmul_backward.default),
-    "aten.linear": bound(_linear, torch.ops.aten.linear.default),
-    "aten.linear_backward": bound(_linear_backward, torch.ops.aten.linear_backward.default),
+    "aten.matmul": bound(_matmul, _aten.matmul.default),
+    # a product for each gradient that is wanted
+    "aten.matmul_backward": bound(
+        lambda grad, self, mask: sum(mask) * _matmul(grad, self), _aten.matmul_backward.default
+    ),
+    # 1 per output element for the bias
+    "aten.linear": bound(
+        lambda out, weight, bias: out.numel() * (2 * weight.shape[1] + (bias is not None)),
+        _aten.linear.default,
+    ),
+    "aten.linear_backward": bound(_linear_backward, _aten.linear_backward.default),
 }
 """The cost of operators that have no rule of their own, or are taken apart with other tensors."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from pytest_flops.counting.costs.elements import per_input, per_output, weighted
-from pytest_flops.counting.costs.table import enter, rule
+from pytest_flops.counting.costs.table import Rules
 
 # maximum, subtract, exponential, sum, divide
 SOFTMAX = 5
@@ -20,17 +20,15 @@ NORMALISE_IN_EVALUATION = 2
 # normalise again (2); two sums, one of a product (3); subtract both means (3), rescale (1)
 NORMALISE_BACKWARD = 9
 
-enter(
-    _softmax=per_input(SOFTMAX),
-    softmax=per_output(SOFTMAX),
-    _safe_softmax=per_input(SOFTMAX),
-    _softmax_backward_data=per_input(SOFTMAX_BACKWARD, of="grad_output"),
-    # maximum, subtract, exponential, sum, subtract
-    _log_softmax=per_input(5),
-    log_softmax=per_output(5),
-    # sum, exponential, product, subtract
-    _log_softmax_backward_data=per_input(4, of="grad_output"),
-)
+
+_NORMS = """
+    native_layer_norm native_group_norm native_batch_norm cudnn_batch_norm
+    _native_batch_norm_legit _batch_norm_with_update
+    """
+_NORMS_BACKWARD = """
+    native_layer_norm_backward native_group_norm_backward native_batch_norm_backward
+    batch_norm_backward cudnn_batch_norm_backward
+    """
 
 
 def _normalised(x: Tensor, parts: int, *affine: Tensor | None) -> int | None:
@@ -38,29 +36,14 @@ def _normalised(x: Tensor, parts: int, *affine: Tensor | None) -> int | None:
     return weighted(x, parts + sum(each is not None for each in affine))
 
 
-@rule(
-    *("native_layer_norm", "native_group_norm"),
-    *("native_batch_norm", "cudnn_batch_norm", "_native_batch_norm_legit"),
-    "_batch_norm_with_update",
-)
-def norm(
+def _norm(
     input: Tensor, weight: Tensor | None, bias: Tensor | None, training: bool = True
 ) -> int | None:
     """`(x - mean) / deviation * weight + bias`, of whichever dimensions."""
     return _normalised(input, NORMALISE if training else NORMALISE_IN_EVALUATION, weight, bias)
 
 
-@rule("_native_batch_norm_legit_no_training", "_batch_norm_no_update")
-def norm_in_evaluation(input: Tensor, weight: Tensor | None, bias: Tensor | None) -> int | None:
-    """As `norm`, with the mean and the deviation that were learned."""
-    return norm(input, weight, bias, training=False)
-
-
-@rule(
-    *("native_layer_norm_backward", "native_group_norm_backward"),
-    *("native_batch_norm_backward", "batch_norm_backward", "cudnn_batch_norm_backward"),
-)
-def norm_backward(
+def _norm_backward(
     input: Tensor,
     weight: Tensor | None,
     output_mask: Sequence[bool] = (True, True, True),
@@ -78,15 +61,13 @@ def norm_backward(
     return weighted(input, per_element)
 
 
-@rule("_fused_rms_norm")
-def rms_norm(input: Tensor, weight: Tensor | None, out: tuple[Tensor, Tensor]) -> int | None:
+def _rms_norm(input: Tensor, weight: Tensor | None, out: tuple[Tensor, Tensor]) -> int | None:
     """Square, mean, times the inverse root; the learned scale; per row epsilon and the root."""
     per_element, (_, rows) = _normalised(input, 3, weight), out
     return None if per_element is None else per_element + 2 * rows.numel()
 
 
-@rule("_fused_rms_norm_backward")
-def rms_norm_backward(
+def _rms_norm_backward(
     input: Tensor, rstd: Tensor, weight: Tensor | None, output_mask: Sequence[bool]
 ) -> int | None:
     """What autograd executes of the plain parts.
@@ -100,31 +81,32 @@ def rms_norm_backward(
     return None if per_element is None else per_element + of_input * 3 * rstd.numel()
 
 
-@rule("_weight_norm_interface")
-def weight_norm(v: Tensor, g: Tensor) -> int:
-    """The norm of v, g divided by it, times v."""
-    return 2 * v.numel() + g.numel()
-
-
-@rule("_weight_norm_interface_backward")
-def weight_norm_backward(saved_v: Tensor, saved_g: Tensor) -> int:
-    """`g/n * (grad - v * s/n^2)` and `s/n`, where n is the norm of v and s the sum of grad * v."""
-    return 5 * saved_v.numel() + 4 * saved_g.numel()
-
-
-@rule("renorm")
-def renorm(self: Tensor, dim: int) -> int:
-    """Norm and scale of every slice of a dimension; the scale is 2 per slice."""
-    return 2 * self.numel() + 2 * self.shape[dim]
-
-
-@rule("embedding_renorm")
-def embedding_renorm(self: Tensor, indices: Tensor) -> int:
-    """As `renorm`, of every row that is looked up."""
-    return indices.numel() * (2 * self.shape[-1] + 2)
-
-
-@rule("native_dropout")
-def dropout(out: tuple[Tensor, Tensor], train: bool | None) -> int | None:
-    """Times the mask, times the scale; nothing outside training."""
-    return 0 if train is False else weighted(out[0], 2)
+RULES: Rules = {
+    "_softmax": per_input(SOFTMAX),
+    "softmax": per_output(SOFTMAX),
+    "_safe_softmax": per_input(SOFTMAX),
+    "_softmax_backward_data": per_input(SOFTMAX_BACKWARD, of="grad_output"),
+    # maximum, subtract, exponential, sum, subtract
+    "_log_softmax": per_input(5),
+    "log_softmax": per_output(5),
+    # sum, exponential, product, subtract
+    "_log_softmax_backward_data": per_input(4, of="grad_output"),
+    # the norm of v, g divided by it, times v
+    "_weight_norm_interface": lambda v, g: 2 * v.numel() + g.numel(),
+    # `g/n * (grad - v * s/n^2)` and `s/n`, where n is the norm of v and s the sum of grad * v
+    "_weight_norm_interface_backward": lambda saved_v, saved_g: (
+        5 * saved_v.numel() + 4 * saved_g.numel()
+    ),
+    # norm and scale of every slice of a dimension, or of every row looked up; 2 per scale
+    "renorm": lambda self, dim: 2 * self.numel() + 2 * self.shape[dim],
+    "embedding_renorm": lambda self, indices: indices.numel() * (2 * self.shape[-1] + 2),
+    # times the mask, times the scale; nothing outside training
+    "native_dropout": lambda out, train: 0 if train is False else weighted(out[0], 2),
+    _NORMS: _norm,
+    "_native_batch_norm_legit_no_training _batch_norm_no_update": (
+        lambda input, weight, bias: _norm(input, weight, bias, training=False)
+    ),
+    _NORMS_BACKWARD: _norm_backward,
+    "_fused_rms_norm": _rms_norm,
+    "_fused_rms_norm_backward": _rms_norm_backward,
+}

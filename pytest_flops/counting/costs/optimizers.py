@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from pytest_flops.counting.costs.elements import per_input, weighted
-from pytest_flops.counting.costs.table import Formulas, enter
+from pytest_flops.counting.costs.table import Formulas, Rules
 
 
 def _each(tensors: list[Tensor], per_element: int, grad_scale: Tensor | None) -> list[int | None]:
@@ -13,26 +13,14 @@ def _each(tensors: list[Tensor], per_element: int, grad_scale: Tensor | None) ->
     return [weighted(tensor, per_element + (grad_scale is not None)) for tensor in tensors]
 
 
-def adam(
-    self: list[Tensor],
-    amsgrad: bool,
-    maximize: bool,
-    weight_decay: float,
-    grad_scale: Tensor | None,
-) -> list[int | None]:
-    """Moments 3 and 4, the denominator 3, the update 3; L2 decay is 2 more."""
-    return _each(self, 13 + amsgrad + maximize + 2 * (weight_decay != 0), grad_scale)
-
-
-def adamw(
-    self: list[Tensor],
-    amsgrad: bool,
-    maximize: bool,
-    weight_decay: float,
-    grad_scale: Tensor | None,
-) -> list[int | None]:
-    """As Adam; the decoupled decay is one multiply."""
-    return _each(self, 13 + amsgrad + maximize + (weight_decay != 0), grad_scale)
+def _adam(decay: int) -> Formulas:
+    """Moments 3 and 4, the denominator 3, the update 3; and the decay."""
+    return Formulas(
+        lambda self, amsgrad, maximize, weight_decay, grad_scale: _each(
+            self, 13 + amsgrad + maximize + decay * (weight_decay != 0), grad_scale
+        ),
+        each=True,
+    )
 
 
 def sgd(
@@ -59,16 +47,14 @@ def adagrad(
     return _each(self, 7 + maximize + 2 * (weight_decay != 0), grad_scale)
 
 
-def unscale(self: list[Tensor]) -> list[int | None]:
-    """Automatic mixed precision: every gradient is scaled."""
-    return _each(self, 1, None)
-
-
-enter(
-    _fused_adam=Formulas(adam, each=True),
-    _fused_adamw=Formulas(adamw, each=True),
-    _fused_sgd=Formulas(sgd, each=True),
-    _fused_adagrad=Formulas(adagrad, each=True),
-    _amp_foreach_non_finite_check_and_unscale=Formulas(unscale, each=True),
-    _amp_update_scale=per_input(1),
-)
+RULES: Rules = {
+    "_fused_adam": _adam(2),  # L2: a multiple of the parameter is added to the gradient
+    "_fused_adamw": _adam(1),  # decoupled: the parameter is multiplied
+    "_fused_sgd": Formulas(sgd, each=True),
+    "_fused_adagrad": Formulas(adagrad, each=True),
+    # automatic mixed precision: every gradient is scaled, and the scale itself updated
+    "_amp_foreach_non_finite_check_and_unscale": Formulas(
+        lambda self: _each(self, 1, None), each=True
+    ),
+    "_amp_update_scale": per_input(1),
+}

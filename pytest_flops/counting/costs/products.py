@@ -15,7 +15,7 @@ from pytest_flops.counting.costs.elements import (
     stores_unknown,
     weighted,
 )
-from pytest_flops.counting.costs.table import Formula, Formulas, enter, rule
+from pytest_flops.counting.costs.table import Formula, Formulas, Rules
 
 
 def multiply_add(tensor: Tensor) -> int:
@@ -42,8 +42,7 @@ def matrix_product(a: Tensor, b: Tensor) -> int | None:
 
 def _product(left: str, right: str, bias: Formula | None = None) -> Formulas:
     """The matrix product of two arguments; `alpha` and `beta` are free."""
-    line = "bias" if bias else ""
-    return Formulas(matrix_product, bias, line, names={"a": left, "b": right})
+    return Formulas(matrix_product, bias, names={"a": left, "b": right})
 
 
 def _bias(out: Tensor, beta: Any) -> int | None:
@@ -51,64 +50,17 @@ def _bias(out: Tensor, beta: Any) -> int | None:
     return 0 if beta == 0 else weighted(out, 1, 2)
 
 
-def _bias_of_sum(out: Tensor, batch1: Tensor) -> int:
-    """`self + sum_b batch1[b] @ batch2[b]` adds one matrix per batch entry."""
-    return batch1.shape[0] * (weighted(out, 1, 2) or 0)
-
-
-enter(
-    mm=_product("self", "mat2"),
-    bmm=_product("self", "mat2"),
-    mv=_product("self", "vec"),
-    dot=_product("self", "tensor"),
-    vdot=_product("self", "other"),
-    addmm=_product("mat1", "mat2", _bias),
-    addmv=_product("mat", "vec", _bias),
-    baddbmm=_product("batch1", "batch2", _bias),
-    addbmm=_product("batch1", "batch2", _bias_of_sum),
-    addr=per_output(2, 8),
-    _addmm_activation=_product("mat1", "mat2", _bias),
-    _sparse_addmm=_product("mat1", "mat2", _bias),
-    _sparse_mm=_product("sparse", "dense"),
-    _sparse_mm_reduce_impl=_product("self", "other"),
-)
-
-
 def _optional_bias(out: Tensor, bias: Tensor | None) -> int | None:
     """One addition per output element, where there is a bias."""
     return 0 if bias is None else weighted(out, 1, 2)
 
 
-@rule("linear", bias=_optional_bias)
-def linear(input: Tensor, weight: Tensor) -> int:
-    """`input @ weight.T`, of `(..., in)` and `(out, in)`."""
-    return multiply_add(input) * input.numel() * weight.shape[0]
+def _bias_of_sum(out: Tensor, batch1: Tensor) -> int:
+    """`self + sum_b batch1[b] @ batch2[b]` adds one matrix per batch entry."""
+    return batch1.shape[0] * (weighted(out, 1, 2) or 0)
 
 
-@rule("sparse_sampled_addmm", bias=_bias)
-def sampled_product(self: Tensor, mat1: Tensor) -> int | None:
-    """`(m, k) @ (k, n)` where the sparse `self` stores a value."""
-    return None if stores_unknown(self) else multiply_add(mat1) * stored(self) * mat1.shape[-1]
-
-
-@rule("_sparse_mm_reduce_impl_backward")
-def sparse_product_backward(
-    self: Tensor, grad_out: Tensor, output_mask: Sequence[bool]
-) -> int | None:
-    """A product for each gradient that is wanted."""
-    if stores_unknown(self):
-        return None
-    return 2 * stored(self) * grad_out.shape[-1] * sum(output_mask)
-
-
-@rule("_int_mm")
-def quantised_product(self: Tensor, mat2: Tensor) -> int:
-    """An integer product that stands for a floating-point one: `(m, k) @ (k, n)`, 2 each."""
-    return 2 * self.numel() * mat2.shape[-1]
-
-
-@rule("_grouped_mm")
-def grouped_product(self: Tensor, mat2: Tensor) -> int:
+def _grouped_product(self: Tensor, mat2: Tensor) -> int:
     """Every row of a group times the matrix of its group.
 
     2-D times 3-D groups the rows, 3-D times 2-D the columns, 2-D times 2-D the inner dimension:
@@ -118,8 +70,7 @@ def grouped_product(self: Tensor, mat2: Tensor) -> int:
     return multiply_add(self) * prod(rows_and_inner) * mat2.shape[-1]
 
 
-@rule("_trilinear")
-def trilinear(
+def _trilinear(
     out: Tensor,
     i1: Tensor,
     i2: Tensor,
@@ -152,8 +103,7 @@ def _unsqueezed(tensor: Tensor, positions: Sequence[int], dims: int) -> list[int
     return [1 if d in positions else next(sizes) for d in range(dims)]
 
 
-@rule("convolution", "_convolution", bias=_optional_bias)
-def convolution(out: Tensor, input: Tensor, weight: Tensor, transposed: bool) -> int:
+def _convolution(out: Tensor, input: Tensor, weight: Tensor, transposed: bool) -> int:
     """2 per weight per position: output positions, or input positions when transposed.
 
     Of an input `(batch, c_in, *size)` and a weight `(c_out, c_in / groups, *kernel)`, which holds
@@ -168,14 +118,45 @@ def _bias_gradient(grad_output: Tensor, output_mask: Sequence[bool]) -> int:
     return (weighted(grad_output, 1, 2) or 0) if output_mask[2] else 0
 
 
-@rule("convolution_backward", bias=_bias_gradient)
-def convolution_backward(
-    grad_output: Tensor,
-    input: Tensor,
-    weight: Tensor,
-    transposed: bool,
-    output_mask: Sequence[bool],
+def _convolution_backward(
+    grad_output: Tensor, input: Tensor, weight: Tensor, transposed: bool, output_mask: list[bool]
 ) -> int:
     """The gradients of input and of weight cost a forward each."""
     of_input, of_weight, _ = output_mask
-    return (of_input + of_weight) * convolution(grad_output, input, weight, transposed)
+    return (of_input + of_weight) * _convolution(grad_output, input, weight, transposed)
+
+
+RULES: Rules = {
+    "mm bmm": _product("self", "mat2"),
+    "mv": _product("self", "vec"),
+    "dot": _product("self", "tensor"),
+    "vdot": _product("self", "other"),
+    "addmm _addmm_activation _sparse_addmm": _product("mat1", "mat2", _bias),
+    "addmv": _product("mat", "vec", _bias),
+    "baddbmm": _product("batch1", "batch2", _bias),
+    "addbmm": _product("batch1", "batch2", _bias_of_sum),
+    "addr": per_output(2, 8),
+    "_sparse_mm": _product("sparse", "dense"),
+    "_sparse_mm_reduce_impl": _product("self", "other"),
+    # `input @ weight.T`, of `(..., in)` and `(out, in)`
+    "linear": Formulas(
+        lambda input, weight: multiply_add(input) * input.numel() * weight.shape[0], _optional_bias
+    ),
+    # an integer product that stands for a floating-point one: `(m, k) @ (k, n)`, 2 each
+    "_int_mm": lambda self, mat2: 2 * self.numel() * mat2.shape[-1],
+    # `(m, k) @ (k, n)` where the sparse `self` stores a value
+    "sparse_sampled_addmm": Formulas(
+        lambda self, mat1: (
+            None if stores_unknown(self) else multiply_add(mat1) * stored(self) * mat1.shape[-1]
+        ),
+        _bias,
+    ),
+    # a product for each gradient that is wanted
+    "_sparse_mm_reduce_impl_backward": lambda self, grad_out, output_mask: (
+        None if stores_unknown(self) else 2 * stored(self) * grad_out.shape[-1] * sum(output_mask)
+    ),
+    "_grouped_mm": _grouped_product,
+    "_trilinear": _trilinear,
+    "convolution _convolution": Formulas(_convolution, _optional_bias),
+    "convolution_backward": Formulas(_convolution_backward, _bias_gradient),
+}

@@ -4,51 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
 
 from torch import Tensor
 
-from pytest_flops.counting.costs.elements import first_tensor
-from pytest_flops.counting.costs.table import Formulas, enter, rule
+from pytest_flops.counting.costs.table import Formulas, Rules
 
 # Per hidden unit: what the plain cell executes besides its two products and their biases.
 # LSTM: 4 sums of the two products, 3 sigmoids, 2 tanh, 3 multiplies, 1 add.
 # GRU: 3 sums, 2 sigmoids, 1 tanh, 2 multiplies, 1 subtract, 1 more sum.
 # RNN: 1 sum, 1 tanh or ReLU.
-CELL_POINTWISE = {"lstm": 13, "gru": 10, "rnn": 2}
-CELL_GATES = {"lstm": 4, "gru": 3, "rnn": 1}
+_POINTWISE = {"lstm": 13, "gru": 10, "rnn": 2}
+_GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 # Their gradients: LSTM 3 sigmoids, 2 tanh, 6 multiplies, 1 add; GRU alike; RNN 1.
-CELL_BACKWARD = {"lstm": 12, "gru": 11, "rnn": 1}
+_BACKWARD = {"lstm": 12, "gru": 11, "rnn": 1}
 _MODES = ("rnn", "rnn", "lstm", "gru")  # as cuDNN numbers them: relu, tanh, LSTM, GRU
 
 
 def _cell(kind: str, hidden: int, features: int, *, biases: bool, backward: bool) -> int:
-    """One time step of one sequence: `W x + b + U h + c`, and the gates.
-
-    Backward: two gradients per product, one sum per bias, and the gates.
-    """
-    products = 2 * CELL_GATES[kind] * hidden * (features + hidden) * (2 if backward else 1)
-    pointwise = (CELL_BACKWARD if backward else CELL_POINTWISE)[kind] * hidden
-    return products + 2 * CELL_GATES[kind] * hidden * biases + pointwise
+    """One time step of one sequence: `W x + b + U h + c`, and the gates; or their gradients."""
+    products = 2 * _GATES[kind] * hidden * (features + hidden) * (2 if backward else 1)
+    pointwise = (_BACKWARD if backward else _POINTWISE)[kind] * hidden
+    return products + 2 * _GATES[kind] * hidden * biases + pointwise
 
 
 def _steps(x: Tensor) -> int:
     """Time steps of all sequences: everything of the input but its features."""
     return prod(x.shape[:-1])
-
-
-@rule("mkldnn_rnn_layer")
-def onednn_layer(input: Tensor, mode: int, hidden_size: int, has_biases: bool) -> int:
-    """One layer in one direction."""
-    kind, features = _MODES[mode], input.shape[-1]
-    return _steps(input) * _cell(kind, hidden_size, features, biases=has_biases, backward=False)
-
-
-@rule("mkldnn_rnn_layer_backward")
-def onednn_layer_backward(input: Tensor, mode: int, hidden_size: int) -> int:
-    """OneDNN computes the gradients of biases whether the layer has them or not."""
-    kind, features = _MODES[mode], input.shape[-1]
-    return _steps(input) * _cell(kind, hidden_size, features, biases=True, backward=True)
 
 
 def _cudnn(*, backward: bool) -> Formulas:
@@ -76,22 +57,28 @@ def _cudnn(*, backward: bool) -> Formulas:
 def _gates(kind: str) -> Formulas:
     """CUDA's fused gates, after the products: biases and pointwise parts per hidden unit."""
 
-    def cost(out: Any, input_bias: Tensor | None) -> int:
-        biases = 2 * CELL_GATES[kind] * (input_bias is not None)
-        return first_tensor(out).numel() * (CELL_POINTWISE[kind] + biases)
+    def cost(out: tuple[Tensor, ...], input_bias: Tensor | None) -> int:
+        biases = 2 * _GATES[kind] * (input_bias is not None)
+        return out[0].numel() * (_POINTWISE[kind] + biases)
 
     return Formulas(cost)
 
 
-def _gates_backward(kind: str) -> Formulas:
-    return Formulas(lambda out: first_tensor(out).numel() * CELL_BACKWARD[kind])
-
-
-enter(
-    _cudnn_rnn=_cudnn(backward=False),
-    _cudnn_rnn_backward=_cudnn(backward=True),
-    _thnn_fused_lstm_cell=_gates("lstm"),
-    _thnn_fused_lstm_cell_backward_impl=_gates_backward("lstm"),
-    _thnn_fused_gru_cell=_gates("gru"),
-    _thnn_fused_gru_cell_backward=_gates_backward("gru"),
-)
+RULES: Rules = {
+    # one layer in one direction
+    "mkldnn_rnn_layer": lambda input, mode, hidden_size, has_biases: (
+        _steps(input)
+        * _cell(_MODES[mode], hidden_size, input.shape[-1], biases=has_biases, backward=False)
+    ),
+    # oneDNN computes the gradients of biases whether the layer has them or not
+    "mkldnn_rnn_layer_backward": lambda input, mode, hidden_size: (
+        _steps(input)
+        * _cell(_MODES[mode], hidden_size, input.shape[-1], biases=True, backward=True)
+    ),
+    "_cudnn_rnn": _cudnn(backward=False),
+    "_cudnn_rnn_backward": _cudnn(backward=True),
+    "_thnn_fused_lstm_cell": _gates("lstm"),
+    "_thnn_fused_lstm_cell_backward_impl": lambda out: out[0].numel() * _BACKWARD["lstm"],
+    "_thnn_fused_gru_cell": _gates("gru"),
+    "_thnn_fused_gru_cell_backward": lambda out: out[0].numel() * _BACKWARD["gru"],
+}

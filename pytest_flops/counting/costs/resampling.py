@@ -13,7 +13,7 @@ from math import ceil, prod
 from torch import Tensor
 
 from pytest_flops.counting.costs.elements import per_input, per_output
-from pytest_flops.counting.costs.table import Formulas, enter, rule
+from pytest_flops.counting.costs.table import Rules
 
 _LINEAR, _NEAREST = 0, 1  # interpolation_mode, as PyTorch numbers it
 
@@ -27,20 +27,11 @@ _SLOPE = {2: (2 + 3 + 2, 0, 35 + 2), 3: (4 + 9 + 2, 0, 0)}
 _POSITION, _FRACTION = 2, 1
 
 
-def _antialiased(points: int) -> Formulas:
-    """Resizing with a filter of `points` taps, as many times wider as the image is made smaller."""
-    return Formulas(lambda self, out: _two_passes(self.shape, out.shape, points))
+def _antialiased(before: Sequence[int], after: Sequence[int], points: int) -> int:
+    """Resizing with a filter of `points` taps, as many times wider as the image is made smaller.
 
-
-def _antialiased_backward(points: int) -> Formulas:
-    """Every tap hands its share of the gradient back."""
-    return Formulas(
-        lambda input_size, grad_output: _two_passes(input_size, grad_output.shape, points)
-    )
-
-
-def _two_passes(before: Sequence[int], after: Sequence[int], points: int) -> int:
-    """Rows first, then columns, 2 FLOPs per tap. Taps beyond the border count as taps."""
+    Rows first, then columns, 2 FLOPs per tap. Taps beyond the border count as taps.
+    """
     rows, columns = (
         2 * ceil(points * max(old / new, 1)) for old, new in zip(before[2:], after[2:], strict=True)
     )
@@ -48,34 +39,14 @@ def _two_passes(before: Sequence[int], after: Sequence[int], points: int) -> int
     return narrowed * columns + prod(after) * rows
 
 
-enter(
-    # one, three or seven interpolations; back again the same
-    upsample_linear1d=per_output(3),
-    upsample_linear1d_backward=per_input(3, of="grad_output"),
-    upsample_bilinear2d=per_output(9),
-    upsample_bilinear2d_backward=per_input(9, of="grad_output"),
-    upsample_trilinear3d=per_output(21),
-    upsample_trilinear3d_backward=per_input(21, of="grad_output"),
-    # five interpolations of four points each
-    upsample_bicubic2d=per_output(35),
-    upsample_bicubic2d_backward=per_input(35, of="grad_output"),
-    _upsample_bilinear2d_aa=_antialiased(2),
-    _upsample_bilinear2d_aa_backward=_antialiased_backward(2),
-    _upsample_bicubic2d_aa=_antialiased(4),
-    _upsample_bicubic2d_aa_backward=_antialiased_backward(4),
-)
-
-
-@rule("grid_sampler_2d", "grid_sampler_3d", "cudnn_grid_sampler")
-def grid_sample(out: Tensor, grid: Tensor, interpolation_mode: int = _LINEAR) -> int:
+def _grid_sample(out: Tensor, grid: Tensor, interpolation_mode: int = _LINEAR) -> int:
     """Every value is interpolated, at a position that all channels share."""
     per_coordinate = _POSITION if interpolation_mode == _NEAREST else _POSITION + _FRACTION
     per_value = _VALUE[grid.shape[-1]][interpolation_mode]
     return out.numel() * per_value + grid.numel() * per_coordinate
 
 
-@rule("grid_sampler_2d_backward", "grid_sampler_3d_backward", "cudnn_grid_sampler_backward")
-def grid_sample_backward(
+def _grid_sample_backward(
     grad_output: Tensor,
     grid: Tensor,
     interpolation_mode: int = _LINEAR,
@@ -94,7 +65,29 @@ def grid_sample_backward(
     return grad_output.numel() * (spread + moved) + scaled
 
 
-@rule("affine_grid_generator")
-def affine_grid(out: Tensor, theta: Tensor) -> int:
-    """Every position of the output, with a 1 appended, times `theta`: (n, d, d + 1)."""
-    return 2 * out.numel() * theta.shape[-1]
+RULES: Rules = {
+    # one, three or seven interpolations; back again the same
+    "upsample_linear1d": per_output(3),
+    "upsample_linear1d_backward": per_input(3, of="grad_output"),
+    "upsample_bilinear2d": per_output(9),
+    "upsample_bilinear2d_backward": per_input(9, of="grad_output"),
+    "upsample_trilinear3d": per_output(21),
+    "upsample_trilinear3d_backward": per_input(21, of="grad_output"),
+    # five interpolations of four points each
+    "upsample_bicubic2d": per_output(35),
+    "upsample_bicubic2d_backward": per_input(35, of="grad_output"),
+    # backward every tap hands its share of the gradient back
+    "_upsample_bilinear2d_aa": lambda self, out: _antialiased(self.shape, out.shape, 2),
+    "_upsample_bilinear2d_aa_backward": lambda input_size, grad_output: _antialiased(
+        input_size, grad_output.shape, 2
+    ),
+    "_upsample_bicubic2d_aa": lambda self, out: _antialiased(self.shape, out.shape, 4),
+    "_upsample_bicubic2d_aa_backward": lambda input_size, grad_output: _antialiased(
+        input_size, grad_output.shape, 4
+    ),
+    # every position of the output, with a 1 appended, times `theta`: (n, d, d + 1)
+    "affine_grid_generator": lambda out, theta: 2 * out.numel() * theta.shape[-1],
+    "grid_sampler_2d grid_sampler_3d cudnn_grid_sampler": _grid_sample,
+    "grid_sampler_2d_backward grid_sampler_3d_backward": _grid_sample_backward,
+    "cudnn_grid_sampler_backward": _grid_sample_backward,
+}

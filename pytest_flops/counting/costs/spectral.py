@@ -10,28 +10,18 @@ from math import log2, prod
 
 from torch import Tensor
 
-from pytest_flops.counting.costs.table import rule
+from pytest_flops.counting.costs.table import Rules
 
 
-def _transforms(signal: Tensor, dim: Sequence[int]) -> float:
+def _transform(signal: Tensor, dim: Sequence[int]) -> float:
     """Of every signal in the batch, over the dimensions `dim`, as complex numbers."""
     points = prod(signal.shape[d] for d in dim)
     return 5 * signal.numel() * log2(max(points, 1))
 
 
-@rule("_fft_c2c")
-def complex_to_complex(out: Tensor, dim: Sequence[int]) -> int:
-    """A transform of complex numbers."""
-    return round(_transforms(out, dim))
-
-
-@rule("_fft_r2c")
-def real_to_complex(self: Tensor, dim: Sequence[int], onesided: bool) -> int:
-    """`onesided` computes half of the spectrum, for half of the cost."""
-    return round(_transforms(self, dim) / (2 if onesided else 1))
-
-
-@rule("_fft_c2r")
-def complex_to_real(out: Tensor, dim: Sequence[int]) -> int:
-    """Half the cost of a complex transform of that length."""
-    return round(_transforms(out, dim) / 2)
+RULES: Rules = {
+    "_fft_c2c": lambda out, dim: round(_transform(out, dim)),
+    # `onesided` computes half of the spectrum
+    "_fft_r2c": lambda self, dim, onesided: round(_transform(self, dim) / (2 if onesided else 1)),
+    "_fft_c2r": lambda out, dim: round(_transform(out, dim) / 2),
+}

@@ -1,8 +1,6 @@
 """`TABLE`: the rule of every operator by name, and how a rule is written: as a formula.
 
-    @rule("mkldnn_linear")
-    def product(out: Tensor, weight: Tensor, bias: Tensor | None = None) -> int:
-        return out.numel() * (2 * weight.shape[1] + (bias is not None))
+    RULES = {"mkldnn_linear": lambda out, weight: 2 * out.numel() * weight.shape[1]}
 
 The parameters of a formula are the arguments that it reads, by their names in the operator's
 schema; `out` is the result of the call. A parameter that some of the operators lack has a default.
@@ -13,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter, signature
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 from torch._ops import OpOverload
 
@@ -24,7 +22,6 @@ Cost: TypeAlias = Callable[[Args, Kwargs, Any], "int | None"]
 CostEach: TypeAlias = Callable[[Args, Kwargs, Any], "list[int | None]"]
 Formula: TypeAlias = Callable[..., Any]
 """A `Cost` or a `CostEach` of named arguments."""
-_FormulaT = TypeVar("_FormulaT", bound=Formula)
 
 # Where operators have different names for one thing, the name that formulas use.
 _ALIASES = {
@@ -69,7 +66,7 @@ class Formulas:
 
     cost: Formula | None
     side: Formula | None = None
-    side_line: str = ""
+    side_line: str = "bias"
     each: bool = False
     names: Mapping[str, str] | None = None
 
@@ -97,10 +94,8 @@ def bound(
         if name == "out":
             reads.append(f"{parameter.name}=out")
         elif i is not None:
-            given = (
-                f"args[{i}] if len(args) > {i} else kwargs.get({schema[i].name!r}, defaults[{i}])"
-            )
-            reads.append(f"{parameter.name}={given}")
+            by_name = f"kwargs.get({schema[i].name!r}, defaults[{i}])"
+            reads.append(f"{parameter.name}=args[{i}] if len(args) > {i} else {by_name}")
         elif parameter.default is Parameter.empty:
             raise TypeError(f"{operator} has no argument {name!r}, which its formula reads")
     # Every operator of a step comes here. Compiled, as `dataclasses` compiles an `__init__`, the
@@ -124,24 +119,14 @@ def rule_of_each(each: CostEach) -> Rule:
 
 FREE = Formulas(None)
 TABLE: dict[str, Formulas] = {}
+Rules: TypeAlias = Mapping[str, Formulas | Formula]
+"""Formulas by the names of their operators, parted by blanks, without the `_` of in-place forms."""
 
 
-def enter(**entries: Formulas) -> None:
-    """Enter formulas into the table, by the operators' names without the `_` of in-place forms."""
-    twice = TABLE.keys() & entries.keys()
-    if twice:  # the later one would hide the earlier, in whichever file that stands
-        raise ValueError(f"operators that have a rule already: {', '.join(sorted(twice))}")
-    TABLE.update(entries)
-
-
-def rule(*names: str, bias: Formula | None = None) -> Callable[[_FormulaT], _FormulaT]:
-    """Enter the decorated formula as the rule of these operators.
-
-    `bias` is the formula of the line `:bias`, for products that add one.
-    """
-
-    def decorate(formula: _FormulaT) -> _FormulaT:
-        enter(**dict.fromkeys(names, Formulas(formula, bias, "bias" if bias else "")))
-        return formula
-
-    return decorate
+def enter(rules: Rules) -> None:
+    """Enter rules into the table."""
+    for names, formulas in rules.items():
+        for name in names.split():
+            if name in TABLE:  # the later one would hide the earlier, in whichever file that stands
+                raise ValueError(f"an operator that has a rule already: {name}")
+            TABLE[name] = formulas if isinstance(formulas, Formulas) else Formulas(formulas)
