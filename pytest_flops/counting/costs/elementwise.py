@@ -49,10 +49,9 @@ COMPLEX_WEIGHTS: dict[str, int] = {
 
 def pointwise(packet: Any) -> Formulas | None:
     """The rule of what PyTorch tags as pointwise: most operators of this family are not listed."""
-    tags = {tag for overload in packet.overloads() for tag in getattr(packet, overload).tags}
-    return (
-        per_output(1, COMPLEX_WEIGHTS.get(packet.__name__)) if torch.Tag.pointwise in tags else None
-    )
+    if not any(torch.Tag.pointwise in getattr(packet, name).tags for name in packet.overloads()):
+        return None
+    return per_output(1, COMPLEX_WEIGHTS.get(packet.__name__))
 
 
 def _scaled(out: Tensor, weight: int, complex_weight: int, operand: Any, factor: Any) -> int | None:
@@ -71,11 +70,6 @@ _UNTAGGED = """
     rrelu_with_noise rrelu_with_noise_backward softplus_backward softshrink_backward
     _standard_gamma_grad _dirichlet_grad
     """
-
-
-def _quantize(self: Any = None, tensors: Any = None) -> int | None:
-    """4 per element of the input, whose result is of integers."""
-    return weighted(first_tensor(self, tensors), 4)
 
 
 RULES: Rules = {
@@ -97,9 +91,11 @@ RULES: Rules = {
     "frexp": FREE,
     # A view, and free; but what is computed with no values of a fake tensor counts as nothing.
     "values _values": lambda self: None if stores_unknown(self) else 0,
-    # Divide, round, add the zero point, clamp; back: subtract it, multiply.
-    "quantize_per_tensor quantize_per_channel": _quantize,
-    "dequantize": per_output(2),
+    # Divide, round, add the zero point, clamp; the result is of integers.
+    "quantize_per_tensor quantize_per_channel": lambda self=None, tensors=None: weighted(
+        first_tensor(self, tensors), 4
+    ),
+    "dequantize": per_output(2),  # subtract the zero point, multiply
     "fake_quantize_per_tensor_affine_cachemask": per_input(6),
     "fake_quantize_per_channel_affine_cachemask": per_input(6),
     "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams": per_input(6),

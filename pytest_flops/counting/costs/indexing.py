@@ -13,6 +13,7 @@ _MEAN = 1  # as embedding_bag numbers sum, mean and max
 
 # Gradients of copies: what was copied twice is accumulated.
 _COPIES = ("reflection_pad", "replication_pad", "upsample_nearest", "_upsample_nearest_exact")
+_COPIES_BACKWARD = " ".join(f"{copy}{d}d_backward" for copy in _COPIES for d in (1, 2, 3))
 
 
 def _put(values: Tensor, accumulate: bool) -> int | None:
@@ -67,9 +68,5 @@ RULES: Rules = {
     "_coalesce": FREE,
     "scatter": _scatter,
     "bincount histogram _histogramdd_from_bin_cts _histogramdd_from_bin_tensors": _histogram,
-    **{
-        f"{copy}{d}d_backward": per_input(1, 2, of="grad_output")
-        for copy in _COPIES
-        for d in (1, 2, 3)
-    },
+    _COPIES_BACKWARD: per_input(1, 2, of="grad_output"),
 }

@@ -94,14 +94,12 @@ def _least_squares(self: Tensor, out: tuple[Tensor, ...]) -> int:
     return _of_every_matrix(self, _householder(m, n)) + substitutions
 
 
-_LU = _factorisation(lambda m, n: m * n**2 - n**3 // 3, of="A")
-_CHOLESKY = _factorisation(lambda _m, n: n**3 // 3)  # and LDL
-_EIGENVALUES = _factorisation(lambda _m, n: 10 * n**3)
-
 RULES: Rules = {
-    "linalg_lu_factor_ex linalg_lu _linalg_det _linalg_slogdet": _LU,
+    "linalg_lu_factor_ex linalg_lu _linalg_det _linalg_slogdet": _factorisation(
+        lambda m, n: m * n**2 - n**3 // 3, of="A"
+    ),
     "linalg_lu_solve": _substitution(2, of="LU"),
-    "linalg_ldl_factor_ex linalg_cholesky_ex cholesky": _CHOLESKY,
+    "linalg_ldl_factor_ex linalg_cholesky_ex cholesky": _factorisation(lambda _m, n: n**3 // 3),
     "linalg_ldl_solve": _substitution(2, of="LD"),
     "linalg_solve_triangular": _substitution(1, of="self"),
     "triangular_solve": _substitution(1, of="A"),
@@ -110,7 +108,7 @@ RULES: Rules = {
     "cholesky_solve": _substitution(2, of="input2"),
     "cholesky_inverse": _factorisation(lambda _m, n: 2 * n**3 // 3),
     "linalg_eig": _factorisation(lambda _m, n: 25 * n**3),
-    "_linalg_eigvals linalg_eigvals": _EIGENVALUES,
+    "_linalg_eigvals linalg_eigvals": _factorisation(lambda _m, n: 10 * n**3),
     "geqrf": _factorisation(_householder),
     "linalg_householder_product": _factorisation(_householder, of="input"),
     # thin SVD, scale, and one product

@@ -75,12 +75,10 @@ def _checked(name: str, cost: Cost) -> Cost:
 
 def rule_of(operator: OpOverload) -> Rule | None:
     """The rule of an operator overload, or None when nothing claims it."""
-    if operator not in _found:
-        rule = _find_rule(operator)
-        if rule is None:
-            return None
+    rule = _found.get(operator) or _find_rule(operator)
+    if rule is not None:
         _found[operator] = rule
-    return _found[operator]
+    return rule
 
 
 def _find_rule(operator: OpOverload) -> Rule | None:

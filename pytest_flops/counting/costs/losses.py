@@ -52,24 +52,20 @@ def _ctc_states(log_probs: Tensor, targets: Tensor, steps: _Lengths, lengths: _L
 RULES: Rules = {
     "mse_loss": per_input(3),  # subtract, square, sum
     "mse_loss_backward": per_input(3),  # subtract, double, times gradient
-    "smooth_l1_loss": per_input(5),  # subtract, absolute value, square, half, sum
-    "smooth_l1_loss_backward": per_input(3),
-    "huber_loss": per_input(5),
-    "huber_loss_backward": per_input(3),
+    "smooth_l1_loss huber_loss": per_input(5),  # subtract, absolute value, square, half, sum
+    "smooth_l1_loss_backward huber_loss_backward": per_input(3),
     # two logs, 1 - x, 1 - t, two products, their sum, sum
     "binary_cross_entropy": per_input(8),
     "binary_cross_entropy_backward": per_input(5),
     # 1 - t, times x, log-sigmoid, subtract, sum; its gradient runs in plain operators
     "binary_cross_entropy_with_logits": per_input(5),
-    "soft_margin_loss": per_input(5),
-    "soft_margin_loss_backward": per_input(5),
+    "soft_margin_loss soft_margin_loss_backward": per_input(5),
     # margin - target + x, maximum, power, sum
     "multi_margin_loss": per_input(5),
     "multi_margin_loss_backward": per_input(4),
     # one log-probability per target is summed
     "nll_loss_forward nll_loss2d_forward": lambda target: target.numel(),
-    "nll_loss_backward": FREE,  # writes one constant per row
-    "nll_loss2d_backward": FREE,
+    "nll_loss_backward nll_loss2d_backward": FREE,  # writes one constant per row
     # `max(0, 1 - (x_target - x_other))`, summed; the margin again, a gradient for both classes
     "multilabel_margin_loss_forward": lambda out: _target_pairs(out[1]),
     "multilabel_margin_loss_backward": _target_pairs,

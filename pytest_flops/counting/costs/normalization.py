@@ -82,9 +82,8 @@ def _rms_norm_backward(
 
 
 RULES: Rules = {
-    "_softmax": per_input(SOFTMAX),
+    "_softmax _safe_softmax": per_input(SOFTMAX),
     "softmax": per_output(SOFTMAX),
-    "_safe_softmax": per_input(SOFTMAX),
     "_softmax_backward_data": per_input(SOFTMAX_BACKWARD, of="grad_output"),
     # maximum, subtract, exponential, sum, subtract
     "_log_softmax": per_input(5),

@@ -23,7 +23,7 @@ def _adam(decay: int) -> Formulas:
     )
 
 
-def sgd(
+def _sgd(
     self: list[Tensor],
     weight_decay: float,
     momentum: float,
@@ -40,7 +40,7 @@ def sgd(
     return _each(self, per_element, grad_scale)
 
 
-def adagrad(
+def _adagrad(
     self: list[Tensor], maximize: bool, weight_decay: float, grad_scale: Tensor | None
 ) -> list[int | None]:
     """Sum of squares 2, its root plus epsilon 2, the update 3; decay 2."""
@@ -50,8 +50,8 @@ def adagrad(
 RULES: Rules = {
     "_fused_adam": _adam(2),  # L2: a multiple of the parameter is added to the gradient
     "_fused_adamw": _adam(1),  # decoupled: the parameter is multiplied
-    "_fused_sgd": Formulas(sgd, each=True),
-    "_fused_adagrad": Formulas(adagrad, each=True),
+    "_fused_sgd": Formulas(_sgd, each=True),
+    "_fused_adagrad": Formulas(_adagrad, each=True),
     # automatic mixed precision: every gradient is scaled, and the scale itself updated
     "_amp_foreach_non_finite_check_and_unscale": Formulas(
         lambda self: _each(self, 1, None), each=True

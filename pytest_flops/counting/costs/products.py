@@ -86,8 +86,8 @@ def _trilinear(
     product, the other summed dimensions by the second.
     """
     dims = out.dim() + len(set(sumdim))
-    first, second = _unsqueezed(i1, expand1, dims), _unsqueezed(i2, expand2, dims)
-    third = _unsqueezed(i3, expand3, dims)
+    inputs = zip((i1, i2, i3), (expand1, expand2, expand3), strict=True)
+    first, second, third = (_unsqueezed(x, expand, dims) for x, expand in inputs)
     add, multiply = {0: (0, 0), 2: (2, 1), 8: (8, 6)}[multiply_add(i1)]
     pairs = [max(a, b) for a, b in zip(first, second, strict=True)]
     first_sums = set(sumdim) & set(expand3)

@@ -41,10 +41,8 @@ def _pool(out: Any, kernel_size: Sequence[int]) -> int | None:
 RULES: Rules = {
     _REAL: per_input(1),
     _COMPLEX: per_input(1, 2),
-    "linalg_vector_norm": per_input(1, 4),
-    "norm": per_input(1, 4),
-    "prod": per_input(1, 6),
-    "cumprod": per_input(1, 6),
+    "linalg_vector_norm norm": per_input(1, 4),
+    "prod cumprod": per_input(1, 6),
     "logcumsumexp": per_input(3),
     "logsumexp": per_input(4),  # maximum, subtract, exponential, sum
     "dist": per_input(2, 6),  # subtract, and the norm's reduction

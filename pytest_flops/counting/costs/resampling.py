@@ -66,15 +66,13 @@ def _grid_sample_backward(
 
 
 RULES: Rules = {
-    # one, three or seven interpolations; back again the same
-    "upsample_linear1d": per_output(3),
+    "upsample_linear1d": per_output(3),  # one interpolation; back again the same
     "upsample_linear1d_backward": per_input(3, of="grad_output"),
-    "upsample_bilinear2d": per_output(9),
+    "upsample_bilinear2d": per_output(9),  # three
     "upsample_bilinear2d_backward": per_input(9, of="grad_output"),
-    "upsample_trilinear3d": per_output(21),
+    "upsample_trilinear3d": per_output(21),  # seven
     "upsample_trilinear3d_backward": per_input(21, of="grad_output"),
-    # five interpolations of four points each
-    "upsample_bicubic2d": per_output(35),
+    "upsample_bicubic2d": per_output(35),  # five of four points each
     "upsample_bicubic2d_backward": per_input(35, of="grad_output"),
     # backward every tap hands its share of the gradient back
     "_upsample_bilinear2d_aa": lambda self, out: _antialiased(self.shape, out.shape, 2),
