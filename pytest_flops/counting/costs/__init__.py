@@ -27,7 +27,7 @@ Add an operator of your own with `register_cost`.
 
 from __future__ import annotations
 
-from pytest_flops.counting.costs import (  # noqa: F401 - importing a family enters its rules
+from pytest_flops.counting.costs import (
     attention,
     elementwise,
     free,
@@ -36,20 +36,19 @@ from pytest_flops.counting.costs import (  # noqa: F401 - importing a family ent
     losses,
     normalization,
     optimizers,
-    pooling,
     products,
-    quantization,
     recurrent,
     reductions,
     resampling,
     spectral,
 )
-from pytest_flops.counting.costs.lookup import (
-    is_composite,
-    register_cost,
-    register_costs,
-    rule_of,
-)
-from pytest_flops.counting.costs.table import TABLE, Rule
+from pytest_flops.counting.costs.lookup import is_composite, register_cost, register_costs, rule_of
+from pytest_flops.counting.costs.table import TABLE, Rule, enter
 
 __all__ = ["TABLE", "Rule", "is_composite", "register_cost", "register_costs", "rule_of"]
+
+for family in (
+    *(attention, elementwise, free, indexing, linear_algebra, losses, normalization),
+    *(optimizers, products, recurrent, reductions, resampling, spectral),
+):
+    enter(family.RULES)

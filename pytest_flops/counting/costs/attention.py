@@ -7,11 +7,14 @@ each backward, and between them, on the line `:softmax`, scaling, mask, softmax 
 
 from __future__ import annotations
 
+from functools import wraps
+
 from torch import Tensor
 
 from pytest_flops.counting.costs.elements import has_no_values
+from pytest_flops.counting.costs.nested import sizes_of_nested
 from pytest_flops.counting.costs.normalization import NORMALISE, SOFTMAX, SOFTMAX_BACKWARD
-from pytest_flops.counting.costs.table import Call, RuleByName, enter, rule
+from pytest_flops.counting.costs.table import Formulas, Rules
 
 # Query, key and value are (batch, heads, length, width).
 _HEADS_FIRST = (
@@ -24,129 +27,101 @@ _HEADS_FIRST = (
 # They are (batch, length, heads, width); or sequences of any length lie end to end.
 _LENGTH_FIRST = ("_flash_attention", "_efficient_attention", "_cudnn_attention")
 
-DROPOUT = 2  # scale the mask, multiply by it
-DROPOUT_BACKWARD = 1  # multiply by the scaled mask
+_DROPOUT = 2  # scale the mask, multiply by it
+_DROPOUT_BACKWARD = 1  # multiply by the scaled mask
 
 
-class _Sizes:
-    """What follows from the shapes of query, key and value."""
+def _kernel(*, heads_first: bool, backward: bool = False) -> Formulas:
+    """The products, backward both gradients of each; aside what lies between the products."""
+    head, length = (1, 2) if heads_first else (-2, 1)
 
-    def __init__(self, call: Call, *, heads_first: bool) -> None:
-        self.query: Tensor = call.argument("query")
-        self.key: Tensor = call.argument("key")
-        self.value: Tensor = call.argument("value")
-        self.heads = int(self.query.shape[1 if heads_first else -2])
-        self.key_heads = int(self.key.shape[1 if heads_first else -2])
-        lengths = _lengths(call, self.query, self.key, heads_first=heads_first)
-        self.scores = self.heads * sum(q * k for q, k in zip(*lengths, strict=True))
+    def flops(
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        cum_seq_q: Tensor | None = None,
+        cum_seq_k: Tensor | None = None,
+        max_q: int = 0,
+        max_k: int = 0,
+        dropout_p: float = 0,
+        is_causal: int = False,
+        attn_bias: Tensor | None = None,
+        bias: Tensor | None = None,
+    ) -> tuple[int, int]:
+        heads, key_heads = query.shape[head], key.shape[head]
+        if heads_first or cum_seq_q is None or cum_seq_k is None:
+            scores = heads * query.shape[0] * query.shape[length] * key.shape[length]
+        else:
+            queries, keys = _lengths(cum_seq_q, max_q), _lengths(cum_seq_k, max_k)
+            scores = heads * sum(q * k for q, k in zip(queries, keys, strict=True))
+        products = 2 * scores * (query.shape[-1] + value.shape[-1])
+        # The root of the scale is multiplied into the query and into the key of every head.
+        scaling = query.numel() + key.numel() // key_heads * heads
+        drops = dropout_p != 0
+        if not backward:
+            masked = bool(is_causal) or attn_bias is not None or bias is not None
+            return products, scores * (SOFTMAX + masked + _DROPOUT * drops) + scaling
+        # Query heads add up their gradients for the key and the value that they share.
+        shared = (key.numel() + value.numel()) // key_heads * heads if heads != key_heads else 0
+        per_score = SOFTMAX_BACKWARD + _DROPOUT_BACKWARD * drops  # a mask has no gradient
+        return 2 * products, scores * per_score + scaling + shared
 
-    @property
-    def products(self) -> int:
-        """Query times key, and scores times value."""
-        return 2 * self.scores * int(self.query.shape[-1] + self.value.shape[-1])
-
-    @property
-    def scaling(self) -> int:
-        """The root of the scale is multiplied into the query and into the key of every head."""
-        return self.query.numel() + self._repeated(self.key)
-
-    @property
-    def sharing(self) -> int:
-        """Gradients that query heads add up for the key and the value that they share."""
-        if self.heads == self.key_heads:
-            return 0
-        return self._repeated(self.key) + self._repeated(self.value)
-
-    def _repeated(self, tensor: Tensor) -> int:
-        return tensor.numel() // self.key_heads * self.heads
-
-
-def _lengths(
-    call: Call, query: Tensor, key: Tensor, *, heads_first: bool
-) -> tuple[list[int], list[int]]:
-    """The lengths of every sequence's query and key."""
-    query_starts = call.either("cum_seq_q", "cu_seqlens_q")
-    if heads_first or query_starts is None:
-        dimension, batch = (2 if heads_first else 1), int(query.shape[0])
-        return [int(query.shape[dimension])] * batch, [int(key.shape[dimension])] * batch
-    key_starts = call.either("cum_seq_k", "cu_seqlens_k")
-    longest_query = call.either("max_q", "max_seqlen_q")
-    longest_key = call.either("max_k", "max_seqlen_k")
-    return _between(query_starts, longest_query), _between(key_starts, longest_key)
+    # `wraps` tells the signature of `flops`, by which the arguments are read.
+    products = wraps(flops)(lambda **given: flops(**given)[0])
+    softmax = wraps(flops)(lambda **given: flops(**given)[1])
+    return Formulas(products, softmax, "softmax")
 
 
-def _between(starts: Tensor, longest: int) -> list[int]:
+def _lengths(starts: Tensor, longest: int) -> list[int]:
     """The lengths of sequences from where they start; the longest where tensors hold no values."""
     if has_no_values(starts):
-        return [int(longest)] * (len(starts) - 1)
-    return [int(length) for length in starts.diff().tolist()]
+        return [longest] * (len(starts) - 1)
+    lengths: list[int] = starts.diff().tolist()
+    return lengths
 
 
-def _is_masked(call: Call) -> bool:
-    """Whether something is added to the scores."""
-    mask = call.either("attn_mask", "attn_bias", "bias")
-    return bool(mask is not None or call.either("is_causal", "custom_mask_type"))
+def _lengths_of(x: Tensor) -> list[int]:
+    """Tokens of every sequence of a `(batch, length, width)` or of a nested tensor."""
+    if x.is_nested:
+        return [length for length, _ in sizes_of_nested(x)]
+    return [x.shape[1]] * x.shape[0]
 
 
-def _kernel(*, heads_first: bool, backward: bool = False) -> RuleByName:
-    """The products, backward both gradients of each; aside what lies between the products."""
-
-    def products(call: Call) -> int:
-        return _Sizes(call, heads_first=heads_first).products * (2 if backward else 1)
-
-    def softmax(call: Call) -> int:
-        sizes, drops = _Sizes(call, heads_first=heads_first), bool(call.either("dropout_p"))
-        if backward:  # a mask has no gradient
-            per_score = SOFTMAX_BACKWARD + DROPOUT_BACKWARD * drops
-            return sizes.scores * per_score + sizes.scaling + sizes.sharing
-        per_score = SOFTMAX + _is_masked(call) + DROPOUT * drops
-        return sizes.scores * per_score + sizes.scaling
-
-    return RuleByName(products, softmax, "softmax")
+def _self_attention(x: Tensor, width: int, heads: int, mask: Tensor | None) -> int:
+    """Query, key and value; scaled scores; softmax; the weighted sum; the output projection."""
+    tokens = sum(_lengths_of(x))
+    scores = heads * sum(length**2 for length in _lengths_of(x))
+    projections = tokens * (2 * width * 4 * width + 4 * width)
+    products = 2 * 2 * scores * (width // heads)
+    return projections + 2 * tokens * width + products + scores * (SOFTMAX + (mask is not None))
 
 
-enter(
+def _native_attention(
+    query: Tensor, key: Tensor, value: Tensor, embed_dim: int, num_head: int, mask: Tensor | None
+) -> int | None:
+    """Of one input; query, key and value of different ones have no rule."""
+    if query is not key or query is not value:
+        return None
+    return _self_attention(query, embed_dim, num_head, mask)
+
+
+def _transformer_layer(
+    src: Tensor, embed_dim: int, num_heads: int, ffn_bias_1: Tensor, mask: Tensor | None
+) -> int:
+    """Attention, two sums, two layer norms, the feed-forward."""
+    tokens, inner = sum(_lengths_of(src)), ffn_bias_1.shape[0]
+    residuals_and_norms = 2 * tokens * embed_dim * (1 + NORMALISE + 2)
+    feed_forward = tokens * (2 * 2 * embed_dim * inner + inner + embed_dim + inner)
+    attention = _self_attention(src, embed_dim, num_heads, mask)
+    return attention + residuals_and_norms + feed_forward
+
+
+RULES: Rules = {
     **dict.fromkeys(_HEADS_FIRST, _kernel(heads_first=True)),
     **{f"{name}_backward": _kernel(heads_first=True, backward=True) for name in _HEADS_FIRST},
     **{f"{name}_forward": _kernel(heads_first=False) for name in _LENGTH_FIRST},
     **{f"{name}_backward": _kernel(heads_first=False, backward=True) for name in _LENGTH_FIRST},
-    _flash_attention_forward_no_dropout_inplace=_kernel(heads_first=False),
-)
-
-
-def _tokens(x: Tensor) -> list[int]:
-    """Tokens of every sequence of a `(batch, length, width)` or of a nested tensor."""
-    if x.is_nested:
-        return [int(length) for length, _ in x._nested_tensor_size().tolist()]  # noqa: SLF001
-    return [int(x.shape[1])] * int(x.shape[0])
-
-
-def _self_attention(lengths: list[int], width: int, heads: int, *, masked: bool) -> int:
-    """Query, key and value; scaled scores; softmax; the weighted sum; the output projection."""
-    tokens = sum(lengths)
-    scores = heads * sum(length**2 for length in lengths)
-    projections = tokens * (2 * width * 4 * width + 4 * width)
-    products = 2 * 2 * scores * (width // heads)
-    return projections + 2 * tokens * width + products + scores * (SOFTMAX + masked)
-
-
-@rule("_native_multi_head_attention")
-def native_attention(call: Call) -> int | None:
-    """Of one input; query, key and value of different ones have no rule."""
-    query = call.argument("query")
-    if query is not call.argument("key") or query is not call.argument("value"):
-        return None
-    width, heads = call.argument("embed_dim"), call.argument("num_head")
-    return _self_attention(_tokens(query), width, heads, masked=call.argument("mask") is not None)
-
-
-@rule("_transformer_encoder_layer_fwd")
-def transformer_layer(call: Call) -> int:
-    """Attention, two sums, two layer norms, the feed-forward."""
-    lengths, width = _tokens(call.argument("src")), call.argument("embed_dim")
-    tokens, inner = sum(lengths), int(call.argument("ffn_bias_1").shape[0])
-    masked = call.argument("mask") is not None
-    attention = _self_attention(lengths, width, call.argument("num_heads"), masked=masked)
-    residuals, norms = 2 * tokens * width, 2 * tokens * width * (NORMALISE + 2)
-    feed_forward = tokens * (2 * 2 * width * inner + inner + width + inner)
-    return int(attention + residuals + norms + feed_forward)
+    "_flash_attention_forward_no_dropout_inplace": _kernel(heads_first=False),
+    "_native_multi_head_attention": _native_attention,
+    "_transformer_encoder_layer_fwd": _transformer_layer,
+}

@@ -8,36 +8,28 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from pytest_flops.counting.costs.table import Args, Call, Kwargs, Rule, RuleByName
+from pytest_flops.counting.costs.table import Formulas
 
 
-def per_output(weight: int = 1, complex_weight: int | None = None) -> Rule:
+def per_output(weight: int = 1, complex_weight: int | None = None) -> Formulas:
     """`weight` FLOPs per element of the (first) output."""
 
-    def cost(args: Args, _kwargs: Kwargs, out: Any) -> int | None:
-        if not isinstance(out, Tensor):
-            out = first_tensor(out, args)
-        # As `weighted`, without a call more: most operators of a step come here.
-        if out.dtype.is_floating_point and out.layout == torch.strided:
-            flops: int = out.numel() * weight
-            return flops
-        return weighted(out, weight, complex_weight)
+    def cost(out: Any) -> int | None:
+        result = out if isinstance(out, Tensor) else first_tensor(out)
+        return weighted(result, weight, complex_weight)
 
-    return Rule(cost)
+    return Formulas(cost)
 
 
-def per_input(
-    weight: int = 1, complex_weight: int | None = None, *, of: str = "self"
-) -> RuleByName:
+def per_input(weight: int = 1, complex_weight: int | None = None, *, of: str = "self") -> Formulas:
     """`weight` FLOPs per element of the argument `of`."""
 
-    def cost(call: Call) -> int | None:
-        tensor, out = first_tensor(call.argument(of)), call.out
+    def cost(tensor: Tensor, out: Any) -> int | None:
         if not is_exact(tensor) or not isinstance(out, Tensor) or is_exact(out):
             return weighted(tensor, weight, complex_weight)
         return tensor.numel() * weight  # integers, reduced as floating-point numbers
 
-    return RuleByName(cost)
+    return Formulas(cost, names={"tensor": of})
 
 
 def first_tensor(*candidates: Any) -> Tensor:

@@ -1,30 +1,20 @@
-"""Pointwise arithmetic and transcendental functions: 1 FLOP per output element."""
+"""Pointwise arithmetic and transcendental functions: 1 FLOP per output element; quantisation."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._ops import OpOverload
 
 from pytest_flops.counting.costs.elements import (
+    first_tensor,
     per_input,
     per_output,
     stores_unknown,
     weighted,
 )
-from pytest_flops.counting.costs.table import (
-    FREE,
-    Args,
-    Call,
-    Kwargs,
-    Rule,
-    enter,
-    readers_of,
-    rule,
-)
+from pytest_flops.counting.costs.table import FREE, Formulas, Rules
 
 COMPLEX_WEIGHTS: dict[str, int] = {
     "neg": 2,
@@ -57,68 +47,22 @@ COMPLEX_WEIGHTS: dict[str, int] = {
 """FLOPs per element of functions of complex numbers; one that is not listed has no cost there."""
 
 
-def pointwise_rule(name: str, packet: Any) -> Rule | None:
+def pointwise(packet: Any) -> Formulas | None:
     """The rule of what PyTorch tags as pointwise: most operators of this family are not listed."""
-    tags = {tag for overload in packet.overloads() for tag in getattr(packet, overload).tags}
-    return per_output(1, COMPLEX_WEIGHTS.get(name)) if torch.Tag.pointwise in tags else None
+    if not any(torch.Tag.pointwise in getattr(packet, name).tags for name in packet.overloads()):
+        return None
+    return per_output(1, COMPLEX_WEIGHTS.get(packet.__name__))
 
 
-@dataclass(frozen=True, slots=True)
-class _Scaled:
-    """`weight`, and 1 (complex 6) for a scalar that multiplies the operand, unless it is 1.
-
-    Additions are many, so these read the two arguments that they need without a `Call`.
-    """
-
-    weight: int
-    complex_weight: int
-    operand: str
-    scalar: str
-    scalar_of_lists: str = ""
-
-    def of(self, operator: OpOverload) -> Rule:
-        """The rule of one overload, of which some have no scalar."""
-        readers = readers_of(operator)
-        operand = readers.get(self.operand, _no_argument)
-        scalar = readers.get(self.scalar) or readers.get(self.scalar_of_lists, _no_argument)
-
-        def cost(args: Args, kwargs: Kwargs, out: Any) -> int | None:
-            added, scale = operand(args, kwargs), scalar(args, kwargs)
-            scales = scale is not None and scale != 1
-            if isinstance(added, Tensor) and added.layout != torch.strided:
-                out = added  # what is not stored is not added
-            return weighted(out, self.weight + scales, self.complex_weight + 6 * scales)
-
-        return Rule(cost)
+def _scaled(out: Tensor, weight: int, complex_weight: int, operand: Any, factor: Any) -> int | None:
+    """`weight`, and 1 (complex 6) for a factor of the operand, unless it is 1."""
+    scales = factor is not None and factor != 1
+    if isinstance(operand, Tensor) and operand.layout != torch.strided:
+        out = operand  # what is not stored is not added
+    return weighted(out, weight + scales, complex_weight + 6 * scales)
 
 
-def _no_argument(_args: Args, _kwargs: Kwargs) -> None:
-    return None
-
-
-enter(
-    add=_Scaled(1, 2, "other", "alpha"),
-    sub=_Scaled(1, 2, "other", "alpha"),
-    rsub=_Scaled(1, 2, "other", "alpha"),
-    addcmul=_Scaled(2, 8, "tensor1", "value", "scalars"),
-    lerp=per_output(3, 10),  # a + weight * (b - a)
-    addcdiv=per_output(3, 19),  # a + value * b / c
-    native_dropout_backward=per_output(2),  # gradient * mask * scale
-    linalg_cross=per_output(3, 14),  # two multiplies, subtract
-    # Their output is not of the input's kind.
-    abs=per_input(1, 4),  # two squares, their sum, its root
-    angle=per_input(1, 1),
-    polar=per_input(4, of="abs"),  # sin, cos, and two multiplies
-    frexp=FREE,
-)
-
-
-@rule("values", "_values")
-def values_of_sparse(call: Call) -> int | None:
-    """A view, and free; but what is computed with no values of a fake tensor counts as nothing."""
-    return None if stores_unknown(call.argument("self")) else 0
-
-
+# Pointwise arithmetic that PyTorch does not tag as such.
 _UNTAGGED = """
     _add_relu _masked_scale _prelu_kernel _prelu_kernel_backward elu_backward floor_divide glu
     glu_backward hardshrink_backward hardsigmoid_backward hardswish hardswish_backward
@@ -126,6 +70,33 @@ _UNTAGGED = """
     rrelu_with_noise rrelu_with_noise_backward softplus_backward softshrink_backward
     _standard_gamma_grad _dirichlet_grad
     """
-"""Pointwise arithmetic that PyTorch does not tag as such."""
 
-enter(**dict.fromkeys(_UNTAGGED.split(), per_output(1)))
+
+RULES: Rules = {
+    _UNTAGGED: per_output(1),
+    # `self + alpha * other`; list forms have no `alpha` for numbers
+    "add sub rsub": lambda out, other=None, alpha=None: _scaled(out, 1, 2, other, alpha),
+    # `self + value * tensor1 * tensor2`; list forms may have a number each
+    "addcmul": lambda out, tensor1, value=None, scalars=None: _scaled(
+        out, 2, 8, tensor1, scalars if value is None else value
+    ),
+    "lerp": per_output(3, 10),  # a + weight * (b - a)
+    "addcdiv": per_output(3, 19),  # a + value * b / c
+    "native_dropout_backward": per_output(2),  # gradient * mask * scale
+    "linalg_cross": per_output(3, 14),  # two multiplies, subtract
+    # Their output is not of the input's kind.
+    "abs": per_input(1, 4),  # two squares, their sum, its root
+    "angle": per_input(1, 1),
+    "polar": per_input(4, of="abs"),  # sin, cos, and two multiplies
+    "frexp": FREE,
+    # A view, and free; but what is computed with no values of a fake tensor counts as nothing.
+    "values _values": lambda self: None if stores_unknown(self) else 0,
+    # Divide, round, add the zero point, clamp; the result is of integers.
+    "quantize_per_tensor quantize_per_channel": lambda self=None, tensors=None: weighted(
+        first_tensor(self, tensors), 4
+    ),
+    "dequantize": per_output(2),  # subtract the zero point, multiply
+    "fake_quantize_per_tensor_affine_cachemask": per_input(6),
+    "fake_quantize_per_channel_affine_cachemask": per_input(6),
+    "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams": per_input(6),
+}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_flops.counting.costs.table import FREE, enter
+from pytest_flops.counting.costs.table import FREE, Rules
 
 _FREE = """
     alias_copy all allclose __and__ any arange argmax argmin as_strided as_strided_copy
@@ -62,7 +62,7 @@ _QUERIES = """
     storage_offset stride sym_is_contiguous sym_numel sym_size sym_storage_offset sym_stride
     """
 
-enter(**dict.fromkeys(_FREE.split() + _QUERIES.split(), FREE))
+RULES: Rules = {_FREE: FREE, _QUERIES: FREE}
 
 # Queries of a tensor, communication between processes, marks in a profile.
 FREE_NAMESPACES = frozenset({"prim", "c10d", "_c10d_functional", "profiler"})

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
+from typing import Any
 
 from torch import Tensor
 
 from pytest_flops.counting.costs.elements import first_tensor
-from pytest_flops.counting.costs.table import Call, RuleByName, enter, rule
+from pytest_flops.counting.costs.table import Formulas, Rules
 
 
 def _arithmetic(matrix: Tensor) -> int:
@@ -34,111 +35,91 @@ def _householder(m: int, n: int) -> int:
     return 2 * m * n**2 - 2 * n**3 // 3
 
 
-def _factorisation(flops: Callable[[int, int], int], *, of: str = "self") -> RuleByName:
+def _factorisation(flops: Callable[[int, int], int], *, of: str = "self") -> Formulas:
     """A cost of the sides of every matrix."""
 
-    def cost(call: Call) -> int:
-        matrix = call.argument(of)
+    def cost(matrix: Tensor) -> int:
         return _of_every_matrix(matrix, flops(*_sides(matrix)))
 
-    return RuleByName(cost)
+    return Formulas(cost, names={"matrix": of})
 
 
-def _substitution(passes: int, *, of: str) -> RuleByName:
+def _substitution(passes: int, *, of: str) -> Formulas:
     """`passes` triangular solves of n^2 per column of the solution, which knows the broadcast."""
 
-    def cost(call: Call) -> int:
-        matrix, solution = call.argument(of), first_tensor(call.out)
-        return int(passes * matrix.shape[-1] * solution.numel() * _arithmetic(matrix))
+    def cost(matrix: Tensor, out: Any) -> int:
+        return passes * matrix.shape[-1] * first_tensor(out).numel() * _arithmetic(matrix)
 
-    return RuleByName(cost)
-
-
-_LU = _factorisation(lambda m, n: m * n**2 - n**3 // 3, of="A")
-_CHOLESKY = _factorisation(lambda _m, n: n**3 // 3)  # and LDL
-_EIGENVALUES = _factorisation(lambda _m, n: 10 * n**3)
-
-enter(
-    linalg_lu_factor_ex=_LU,
-    linalg_lu=_LU,
-    _linalg_det=_LU,
-    _linalg_slogdet=_LU,
-    linalg_lu_solve=_substitution(2, of="LU"),
-    linalg_ldl_factor_ex=_CHOLESKY,
-    linalg_ldl_solve=_substitution(2, of="LD"),
-    linalg_solve_triangular=_substitution(1, of="self"),
-    triangular_solve=_substitution(1, of="A"),
-    linalg_inv_ex=_factorisation(lambda _m, n: 2 * n**3, of="A"),
-    linalg_cholesky_ex=_CHOLESKY,
-    cholesky=_CHOLESKY,
-    _cholesky_solve_helper=_substitution(2, of="A"),
-    cholesky_solve=_substitution(2, of="input2"),
-    cholesky_inverse=_factorisation(lambda _m, n: 2 * n**3 // 3),
-    linalg_eig=_factorisation(lambda _m, n: 25 * n**3),
-    _linalg_eigvals=_EIGENVALUES,
-    linalg_eigvals=_EIGENVALUES,
-    geqrf=_factorisation(_householder),
-    linalg_householder_product=_factorisation(_householder, of="input"),
-    # thin SVD, scale, and one product
-    linalg_pinv=_factorisation(lambda m, n: 14 * m * n**2 + 8 * n**3 + n**2 + 2 * m * n**2),
-)
+    return Formulas(cost, names={"matrix": of})
 
 
-@rule("_linalg_svd")
-def svd(call: Call) -> int:
+def _svd(A: Tensor, full_matrices: bool, compute_uv: bool) -> int:
     """Golub and Van Loan, figure 8.6.1: values only, thin vectors, or all vectors."""
-    matrix = call.argument("A")
-    m, n = _sides(matrix)
-    if not call.argument("compute_uv"):
+    m, n = _sides(A)
+    if not compute_uv:
         flops = 4 * m * n**2 - 4 * n**3 // 3
-    elif call.argument("full_matrices"):
+    elif full_matrices:
         flops = 4 * m**2 * n + 8 * m * n**2 + 9 * n**3
     else:
         flops = 14 * m * n**2 + 8 * n**3
-    return _of_every_matrix(matrix, flops)
+    return _of_every_matrix(A, flops)
 
 
-@rule("_linalg_eigh")
-def eigh(call: Call) -> int:
-    """Tridiagonalisation is 4/3 n^3; with vectors the symmetric QR iteration takes 9 n^3."""
-    matrix = call.argument("A")
-    n = int(matrix.shape[-1])
-    return _of_every_matrix(matrix, 9 * n**3 if call.argument("compute_v") else 4 * n**3 // 3)
-
-
-@rule("linalg_qr")
-def qr(call: Call) -> int:
+def _qr(A: Tensor, mode: str) -> int:
     """Householder: `2mn^2 - 2n^3/3` for R, as much again for a thin Q, `4(m^2 n - ...)` for all."""
-    matrix = call.argument("A")
-    m, n = _sides(matrix)
+    m, n = _sides(A)
     full = 4 * (m**2 * n - m * n**2) + 4 * n**3 // 3
-    of_q = {"r": 0, "reduced": _householder(m, n), "complete": full}[call.argument("mode")]
-    return _of_every_matrix(matrix, _householder(m, n) + of_q)
+    of_q = {"r": 0, "reduced": _householder(m, n), "complete": full}[mode]
+    return _of_every_matrix(A, _householder(m, n) + of_q)
 
 
-@rule("ormqr")
-def reflect(call: Call) -> int:
+def _reflect(self: Tensor, input2: Tensor, input3: Tensor, left: bool) -> int:
     """K reflectors of length m on n vectors (Golub and Van Loan, section 5.1.6)."""
-    reflectors, other = call.argument("self"), call.argument("input3")
-    k, m = int(call.argument("input2").shape[-1]), int(reflectors.shape[-2])
-    n = int(other.shape[-1 if call.argument("left") else -2])
-    return _of_every_matrix(reflectors, 2 * n * k * (2 * m - k))
+    k, m, n = input2.shape[-1], self.shape[-2], input3.shape[-1 if left else -2]
+    return _of_every_matrix(self, 2 * n * k * (2 * m - k))
 
 
-@rule("_linalg_solve_ex")
-def solve(call: Call) -> int:
+def _solve(A: Tensor, out: tuple[Tensor, ...]) -> int:
     """LU of every A, then a forward and a back substitution per column of the solution."""
-    matrix, solution = call.argument("A"), first_tensor(call.out)
-    n = int(matrix.shape[-1])
-    substitutions = 2 * n * int(solution.numel()) * _arithmetic(matrix)
-    return _of_every_matrix(matrix, 2 * n**3 // 3) + substitutions
+    n = A.shape[-1]
+    substitutions = 2 * n * out[0].numel() * _arithmetic(A)
+    return _of_every_matrix(A, 2 * n**3 // 3) + substitutions
 
 
-@rule("linalg_lstsq")
-def least_squares(call: Call) -> int:
+def _least_squares(self: Tensor, out: tuple[Tensor, ...]) -> int:
     """Householder QR of every A, then Q^H b and a back substitution per column of the solution."""
-    matrix, solution = call.argument("self"), first_tensor(call.out)
-    m, n = _sides(matrix)
-    columns = int(solution.numel()) // int(matrix.shape[-1])
-    substitutions = columns * (4 * m * n - n**2) * _arithmetic(matrix)
-    return _of_every_matrix(matrix, _householder(m, n)) + substitutions
+    m, n = _sides(self)
+    columns = out[0].numel() // self.shape[-1]
+    substitutions = columns * (4 * m * n - n**2) * _arithmetic(self)
+    return _of_every_matrix(self, _householder(m, n)) + substitutions
+
+
+RULES: Rules = {
+    "linalg_lu_factor_ex linalg_lu _linalg_det _linalg_slogdet": _factorisation(
+        lambda m, n: m * n**2 - n**3 // 3, of="A"
+    ),
+    "linalg_lu_solve": _substitution(2, of="LU"),
+    "linalg_ldl_factor_ex linalg_cholesky_ex cholesky": _factorisation(lambda _m, n: n**3 // 3),
+    "linalg_ldl_solve": _substitution(2, of="LD"),
+    "linalg_solve_triangular": _substitution(1, of="self"),
+    "triangular_solve": _substitution(1, of="A"),
+    "linalg_inv_ex": _factorisation(lambda _m, n: 2 * n**3, of="A"),
+    "_cholesky_solve_helper": _substitution(2, of="A"),
+    "cholesky_solve": _substitution(2, of="input2"),
+    "cholesky_inverse": _factorisation(lambda _m, n: 2 * n**3 // 3),
+    "linalg_eig": _factorisation(lambda _m, n: 25 * n**3),
+    "_linalg_eigvals linalg_eigvals": _factorisation(lambda _m, n: 10 * n**3),
+    "geqrf": _factorisation(_householder),
+    "linalg_householder_product": _factorisation(_householder, of="input"),
+    # thin SVD, scale, and one product
+    "linalg_pinv": _factorisation(lambda m, n: 14 * m * n**2 + 8 * n**3 + n**2 + 2 * m * n**2),
+    "_linalg_svd": _svd,
+    # tridiagonalisation; with vectors the symmetric QR iteration
+    "_linalg_eigh": lambda A, compute_v: _of_every_matrix(
+        A, 9 * A.shape[-1] ** 3 if compute_v else 4 * A.shape[-1] ** 3 // 3
+    ),
+    "linalg_qr": _qr,
+    "ormqr": _reflect,
+    "_linalg_solve_ex": _solve,
+    "linalg_lstsq": _least_squares,
+}

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import repeat
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 
 from pytest_flops.counting.costs.elements import first_tensor
-from pytest_flops.counting.costs.elementwise import pointwise_rule
-from pytest_flops.counting.costs.foreach import foreach_rule
+from pytest_flops.counting.costs.elementwise import pointwise
 from pytest_flops.counting.costs.free import FREE_NAMESPACES
-from pytest_flops.counting.costs.table import FREE, TABLE, Args, Cost, Kwargs, Rule
+from pytest_flops.counting.costs.table import FREE, TABLE, Args, Cost, Kwargs, Rule, rule_of_each
 
 _CostT = TypeVar("_CostT", bound=Callable[..., Any])
 
 _registered: dict[str, Rule] = {}
-_found: dict[torch._ops.OpOverload, Rule] = {}
+_found: dict[OpOverload, Rule] = {}
 
 
 def register_cost(name: str) -> Callable[[_CostT], _CostT]:
@@ -72,38 +73,54 @@ def _checked(name: str, cost: Cost) -> Cost:
     return checked
 
 
-def rule_of(operator: torch._ops.OpOverload) -> Rule | None:
+def rule_of(operator: OpOverload) -> Rule | None:
     """The rule of an operator overload, or None when nothing claims it."""
-    if operator not in _found:
-        rule = _find_rule(operator)
-        if rule is None:
-            return None
+    rule = _found.get(operator) or _find_rule(operator)
+    if rule is not None:
         _found[operator] = rule
-    return _found[operator]
+    return rule
 
 
-def _find_rule(operator: torch._ops.OpOverload) -> Rule | None:
+def _find_rule(operator: OpOverload) -> Rule | None:
     packet = operator._overloadpacket  # noqa: SLF001 - the overload's only way to its name
-    name = packet.__name__
-    registered = _registered.get(f"{operator.namespace}::{name}")
+    registered = _registered.get(f"{operator.namespace}::{packet.__name__}")
     if registered is not None:
         return registered
     if operator.namespace in ("aten", "prims"):
-        rule = _aten_rule(operator, _plain(name))
-        if operator.namespace == "prims" and rule is not None:
-            rule = _unless_of_shapes(rule)
-        # Whole, it would cost other than by its parts, as which it runs with autograd.
-        return None if rule is not FREE and is_composite(operator) else rule
-    if operator.namespace in FREE_NAMESPACES:
-        return FREE
-    return FREE if operator.is_view else _registry_rule(packet)
+        return _aten_rule(operator, packet)
+    if operator.namespace in FREE_NAMESPACES or operator.is_view:
+        return Rule(None)
+    return _registry_rule(packet)
 
 
-def _unless_of_shapes(rule: Rule) -> Rule:
+def _aten_rule(operator: OpOverload, packet: Any) -> Rule | None:
+    """In-place forms, list forms and `prims` cost what the plain form in `aten` costs."""
+    name = packet.__name__
+    if not name.startswith("__"):  # `__and__`
+        name = name.rstrip("_")
+    plain = name.removeprefix("_foreach_")
+    packet = getattr(torch.ops.aten, plain, packet)
+    formulas = TABLE.get(plain) or (FREE if operator.is_view else pointwise(packet))
+    # With autograd a composite operator runs as its parts, which need not cost the same.
+    if formulas is not FREE and is_composite(operator):
+        return None
+    rule = formulas.of(operator) if formulas else _registry_rule(packet)
+    if rule is not None and plain != name:
+        return _of_every_tensor(operator, rule.cost)
+    if rule is not None and rule.cost is not None and operator.namespace == "prims":
+        return _unless_of_shapes(rule.cost)
+    return rule
+
+
+def is_composite(operator: OpOverload) -> bool:
+    """Whether PyTorch runs an operator as other operators on every device."""
+    name = operator.name()  # type: ignore[no-untyped-call]
+    has_kernel = partial(torch._C._dispatch_has_kernel_for_dispatch_key, name)  # noqa: SLF001
+    return has_kernel("CompositeImplicitAutograd") and not any(map(has_kernel, ("CPU", "CUDA")))
+
+
+def _unless_of_shapes(cost: Cost) -> Rule:
     """PyTorch computes the shapes of forward-mode gradients by `prims` on the meta device."""
-    cost = rule.cost
-    if cost is None:
-        return rule
 
     def cost_of_values(args: Args, kwargs: Kwargs, out: Any) -> int | None:
         result = first_tensor(out, args)
@@ -114,28 +131,22 @@ def _unless_of_shapes(rule: Rule) -> Rule:
     return Rule(cost_of_values)
 
 
-def is_composite(operator: torch._ops.OpOverload) -> bool:
-    """Whether PyTorch runs an operator as other operators on every device."""
-    name = operator.name()  # type: ignore[no-untyped-call]
-    has_kernel = partial(torch._C._dispatch_has_kernel_for_dispatch_key, name)  # noqa: SLF001
-    return has_kernel("CompositeImplicitAutograd") and not any(map(has_kernel, ("CPU", "CUDA")))
+def _of_every_tensor(operator: OpOverload, cost: Cost | None) -> Rule:
+    """The rule of a list form, by the cost of its plain form, whose arguments are named alike."""
+    names = [argument.name for argument in operator._schema.arguments]  # noqa: SLF001
 
+    def each(args: Args, kwargs: Kwargs, out: Any) -> list[int | None]:
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        if isinstance(given.get("scalars"), Tensor):  # a list of numbers, as a tensor
+            given["scalars"] = given["scalars"].tolist()
+        results = out if isinstance(out, list | tuple) else given["self"]  # in place
+        lists = [one if isinstance(one, list | tuple) else repeat(one) for one in given.values()]
+        return [
+            0 if cost is None else cost((), dict(zip(given, plain, strict=True)), result)
+            for result, *plain in zip(results, *lists, strict=False)
+        ]
 
-def _plain(name: str) -> str:
-    """The name without the underscore of an in-place form."""
-    return name if name.startswith("__") else name.rstrip("_")
-
-
-def _aten_rule(operator: torch._ops.OpOverload, name: str) -> Rule | None:
-    packet = getattr(torch.ops.aten, name, operator._overloadpacket)  # noqa: SLF001
-    listed = TABLE.get(name)
-    if listed is not None:
-        return listed.of(operator)
-    if name.startswith("_foreach_"):
-        return foreach_rule(operator, name.removeprefix("_foreach_"))
-    if operator.is_view:
-        return FREE
-    return pointwise_rule(name, packet) or _registry_rule(packet)
+    return rule_of_each(each)
 
 
 def _registry_rule(packet: Any) -> Rule | None:

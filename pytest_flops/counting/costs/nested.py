@@ -6,13 +6,14 @@ the jagged layout are a Python class, which computes by operators of plain tenso
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from pytest_flops.counting.costs.table import Args, Call, Cost, with_names
+from pytest_flops.counting.costs.table import Args, Cost, bound
 
 
 def layout_of_nested(args: Args) -> torch.layout | None:
@@ -21,43 +22,36 @@ def layout_of_nested(args: Args) -> torch.layout | None:
     return next((tensor.layout for tensor in tensors if tensor.is_nested), None)
 
 
-def _products(result: Tensor, left: Tensor) -> int:
-    """2 per multiply-add of every component: its elements times the columns of its left factor."""
-    pairs = zip(_sizes(result), _sizes(left), strict=True)
-    return sum(2 * prod(elements) * columns for elements, (*_, columns) in pairs)
-
-
-def _sizes(tensor: Tensor) -> list[list[int]]:
+def sizes_of_nested(tensor: Tensor) -> list[list[int]]:
+    """The size of every component."""
     sizes: list[list[int]] = tensor._nested_tensor_size().tolist()  # noqa: SLF001
     return sizes
 
 
-def _matmul(call: Call) -> int:
-    return _products(call.out, call.argument("self"))
+def _matmul(out: Tensor, self: Tensor) -> int:
+    """2 per multiply-add of every component: its elements times the columns of its left factor."""
+    pairs = zip(sizes_of_nested(out), sizes_of_nested(self), strict=True)
+    return sum(2 * prod(elements) * columns for elements, (*_, columns) in pairs)
 
 
-def _matmul_backward(call: Call) -> int:
-    """A product for each gradient that is wanted."""
-    return int(sum(call.argument("mask")) * _products(call.argument("grad"), call.argument("self")))
-
-
-def _linear(call: Call) -> int:
-    """The product, and 1 per output element for the bias."""
-    has_bias = call.argument("bias") is not None
-    return int(call.out.numel() * (2 * call.argument("weight").shape[1] + has_bias))
-
-
-def _linear_backward(call: Call) -> int:
+def _linear_backward(grad_output: Tensor, weight: Tensor, output_mask: Sequence[bool]) -> int:
     """A product for the input's and one for the weight's gradient; the bias's is a sum."""
-    of_input, of_weight, of_bias = call.argument("output_mask")
-    product = 2 * call.argument("weight").shape[1]
-    return int(call.argument("grad_output").numel() * (product * (of_input + of_weight) + of_bias))
+    of_input, of_weight, of_bias = output_mask
+    return grad_output.numel() * (2 * weight.shape[1] * (of_input + of_weight) + of_bias)
 
 
+_aten = torch.ops.aten
 STRIDED_COSTS: dict[str, Cost] = {
-    "aten.matmul": with_names(torch.ops.aten.matmul.default, _matmul),
-    "aten.matmul_backward": with_names(torch.ops.aten.matmul_backward.default, _matmul_backward),
-    "aten.linear": with_names(torch.ops.aten.linear.default, _linear),
-    "aten.linear_backward": with_names(torch.ops.aten.linear_backward.default, _linear_backward),
+    "aten.matmul": bound(_matmul, _aten.matmul.default),
+    # a product for each gradient that is wanted
+    "aten.matmul_backward": bound(
+        lambda grad, self, mask: sum(mask) * _matmul(grad, self), _aten.matmul_backward.default
+    ),
+    # 1 per output element for the bias
+    "aten.linear": bound(
+        lambda out, weight, bias: out.numel() * (2 * weight.shape[1] + (bias is not None)),
+        _aten.linear.default,
+    ),
+    "aten.linear_backward": bound(_linear_backward, _aten.linear_backward.default),
 }
 """The cost of operators that have no rule of their own, or are taken apart with other tensors."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from pytest_flops.counting.costs.elements import (
     stores_unknown,
     weighted,
 )
-from pytest_flops.counting.costs.table import Call, RuleByName, enter, rule
+from pytest_flops.counting.costs.table import Formula, Formulas, Rules
 
 
 def multiply_add(tensor: Tensor) -> int:
@@ -39,112 +40,61 @@ def matrix_product(a: Tensor, b: Tensor) -> int | None:
     return multiply_add(b) * stored(b) * prod(a.shape[:-1])
 
 
-def _product(left: str, right: str) -> RuleByName:
-    """The matrix product of two arguments."""
-    return RuleByName(lambda call: matrix_product(call.argument(left), call.argument(right)))
+def _product(left: str, right: str, bias: Formula | None = None) -> Formulas:
+    """The matrix product of two arguments; `alpha` and `beta` are free."""
+    return Formulas(matrix_product, bias, names={"a": left, "b": right})
 
 
-def _bias(call: Call) -> int | None:
-    """One addition per output element; a bias times 0 is not added."""
-    return 0 if call.argument("beta") == 0 else weighted(call.out, 1, 2)
+def _bias(out: Tensor, beta: Any) -> int | None:
+    """`beta * self + left @ right` adds once per output element; `self` times 0 is not added."""
+    return 0 if beta == 0 else weighted(out, 1, 2)
 
 
-def _product_with_bias(left: str, right: str) -> RuleByName:
-    """`beta * self + left @ right`; the scalars `alpha` and `beta` are free."""
-    return RuleByName(_product(left, right).formula, _bias, "bias")
-
-
-def _bias_of_sum(call: Call) -> int:
-    """`self + sum_b batch1[b] @ batch2[b]` adds one matrix per batch entry."""
-    return int(call.argument("batch1").shape[0]) * (weighted(call.out, 1, 2) or 0)
-
-
-enter(
-    mm=_product("self", "mat2"),
-    bmm=_product("self", "mat2"),
-    mv=_product("self", "vec"),
-    dot=_product("self", "tensor"),
-    vdot=_product("self", "other"),
-    addmm=_product_with_bias("mat1", "mat2"),
-    addmv=_product_with_bias("mat", "vec"),
-    baddbmm=_product_with_bias("batch1", "batch2"),
-    addbmm=RuleByName(_product("batch1", "batch2").formula, _bias_of_sum, "bias"),
-    addr=per_output(2, 8),
-    _addmm_activation=_product_with_bias("mat1", "mat2"),
-    _sparse_addmm=_product_with_bias("mat1", "mat2"),
-    _sparse_mm=_product("sparse", "dense"),
-    _sparse_mm_reduce_impl=_product("self", "other"),
-)
-
-
-def _optional_bias(call: Call) -> int | None:
+def _optional_bias(out: Tensor, bias: Tensor | None) -> int | None:
     """One addition per output element, where there is a bias."""
-    return 0 if call.argument("bias") is None else weighted(call.out, 1, 2)
+    return 0 if bias is None else weighted(out, 1, 2)
 
 
-@rule("linear", bias=_optional_bias)
-def linear(call: Call) -> int:
-    """`input @ weight.T`, of `(..., in)` and `(out, in)`."""
-    x = call.argument("input")
-    return multiply_add(x) * int(x.numel() * call.argument("weight").shape[0])
+def _bias_of_sum(out: Tensor, batch1: Tensor) -> int:
+    """`self + sum_b batch1[b] @ batch2[b]` adds one matrix per batch entry."""
+    return batch1.shape[0] * (weighted(out, 1, 2) or 0)
 
 
-@rule("sparse_sampled_addmm", bias=_bias)
-def sampled_product(call: Call) -> int | None:
-    """`(m, k) @ (k, n)` where the sparse `self` stores a value."""
-    sparse, left = call.argument("self"), call.argument("mat1")
-    if stores_unknown(sparse):
-        return None
-    return multiply_add(left) * stored(sparse) * int(left.shape[-1])
-
-
-@rule("_sparse_mm_reduce_impl_backward")
-def sparse_product_backward(call: Call) -> int | None:
-    """A product for each gradient that is wanted."""
-    sparse = call.argument("self")
-    if stores_unknown(sparse):
-        return None
-    columns = call.argument("grad_out").shape[-1]
-    return int(2 * stored(sparse) * columns * sum(call.argument("output_mask")))
-
-
-@rule("_int_mm")
-def quantised_product(call: Call) -> int:
-    """An integer product that stands for a floating-point one: `(m, k) @ (k, n)`, 2 each."""
-    return int(2 * call.argument("self").numel() * call.argument("mat2").shape[-1])
-
-
-@rule("_grouped_mm")
-def grouped_product(call: Call) -> int:
+def _grouped_product(self: Tensor, mat2: Tensor) -> int:
     """Every row of a group times the matrix of its group.
 
     2-D times 3-D groups the rows, 3-D times 2-D the columns, 2-D times 2-D the inner dimension:
     in each the groups split one dimension, so the multiply-adds are those of one product.
     """
-    a, b = call.argument("self"), call.argument("mat2")
-    rows_and_inner = a.shape[1:] if a.dim() > b.dim() else a.shape
-    return int(multiply_add(a) * prod(rows_and_inner) * b.shape[-1])
+    rows_and_inner = self.shape[1:] if self.dim() > mat2.dim() else self.shape
+    return multiply_add(self) * prod(rows_and_inner) * mat2.shape[-1]
 
 
-@rule("_trilinear")
-def trilinear(call: Call) -> int:
+def _trilinear(
+    out: Tensor,
+    i1: Tensor,
+    i2: Tensor,
+    i3: Tensor,
+    expand1: Sequence[int],
+    expand2: Sequence[int],
+    expand3: Sequence[int],
+    sumdim: Sequence[int],
+) -> int:
     """`sum_d i1 * i2 * i3` (`nn.Bilinear`): first i1 with i2, then the result with i3.
 
     Sizes are read after broadcasting; dimensions that i3 does not have are summed by the first
     product, the other summed dimensions by the second.
     """
-    summed = set(call.argument("sumdim"))
-    dims = call.out.dim() + len(summed)
-    first, second, third = (
-        _unsqueezed(call.argument(f"i{i}"), call.argument(f"expand{i}"), dims) for i in (1, 2, 3)
-    )
-    add, multiply = {0: (0, 0), 2: (2, 1), 8: (8, 6)}[multiply_add(call.argument("i1"))]
+    dims = out.dim() + len(set(sumdim))
+    inputs = zip((i1, i2, i3), (expand1, expand2, expand3), strict=True)
+    first, second, third = (_unsqueezed(x, expand, dims) for x, expand in inputs)
+    add, multiply = {0: (0, 0), 2: (2, 1), 8: (8, 6)}[multiply_add(i1)]
     pairs = [max(a, b) for a, b in zip(first, second, strict=True)]
-    first_sums = summed & set(call.argument("expand3"))
+    first_sums = set(sumdim) & set(expand3)
     between = [1 if d in first_sums else size for d, size in enumerate(pairs)]
     results = [max(a, b) for a, b in zip(between, third, strict=True)]
     return prod(pairs) * (add if first_sums else multiply) + prod(results) * (
-        add if summed - first_sums else multiply
+        add if set(sumdim) - first_sums else multiply
     )
 
 
@@ -153,30 +103,60 @@ def _unsqueezed(tensor: Tensor, positions: Sequence[int], dims: int) -> list[int
     return [1 if d in positions else next(sizes) for d in range(dims)]
 
 
-def _convolution(call: Call, positions: Tensor) -> int:
+def _convolution(out: Tensor, input: Tensor, weight: Tensor, transposed: bool) -> int:
     """2 per weight per position: output positions, or input positions when transposed.
 
-    The weight holds `c_in / groups` channels, so groups need no term of their own.
+    Of an input `(batch, c_in, *size)` and a weight `(c_out, c_in / groups, *kernel)`, which holds
+    `c_in / groups` channels, so groups need no term of their own.
     """
-    x, weight = call.argument("input"), call.argument("weight")
-    shape = (x if call.argument("transposed") else positions).shape
-    return int(multiply_add(x) * x.shape[0] * prod(shape[2:]) * weight.numel())
+    positions = prod((input if transposed else out).shape[2:])
+    return multiply_add(input) * input.shape[0] * positions * weight.numel()
 
 
-@rule("convolution", "_convolution", bias=_optional_bias)
-def convolution(call: Call) -> int:
-    """Of an input `(batch, c_in, *size)` and a weight `(c_out, c_in / groups, *kernel)`."""
-    return _convolution(call, call.out)
-
-
-def _convolution_bias_gradient(call: Call) -> int:
+def _bias_gradient(grad_output: Tensor, output_mask: Sequence[bool]) -> int:
     """The bias's gradient sums the output's."""
-    of_bias = call.argument("output_mask")[2]
-    return (weighted(call.argument("grad_output"), 1, 2) or 0) if of_bias else 0
+    return (weighted(grad_output, 1, 2) or 0) if output_mask[2] else 0
 
 
-@rule("convolution_backward", bias=_convolution_bias_gradient)
-def convolution_backward(call: Call) -> int:
+def _convolution_backward(
+    grad_output: Tensor, input: Tensor, weight: Tensor, transposed: bool, output_mask: list[bool]
+) -> int:
     """The gradients of input and of weight cost a forward each."""
-    of_input, of_weight, _ = call.argument("output_mask")
-    return _convolution(call, call.argument("grad_output")) * int(of_input + of_weight)
+    of_input, of_weight, _ = output_mask
+    return (of_input + of_weight) * _convolution(grad_output, input, weight, transposed)
+
+
+RULES: Rules = {
+    "mm bmm": _product("self", "mat2"),
+    "mv": _product("self", "vec"),
+    "dot": _product("self", "tensor"),
+    "vdot": _product("self", "other"),
+    "addmm _addmm_activation _sparse_addmm": _product("mat1", "mat2", _bias),
+    "addmv": _product("mat", "vec", _bias),
+    "baddbmm": _product("batch1", "batch2", _bias),
+    "addbmm": _product("batch1", "batch2", _bias_of_sum),
+    "addr": per_output(2, 8),
+    "_sparse_mm": _product("sparse", "dense"),
+    "_sparse_mm_reduce_impl": _product("self", "other"),
+    # `input @ weight.T`, of `(..., in)` and `(out, in)`
+    "linear": Formulas(
+        lambda input, weight: multiply_add(input) * input.numel() * weight.shape[0], _optional_bias
+    ),
+    # an integer product that stands for a floating-point one: `(m, k) @ (k, n)`, 2 each
+    "_int_mm": lambda self, mat2: 2 * self.numel() * mat2.shape[-1],
+    # `(m, k) @ (k, n)` where the sparse `self` stores a value
+    "sparse_sampled_addmm": Formulas(
+        lambda self, mat1: (
+            None if stores_unknown(self) else multiply_add(mat1) * stored(self) * mat1.shape[-1]
+        ),
+        _bias,
+    ),
+    # a product for each gradient that is wanted
+    "_sparse_mm_reduce_impl_backward": lambda self, grad_out, output_mask: (
+        None if stores_unknown(self) else 2 * stored(self) * grad_out.shape[-1] * sum(output_mask)
+    ),
+    "_grouped_mm": _grouped_product,
+    "_trilinear": _trilinear,
+    "convolution _convolution": Formulas(_convolution, _optional_bias),
+    "convolution_backward": Formulas(_convolution_backward, _bias_gradient),
+}

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import ceil, prod
 
+from torch import Tensor
+
 from pytest_flops.counting.costs.elements import per_input, per_output
-from pytest_flops.counting.costs.table import Call, RuleByName, enter, rule
+from pytest_flops.counting.costs.table import Rules
 
 _LINEAR, _NEAREST = 0, 1  # interpolation_mode, as PyTorch numbers it
 
@@ -25,76 +27,65 @@ _SLOPE = {2: (2 + 3 + 2, 0, 35 + 2), 3: (4 + 9 + 2, 0, 0)}
 _POSITION, _FRACTION = 2, 1
 
 
-def _antialiased(points: int, *, backward: bool = False) -> RuleByName:
-    """Resizing with a filter of `points` taps, as many times wider as the image is made smaller."""
+def _antialiased(before: Sequence[int], after: Sequence[int], points: int) -> int:
+    """Resizing with a filter of `points` taps, as many times wider as the image is made smaller.
 
-    def cost(call: Call) -> int:
-        if backward:  # every tap hands its share of the gradient back
-            before, after = call.argument("input_size"), call.argument("grad_output").shape
-        else:
-            before, after = call.argument("self").shape, call.out.shape
-        return _two_passes(before, after, points)
-
-    return RuleByName(cost)
-
-
-def _two_passes(before: Sequence[int], after: Sequence[int], points: int) -> int:
-    """Rows first, then columns, 2 FLOPs per tap. Taps beyond the border count as taps."""
+    Rows first, then columns, 2 FLOPs per tap. Taps beyond the border count as taps.
+    """
     rows, columns = (
         2 * ceil(points * max(old / new, 1)) for old, new in zip(before[2:], after[2:], strict=True)
     )
     narrowed = prod(before[:3]) * after[3]
-    return int(narrowed * columns + prod(after) * rows)
+    return narrowed * columns + prod(after) * rows
 
 
-enter(
-    # one, three or seven interpolations; back again the same
-    upsample_linear1d=per_output(3),
-    upsample_linear1d_backward=per_input(3, of="grad_output"),
-    upsample_bilinear2d=per_output(9),
-    upsample_bilinear2d_backward=per_input(9, of="grad_output"),
-    upsample_trilinear3d=per_output(21),
-    upsample_trilinear3d_backward=per_input(21, of="grad_output"),
-    # five interpolations of four points each
-    upsample_bicubic2d=per_output(35),
-    upsample_bicubic2d_backward=per_input(35, of="grad_output"),
-    _upsample_bilinear2d_aa=_antialiased(2),
-    _upsample_bilinear2d_aa_backward=_antialiased(2, backward=True),
-    _upsample_bicubic2d_aa=_antialiased(4),
-    _upsample_bicubic2d_aa_backward=_antialiased(4, backward=True),
-)
-
-
-def _mode(call: Call) -> int:
-    """The kernel of cuDNN is bilinear."""
-    return call.either("interpolation_mode") or _LINEAR
-
-
-@rule("grid_sampler_2d", "grid_sampler_3d", "cudnn_grid_sampler")
-def grid_sample(call: Call) -> int:
+def _grid_sample(out: Tensor, grid: Tensor, interpolation_mode: int = _LINEAR) -> int:
     """Every value is interpolated, at a position that all channels share."""
-    grid, mode = call.argument("grid"), _mode(call)
-    positions = grid.numel() * (_POSITION + (mode != _NEAREST) * _FRACTION)
-    return int(call.out.numel() * _VALUE[grid.shape[-1]][mode] + positions)
+    per_coordinate = _POSITION if interpolation_mode == _NEAREST else _POSITION + _FRACTION
+    per_value = _VALUE[grid.shape[-1]][interpolation_mode]
+    return out.numel() * per_value + grid.numel() * per_coordinate
 
 
-@rule("grid_sampler_2d_backward", "grid_sampler_3d_backward", "cudnn_grid_sampler_backward")
-def grid_sample_backward(call: Call) -> int:
+def _grid_sample_backward(
+    grad_output: Tensor,
+    grid: Tensor,
+    interpolation_mode: int = _LINEAR,
+    output_mask: Sequence[bool] = (True, True),
+) -> int:
     """The gradient of the image and of the positions.
 
     A gradient is spread over the neighbours as the value was made from them; the nearest one's is
     accumulated. The gradient of a position is scaled from pixels.
     """
-    gradient, grid, mode = call.argument("grad_output"), call.argument("grid"), _mode(call)
-    of_image, of_grid = call.either("output_mask") or (True, True)
-    dims = gradient.dim() - 2
-    spread = of_image * max(_VALUE[dims][mode], 1)
-    moved = of_grid * dims * _SLOPE[dims][mode]
-    scaled = of_grid * (mode != _NEAREST) * grid.numel()
-    return int(gradient.numel() * (spread + moved) + scaled)
+    of_image, of_grid = output_mask
+    dims = grad_output.dim() - 2
+    spread = of_image * max(_VALUE[dims][interpolation_mode], 1)
+    moved = of_grid * dims * _SLOPE[dims][interpolation_mode]
+    scaled = of_grid * (interpolation_mode != _NEAREST) * grid.numel()
+    return grad_output.numel() * (spread + moved) + scaled
 
 
-@rule("affine_grid_generator")
-def affine_grid(call: Call) -> int:
-    """Every position of the output, with a 1 appended, times `theta`: (n, d, d + 1)."""
-    return int(2 * call.out.numel() * call.argument("theta").shape[-1])
+RULES: Rules = {
+    "upsample_linear1d": per_output(3),  # one interpolation; back again the same
+    "upsample_linear1d_backward": per_input(3, of="grad_output"),
+    "upsample_bilinear2d": per_output(9),  # three
+    "upsample_bilinear2d_backward": per_input(9, of="grad_output"),
+    "upsample_trilinear3d": per_output(21),  # seven
+    "upsample_trilinear3d_backward": per_input(21, of="grad_output"),
+    "upsample_bicubic2d": per_output(35),  # five of four points each
+    "upsample_bicubic2d_backward": per_input(35, of="grad_output"),
+    # backward every tap hands its share of the gradient back
+    "_upsample_bilinear2d_aa": lambda self, out: _antialiased(self.shape, out.shape, 2),
+    "_upsample_bilinear2d_aa_backward": lambda input_size, grad_output: _antialiased(
+        input_size, grad_output.shape, 2
+    ),
+    "_upsample_bicubic2d_aa": lambda self, out: _antialiased(self.shape, out.shape, 4),
+    "_upsample_bicubic2d_aa_backward": lambda input_size, grad_output: _antialiased(
+        input_size, grad_output.shape, 4
+    ),
+    # every position of the output, with a 1 appended, times `theta`: (n, d, d + 1)
+    "affine_grid_generator": lambda out, theta: 2 * out.numel() * theta.shape[-1],
+    "grid_sampler_2d grid_sampler_3d cudnn_grid_sampler": _grid_sample,
+    "grid_sampler_2d_backward grid_sampler_3d_backward": _grid_sample_backward,
+    "cudnn_grid_sampler_backward": _grid_sample_backward,
+}
