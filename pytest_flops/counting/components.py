@@ -19,6 +19,9 @@ from pytest_flops.counting.count import FLOPsCount
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
+OUTSIDE_PATH = "(outside modules)"
+"""The path of what the meter counts while no module is being called."""
+
 _NUMBER = re.compile(r"[0-9]+")
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_flops.counting.components import OUTSIDE_PATH
 from pytest_flops.counting.count import PHASES, Phase
-from pytest_flops.counting.meter.module_paths import OUTSIDE_PATH
 
 if TYPE_CHECKING:
     from pytest_flops.counting.measurement import Measurement

@@ -21,11 +21,10 @@ from collections.abc import Iterator
 from torch import Tensor
 from torch.nn import Module
 
-from pytest_flops.counting.components import segments
+from pytest_flops.counting.components import OUTSIDE_PATH, segments
 
 OUTSIDE = 0
 """The number of what runs outside any module."""
-OUTSIDE_PATH = "(outside modules)"
 WHOLE = ""
 """The path of the only root. It is no component: what it costs is the count itself."""
 
