@@ -256,3 +256,18 @@ def test_errors_of_the_run_are_told_quietly_too(project: Any) -> None:
     project.budgets(NAMED_BY_A_TEST)
     project.test("def test_nothing(): pass\n")
     project.fails("-q", told=["*'step'*named by no test*"], passed=1, failed=0)
+
+
+@pytest.mark.parametrize("limits", ["'b'", "total='1 kFLOP'"], ids=["named", "inline"])
+def test_a_run_whose_budget_tests_were_all_skipped_is_no_pass(project: Any, limits: str) -> None:
+    project.budgets("version: 1\nbudgets:\n  b: {limits: {total: 1 kFLOP}}\n")
+    project.test(f"""
+        import pytest
+
+        @pytest.mark.skipif(True, reason="no gpu")
+        @pytest.mark.flops_budget({limits})
+        def test_step(): pass
+    """)
+    result = project.run()
+    assert result.ret == 1
+    assert project.report()["passed"] is False

@@ -105,8 +105,9 @@ class BudgetHooks:
         if report is not None:
             self._tell_junit(report)
             session.testsfailed += len(report.errors) + len(report.missing)
-            # A test may swallow its red verdict; a red report is a failed session all the same.
-            session.testsfailed = session.testsfailed or len(report.red)
+            # The exit code says what the report says, also where a test swallowed its red verdict,
+            # or every test of a budget was skipped and nothing was measured.
+            session.testsfailed = session.testsfailed or int(not report.passed)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> None:
