@@ -29,8 +29,8 @@ _VALUES = (
     ("flops_tolerance", "PCT", "", "how far above its base any count may go, e.g. 0.5%"),
 )
 _WRITERS = (
-    ("flops_update", "write this run's counts into the lock files; refused under CI=true"),
-    ("flops_ratchet", "lower the recorded counts that fell, raise none; refused under CI=true"),
+    ("flops_update", "write this run's counts into the lock files; refused in CI"),
+    ("flops_ratchet", "lower the recorded counts that fell, raise none; refused in CI"),
 )
 _SWITCHES = (
     ("flops_require_recorded", "a budget without recorded counts is an error"),
@@ -57,7 +57,7 @@ def add_options(parser: Parser) -> None:
         add(name, text, "bool", default=False, action="store_const", const=True)
     for name, text in _WRITERS:
         flag = add(name, text, None, "no", action="store_const", const="yes")
-        in_ci = {"action": "store_const", "const": "ci", "help": f"{flag}, also under CI=true"}
+        in_ci = {"action": "store_const", "const": "ci", "help": f"{flag}, also in CI"}
         # An option of its own: an optional value would swallow the path that follows it.
         group.addoption(f"{flag}=ci", dest=name, **in_ci)
 

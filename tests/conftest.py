@@ -15,6 +15,8 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis import settings
 
+from pytest_flops.session.settings import CI_VARIABLES
+
 pytest_plugins = ["pytester"]
 
 # The threads of one operator wait for each other in a loop that takes a whole core. With a worker
@@ -216,5 +218,11 @@ def _no_ci(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run inside a test is a developer's own, wherever the tests themselves run."""
     for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
         monkeypatch.delenv(name)
-    for name in ("CI", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT", "GITHUB_SHA"):
+    for name in (
+        *CI_VARIABLES,
+        "GITHUB_ACTIONS",
+        "GITHUB_STEP_SUMMARY",
+        "GITHUB_OUTPUT",
+        "GITHUB_SHA",
+    ):
         monkeypatch.delenv(name, raising=False)

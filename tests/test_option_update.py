@@ -220,7 +220,28 @@ def test_an_update_is_refused_under_ci(
     monkeypatch.setenv("CI", "true")
     result = counted.run("--flops-update", *mode)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*--flops-update is refused under CI=true*--flops-update=ci*"])
+    result.stderr.fnmatch_lines(["*--flops-update is refused in CI (CI is set)*--flops-update=ci*"])
+    assert not (counted.root / LOCK).exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("BUILD_NUMBER", "7"), ("TF_BUILD", "True"), ("CI", "woodpecker"), ("JENKINS_URL", "x")],
+)
+def test_every_ci_is_known_by_what_it_sets(
+    counted: Any, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    result = counted.run("--flops-update")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*--flops-update is refused in CI ({name} is set)*"])
+
+
+def test_an_update_forgotten_in_addopts_is_refused_anywhere(counted: Any) -> None:
+    counted.write("pytest.ini", "[pytest]\naddopts = --flops-update\n")
+    result = counted.run()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--flops-update in addopts would record whatever each run*"])
     assert not (counted.root / LOCK).exists()
 
 

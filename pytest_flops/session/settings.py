@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from pytest import Config
 
+# pytest itself takes CI and BUILD_NUMBER for signs of CI, whatever their value; some set neither.
+CI_VARIABLES = ("CI", "BUILD_NUMBER", "TF_BUILD", "JENKINS_URL", "TEAMCITY_VERSION")
+
 
 class Settings:
     """The values of the options of `options`, paths below the rootdir; `None` is not given.
@@ -53,14 +56,16 @@ def _yaml_files_given(config: Config) -> Iterator[Path]:
 
 
 def _mistakes(config: Config) -> Iterator[str]:
-    in_ci = os.environ.get("CI", "").lower() in ("true", "1")
+    in_ci = next((name for name in CI_VARIABLES if os.environ.get(name)), None)
     for name in ("flops_update", "flops_ratchet"):
         given = chosen(config, name)
         option = "--" + name.replace("_", "-")
         if given not in ("", "no", "yes", "ci"):
             yield f"{name} in the ini file is yes, no or ci, not {given!r}"
+        elif option in config.getini("addopts"):
+            yield f"{option} in addopts would record whatever each run counts; give it by hand"
         elif given == "yes" and in_ci:
             yield (
-                f"{option} is refused under CI=true, where nobody would commit what it writes; "
-                f"{option}=ci allows it"
+                f"{option} is refused in CI ({in_ci} is set), where nobody would commit what it "
+                f"writes; {option}=ci allows it"
             )
