@@ -114,3 +114,15 @@ def test_the_json_tells_what_was_accepted(reported):
     record = compare(reported(recorded=OLD), reported(DEARER, recorded=NEW)).to_dict()
     forward = record["budgets"][0]["changes"][0]
     assert (forward["accepted"], forward["regressed"], forward["status"]) == (True, False, "grew")
+
+
+def test_a_record_that_fell_in_one_phase_accepts_nothing_in_another(reported):
+    # The record of attention and MLP is 150 forward; the base counted 30 fewer, so that the head's
+    # return to 150 is a regression, however its record of backward has fallen meanwhile.
+    cheaper = ATTENTION + FLOPsCount(-30, 0, 0)
+    fallen = (FLOPsCount(150, 290, 15), HEAD)
+    comparison = compare(
+        reported(cheaper, recorded=OLD),
+        reported(ATTENTION + FLOPsCount(0, -10, 0), recorded=fallen),
+    )
+    assert comparison.regressed

@@ -46,8 +46,14 @@ def is_newly_recorded(
     old, new = records
     # Records end at a depth: what is deeper is covered by its nearest recorded ancestor.
     holder = None if component is None else nearest(component, new)
-    if holder not in new or holder not in counts or new[holder] == old.get(holder):
+    if holder not in new or holder not in counts:
         return False
-    recorded = new[holder]
-    limit = recorded.get(quantity, sum(recorded.values()) if quantity == "total" else 0)
-    return counts[holder].of(quantity) <= int(limit * allowed)
+    limit = _recorded(new[holder], quantity)
+    # A record that fell in another phase accepts nothing in this one.
+    changed = limit != _recorded(old.get(holder, {}), quantity)
+    return changed and counts[holder].of(quantity) <= int(limit * allowed)
+
+
+def _recorded(records: Mapping[Quantity, int], quantity: Quantity) -> int:
+    """The recorded count in a quantity; that of a component's total is the sum of its phases."""
+    return records.get(quantity, sum(records.values()) if quantity == "total" else 0)
