@@ -320,3 +320,26 @@ class TestMeasurement:
         assert verdict.message.startswith("not counted: module Linear in thread worker (2), so")
         assert "start the thread inside what is counted" in verdict.message
         assert "register" not in verdict.message
+
+
+class TestVanishedPhases:
+    """A phase that is bounded above 0 and counts 0 was not run; no bound would see it."""
+
+    COUNT = Measurement(FLOPsCount(1000, 0, 0), {}, source="meter", rules="executed")
+
+    @pytest.mark.parametrize("phase", ["backward", "optimizer"])
+    def test_a_limit_on_a_phase_that_did_not_run_is_an_error(self, phase):
+        limit = Limit(phase, 1_000_000, "1 MFLOP", location=Location("b.yaml", 4, 7))
+        errors = [v for v in hold(Budget("b", limits=(limit,)), self.COUNT) if not v.passed]
+        assert [v.kind for v in errors] == ["error"]
+        assert f"{phase} is 0 FLOP, so its limit of 1 MFLOP is held against nothing" in str(errors)
+        assert str(errors[0].location) == "b.yaml:4:7"
+
+    def test_so_is_a_recorded_count(self):
+        budget = Budget("b", recorded=Recorded(FLOPsCount(1000, 2000, 10)))
+        errors = [v for v in hold(budget, self.COUNT) if not v.passed]
+        assert [v.message.partition(" ")[0] for v in errors] == ["backward", "optimizer"]
+
+    def test_a_limit_of_0_is_held_by_0_and_a_total_is_no_phase(self):
+        limits = (Limit("backward", 0, "0"), Limit("total", 10**6, "1 MFLOP"))
+        assert all(v.passed for v in hold(Budget("b", limits=limits), self.COUNT))

@@ -15,12 +15,12 @@ from pytest_flops.budgets.judging.blame import largest_rows
 from pytest_flops.budgets.judging.scaling import hold_scaling
 from pytest_flops.budgets.judging.wording import below_the_record
 from pytest_flops.budgets.patterns import matching, no_match
-from pytest_flops.budgets.units import format_percent
+from pytest_flops.budgets.units import format_amount, format_percent
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.components import depth
 from pytest_flops.counting.count import PHASES
 from pytest_flops.counting.measurement import how_to_count, is_thread
-from pytest_flops.counting.metric import FLOPS, QUANTITIES, TOTAL, is_total, quantity_of
+from pytest_flops.counting.metric import FLOPS, QUANTITIES, TOTAL, is_total, quantity_of, unit_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -70,6 +70,7 @@ def hold(
     verdicts: list[Verdict] = []
     if measurement is not None:
         verdicts += _errors_of_count(measurement, rules)
+        verdicts += _vanished_phases(budget, measurement, kinds)
         if "limit" in kinds:
             verdicts += _hold_limits(budget, measurement)
         if "recorded" in kinds and budget.recorded is not None:
@@ -124,6 +125,34 @@ def _errors_of_count(measurement: Measurement, rules: Rules | None) -> Iterator[
             "two are not comparable: set the workload's rules, or check a model that the "
             "workload's builder accepts with the `flops` fixture"
         )
+
+
+def _vanished_phases(
+    budget: Budget, measurement: Measurement, kinds: tuple[Kind, ...]
+) -> Iterator[Verdict]:
+    """A phase that is limited or recorded above 0 and counts exactly 0 now did not run.
+
+    A forgotten `optimizer.step()` and a mistaken `no_grad` look like this, and no bound sees them.
+    """
+    bounds = {}
+    if "recorded" in kinds and (recorded := budget.recorded) is not None:
+        phases = {phase: quantity_of(FLOPS, phase) for phase in PHASES}
+        bounds = {q: (recorded.of(q), "recorded count", recorded.location) for q in phases.values()}
+    if "limit" in kinds:
+        for limit in budget.limits:
+            if limit.pattern is None and not is_total(limit.quantity):
+                bounds[limit.quantity] = limit.allowed, "limit", limit.location
+    if not measurement.count.total:  # of nothing at all there is an error already
+        return
+    for quantity, (bound, what, location) in bounds.items():
+        if bound and not measurement.of(quantity):
+            amount = format_amount(bound, unit_of(quantity))
+            message = (
+                f"{quantity} is 0 FLOP, so its {what} of {amount} is held against nothing: was the "
+                "phase run, and outside no_grad? If it is gone for good, drop its limit and run "
+                "pytest --flops-update"
+            )
+            yield _error(message, location=location)
 
 
 def _hold_limits(budget: Budget, measurement: Measurement) -> Iterator[Verdict]:
