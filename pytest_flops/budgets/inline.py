@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from pytest_flops.budgets.build import build_budget
@@ -53,4 +55,9 @@ def _plain(value: Any) -> Any:
             if not isinstance(key, str):
                 raise BudgetError(f"the key {key!r} must be a string")
         return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple | range) else value
+    if isinstance(value, list | tuple | range):
+        return [_plain(item) for item in value]
+    if not isinstance(value, int):
+        with suppress(TypeError):  # an integer of numpy or torch, which the schema does not know
+            return operator.index(value)
+    return value

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import numpy as np
 import pytest
 
 from pytest_flops.budgets.budget import Limit, ScalingLimit
@@ -85,3 +86,8 @@ def test_every_mistake_is_told_at_once():
 )
 def test_a_mistake_is_told_with_its_keyword(arguments, words):
     assert words in "\n".join(mistakes(**arguments))
+
+
+def test_an_integer_of_numpy_is_an_integer():
+    (limit,) = inline_budget("t", {"total": 2 * np.prod((4, 8))}).limits
+    assert limit.allowed == 64
