@@ -46,11 +46,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _compare(given: argparse.Namespace) -> int:
     from pytest_flops.reports.pages.comparison import FORMATS
+    from pytest_flops.reports.pages.summary import headline
 
     tolerance = _percent(given.tolerance)
-    comparison = compare(load_base(given.base), load_report(given.head), tolerance=tolerance)
+    base, head = load_base(given.base), load_report(given.head)
+    if not head.entries:
+        raise ReportError(f"{given.head} measured nothing, so there is nothing to compare.")
+    comparison = compare(base, head, tolerance=tolerance)
     print(FORMATS[given.format](comparison), end="")
-    return REGRESSED if comparison.regressed else OK
+    if not head.passed:
+        print(f"pytest-flops: {given.head} is red by itself: {headline(head)}", file=sys.stderr)
+    return OK if head.passed and not comparison.regressed else REGRESSED
 
 
 def _merge(given: argparse.Namespace) -> int:
@@ -58,6 +64,7 @@ def _merge(given: argparse.Namespace) -> int:
     from pytest_flops.reports.write import write_reports
 
     report = merge(load_report(path) for path in given.reports)
+    _refuse_to_overwrite(Path(given.output) / "flops.json", given.reports)
     print(*write_reports(report, given.output), sep="\n")
     return OK if report.passed else REGRESSED
 
@@ -74,6 +81,7 @@ def _html(given: argparse.Namespace) -> int:
         report = judge_regressions(report, comparison)
     history = load_history(given.history) if given.history else ()
     output = Path(given.output or Path(given.report).with_suffix(".html"))
+    _refuse_to_overwrite(output, [given.report, given.base or given.report])
     print(write_text(output, render_html(report, comparison=comparison, history=history)))
     return OK
 
@@ -95,6 +103,12 @@ def _schema(given: argparse.Namespace) -> int:
     path = Path(__file__).parent / folder / "schema.json"
     print(path.read_text(encoding="utf-8"), end="")
     return OK
+
+
+def _refuse_to_overwrite(output: Path, inputs: Sequence[str]) -> None:
+    for name in inputs:
+        if output.resolve() == Path(name).resolve():
+            raise ReportError(f"{output} is one of the reports given; name another --output.")
 
 
 def _percent(text: str | None) -> Fraction | None:

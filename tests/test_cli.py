@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,12 +34,51 @@ def test_compare_exits_with_1_and_names_what_got_dearer(
     assert "layer_4" in told
 
 
-def test_compare_exits_with_0_where_nothing_got_dearer(reports: tuple[str, str]) -> None:
+def test_compare_exits_with_0_where_nothing_got_dearer(
+    reports: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
     base, head = reports
     assert main(["compare", base, base]) == 0
     assert main(["compare", head, base]) == 0
-    # A fifth layer is 139,386,880 of 16,287,760,384 forward FLOPs: 0.86 %, and new by itself.
-    assert main(["compare", base, head, "--tolerance", "2%"]) == 0
+    # A fifth layer is 139,386,880 of 16,287,760,384 forward FLOPs: 0.86 %, and new by itself. It is
+    # no regression then, but it is over the head's own limit.
+    capsys.readouterr()
+    assert main(["compare", base, head, "--tolerance", "2%"]) == 1
+    told = capsys.readouterr()
+    assert "no regression" in told.out
+    assert f"{head} is red by itself: Red: the one budget is over its limit" in told.err
+
+
+def test_compare_refuses_a_head_that_measured_nothing(
+    reports: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = json.loads(Path(reports[0]).read_text("utf-8"))
+    empty = tmp_path / "empty.json"
+    empty.write_text(json.dumps({**record, "entries": []}), "utf-8")
+    assert main(["compare", reports[0], str(empty)]) == 2
+    assert "measured nothing, so there is nothing to compare" in capsys.readouterr().err
+
+
+def test_compare_is_red_for_a_head_that_was_cut_short(
+    reports: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = json.loads(Path(reports[0]).read_text("utf-8"))
+    short = tmp_path / "short.json"
+    short.write_text(json.dumps({**record, "complete": False}), "utf-8")
+    assert main(["compare", reports[0], str(short)]) == 1
+    assert "the run did not come to its end" in capsys.readouterr().err
+
+
+def test_no_report_that_is_given_is_overwritten(
+    reports: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, head = reports
+    before = [Path(report).read_bytes() for report in reports]
+    assert main(["merge", base, head, "--output", str(Path(base).parent)]) == 2
+    assert main(["html", head, "--output", head]) == 2
+    assert main(["html", head, "--base", base, "--output", base]) == 2
+    assert capsys.readouterr().err.count("is one of the reports given") >= 2
+    assert [Path(report).read_bytes() for report in reports] == before
 
 
 @pytest.mark.parametrize(
