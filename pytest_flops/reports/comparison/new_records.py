@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from pytest_flops.counting.components import nearest
+from pytest_flops.counting.metric import is_total, metric_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,5 +56,7 @@ def is_newly_recorded(
 
 
 def _recorded(records: Mapping[Quantity, int], quantity: Quantity) -> int:
-    """The recorded count in a quantity; that of a component's total is the sum of its phases."""
-    return records.get(quantity, sum(records.values()) if quantity == "total" else 0)
+    """The recorded count in a quantity; a component has no total, which its phases make."""
+    if quantity in records or not is_total(quantity):
+        return records.get(quantity, 0)
+    return metric_of(quantity).joined(records.values())
