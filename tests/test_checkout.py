@@ -62,7 +62,7 @@ def test_a_base_that_imports_the_heads_code_is_red_and_no_base(
     result = run_in(base, project.root, monkeypatch, project, *workers)
     assert result.ret == 1
     told = f"*this run imported core.model ({project.root}), which is another worktree*"
-    result.stdout.fnmatch_lines([told])
+    result.stdout.fnmatch_lines([told, "Red: 1 run imported another worktree's code."])
     report = str(base / "app/reports/flops.json")
     assert cli.main(["compare", report, report]) == 2
     assert "is no base to compare with: this run imported core.model" in capsys.readouterr().err

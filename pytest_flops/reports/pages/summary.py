@@ -36,6 +36,7 @@ _FAILURES = {
 _FAULTS = {
     "regression": ("budget costs more than its base", "budgets cost more than their base"),
     "stale": ("budget is measured by no test", "budgets are measured by no test"),
+    "checkout": ("run imported another worktree's code", "runs imported another worktree's code"),
     "error": ("error of the run itself", "errors of the run itself"),
     "missing": ("test delivered nothing", "tests delivered nothing"),
 }
