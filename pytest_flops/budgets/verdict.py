@@ -53,6 +53,11 @@ class Verdict:
     message: str = ""
     parts: tuple[tuple[str, int, int | None], ...] = field(default=())
 
+    @classmethod
+    def error(cls, message: str, **about: Any) -> Verdict:
+        """Nothing could be compared, so it cannot pass; `about` are further fields."""
+        return cls("error", passed=False, message=message, **about)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON."""
         location = str(self.location) if self.location else None

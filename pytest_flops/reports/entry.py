@@ -142,7 +142,7 @@ def _joined(entries: list[Entry]) -> Entry:
     different = different_results(entries)
     if different:
         message = f"{first.budget!r} was measured more than once with different results: "
-        verdicts.add(Verdict(kind="error", passed=False, message=message + different))
+        verdicts.add(Verdict.error(message + different))
     sweeps = {sweep for entry in entries for sweep in entry.scaling}
     return replace(
         first,

@@ -291,7 +291,7 @@ class Recorder:
         ]
 
     def _fail(self, message: str) -> None:
-        self.conclude([_error(message)])
+        self.conclude([Verdict.error(message)])
 
     def _budget_with(self, limits: dict[str, Any]) -> Budget:
         if self.budget is None and not limits:
@@ -328,11 +328,7 @@ class Recorder:
         builder = self._session.extensions.builder(counted.model)
         found = "; ".join(differences(counted, budgeted, builder)) if builder else ""
         if found:
-            yield _error(f"the test counted another workload than the budget's: {found}")
-
-
-def _error(message: str) -> Verdict:
-    return Verdict(kind="error", passed=False, message=message)
+            yield Verdict.error(f"the test counted another workload than the budget's: {found}")
 
 
 def _not_held(measurement: Measurement, *, update: bool) -> Verdict:

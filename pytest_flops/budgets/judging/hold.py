@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from fractions import Fraction
 
-    from pytest_flops.budgets.budget import Budget, Location, Recorded
+    from pytest_flops.budgets.budget import Budget, Recorded
     from pytest_flops.budgets.verdict import Kind
     from pytest_flops.counting.measurement import Measurement, Rules
     from pytest_flops.counting.metric import Quantity
@@ -94,7 +94,7 @@ def hold_parity(records: Iterable[Parity]) -> tuple[Verdict, ...]:
         )
         for record in records
     )
-    return verdicts or (_error("the parity check counted nothing"),)
+    return verdicts or (Verdict.error("the parity check counted nothing"),)
 
 
 def uncounted_messages(measurement: Measurement) -> list[str]:
@@ -114,13 +114,13 @@ def _errors_of_count(measurement: Measurement, rules: Rules | None) -> Iterator[
     counts = {phase: measurement.of(quantity_of(FLOPS, phase)) for phase in PHASES}
     for phase, count in counts.items():
         if count < 0:
-            yield _error(f"{phase} is {count:,} FLOP; no work costs less than 0")
+            yield Verdict.error(f"{phase} is {count:,} FLOP; no work costs less than 0")
     if FLOPS.zero_is_void and not any(counts.values()) and not measurement.uncounted:
-        yield _error("nothing was counted: 0 FLOP in every phase; a budget of it is void")
+        yield Verdict.error("nothing was counted: 0 FLOP in every phase; a budget of it is void")
     for message in uncounted_messages(measurement):
-        yield _error(message)
+        yield Verdict.error(message)
     if rules not in (None, measurement.rules):
-        yield _error(
+        yield Verdict.error(
             f"the budget is of {rules} FLOPs and the test counted {measurement.rules} ones; the "
             "two are not comparable: set the workload's rules, or check a model that the "
             "workload's builder accepts with the `flops` fixture"
@@ -134,16 +134,16 @@ def _vanished_phases(
 
     A forgotten `optimizer.step()` and a mistaken `no_grad` look like this, and no bound sees them.
     """
-    bounds = {}
-    if "recorded" in kinds and (recorded := budget.recorded) is not None:
-        phases = {phase: quantity_of(FLOPS, phase) for phase in PHASES}
-        bounds = {q: (recorded.of(q), "recorded count", recorded.location) for q in phases.values()}
-    if "limit" in kinds:
-        for limit in budget.limits:
-            if limit.pattern is None and not is_total(limit.quantity):
-                bounds[limit.quantity] = limit.allowed, "limit", limit.location
     if not measurement.count.total:  # of nothing at all there is an error already
         return
+    phases = [quantity for quantity in QUANTITIES if not is_total(quantity)]
+    bounds = {}
+    if "recorded" in kinds and (recorded := budget.recorded) is not None:
+        bounds = {q: (recorded.of(q), "recorded count", recorded.location) for q in phases}
+    if "limit" in kinds:
+        for limit in budget.limits:
+            if limit.pattern is None and limit.quantity in phases:
+                bounds[limit.quantity] = limit.allowed, "limit", limit.location
     for quantity, (bound, what, location) in bounds.items():
         if bound and not measurement.of(quantity):
             amount = format_amount(bound, unit_of(quantity))
@@ -152,7 +152,7 @@ def _vanished_phases(
                 "phase run, and outside no_grad? If it is gone for good, drop its limit and run "
                 "pytest --flops-update"
             )
-            yield _error(message, location=location)
+            yield Verdict.error(message, location=location)
 
 
 def _hold_limits(budget: Budget, measurement: Measurement) -> Iterator[Verdict]:
@@ -170,7 +170,7 @@ def _hold_limits(budget: Budget, measurement: Measurement) -> Iterator[Verdict]:
         if pattern is not None and not matched and pattern not in unmatched:
             unmatched.add(pattern)
             message = no_match(pattern, measurement.components)
-            yield _error(message, pattern, limit.location)
+            yield Verdict.error(message, pattern=pattern, location=limit.location)
 
 
 def _compared(
@@ -259,7 +259,3 @@ def _hold_sweeps(budget: Budget, sweeps: Sequence[Sweep]) -> Iterator[Verdict]:
                 f"out: {', '.join(map(str, left_out))}"
             )
         yield from hold_scaling(limit, sweep)
-
-
-def _error(message: str, pattern: str | None = None, location: Location | None = None) -> Verdict:
-    return Verdict("error", passed=False, pattern=pattern, location=location, message=message)

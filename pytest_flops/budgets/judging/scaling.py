@@ -42,16 +42,8 @@ def _components(limit: ScalingLimit, sweep: Sweep, pattern: str, allowed: float)
     matched = matching(pattern, components)
     if not matched:
         message = f"scaling over {limit.dimension}: {no_match(pattern, components)}"
-        return [
-            Verdict(
-                kind="error",
-                passed=False,
-                pattern=pattern,
-                dimension=limit.dimension,
-                location=limit.location,
-                message=message,
-            )
-        ]
+        about = {"dimension": limit.dimension, "location": limit.location}
+        return [Verdict.error(message, pattern=pattern, **about)]
     phases = [
         [growth for growth in sweep.growth if growth.component == path and _is_phase(growth)]
         for path in matched
