@@ -214,6 +214,16 @@ def test_limits_in_a_call_of_a_test_without_the_marker_are_not_recorded(project:
     assert "not recorded yet" not in project.run().stdout.str()
 
 
+def test_the_page_of_a_red_snapshot_says_how_to_record_it_anew(project: Any) -> None:
+    project.test(SEVERAL)
+    project.run("--flops-update")
+    project.test(SEVERAL.replace("20", "21"))
+    assert project.run().ret == 1
+    page = (project.root / "reports/flops.html").read_text(encoding="utf-8")
+    assert "pytest --flops-update test_model.py::test_several</code> to rewrite" in page
+    assert "the marker of <code>test_model.py::test_several</code>" in page
+
+
 def test_an_update_is_refused_under_ci(
     counted: Any, monkeypatch: pytest.MonkeyPatch, mode: tuple[str, ...]
 ) -> None:
