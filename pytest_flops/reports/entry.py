@@ -13,13 +13,13 @@ from pytest_flops.counting.components import natural
 from pytest_flops.counting.measurement import Measurement
 from pytest_flops.counting.metric import QUANTITIES
 from pytest_flops.counting.workload import Workload
+from pytest_flops.reports.fates import NOWHERE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from pytest_flops.scaling.sweep import Sweep
 
-NOWHERE = Location("", 0, 0)
 KINDS_BY_SEVERITY = ("error", "limit", "recorded", "scaling", "parity")
 
 

@@ -39,6 +39,7 @@ def merge(reports: Iterable[Report]) -> Report:
         complete=all(shard.complete for shard in shards),
         missing=missing - delivered,
         budgets_known=[known for shard in shards for known in shard.budgets_known],
+        tests=[test for shard in shards for test in shard.tests],
         whole_suite=True,
     )
 

@@ -6,14 +6,23 @@ import json
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from pytest_flops.budgets.budget import Location
-from pytest_flops.reports.entry import NOWHERE, Entry, join_entries
+from pytest_flops.reports.entry import Entry, join_entries
 from pytest_flops.reports.errors import ReportError
+from pytest_flops.reports.fates import (
+    NOWHERE,
+    BudgetTest,
+    Fate,
+    KnownBudget,
+    best_of_budgets,
+    best_of_tests,
+)
+from pytest_flops.reports.text import some
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from jsonschema.protocols import Validator
 
@@ -22,10 +31,7 @@ FORMAT = "pytest-flops report"
 VERSION = 1
 SCHEMA = Path(__file__).with_name("schema.json")
 
-Fate = Literal["measured", "skipped", "deselected", "unnamed"]
-"""What became of a budget, the best first."""
-
-_STALE = {
+_NOT_MEASURED: dict[Fate, str] = {
     "unnamed": "the budget {name!r} is named by no test: mark a test with "
     "@pytest.mark.flops_budget({name!r}); or give it a workload and let pytest collect its file "
     "(testpaths); or delete it",
@@ -47,18 +53,6 @@ class SessionError:
 
 
 @dataclass(frozen=True, slots=True)
-class KnownBudget:
-    """A budget of the files this run read, and what became of it.
-
-    It was `measured` by a test; named only by `skipped` or `deselected` tests; or `unnamed`.
-    """
-
-    name: str
-    location: Location | None
-    fate: Fate
-
-
-@dataclass(frozen=True, slots=True)
 class Report:
     """Everything that one run found; `schema.json` describes each field."""
 
@@ -68,12 +62,19 @@ class Report:
     complete: bool = True
     missing: tuple[str, ...] = ()
     budgets_known: tuple[KnownBudget, ...] = ()
+    tests: tuple[BudgetTest, ...] = ()
 
     @property
     def passed(self) -> bool:
         """Whether something was measured, all of it is green, and nothing is missing."""
         sound = self.complete and not self.missing and not self.errors
-        return sound and bool(self.entries) and not self.red
+        return sound and bool(self.entries or self.is_idle_shard) and not self.red
+
+    @property
+    def is_idle_shard(self) -> bool:
+        """Whether it had nothing to measure, since other shards have all of its tests."""
+        fates = {test.fate for test in self.tests}
+        return "elsewhere" in fates <= {"elsewhere", "deselected"} and not self.entries
 
     @property
     def red(self) -> tuple[Entry, ...]:
@@ -88,8 +89,9 @@ class Report:
             "passed": self.passed,
             "complete": self.complete,
             "missing": list(self.missing),
-            "errors": [_as_record(error) for error in self.errors],
-            "budgets_known": [_as_record(known) for known in self.budgets_known],
+            "errors": [as_record(error) for error in self.errors],
+            "budgets_known": [as_record(known) for known in self.budgets_known],
+            "tests": [as_record(test) for test in self.tests],
             "entries": [entry.to_dict() for entry in self.entries],
             "environment": dict(self.environment),
         }
@@ -99,19 +101,23 @@ class Report:
         """The inverse of `to_dict`."""
         return cls(
             entries=tuple(Entry.from_dict(entry) for entry in record["entries"]),
-            errors=tuple(SessionError(**_placed(error)) for error in record["errors"]),
+            errors=tuple(SessionError(**placed(error)) for error in record["errors"]),
             environment=record["environment"],
             complete=record["complete"],
             missing=tuple(record["missing"]),
-            budgets_known=tuple(KnownBudget(**_placed(known)) for known in record["budgets_known"]),
+            budgets_known=tuple(KnownBudget(**placed(known)) for known in record["budgets_known"]),
+            # Reports of earlier releases do not list their tests.
+            tests=tuple(BudgetTest(**placed(test)) for test in record.get("tests", ())),
         )
 
 
-def _as_record(found: SessionError | KnownBudget) -> dict[str, Any]:
+def as_record(found: SessionError | KnownBudget | BudgetTest) -> dict[str, Any]:
+    """Plain types only."""
     return asdict(found) | {"location": str(found.location) if found.location else None}
 
 
-def _placed(record: Mapping[str, Any]) -> dict[str, Any]:
+def placed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What `as_record` made, ready for the constructor."""
     return {**record, "location": Location.parse(record["location"])}
 
 
@@ -123,16 +129,18 @@ def build_report(
     complete: bool = True,
     missing: Iterable[str] = (),
     budgets_known: Iterable[KnownBudget] = (),
+    tests: Iterable[BudgetTest] = (),
     whole_suite: bool = False,
 ) -> Report:
     """Join what tests found into the run's report; the order of anything given does not matter.
 
     `whole_suite` says that every test was there: then a budget that nobody measured is an error.
     """
-    known = _best_fates(budgets_known)
+    known, fates = best_of_budgets(budgets_known), best_of_tests(tests)
     if whole_suite:
         # One shard may call a budget stale that another has measured: only this call counts.
-        errors = [error for error in errors if error.kind != "stale"] + _stale(known)
+        errors = [error for error in errors if error.kind != "stale"]
+        errors += [*_not_measured(known), *_left_to_nobody(fates)]
     return Report(
         entries=join_entries(entries),
         errors=in_order(errors),
@@ -140,6 +148,7 @@ def build_report(
         complete=complete,
         missing=tuple(sorted(set(missing))),
         budgets_known=known,
+        tests=fates,
     )
 
 
@@ -155,20 +164,18 @@ def in_order(errors: Iterable[SessionError]) -> tuple[SessionError, ...]:
     return tuple(sorted(set(errors), key=lambda e: (e.location or NOWHERE, e.message, e.kind)))
 
 
-def _best_fates(known: Iterable[KnownBudget]) -> tuple[KnownBudget, ...]:
-    """Each budget once, with the best that became of it in any run."""
-    best: dict[tuple[Location, str], KnownBudget] = {}
-    for budget in sorted(known, key=lambda each: get_args(Fate).index(each.fate)):
-        best.setdefault((budget.location or NOWHERE, budget.name), budget)
-    return tuple(best[key] for key in sorted(best))
+def _not_measured(known: Iterable[KnownBudget]) -> Iterator[SessionError]:
+    for budget in known:
+        if message := _NOT_MEASURED.get(budget.fate):
+            yield SessionError(message.format(name=budget.name), budget.location, "stale")
 
 
-def _stale(known: Iterable[KnownBudget]) -> list[SessionError]:
-    return [
-        SessionError(_STALE[budget.fate].format(name=budget.name), budget.location, "stale")
-        for budget in known
-        if budget.fate in _STALE
-    ]
+def _left_to_nobody(tests: Iterable[BudgetTest]) -> Iterator[SessionError]:
+    left = [test.test for test in tests if test.fate == "elsewhere"]
+    if left:
+        one = "this test was" if len(left) == 1 else f"these {len(left):,} tests were"
+        message = f"{one} left to another shard, whose report is not here: {some(left)}"
+        yield SessionError(message, kind="stale")
 
 
 def to_json(report: Report) -> str:

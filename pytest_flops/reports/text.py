@@ -1,10 +1,15 @@
-"""Long strings cut to a width, and shares in percent."""
+"""Long strings and lists cut short, and shares in percent."""
 
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _CUT = "..."
+_NAMED = 5
 _MOST_DECIMALS = 6
 
 
@@ -15,6 +20,12 @@ def shorten(text: str, width: int) -> str:
     kept = max(width - len(_CUT), 0)
     tail = kept // 2
     return (text[: kept - tail] + _CUT + text[len(text) - tail :])[: max(width, 0)]
+
+
+def some(names: Sequence[str]) -> str:
+    """The first names of a list, and how many more there are."""
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def percent(part: float, whole: float) -> str:

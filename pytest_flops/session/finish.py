@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_flops.reports.comparison.comparison import compare
 from pytest_flops.reports.comparison.wording import judge_regressions
 from pytest_flops.reports.errors import ReportError
-from pytest_flops.reports.report import KnownBudget, SessionError, build_report, in_order
+from pytest_flops.reports.fates import NOT_RUN, BudgetTest, with_fates
+from pytest_flops.reports.report import SessionError, build_report, in_order
+from pytest_flops.reports.text import some
 from pytest_flops.session.recording import keep_records, stale_records, tests_not_recorded
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from pytest_flops.budgets.budget import Budget
-    from pytest_flops.reports.report import Fate, Report
+    from pytest_flops.reports.report import Report
     from pytest_flops.session.session import Session
-
-_NAMED = 5
 
 
 def conclude(
@@ -35,7 +36,9 @@ def conclude(
         missing: Tests that a lost worker did not deliver.
     """
     budgets = [budget for named in session.catalog.load_all().values() for budget in named.values()]
-    if not (session.entries or session.held or (whole_suite and budgets)):
+    tests = [*session.tests.values(), *_not_collected(session, whole_suite=whole_suite)]
+    fates = {test.fate for test in tests}
+    if not (session.entries or fates - {"deselected"} or (whole_suite and budgets)):
         return
 
     settings, ended = session.settings, complete and not missing
@@ -46,15 +49,15 @@ def conclude(
     errors += _foreign_code(session)
     if ended and whole_suite and not settings.update:
         _tell_stale(session)
-    known = _known(session, budgets)
     session.report = build_report(
         session.entries,
         errors=errors,
         environment=session.environment,
         complete=complete,
         missing=missing,
-        budgets_known=known,
-        whole_suite=whole_suite and all(budget.fate != "deselected" for budget in known),
+        budgets_known=with_fates([(each.name, each.location) for each in budgets], tests),
+        tests=tests,
+        whole_suite=whole_suite and fates.isdisjoint(NOT_RUN),
     )
     # Recording the counts anew accepts whatever grew, so an update compares nothing.
     if session.base is not None and not settings.update:
@@ -73,24 +76,25 @@ def _foreign_code(session: Session) -> Iterator[SessionError]:
     """Code of another worktree of the repository: this run did not count what is checked out."""
     if modules := session.foreign_modules():
         yield SessionError(
-            f"this run imported {_some(modules)}, which is another worktree of this repository, so "
+            f"this run imported {some(modules)}, which is another worktree of this repository, so "
             "what it counted is not what is checked out here: install this checkout, or put its "
             "folders first on PYTHONPATH",
             kind="checkout",
         )
 
 
-def _known(session: Session, budgets: list[Budget]) -> list[KnownBudget]:
-    measured = {str(entry.location) for entry in session.entries}
-
-    def fate(location: str) -> Fate:
-        if location in measured:
-            return "measured"
-        if location in session.held:
-            return "skipped"
-        return "deselected" if location in session.left_out else "unnamed"
-
-    return [KnownBudget(each.name, each.location, fate(str(each.location))) for each in budgets]
+def _not_collected(session: Session, *, whole_suite: bool) -> Iterator[BudgetTest]:
+    """Tests of the base that this run did not collect, where the run itself says why."""
+    for entry in session.base.entries if session.base else ():
+        for test in entry.tests:
+            file = test.partition("::")[0]
+            found = partial(BudgetTest, test, entry.budget, entry.location)
+            if test in session.tests:
+                continue
+            if file in session.skipped_files:
+                yield found("skipped", session.skipped_files[file])
+            elif not whole_suite and (session.settings.rootdir / file).exists():
+                yield found("deselected", "not asked for")
 
 
 def _not_recorded(session: Session, budgets: list[Budget]) -> Iterator[SessionError]:
@@ -105,7 +109,7 @@ def _not_recorded(session: Session, budgets: list[Budget]) -> Iterator[SessionEr
                 location,
             )
     elif missing:
-        names = _some([name for name, _ in missing])
+        names = some([name for name, _ in missing])
         session.notes.append(f"not recorded yet: {names} (pytest --flops-update does it)")
 
 
@@ -113,13 +117,8 @@ def _tell_stale(session: Session) -> None:
     for lock, keys in stale_records(session).items():
         session.notes.append(
             f"stale in {session.catalog.shown(lock)}, since no test or budget has the name: "
-            f"{_some([name for _, name in keys])} (pytest --flops-update drops it)"
+            f"{some([name for _, name in keys])} (pytest --flops-update drops it)"
         )
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
 
 
 def _write(session: Session, report: Report) -> None:

@@ -7,6 +7,7 @@ registered object several times. What only a run with budgets needs stands here.
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,10 +15,10 @@ import pytest
 from pytest_flops import options
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Generator, Iterable, Sequence
 
     from pytest_flops.budgets.budget import Budget
-    from pytest_flops.reports.report import Report
+    from pytest_flops.reports.fates import Fate
     from pytest_flops.session.recorder import Recorder
     from pytest_flops.session.session import Session
 
@@ -50,6 +51,7 @@ class BudgetHooks:
         # Kept beside `due`: xdist replaces a lost worker, and the new one collects everything anew.
         self._finished: set[str] = set()
         self._is_worker = hasattr(config, "workerinput")
+        self._left_out: set[pytest.Item] = set()
 
     @property
     def session(self) -> Session:
@@ -70,16 +72,13 @@ class BudgetHooks:
         for item in items:
             self._bind(item)
         self.session.test_files.update(item.nodeid.partition("::")[0] for item in items)
-        return [item for item in items if BUDGET in item.stash]
+        return [item for item in items if _holds_budget(item)]
 
     def settle(self, collected: list[pytest.Item], items: list[pytest.Item]) -> None:
         """Take in what other plugins made of the items; with `--flops-only`, keep only ours."""
-        for item in set(collected).difference(items):
-            location = item.stash[BUDGET].location
-            if location is not None:
-                self.session.left_out.add(str(location))
         for item in items:
             self._bind(item)
+        self._note_fates([*dict.fromkeys([*collected, *filter(_holds_budget, items)])], set(items))
         if self._made is not None and not self._is_worker:
             mistakes = [item.stash[MISTAKE] for item in items if MISTAKE in item.stash]
             _refuse([*map(str, self.session.catalog.problems), *mistakes])
@@ -93,6 +92,7 @@ class BudgetHooks:
         if self._made is None or self._is_worker or self._config.getoption("collectonly"):
             return
         from pytest_flops.session.finish import conclude
+        from pytest_flops.session.junit import tell_junit
 
         conclude(
             self.session,
@@ -103,7 +103,7 @@ class BudgetHooks:
         _refuse(map(str, self.session.catalog.problems))
         report = self.session.report
         if report is not None:
-            self._tell_junit(report)
+            tell_junit(self._config, report, tests_failed=session.testsfailed)
             session.testsfailed += len(report.errors) + len(report.missing)
             # The exit code says what the report says, also where a test swallowed its red verdict,
             # or every test of a budget was skipped and nothing was measured.
@@ -153,10 +153,14 @@ class BudgetHooks:
             item.user_properties.extend(recorder.properties())
         report = yield
         error = call.excinfo.value if call.excinfo else None
-        if report.failed and call.when != "teardown":
+        xfailed = hasattr(report, "wasxfail")
+        broke = xfailed and report.skipped and not isinstance(error, pytest.xfail.Exception)
+        if (report.failed or (broke and not recorder.is_red)) and call.when != "teardown":
             recorder.note_failure(error)
-        elif hasattr(report, "wasxfail"):
+        elif xfailed:
             recorder.excuse(report.wasxfail)
+        if report.skipped:
+            recorder.note_skip(_why_skipped(report))
         report.flops = recorder.record()  # type: ignore[attr-defined]
         if report.failed and error is not None:
             report.longrepr = self._told(item, error, recorder.budget) or report.longrepr
@@ -205,6 +209,19 @@ class BudgetHooks:
         if collected is not None:
             self.session.take_over(collected)
 
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        """Know what pytest itself leaves out (`-k`, `-m`, `--deselect`): the rest, a shard does."""
+        frame = sys._getframe(1)  # noqa: SLF001 - the hook does not say who calls it
+        while frame.f_back and frame.f_globals["__name__"].startswith("pluggy."):
+            frame = frame.f_back
+        if frame.f_globals["__name__"].startswith("_pytest."):
+            self._left_out.update(items)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Know which test files were skipped whole, for instance by `pytest.importorskip`."""
+        if report.skipped:
+            self.session.skipped_files[report.nodeid] = _why_skipped(report)
+
     def _bind(self, item: pytest.Item) -> None:
         """Find the budget of a marked test, or what is wrong with its markers."""
         marks = list(item.iter_markers(options.MARKER))
@@ -214,13 +231,21 @@ class BudgetHooks:
         from pytest_flops.session.markers import mistake, resolve
 
         try:
-            budget = item.stash[BUDGET] = resolve(marks, item.nodeid, self.session.catalog)
-            has_its_own = budget.location is None
+            item.stash[BUDGET] = resolve(marks, item.nodeid, self.session.catalog)
         except BudgetError as error:
             item.stash[MISTAKE] = mistake(error, item)
-            has_its_own = True  # a wrong marker does not make the test's record stale
-        if has_its_own:
-            self.session.own_budgets.add(item.nodeid)
+
+    def _note_fates(self, ours: list[pytest.Item], kept: set[pytest.Item]) -> None:
+        """Note what becomes of every test that holds a budget, until its reports arrive."""
+        from pytest_flops.reports.fates import BudgetTest
+
+        for item in ours:
+            fate: Fate = "unreached"
+            if item not in kept:
+                fate = "deselected" if item in self._left_out else "elsewhere"
+            budget = item.stash.get(BUDGET, None)
+            name, place = (budget.name, budget.location) if budget else (item.nodeid, None)
+            self.session.tests[item.nodeid] = BudgetTest(item.nodeid, name, place, fate)
 
     def _told(self, item: pytest.Item, error: BaseException, budget: Budget | None) -> str | None:
         """An error of ours in its own words, and the line of a marked test that raised it."""
@@ -232,16 +257,13 @@ class BudgetHooks:
         line = line_that_raised(error, item.path) or (item.location[1] or 0) + 1
         return f"{text}\n\n{self.session.catalog.shown(item.path)}:{line}"
 
-    def _tell_junit(self, report: Report) -> None:
-        """Put the verdict and what regressed among the properties of the JUnit file, if any."""
-        from _pytest.junitxml import xml_key  # pytest has no public name for it
 
-        xml = self._config.stash.get(xml_key, None)
-        if xml is not None:
-            xml.add_global_property("flops.passed", str(report.passed).lower())
-            for error in report.errors:
-                if error.kind == "regression":
-                    xml.add_global_property("flops.regression", error.message)
+def _why_skipped(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """The reason that the author of a skip or of an expected failure gives."""
+    if hasattr(report, "wasxfail"):
+        return f"xfail: {report.wasxfail.removeprefix('reason: ')}"
+    text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return text.removeprefix("Skipped: ")
 
 
 def _refuse(mistakes: Iterable[str]) -> None:

@@ -14,6 +14,8 @@ from pytest_flops.budgets.judging.hold import EVERY_KIND, hold, uncounted_messag
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.metric import QUANTITIES
 from pytest_flops.reports.entry import Entry
+from pytest_flops.reports.fates import BudgetTest
+from pytest_flops.reports.report import as_record
 from pytest_flops.session.builders import differences, measured
 from pytest_flops.session.failures import BudgetExceeded, excused, in_one_line
 from pytest_flops.session.markers import merge
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from pytest_flops.counting.measurement import Measurement, Rules
     from pytest_flops.counting.meter.meter import FLOPsMeter
     from pytest_flops.counting.workload import Workload
+    from pytest_flops.reports.fates import Fate
     from pytest_flops.scaling.sweep import Sweep
     from pytest_flops.session.session import Session
 
@@ -51,6 +54,7 @@ class Recorder:
         self._counted = 0
         self._swept: set[str] = set()
         self._delivered = 0
+        self._skipped: str | None = None
 
     def check(
         self,
@@ -262,11 +266,20 @@ class Recorder:
                     f"flops.scaling(builder, {limit.dimension}={list(limit.sizes)})"
                 )
 
+    @property
+    def is_red(self) -> bool:
+        """Whether a verdict is red."""
+        return any(entry.failures for entry in self.entries)
+
     def note_failure(self, error: BaseException | None) -> None:
         """A test that failed for a reason of its own has judged nothing, and that is no pass."""
-        if not any(entry.failures for entry in self.entries):
+        if not self.is_red:
             with suppress(BudgetExceeded):
                 self._fail(f"not judged whole, because of {in_one_line(error)}")
+
+    def note_skip(self, reason: str) -> None:
+        """A test that was skipped, for the reason that its author gives."""
+        self._skipped = reason
 
     def excuse(self, reason: str) -> None:
         """Red verdicts of a test that is expected to fail turn into remarks."""
@@ -277,9 +290,20 @@ class Recorder:
         new = self.entries[self._delivered :]
         self._delivered = len(self.entries)
         return {
-            "held": str(self._own.location) if self._own.location else None,
+            "test": as_record(self._became()) if self.budget is not None else None,
             "entries": [entry.to_dict() for entry in new],
         }
+
+    def _became(self) -> BudgetTest:
+        fate: Fate = "unreached"
+        if any(entry.measurement or entry.passed for entry in self.entries):
+            fate = "measured"
+        elif self.entries:
+            fate = "failed"
+        elif self._skipped is not None:
+            fate = "skipped"
+        reason = self._skipped if fate == "skipped" else None
+        return BudgetTest(self._test, self._own.name, self._own.location, fate, reason or "")
 
     def properties(self) -> list[tuple[str, int]]:
         """The counts, for JUnit."""

@@ -76,7 +76,7 @@ def stale_records(session: Session) -> dict[Path, list[Key]]:
     rootdir, catalog = session.settings.rootdir, session.catalog
     budgets = catalog.load_all()
     read = {*budgets, *(rootdir / file for file in session.test_files)}
-    live = {_place_of_test(session, test) for test in session.own_budgets}
+    live = {_place_of_test(session, test) for test in session.tests if _is_own(session, test)}
     live |= {
         (lock_file_of(file), ("budgets", name)) for file, names in budgets.items() for name in names
     }
@@ -108,9 +108,14 @@ def _by_place(session: Session) -> dict[Place, list[Entry]]:
         if entry.location is not None:
             lock = lock_file_of(session.catalog.file_of(entry.location))
             found[lock, ("budgets", entry.budget)].append(entry)
-        elif entry.tests[0] in session.own_budgets:
+        elif _is_own(session, entry.tests[0]):
             found[_place_of_test(session, entry.subject)].append(entry)
     return found
+
+
+def _is_own(session: Session, test: str) -> bool:
+    """Whether it is a marked test with a budget of its own, since its markers name none."""
+    return test in session.tests and session.tests[test].location is None
 
 
 def _place_of_test(session: Session, test: str) -> Place:

@@ -11,6 +11,8 @@ from pytest_flops.budgets.files.catalogue import Catalog
 from pytest_flops.hookspecs import joined
 from pytest_flops.options import DEFAULT_BUDGETS
 from pytest_flops.reports.entry import Entry
+from pytest_flops.reports.fates import BudgetTest, best_of_tests
+from pytest_flops.reports.report import as_record, placed
 from pytest_flops.session.extensions import Extensions, importable
 from pytest_flops.session.progress import Progress
 from pytest_flops.session.settings import Settings
@@ -37,11 +39,9 @@ class Session:
     Attributes:
         catalog: The budgets of the files this run knows.
         entries: What the tests found.
-        held: The locations of the budgets that some test held or named.
-        left_out: The locations of budgets whose tests were deselected.
+        tests: Every collected test that holds a budget, by node id, and what became of it so far.
         with_items: The locations of budgets whose own items this process collected.
-        own_budgets: The node ids of marked tests that have a budget of their own, since they name
-            none.
+        skipped_files: The test files that were skipped whole, and why.
         test_files: The files of all collected tests, as node ids begin with them.
         notes: Lines for the terminal: what was written, what was not.
         report: Everything together, once the run has ended.
@@ -60,10 +60,9 @@ class Session:
             builders=lambda: self.extensions.builders,
         )
         self.entries: list[Entry] = []
-        self.held: set[str] = set()
-        self.left_out: set[str] = set()
+        self.tests: dict[str, BudgetTest] = {}
         self.with_items: set[str] = set()
-        self.own_budgets: set[str] = set()
+        self.skipped_files: dict[str, str] = {}
         self._foreign_modules: set[str] = set()
         self.test_files: set[str] = set()
         self.notes: list[str] = []
@@ -142,20 +141,21 @@ class Session:
                 workload, limit.dimension, limit.sizes, builders=builders, on_count=on_count
             )
 
-    def collected(self) -> dict[str, list[str]]:
+    def collected(self) -> dict[str, Any]:
         """What a worker of pytest-xdist collected and its controller did not, as plain types."""
         return {
-            "left_out": sorted(self.left_out),
-            "own_budgets": sorted(self.own_budgets),
+            "tests": [as_record(test) for test in self.tests.values()],
+            "skipped_files": self.skipped_files,
             "test_files": sorted(self.test_files),
             "files": [str(path) for path in self.catalog.load_all()],
             "foreign_modules": self.foreign_modules(),
         }
 
-    def take_over(self, collected: Mapping[str, list[str]]) -> None:
+    def take_over(self, collected: Mapping[str, Any]) -> None:
         """Know what a worker collected."""
-        self.left_out.update(collected["left_out"])
-        self.own_budgets.update(collected["own_budgets"])
+        theirs = [BudgetTest(**placed(test)) for test in collected["tests"]]
+        self.tests = {t.test: t for t in best_of_tests([*self.tests.values(), *theirs])}
+        self.skipped_files.update(collected["skipped_files"])
         self.test_files.update(collected["test_files"])
         self._foreign_modules.update(collected["foreign_modules"])
         for file in collected["files"]:
@@ -170,6 +170,7 @@ class Session:
 
     def receive(self, found: Mapping[str, Any]) -> None:
         """Take in what one test report carries."""
-        if found["held"] is not None:
-            self.held.add(found["held"])
+        if found["test"] is not None:
+            test = BudgetTest(**placed(found["test"]))
+            self.tests[test.test] = test
         self.entries.extend(Entry.from_dict(entry) for entry in found["entries"])

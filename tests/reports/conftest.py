@@ -150,7 +150,8 @@ def full_page() -> str:
         entry("metered", measurement=metered),
         environment={"commit": "abc", "ci_run": "https://ci.example.org/1", "torch": "2.13.0"},
     )
-    base = report(entry("wide"), entry("baseline"), entry("gone"))
+    gone = entry("gone", workload=Workload("gone"))
+    base = report(entry("wide"), entry("baseline"), entry("metered", measurement=metered), gone)
     past = [report(environment={"time": f"2026-11-0{day}"}) for day in (1, 2)]
     return render_html(found, comparison=compare(base, found), history=past)
 

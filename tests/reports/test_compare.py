@@ -12,6 +12,7 @@ from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.workload import Workload
 from pytest_flops.reports.comparison.comparison import compare
 from pytest_flops.reports.comparison.wording import leading, regressions
+from pytest_flops.reports.fates import BudgetTest
 from pytest_flops.reports.pages.comparison import FORMATS
 from pytest_flops.reports.report import build_report
 
@@ -93,14 +94,32 @@ def test_a_component_that_is_gone_is_removed(make):
     assert not comparison.regressed
 
 
-def test_new_and_removed_budgets_are_told_and_are_no_regression(make):
-    comparison = compare(counted(make, name="old"), counted(make, name="new"))
-    assert {b.budget: b.status for b in comparison.budgets} == {"new": "added", "old": "removed"}
-    assert not comparison.regressed
+def test_a_budget_that_is_gone_and_one_that_is_new_are_each_told_and_no_regression(make):
+    before, after = counted(make, name="old"), counted(make, name="new", workload=Workload("m"))
+    both = make.report(*before.entries, *after.entries)
+    assert statuses(compare(before, both)) == {"new": "added", "old": "same"}
+    assert statuses(compare(both, after)) == {"new": "same", "old": "removed"}
+    assert not compare(before, both).regressed
+    assert not compare(both, after).regressed
+
+
+def test_what_is_new_while_something_is_gone_is_red_for_it_may_be_that_under_another_name(make):
+    dear = {"a": FLOPsCount(101, 200, 10)}
+    head = counted(make, dear, name="new", workload=Workload("m"))
+    comparison = compare(counted(make, name="old"), head)
+    assert statuses(comparison) == {"new": "unmatched", "old": "removed"}
+    (error,) = regressions(comparison)
+    assert error.message.startswith("the budget 'new' is new while old is gone")
+    for name in FORMATS:
+        assert "new" in FORMATS[name](comparison)
+
+
+def statuses(comparison):
+    return {budget.budget: budget.status for budget in comparison.budgets}
 
 
 def test_another_projects_report_is_no_base(make):
-    other = make.entry("x", subject="budgets/other.yaml::x")
+    other = make.entry("x", subject="budgets/other.yaml::x", workload=Workload("other"))
     comparison = compare(make.report(other), make.report())
     assert comparison.regressed
     (error,) = regressions(comparison)
@@ -237,9 +256,11 @@ def test_every_format_tells_what_fell_is_new_gone_and_tolerated(make, name, line
     cheaper, dearer = FLOPsCount(69, 200, 10), FLOPsCount(101, 200, 10)
     before = counted_entries(make, cheap={"a": A}, same={"a": A}, dear={"a": A}, old={"a": A})
     after = counted_entries(
-        make, cheap={"a": cheaper}, same={"a": A}, dear={"a": dearer}, young={"a": A}
+        make, cheap={"a": cheaper}, same={"a": A}, dear={"a": dearer}, young={"a": B}
     )
-    comparison = compare(make.report(*before), make.report(*after), tolerance=Fraction(1, 10))
+    young = BudgetTest("budgets/resnet_bk.yaml::young::limits", "young", None, "skipped")
+    base = make.report(*before, tests=[young])
+    comparison = compare(base, make.report(*after), tolerance=Fraction(1, 10))
     text = FORMATS[name](comparison).replace("%25", "%")
     # 310 FLOP before, 279 now: a tenth cheaper
     assert line.format("cheap", "fell by 31 FLOP (-10.0 %)") in text
@@ -253,7 +274,8 @@ def test_every_format_tells_what_fell_is_new_gone_and_tolerated(make, name, line
 def counted_entries(make, **components):
     for name, parts in components.items():
         whole = sum(parts.values(), FLOPsCount())
-        yield make.entry(name, measurement=make.measurement(whole, parts))
+        workload = Workload(name)
+        yield make.entry(name, measurement=make.measurement(whole, parts), workload=workload)
 
 
 def test_text_and_markdown_tell_a_changed_workload(make):

@@ -82,7 +82,7 @@ def test_budgets_that_cost_more_than_the_base_or_are_stale_are_told_as_such(make
     kinds = ("regression", "regression", "stale")
     errors = [SessionError(str(i), kind=kind) for i, kind in enumerate(kinds)]
     assert headline(make.report(errors=errors)) == (
-        "Red: 2 budgets cost more than their base, and 1 budget is measured by no test."
+        "Red: 2 budgets are red against their base, and 1 budget is measured by no test."
     )
 
 

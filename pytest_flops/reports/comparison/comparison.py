@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_flops.counting.metric import QUANTITIES, Quantity
 from pytest_flops.reports.comparison.new_records import is_newly_recorded, records_of
+from pytest_flops.reports.comparison.pairs import pair_entries, share_nothing
+from pytest_flops.reports.comparison.raised import Raised, raised
+from pytest_flops.reports.fates import NOT_RUN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,9 +20,10 @@ if TYPE_CHECKING:
     from pytest_flops.budgets.budget import Location
     from pytest_flops.counting.count import FLOPsCount
     from pytest_flops.reports.entry import Entry
-    from pytest_flops.reports.report import Fate, Report
+    from pytest_flops.reports.fates import Fate
+    from pytest_flops.reports.report import Report
 
-Status = Literal["added", "removed", "unmeasured", "grew", "fell", "same"]
+Status = Literal["added", "unmatched", "removed", "left out", "unmeasured", "grew", "fell", "same"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +78,12 @@ class BudgetChange:
     """One budget before and after.
 
     Attributes:
-        status: `added`, `removed` (not in the new report), `unmeasured` (there, or lost by an
-            incomplete run, but no longer counted), `grew`, `fell`, or `same`. A budget grew when
-            any of its quantities or components did.
+        status: `added`; `unmatched` (added, while another is gone that it may be); `removed` (not
+            in the new report); `left out` (its tests were deselected); `unmeasured` (there, or
+            lost by an incomplete run, but no longer counted); `grew`, `fell`, or `same`. A budget
+            grew when any of its quantities or components did.
+        was: The subject it had in the base, if another.
+        raised: What its author allows more of than in the base.
         changes: Every quantity of the workload, then of each component.
         workload: What changed in the workload, by key, as (before, after).
     """
@@ -85,13 +92,16 @@ class BudgetChange:
     budget: str
     location: Location | None
     status: Status
+    was: str | None = None
+    raised: tuple[Raised, ...] = ()
     changes: tuple[Change, ...] = ()
     workload: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
 
     @property
     def regressed(self) -> bool:
         """Whether anything costs more than allowed, or is no longer measured."""
-        return self.status == "unmeasured" or any(change.regressed for change in self.changes)
+        held_by_nothing = self.status in ("unmeasured", "unmatched")
+        return held_by_nothing or any(change.regressed for change in self.changes)
 
     @property
     def accepted(self) -> bool:
@@ -111,6 +121,8 @@ class BudgetChange:
             "status": self.status,
             "regressed": self.regressed,
             "location": str(self.location) if self.location else None,
+            "was": self.was,
+            "raised": [list(each) for each in self.raised],
             "workload": {key: list(pair) for key, pair in self.workload.items()},
             "changes": [change.to_dict() for change in self.changes],
         }
@@ -124,11 +136,13 @@ class Comparison:
         budgets: Every budget of either, sorted by subject.
         foreign: Whether both hold budgets but share neither a budget's name nor a file: the base
             is another project's report, and holds nothing.
+        other_tools: Versions and platform that are not the same in both, as (before, after).
     """
 
     budgets: tuple[BudgetChange, ...]
     base_commit: str | None = None
     foreign: bool = False
+    other_tools: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def regressed(self) -> bool:
@@ -140,6 +154,7 @@ class Comparison:
         return {
             "regressed": self.regressed,
             "foreign": self.foreign,
+            "other_tools": {key: list(pair) for key, pair in self.other_tools.items()},
             "budgets": [budget.to_dict() for budget in self.budgets],
         }
 
@@ -148,43 +163,46 @@ def compare(base: Report, head: Report, *, tolerance: Fraction | None = None) ->
     """Hold `head` against `base`.
 
     An increase is accepted where the budget's recorded counts changed between the two and the new
-    ones allow it: it stands in the diff of the lock file, for the reviewer to see. A budget whose
-    tests somebody deselected is left out. `tolerance` is how far a count may rise, as a fraction;
-    `None` leaves it to each budget.
+    ones allow it: it stands in the diff of the lock file, for the reviewer to see. `tolerance` is
+    how far a count may rise, as a fraction; `None` leaves it to each budget.
+
+    Where something is gone and something else is new, the one may be the other under a new name:
+    the new one is red, unless it was recorded, or the base says why it had not run there.
     """
-    budgets = [_budget_change(*pair, tolerance, head) for pair in _pairs(base, head)]
+    pairs = pair_entries(base.entries, head.entries)
+    budgets = [_budget_change(*pair, tolerance, head) for pair in pairs]
+    if any(budget.status == "removed" for budget in budgets):
+        known = {test.test for test in base.tests}
+        budgets = [
+            replace(change, status="unmatched")
+            if new and change.status == "added" and not (records_of(new) or known & {*new.tests})
+            else change
+            for change, (_, new) in zip(budgets, pairs, strict=True)
+        ]
     commit = base.environment.get("commit")
-    return Comparison(tuple(budgets), commit and str(commit), _are_foreign(base, head))
+    collected = {test.test for test in head.tests}
+    foreign = share_nothing(base.entries, head.entries) and not any(
+        collected.intersection(entry.tests) for entry in base.entries
+    )
+    return Comparison(tuple(budgets), commit and str(commit), foreign, _other_tools(base, head))
 
 
-def _pairs(base: Report, head: Report) -> list[tuple[Entry | None, Entry | None]]:
-    """The entries of one budget in both; that of a budget file survives its test's renaming."""
-    before = {entry.key: entry for entry in base.entries}
-    after = {entry.key: entry for entry in head.entries}
-    gone = {_in_file(before[key]): key for key in before if key not in after}
-    for key in [key for key in after if key not in before and after[key].location]:
-        old_key = gone.pop(_in_file(after[key]), None)
-        if old_key is not None:
-            before[key] = before.pop(old_key)
-    pairs = [(before.get(key), after.get(key)) for key in sorted({*before, *after})]
-    return [(old, new) for old, new in pairs if new or not old or _fate(old, head) != "deselected"]
+def _other_tools(base: Report, head: Report) -> dict[str, tuple[str, str]]:
+    """What counted the two, where it is not the same: a difference may come from there."""
 
+    def tool(report: Report, key: str) -> str:
+        text = str(report.environment.get(key) or "")
+        return text.partition("-")[0] if key == "platform" else text  # without the kernel's version
 
-def _in_file(entry: Entry) -> tuple[str | None, str]:
-    return entry.location.file if entry.location else None, entry.budget
+    keys = "torch", "pytest_flops", "platform"
+    versions = {key: (tool(base, key), tool(head, key)) for key in keys}
+    return {key: pair for key, pair in versions.items() if all(pair) and pair[0] != pair[1]}
 
 
 def _fate(entry: Entry, head: Report) -> Fate | None:
-    """What became of the budget in the new run; `None` if its files do not have it any more."""
-    known = {(b.location.file if b.location else None, b.name): b.fate for b in head.budgets_known}
-    return known.get(_in_file(entry))
-
-
-def _are_foreign(base: Report, head: Report) -> bool:
-    """Whether two reports have no budget's name and no file in common; an empty one is a start."""
-    names = [{entry.budget for entry in report.entries} for report in (base, head)]
-    files = [{entry.subject.partition("::")[0] for entry in r.entries} for r in (base, head)]
-    return all(names) and not set.intersection(*names) and not set.intersection(*files)
+    """What became of an entry's tests in the new run; `None` if it did not collect any."""
+    fates = {test.test: test.fate for test in head.tests}
+    return next((fates[test] for test in entry.tests if test in fates), None)
 
 
 def _budget_change(
@@ -192,12 +210,16 @@ def _budget_change(
 ) -> BudgetChange:
     entry = after or before
     assert entry is not None
-    change = partial(BudgetChange, entry.subject, entry.budget, entry.location)
+    was = before.subject if before and after and before.subject != after.subject else None
+    change = partial(BudgetChange, entry.subject, entry.budget, entry.location, was=was)
     if before is None or (before.measurement is None and after is not None):
         return change("added")
     if after is None:
-        # A budget whose test is skipped, or was lost, is still there; only nobody measured it.
-        lost = _fate(entry, head) == "skipped" or head.missing or not head.complete
+        fate = _fate(entry, head)
+        if fate in NOT_RUN:
+            return change("left out")
+        # A test that was skipped, or was lost, is still there; only nobody measured it.
+        lost = fate in ("skipped", "unreached") or head.missing or not head.complete
         return change("unmeasured" if lost else "removed")
     if after.measurement is None:
         return change("unmeasured")
@@ -206,7 +228,12 @@ def _budget_change(
     statuses = {change.status for change in changes}
     status: Status = "grew" if "grew" in statuses else "fell" if "fell" in statuses else "same"
     old, new = (each.workload.to_dict() if each.workload else {} for each in (before, after))
-    return change(status, changes, dict(_differences(old, new)))
+    return change(
+        status,
+        changes=changes,
+        workload=dict(_differences(old, new)),
+        raised=tuple(raised(before, after)),
+    )
 
 
 def _changes(before: Entry, after: Entry, allowed: Fraction) -> Iterator[Change]:

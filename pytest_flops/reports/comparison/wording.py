@@ -11,7 +11,7 @@ from pytest_flops.budgets.judging.blame import one_per_family
 from pytest_flops.budgets.units import format_flops
 from pytest_flops.counting.components import parent_of, segments
 from pytest_flops.reports.report import SessionError, in_order
-from pytest_flops.reports.text import percent
+from pytest_flops.reports.text import percent, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,7 +23,22 @@ _FOREIGN = (
     "the base has no budget and no file in common with this report, so nothing was held against "
     "it; is it another project's report?"
 )
-_WORST_FIRST: tuple[Status, ...] = ("grew", "unmeasured", "removed", "added", "fell", "same")
+_WORST_FIRST: tuple[Status, ...] = (
+    "grew",
+    "unmatched",
+    "unmeasured",
+    "removed",
+    "added",
+    "fell",
+    "left out",
+    "same",
+)
+_STATUS = {
+    "removed": "gone",
+    "unmatched": "new, and held against nothing",
+    "unmeasured": "not measured any more",
+    "added": "new",
+}
 _DETAILS = 12
 _IN_A_MESSAGE = 3
 
@@ -39,8 +54,8 @@ def headline(comparison: Comparison) -> str:
 
 
 def changed_budgets(comparison: Comparison) -> list[BudgetChange]:
-    """The budgets that are not the same, regressions first."""
-    changed = [budget for budget in comparison.budgets if budget.status != "same"]
+    """The budgets that are not the same, regressions first; those left out are only counted."""
+    changed = [b for b in comparison.budgets if b.raised or b.status not in ("same", "left out")]
     return sorted(changed, key=lambda b: (not b.regressed, _WORST_FIRST.index(b.status)))
 
 
@@ -48,11 +63,21 @@ def regressions(comparison: Comparison) -> list[SessionError]:
     """An error for each budget that regressed."""
     if comparison.foreign:
         return [SessionError(_FOREIGN, kind="regression")]
+    gone = [budget.budget for budget in comparison.budgets if budget.status == "removed"]
     return [
-        SessionError(_message(budget), budget.location, "regression")
+        SessionError(_message(budget, gone), budget.location, "regression")
         for budget in comparison.budgets
         if budget.regressed
     ]
+
+
+def other_tools(comparison: Comparison) -> str:
+    """In one line, what counted the base that did not count this report; empty if nothing."""
+    listed = ", ".join(
+        f"{key.replace('_', '-')} {before}, here {after}"
+        for key, (before, after) in comparison.other_tools.items()
+    )
+    return f"the base was counted with {listed}: a difference may come from there" if listed else ""
 
 
 def judge_regressions(report: Report, comparison: Comparison) -> Report:
@@ -61,7 +86,13 @@ def judge_regressions(report: Report, comparison: Comparison) -> Report:
     return replace(report, errors=in_order(kept + regressions(comparison)))
 
 
-def _message(budget: BudgetChange) -> str:
+def _message(budget: BudgetChange, gone: list[str]) -> str:
+    if budget.status == "unmatched":
+        return (
+            f"the budget {budget.budget!r} is new while {some(gone)} is gone: if it is the same "
+            "under another name, nothing holds it against the base. Rename it without changing its "
+            "cost, or record it with pytest --flops-update and commit the lock file"
+        )
     if budget.status == "unmeasured":
         return f"the budget {budget.budget!r} was measured in the base and is not any more"
     grown = [change for change in leading(budget) if change.regressed]
@@ -78,12 +109,15 @@ def status(budget: BudgetChange) -> str:
     total = budget.total
     if budget.status == "fell" and total is not None:
         return f"fell by {format_flops(-total.difference)} ({relative(total)})"
-    words = {"removed": "gone", "unmeasured": "not measured any more", "added": "new"}
-    return words.get(budget.status, budget.status)
+    return _STATUS.get(budget.status, budget.status)
 
 
 def details(budget: BudgetChange) -> Iterator[tuple[str, str]]:
     """What changed in a budget, one line each: our words, then what holds names of users."""
+    if budget.was:
+        yield "in the base it is ", budget.was
+    for name, before, after in budget.raised:
+        yield "allows more: ", f"{name} {before} -> {after}"
     for key, (before, after) in budget.workload.items():
         yield "the workload changed: ", f"{key} {before} -> {after}"
     found = leading(budget)

@@ -35,7 +35,7 @@ def annotate(report: Report, rootdir: Path) -> Iterator[str]:
 
 
 def annotation(
-    level: Literal["error", "notice"],
+    level: Literal["error", "warning", "notice"],
     message: str,
     location: Location | None,
     rootdir: Path | None = None,

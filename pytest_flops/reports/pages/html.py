@@ -12,7 +12,7 @@ from pytest_flops.budgets.judging.wording import subject as about
 from pytest_flops.budgets.units import format_exact, format_flops, format_percent
 from pytest_flops.counting.count import PHASES
 from pytest_flops.counting.metric import QUANTITIES
-from pytest_flops.reports.comparison.wording import leading, relative
+from pytest_flops.reports.comparison.wording import leading, other_tools, relative
 from pytest_flops.reports.pages import plots, summary
 from pytest_flops.reports.pages.card import Card, anchor, past_totals
 from pytest_flops.reports.text import percent, shorten
@@ -58,6 +58,8 @@ def _environment() -> Environment:
     environment.filters.update(
         anchor=anchor,
         fullest=summary.fullest,
+        not_measured=summary.not_measured,
+        other_tools=other_tools,
         other_failures=summary.other_failures,
         share=summary.share,
         status=summary.status,

@@ -43,8 +43,12 @@ def render_markdown(
         page.add([_HOW_TO_ACCEPT, ""])
     if comparison is not None:
         changes = markdown_items(comparison)
+        if tools := wording.other_tools(comparison):
+            page.add([plain(tools), ""])
         page.add(["### Against the base", ""] if changes else ["Against the base: no change.", ""])
         page.add_items(changes, "more changed budgets")
+    if left_out := summary.not_measured(report):
+        page.add([plain(left_out), ""])
     _add_table(page, summary.worst_first(report.entries))
     return page.text
 

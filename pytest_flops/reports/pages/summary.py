@@ -14,13 +14,14 @@ from pytest_flops.budgets.units import format_flops
 from pytest_flops.counting.components import common_ancestor
 from pytest_flops.counting.metric import QUANTITIES
 from pytest_flops.reports.entry import KINDS_BY_SEVERITY
-from pytest_flops.reports.text import percent, shorten
+from pytest_flops.reports.text import percent, shorten, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pytest_flops.budgets.verdict import Verdict
     from pytest_flops.reports.entry import Entry
+    from pytest_flops.reports.fates import Fate
     from pytest_flops.reports.report import Report
 
 _NAME = 60
@@ -34,13 +35,20 @@ _FAILURES = {
 """By kind of the worst verdict: the status of an entry, and what one or several budgets do."""
 
 _FAULTS = {
-    "regression": ("budget costs more than its base", "budgets cost more than their base"),
+    "regression": ("budget is red against its base", "budgets are red against their base"),
     "stale": ("budget is measured by no test", "budgets are measured by no test"),
     "checkout": ("run imported another worktree's code", "runs imported another worktree's code"),
     "error": ("error of the run itself", "errors of the run itself"),
     "missing": ("test delivered nothing", "tests delivered nothing"),
 }
 """By kind of what is wrong with the run as a whole: what one or several of it are."""
+
+
+_LEFT_OUT: dict[Fate, str] = {
+    "unreached": "not reached",
+    "deselected": "deselected",
+    "elsewhere": "left to other shards",
+}
 
 
 def uses(entry: Entry, kind: str = "limit") -> list[Verdict]:
@@ -166,6 +174,8 @@ def what_grew(verdict: Verdict) -> str | None:
 
 def headline(report: Report) -> str:
     """The whole report in one sentence."""
+    if report.is_idle_shard and report.passed:
+        return "Green: other shards have every test."
     if not report.entries and not report.errors and not report.missing:
         return "Red: nothing was measured."
     if report.passed:
@@ -174,6 +184,15 @@ def headline(report: Report) -> str:
         idle = sum(not holds_something(entry) for entry in report.entries)
         return f"Green: {hold}{f', but {idle} of {number} holds nothing yet' if idle else ''}."
     return f"Red: {', and '.join([*_red_budgets(report), *_faults(report)])}."
+
+
+def not_measured(report: Report) -> str:
+    """In one line, the tests that were skipped or left out; empty if every test was measured."""
+    skipped = [f"{t.test} ({t.reason or 'skipped'})" for t in report.tests if t.fate == "skipped"]
+    numbers = Counter(test.fate for test in report.tests)
+    listed = [some(skipped)] if skipped else []
+    listed += [f"{numbers[fate]:,} {words}" for fate, words in _LEFT_OUT.items() if numbers[fate]]
+    return printable(f"not measured: {'; '.join(listed)}") if listed else ""
 
 
 def _red_budgets(report: Report) -> list[str]:

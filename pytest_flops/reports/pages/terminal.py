@@ -51,6 +51,8 @@ def terminal_lines(
     if verbosity < 0:
         return [*_run_errors(report), last]
     lines = [*_table(report, verbosity, width), *_run_errors(report)]
+    if left_out := summary.not_measured(report):
+        lines.append((left_out, _PLAIN))
     if comparison is not None:
         lines += _changes(comparison)
     return [*lines, last]
@@ -143,6 +145,8 @@ def _components(entry: Entry, width: int) -> list[Line]:
 def _changes(comparison: Comparison) -> list[Line]:
     changed = wording.changed_budgets(comparison)
     lines: list[Line] = [("against the base:", _PLAIN)] if changed else []
+    if tools := wording.other_tools(comparison):
+        lines.insert(0, (printable(tools), {"yellow": True}))
     for budget in changed[:_ROWS]:
         markup = _RED if budget.regressed else _PLAIN
         lines += [(text, markup) for text in text_lines(budget)]
