@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
     from pytest_flops.counting.workload import Workload
+    from pytest_flops.reports.report import Report
 
 OK, REGRESSED, UNUSABLE = 0, 1, 2
 
@@ -63,9 +64,15 @@ def _merge(given: argparse.Namespace) -> int:
     from pytest_flops.reports.merge import merge
     from pytest_flops.reports.write import write_reports
 
+    if given.shards not in (None, len(given.reports)):
+        raise ReportError(
+            f"{len(given.reports)} of {given.shards} shards have a report here: "
+            f"{', '.join(given.reports)}."
+        )
     report = merge(load_report(path) for path in given.reports)
     _refuse_to_overwrite(Path(given.output) / "flops.json", given.reports)
     print(*write_reports(report, given.output), sep="\n")
+    _tell_why_red(report)
     return OK if report.passed else REGRESSED
 
 
@@ -83,6 +90,7 @@ def _html(given: argparse.Namespace) -> int:
     output = Path(given.output or Path(given.report).with_suffix(".html"))
     _refuse_to_overwrite(output, [given.report, given.base or given.report])
     print(write_text(output, render_html(report, comparison=comparison, history=history)))
+    _tell_why_red(report)
     return OK
 
 
@@ -103,6 +111,15 @@ def _schema(given: argparse.Namespace) -> int:
     path = Path(__file__).parent / folder / "schema.json"
     print(path.read_text(encoding="utf-8"), end="")
     return OK
+
+
+def _tell_why_red(report: Report) -> None:
+    from pytest_flops.reports.pages.terminal import terminal_lines
+
+    if not report.passed:
+        print(
+            *(text for text, _ in terminal_lines(report, verbosity=-1)), sep="\n", file=sys.stderr
+        )
 
 
 def _refuse_to_overwrite(output: Path, inputs: Sequence[str]) -> None:
@@ -153,6 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("merge", help="join the reports of CI shards")
     command.add_argument("reports", nargs="+", metavar="REPORT", help="flops.json of a shard")
     command.add_argument("-o", "--output", metavar="DIR", default="reports")
+    command.add_argument("--shards", metavar="N", type=int, help="how many reports there must be")
     command.set_defaults(run=_merge)
 
     command = commands.add_parser("html", help="render a report as one HTML page")
