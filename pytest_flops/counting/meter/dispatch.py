@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,6 +23,7 @@ from pytest_flops.counting.meter.attribution import (
     graph_task,
 )
 from pytest_flops.counting.meter.operators import Operator, resolved, resolved_on_nested
+from pytest_flops.counting.meter.workarounds.distributed_shapes import hide_shape_propagation
 
 __tracebackhide__ = True  # an error of an operator ends in the line that called it
 
@@ -84,6 +86,8 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
+        if types and _are_distributed(types):
+            return NotImplemented  # DTensor runs it on what this rank holds, which comes back here
         operator = self._operators.get(id(func))
         if operator is None:
             operator = self._operators[id(func)] = resolved(func)
@@ -132,6 +136,15 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if operator.side_cost is not None:
                 flops = operator.side_cost(args, kwargs, out)
                 _write(thread, (phase, module, operator.side_name), flops, args)
+
+
+def _are_distributed(kinds: Iterable[type]) -> bool:
+    """Whether one of the classes is `DTensor`, which stands for the tensors of all ranks."""
+    library = sys.modules.get("torch.distributed.tensor")
+    found = library is not None and any(issubclass(kind, library.DTensor) for kind in kinds)
+    if found:
+        hide_shape_propagation()
+    return found
 
 
 def _write(thread: ThreadState, key: FLOPsKey, flops: int | None, args: Sequence[Any]) -> None:
