@@ -84,6 +84,10 @@ SPARSE_WITHOUT_VALUES = " (of a sparse tensor without values)"
 """Follows an operator's name in `Measurement.uncounted` whose cost only such values would tell."""
 
 
+KERNEL = "triton."
+"""Begins the name in `Measurement.uncounted` of a Triton kernel that was launched directly."""
+
+
 def is_thread(uncounted: str) -> bool:
     """Whether a name in `Measurement.uncounted` is of a call in a thread, not of an operator."""
     return uncounted.startswith("(")
@@ -95,6 +99,11 @@ def how_to_count(uncounted: str) -> str:
         return (
             "start the thread inside what is counted, or submit the work to a ThreadPoolExecutor "
             "there"
+        )
+    if uncounted.startswith(KERNEL):
+        return (
+            "no operator contains this launch of a Triton kernel: put it into one, with "
+            "torch.library.triton_op or custom_op, and give that a cost with @register_cost"
         )
     if uncounted.endswith(SPARSE_WITHOUT_VALUES):
         return (

@@ -14,6 +14,7 @@ from pytest_flops.counting.measurement import Measurement
 from pytest_flops.counting.meter.attribution import Attribution
 from pytest_flops.counting.meter.dispatch import counting_here
 from pytest_flops.counting.meter.fake_step import fake_training_step
+from pytest_flops.counting.meter.kernels import report_launches
 from pytest_flops.counting.meter.threads import hand_over_to_threads
 from pytest_flops.counting.meter.totals import measurement_of
 from pytest_flops.counting.meter.workarounds.compiled_code import run_eagerly
@@ -21,6 +22,7 @@ from pytest_flops.counting.meter.workarounds.higher_order import under_autograd
 from pytest_flops.counting.meter.workarounds.spectra import without_vectors
 from pytest_flops.counting.table import table
 
+_CHANGES = (hand_over_to_threads, report_launches, run_eagerly, under_autograd, without_vectors)
 _lock = threading.RLock()
 _all_meters: set[object] = set()
 _undo_changes = ExitStack()
@@ -37,7 +39,7 @@ def _process_wide_changes() -> Iterator[None]:
     try:
         with _lock:
             if not _all_meters:
-                for change in (hand_over_to_threads, run_eagerly, under_autograd, without_vectors):
+                for change in _CHANGES:
                     _undo_changes.enter_context(change())
             _all_meters.add(meter)
         yield
