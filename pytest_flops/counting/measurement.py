@@ -30,6 +30,9 @@ class Measurement:
         child_processes: How many processes `multiprocessing` started meanwhile, which nobody
             counts; a remark, and no part of what makes two measurements equal.
         operations: Cost by operator name, of the meter only.
+        not_called: Components that no call entered: submodules of a traced, scripted or exported
+            module, and modules that are used without being called, or not at all. What they compute
+            in forward and backward is in what their parents cost, so their own 0 says nothing.
         recomputed: The part of the backward FLOPs that repeats forward work under activation
             checkpointing, of the meter only.
     """
@@ -42,6 +45,7 @@ class Measurement:
     child_processes: int = field(default=0, compare=False)
     operations: Mapping[str, FLOPsCount] = field(default_factory=dict)
     recomputed: int = 0
+    not_called: tuple[str, ...] = ()
 
     def of(self, quantity: str, component: str | None = None) -> int:
         """What a component costs in a quantity, or the whole; 0 where it is not there."""
@@ -59,6 +63,7 @@ class Measurement:
             "child_processes": self.child_processes,
             "operations": {name: cost.to_dict() for name, cost in self.operations.items()},
             "recomputed": self.recomputed,
+            "not_called": list(self.not_called),
         }
 
     @classmethod
@@ -77,6 +82,7 @@ class Measurement:
                 name: FLOPsCount.from_dict(cost) for name, cost in record["operations"].items()
             },
             recomputed=record["recomputed"],
+            not_called=tuple(record.get("not_called", ())),
         )
 
 

@@ -37,6 +37,7 @@ class ModulePaths:
     """
 
     def __init__(self) -> None:
+        self.called: set[int] = set()  # numbers; the others' submodules may have been
         self._modules: list[Module | None] = [None]  # by number
         self._numbers: dict[int, int] = {}  # by id of the module
         self._roots: list[Module] = []
@@ -47,7 +48,9 @@ class ModulePaths:
         """The number of a module that is being called by the module numbered `caller`."""
         if id(module) not in self._numbers:
             self._add(module, caller)
-        return self._numbers[id(module)]
+        number = self._numbers[id(module)]
+        self.called.add(number)
+        return number
 
     def _add(self, module: Module, caller: int) -> None:
         caller_module = self._modules[caller]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
-from pytest_flops.counting.components import summed_up
+from pytest_flops.counting.components import OUTSIDE_PATH, ancestors, summed_up
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.measurement import Measurement
 from pytest_flops.counting.meter.attribution import Attribution
@@ -31,9 +31,12 @@ def measurement_of(attribution: Attribution) -> Measurement:
         uncounted.update(thread.uncounted.copy())
     operations = {name: FLOPsCount(*by_operator[name]) for name in sorted(by_operator)}
     own: defaultdict[str, FLOPsCount] = defaultdict(FLOPsCount)
+    seen: set[str] = {OUTSIDE_PATH}
     for number, path in attribution.paths.names().items():
         if path != WHOLE:
             own[path] += FLOPsCount(*by_module[number])
+            if number in attribution.paths.called:
+                seen.update((*ancestors(path), path))
     return Measurement(
         count=sum(operations.values(), FLOPsCount()),
         components=summed_up(own),
@@ -43,4 +46,5 @@ def measurement_of(attribution: Attribution) -> Measurement:
         child_processes=sum(thread.child_processes for thread in attribution.threads),
         operations=operations,
         recomputed=recomputed,
+        not_called=tuple(path for path in own if path not in seen),
     )
