@@ -18,11 +18,19 @@ from pytest_flops.counting.meter.kernels import report_launches
 from pytest_flops.counting.meter.threads import hand_over_to_threads
 from pytest_flops.counting.meter.totals import measurement_of
 from pytest_flops.counting.meter.workarounds.compiled_code import run_eagerly
+from pytest_flops.counting.meter.workarounds.flex_attention import train_on_fakes
 from pytest_flops.counting.meter.workarounds.higher_order import under_autograd
 from pytest_flops.counting.meter.workarounds.spectra import without_vectors
 from pytest_flops.counting.table import table
 
-_CHANGES = (hand_over_to_threads, report_launches, run_eagerly, under_autograd, without_vectors)
+_CHANGES = (
+    hand_over_to_threads,
+    report_launches,
+    run_eagerly,
+    train_on_fakes,
+    under_autograd,
+    without_vectors,
+)
 _lock = threading.RLock()
 _all_meters: set[object] = set()
 _undo_changes = ExitStack()
