@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import pytest
@@ -60,14 +62,91 @@ def test_a_recorded_count_has_no_noise_margin(project: Any) -> None:
     )
 
 
-def test_yaml_of_other_people_is_left_alone(project: Any) -> None:
-    project.write("deploy/values.yaml", "budgets: {marketing: 3}\n")
-    project.write("deploy/template.yaml", "budgets:\n  {{ .Values.broken }}: [\n")
-    project.write("budgets/finance.yaml", "version: 7\nbudgets:\n  travel: 900\n")
-    project.test("def test_nothing(): pass\n")
-    result = project.run()
+@pytest.mark.parametrize("part", [(), (".",), ("tests",)], ids=["all", "dot", "folder"])
+def test_yaml_of_other_people_is_left_alone(
+    project: Any, mode: tuple[str, ...], part: tuple[str, ...]
+) -> None:
+    finance = "budgets:\n  marketing:\n    limits: {monthly: 1000 EUR}\n"
+    project.write("tests/data/finance.yaml", finance)
+    project.write("tests/data/template.yaml", "budgets:\n  {{ .Values.broken }}: [\n")
+    write_broken(project, "tests/data/latin.yml", "name: café\n".encode("latin-1"))
+    write_broken(project, "tests/data/gone.yml", None)
+    project.test("def test_nothing(): pass\n", path="tests/test_nothing.py")
+    result = project.run(*part, *mode)
     result.assert_outcomes(passed=1)
+    assert result.ret == 0
     assert not (project.root / "reports").exists()
+
+
+NET = """\
+version: 1
+budgets:
+  net: {limits: {total: 1 FLOP}}  # coût
+"""
+NOT_BUDGETS: dict[str, tuple[str | bytes | None, str]] = {
+    "latin-1": (NET.encode("latin-1"), "3:39: not UTF-8: the byte 0xfb; save the file as UTF-8"),
+    "utf-16": (NET.encode("utf-16"), "1:1: not UTF-8: it is UTF-16*; save the file as UTF-8"),
+    "empty": (b"", "1:1: the file is empty; expected *version and budgets"),
+    "a-letter-short": (NET.replace("budgets", "budget"), "2:1: *'budget'; did you mean 'budgets'?"),
+    "a-capital": (NET.replace("budgets", "Budgets"), "2:1: *'Budgets'; did you mean 'budgets'?"),
+    "capitals": (NET.replace("budgets", "BUDGETS"), "2:1: *'BUDGETS'; did you mean 'budgets'?"),
+    "misspelt": (NET.replace("budgets", "budgest"), "2:1: *'budgest'; did you mean 'budgets'?"),
+    "indented": (
+        indent(NET.replace("total", "totl"), "  "),
+        "3:20: *'totl'; did you mean 'total'?",
+    ),
+    "long-form": (NET.replace("budgets:", "? budget\n:"), "2:3: *; did you mean 'budgets'?"),
+    "without-version": (NET.replace("version: 1", ""), "1:1: the key 'version' is missing*"),
+    "of-other-people": ("replicas: 3\n", "1:1: *unknown key 'replicas'*"),
+    "dangling-link": (None, "1:1: cannot be read: it is a symbolic link to nowhere.yaml, *"),
+}
+
+
+def write_broken(project: Any, place: str, content: str | bytes | None) -> None:
+    """Write a file, or a link to nothing."""
+    file: Path = project.write(place, content if isinstance(content, str) else "")
+    if content is None:
+        file.unlink()
+        file.symlink_to("nowhere.yaml")
+    elif isinstance(content, bytes):
+        file.write_bytes(content)
+
+
+@pytest.mark.parametrize(("content", "told"), NOT_BUDGETS.values(), ids=NOT_BUDGETS)
+@pytest.mark.parametrize("part", [(), ("budgets",)], ids=["all", "folder"])
+def test_a_file_in_the_folder_of_budgets_that_holds_none_stops_the_run(
+    project: Any, content: str | bytes | None, told: str, part: tuple[str, ...]
+) -> None:
+    project.counted("total=330")
+    write_broken(project, "budgets/net.yaml", content)
+    project.refuses(*part, told=[f"ERROR: budgets/net.yaml:{told}"])
+
+
+@pytest.mark.parametrize("kind", ["latin-1", "dangling-link"])
+@pytest.mark.parametrize(
+    ("place", "part"),
+    [
+        ("budgets/deep/er/net.YML", ("budgets/deep",)),
+        ("budgets/net.yaml", ("tests",)),
+        ("tests/budgets/net.Yaml", ()),
+        ("tests/budgets/net.yaml", ("tests",)),
+        ("tests/budgets/net.yaml", ("tests/budgets",)),
+        ("tests/budgets/net.yml", ("tests/test_step.py::test_step",)),
+        ("gates/net.YAML", ("--flops-budgets=gates", "tests")),
+        ("tests/gates/net.yaml", ("--flops-budgets=gates", "tests")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "-".join(value) or "all",
+)
+def test_every_folder_that_a_test_looks_into_is_held_to_the_schema(
+    project: Any, mode: tuple[str, ...], kind: str, place: str, part: tuple[str, ...]
+) -> None:
+    project.counted("total=330")
+    (project.root / "tests").mkdir()
+    (project.root / "test_model.py").rename(project.root / "tests/test_step.py")
+    project.budgets(path="gates/sound.yml")
+    content, told = NOT_BUDGETS[kind]
+    write_broken(project, place, content)
+    project.refuses(*part, *mode, told=[f"ERROR: {place}:{told}"])
 
 
 def test_a_file_met_by_chance_that_looks_like_ours_is_held_to_the_schema(project: Any) -> None:
@@ -92,14 +171,6 @@ def test_a_file_given_to_pytest_is_held_to_the_schema_whatever_it_holds(project:
     project.refuses(
         "gates/model.yaml", told=["*gates/model.yaml:1:1: *budget*did you mean 'budgets'*"]
     )
-
-
-def test_yaml_in_the_folder_of_budgets_that_is_left_alone_is_named(project: Any) -> None:
-    project.budgets()
-    project.write("budgets/finance.yaml", "budget:\n  travel: 900\n")
-    result = project.run("budgets/model.yaml::baseline::limits")
-    result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["left alone, *: budgets/finance.yaml"])
 
 
 def test_a_named_folder_is_held_to_the_schema_whatever_it_holds(project: Any) -> None:

@@ -121,7 +121,7 @@ class Catalog:
         Raises:
             BudgetError: No file has it, or several files of the nearest folder that has it.
         """
-        folders = folders_up(self._file_of_test(test), self._rootdir)
+        folders = folders_up(self._file_of_test(test).parent, self._rootdir)
         for folder in folders:
             found = [each for each in self._budgets_of(folder) if each.name == name]
             if len(found) > 1:
