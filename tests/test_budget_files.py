@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from textwrap import indent
@@ -166,11 +167,32 @@ def test_budgets_on_one_line_are_ours_too(project: Any) -> None:
     project.refuses(told=["*budgets/model.yaml:1:*"])
 
 
-def test_a_file_given_to_pytest_is_held_to_the_schema_whatever_it_holds(project: Any) -> None:
-    project.write("gates/model.yaml", "budget:\n  a: {limits: {total: 1}}\n")
-    project.refuses(
-        "gates/model.yaml", told=["*gates/model.yaml:1:1: *budget*did you mean 'budgets'*"]
-    )
+@pytest.mark.parametrize("name", ["gates/model.yaml", "gates/../gates/model.YML"])
+def test_a_file_given_to_pytest_is_held_to_the_schema_whatever_it_holds(
+    project: Any, mode: tuple[str, ...], name: str
+) -> None:
+    file = project.write(name, "budget:\n  a: {limits: {total: 1}}\n").name
+    told = f"ERROR: gates/{file}:1:1: *budget*did you mean 'budgets'*"
+    project.refuses(name, *mode, told=[told])
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="nothing is unreadable here")
+@pytest.mark.parametrize("part", ["net.yaml", "deep", "."])
+def test_a_file_or_folder_of_budgets_that_cannot_be_read_stops_the_run(
+    project: Any, part: str
+) -> None:
+    project.budgets(path="budgets/net.yaml")
+    project.budgets(path="budgets/deep/net.yaml")
+    project.counted("total=330")
+    closed = project.root / "budgets" / part
+    mode = closed.stat().st_mode
+    closed.chmod(0)
+    try:
+        where = f"budgets/{part}".removesuffix("/.")
+        told = f"ERROR: {where}:1:1: cannot be read: Permission denied"
+        project.refuses("test_model.py", told=[told])
+    finally:
+        closed.chmod(mode)
 
 
 def test_a_named_folder_is_held_to_the_schema_whatever_it_holds(project: Any) -> None:

@@ -89,6 +89,16 @@ def test_a_name_that_no_nearer_folder_has_is_an_error_that_lists_them(
     packages.refuses(*part, told=[f"*{wrong}; known in {looked}: other"])
 
 
+def test_a_folder_of_budgets_may_be_a_link_and_hold_links(packages: Any) -> None:
+    packages.budget("shared", "limits: {total: 9}", path="common/deep/net.yaml")
+    (packages.root / "a/tests/budgets").symlink_to("../../common")
+    (packages.root / "b/budgets/more").symlink_to("../../common/deep")
+    write_test(packages, "a/tests/test_a.py", 10, name="shared")
+    write_test(packages, "b/tests/test_b.py", 10, name="shared")
+    told = ["*at a/tests/budgets/deep/net.yaml:4:21", "*at b/budgets/more/net.yaml:4:21"]
+    packages.fails("a/tests", "b/tests", failed=2, told=told)
+
+
 def test_a_whole_run_knows_the_budgets_of_all_its_tests_folders(
     packages: Any, mode: tuple[str, ...]
 ) -> None:

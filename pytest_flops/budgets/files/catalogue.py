@@ -99,15 +99,16 @@ class Catalog:
             BudgetError: A file or folder of budgets is not there.
         """
         for place in self._places([self._rootdir]) if self._named else ():
-            if not place.exists():
-                raise BudgetError(f"there is no file or folder of budgets at {self.shown(place)}")
-            if not _yaml_files(place):
+            if _yaml_files(place):
+                continue
+            if place.exists():
                 raise BudgetError(f"there is no YAML file of budgets in {self.shown(place)}")
+            raise BudgetError(f"there is no file or folder of budgets at {self.shown(place)}")
         self.load_for({self._rootdir, *self._given})
 
     def load_for(self, paths: Iterable[Path]) -> None:
         """Load every budget that tests in these files and folders can name."""
-        for path in paths:
+        for path in sorted(paths):
             for folder in folders_up(path, self._rootdir):
                 self._budgets_of(folder)
 
@@ -186,6 +187,6 @@ def _yaml_files(place: Path) -> list[Path]:
         is_one = is_yaml(place) if place.is_file() else place.is_symlink()
         return [place] if is_one else []
     unreadable: list[str] = []
-    walked = os.walk(place, onerror=lambda error: unreadable.append(error.filename))
-    files = [Path(folder, name) for folder, _, names in walked for name in names]
+    walk = os.walk(place, onerror=lambda error: unreadable.append(error.filename), followlinks=True)
+    files = [Path(folder, name) for folder, _, names in walk for name in names]
     return sorted([*filter(is_yaml, files), *map(Path, unreadable)])
