@@ -50,7 +50,7 @@ def add_options(parser: Parser) -> None:
         parser.addini(name, f"{text} (as {flag})", type=kind, default=default)
         return flag
 
-    budgets = f"file or folder of budgets; may be given several times (default: {DEFAULT_BUDGETS})"
+    budgets = f"files or folders of budgets to look for in place of {DEFAULT_BUDGETS}/; repeatable"
     add("flops_budgets", budgets, "args", [], action="append", metavar="PATH")
     for name, metavar, default, text in _VALUES:
         add(name, text, None, default, metavar=metavar)
