@@ -150,21 +150,39 @@ def test_every_folder_that_a_test_looks_into_is_held_to_the_schema(
     project.refuses(*part, *mode, told=[f"ERROR: {place}:{told}"])
 
 
+@pytest.mark.parametrize("place", ["budgets", "tests/budgets"])
+def test_a_folder_of_budgets_that_is_a_link_to_nothing_stops_the_run(
+    project: Any, mode: tuple[str, ...], place: str
+) -> None:
+    project.test("def test_nothing(): pass\n", path="tests/test_nothing.py")
+    (project.root / place).symlink_to("submodule/budgets")
+    told = f"ERROR: {place}:1:1: cannot be read: it is a symbolic link to submodule/budgets, *"
+    project.refuses("tests", *mode, told=[told])
+
+
 def test_a_file_met_by_chance_that_looks_like_ours_is_held_to_the_schema(project: Any) -> None:
     project.budgets(project.baseline.replace("limits:", "limts:"), path="elsewhere/model.yaml")
     project.refuses(told=["*elsewhere/model.yaml:11:5: *limts*limits*"])
 
 
+def test_a_file_met_by_chance_that_looks_like_ours_and_is_not_utf_8_is_an_error(
+    project: Any, mode: tuple[str, ...]
+) -> None:
+    content, told = NOT_BUDGETS["latin-1"]
+    write_broken(project, "elsewhere/net.yaml", content)
+    project.refuses(*mode, told=[f"ERROR: elsewhere/net.yaml:{told}"])
+
+
 def test_a_file_met_by_chance_with_no_key_spelt_right_is_ours_all_the_same(project: Any) -> None:
-    project.budget("step", "limts: {total: 1 GFLOP}")
+    project.budget("step", "limts: {total: 1 GFLOP}", path="elsewhere/model.yaml")
     project.test("def test_nothing(): pass\n")
-    project.refuses(told=["*budgets/model.yaml:4:5: *limts*limits*"])
+    project.refuses(told=["*elsewhere/model.yaml:4:5: *limts*limits*"])
 
 
 def test_budgets_on_one_line_are_ours_too(project: Any) -> None:
-    project.budgets('{"version": 1, "budgets": {"a": {"limits": {"total": -1}}}}\n')
+    project.write("model.yaml", '{"version": 1, "budgets": {"a": {"limits": {"total": -1}}}}\n')
     project.test("def test_nothing(): pass\n")
-    project.refuses(told=["*budgets/model.yaml:1:*"])
+    project.refuses(told=["*model.yaml:1:*"])
 
 
 @pytest.mark.parametrize("name", ["gates/model.yaml", "gates/../gates/model.YML"])
