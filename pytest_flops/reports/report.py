@@ -57,6 +57,11 @@ class KnownBudget:
     location: Location | None
     fate: Fate
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether no test measured it, and none that was skipped would have."""
+        return self.fate in _STALE
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -167,7 +172,7 @@ def _stale(known: Iterable[KnownBudget]) -> list[SessionError]:
     return [
         SessionError(_STALE[budget.fate].format(name=budget.name), budget.location, "stale")
         for budget in known
-        if budget.fate in _STALE
+        if budget.is_stale
     ]
 
 

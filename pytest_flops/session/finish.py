@@ -47,6 +47,10 @@ def conclude(
     if ended and whole_suite and not settings.update:
         _tell_stale(session)
     known = _known(session, budgets)
+    is_shard = any(
+        budget.fate == "deselected" and str(budget.location) in session.left_to_others
+        for budget in known
+    )
     session.report = build_report(
         session.entries,
         errors=errors,
@@ -54,7 +58,7 @@ def conclude(
         complete=complete,
         missing=missing,
         budgets_known=known,
-        whole_suite=whole_suite and all(budget.fate != "deselected" for budget in known),
+        whole_suite=whole_suite and not is_shard,
     )
     # Recording the counts anew accepts whatever grew, so an update compares nothing.
     if session.base is not None and not settings.update:

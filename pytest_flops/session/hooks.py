@@ -75,9 +75,7 @@ class BudgetHooks:
     def settle(self, collected: list[pytest.Item], items: list[pytest.Item]) -> None:
         """Take in what other plugins made of the items; with `--flops-only`, keep only ours."""
         for item in set(collected).difference(items):
-            location = item.stash[BUDGET].location
-            if location is not None:
-                self.session.left_out.add(str(location))
+            self._leave_out(item)
         for item in items:
             self._bind(item)
         if self._made is not None and not self._is_worker:
@@ -93,16 +91,21 @@ class BudgetHooks:
         if self._made is None or self._is_worker or self._config.getoption("collectonly"):
             return
         from pytest_flops.session.finish import conclude
+        from pytest_flops.session.selection import narrowing
 
+        narrowed_by = narrowing(self._config)
         conclude(
             self.session,
             complete=ended,
-            whole_suite=ended and _is_whole_suite(self._config),
+            whole_suite=ended and not narrowed_by,
             missing=self.due - self._finished if ended else (),
         )
         _refuse(map(str, self.session.catalog.problems))
         report = self.session.report
         if report is not None:
+            if narrowed_by and any(known.is_stale for known in report.budgets_known):
+                why = f"since {narrowed_by} narrows the run"
+                self.session.notes.append(f"not judged: budgets that no test measured, {why}")
             self._tell_junit(report)
             session.testsfailed += len(report.errors) + len(report.missing)
             # The exit code says what the report says, also where a test swallowed its red verdict,
@@ -205,6 +208,16 @@ class BudgetHooks:
         if collected is not None:
             self.session.take_over(collected)
 
+    def _leave_out(self, item: pytest.Item) -> None:
+        """Know the budget of a file whose test was deselected, and by whom."""
+        from pytest_flops.session.selection import is_left_out_by_ini
+
+        location = item.stash[BUDGET].location
+        if location is not None:
+            self.session.left_out.add(str(location))
+            if not is_left_out_by_ini(self._config, item):
+                self.session.left_to_others.add(str(location))
+
     def _bind(self, item: pytest.Item) -> None:
         """Find the budget of a marked test, or what is wrong with its markers."""
         marks = list(item.iter_markers(options.MARKER))
@@ -248,16 +261,6 @@ def _refuse(mistakes: Iterable[str]) -> None:
     found = dict.fromkeys(mistakes)
     if found:
         raise pytest.UsageError(*found)
-
-
-def _is_whole_suite(config: pytest.Config) -> bool:
-    """Whether every test of the project was asked for, so that a budget nobody held is stale."""
-    narrowing = ("keyword", "markexpr", "deselect", "ignore", "ignore_glob", "lf", "stepwise")
-    if any(getattr(config.option, name, None) for name in narrowing):
-        return False
-    if config.args_source is pytest.Config.ArgsSource.INVOCATION_DIR:
-        return config.invocation_params.dir == config.rootpath
-    return config.args_source is not pytest.Config.ArgsSource.ARGS
 
 
 def _is_of_a_file(item: pytest.Item) -> bool:

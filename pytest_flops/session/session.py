@@ -39,6 +39,8 @@ class Session:
         entries: What the tests found.
         held: The locations of the budgets that some test held or named.
         left_out: The locations of budgets whose tests were deselected.
+        left_to_others: Those among them that a plugin deselected, which may split the suite into
+            shards, and not the ini file.
         with_items: The locations of budgets whose own items this process collected.
         own_budgets: The node ids of marked tests that have a budget of their own, since they name
             none.
@@ -62,6 +64,7 @@ class Session:
         self.entries: list[Entry] = []
         self.held: set[str] = set()
         self.left_out: set[str] = set()
+        self.left_to_others: set[str] = set()
         self.with_items: set[str] = set()
         self.own_budgets: set[str] = set()
         self._foreign_modules: set[str] = set()
@@ -146,6 +149,7 @@ class Session:
         """What a worker of pytest-xdist collected and its controller did not, as plain types."""
         return {
             "left_out": sorted(self.left_out),
+            "left_to_others": sorted(self.left_to_others),
             "own_budgets": sorted(self.own_budgets),
             "test_files": sorted(self.test_files),
             "files": [str(path) for path in self.catalog.load_all()],
@@ -155,6 +159,7 @@ class Session:
     def take_over(self, collected: Mapping[str, list[str]]) -> None:
         """Know what a worker collected."""
         self.left_out.update(collected["left_out"])
+        self.left_to_others.update(collected["left_to_others"])
         self.own_budgets.update(collected["own_budgets"])
         self.test_files.update(collected["test_files"])
         self._foreign_modules.update(collected["foreign_modules"])
