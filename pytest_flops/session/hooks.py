@@ -80,7 +80,8 @@ class BudgetHooks:
             self._bind(item)
         if self._made is not None and not self._is_worker:
             mistakes = [item.stash[MISTAKE] for item in items if MISTAKE in item.stash]
-            _refuse([*map(str, self.session.catalog.problems), *mistakes])
+            problems = map(str, self.session.catalog.problems)
+            _refuse([*self.session.settings.mistakes, *problems, *mistakes])
         if options.chosen(self._config, "flops_only"):
             others = [item for item in items if not _counts_flops(item)]
             items[:] = [item for item in items if _counts_flops(item)]
