@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # What pytest's items keep for us.
 BUDGET: pytest.StashKey[Budget] = pytest.StashKey()
+MARKS: pytest.StashKey[list[pytest.Mark]] = pytest.StashKey()
 MISTAKE: pytest.StashKey[str] = pytest.StashKey()
 RECORDER: pytest.StashKey[Recorder] = pytest.StashKey()
 
@@ -71,6 +72,16 @@ class BudgetHooks:
             self._bind(item)
         self.session.test_files.update(item.nodeid.partition("::")[0] for item in items)
         return [item for item in items if BUDGET in item.stash]
+
+    def refuse_late_marker(self, item: pytest.Item) -> None:
+        """Fail a test that has got a marker since it was bound to its budget."""
+        if len(_marks(item)) > len(item.stash.get(MARKS, ())):
+            pytest.fail(
+                f"a fixture or hook added the marker {options.MARKER} when the test was set up, "
+                "too late to hold it: write the marker at the test, or add it in "
+                "pytest_collection_modifyitems",
+                pytrace=False,
+            )
 
     def settle(self, collected: list[pytest.Item], items: list[pytest.Item]) -> None:
         """Take in what other plugins made of the items; with `--flops-only`, keep only ours."""
@@ -221,20 +232,23 @@ class BudgetHooks:
 
     def _bind(self, item: pytest.Item) -> None:
         """Find the budget of a marked test, or what is wrong with its markers."""
-        marks = list(item.iter_markers(options.MARKER))
-        if not marks or _holds_budget(item):
+        marks = _marks(item)
+        if len(marks) == len(item.stash.get(MARKS, ())) or _is_of_a_file(item):
             return
         from pytest_flops.budgets.errors import BudgetError
-        from pytest_flops.session.markers import mistake, resolve
+        from pytest_flops.session.markers import budget_of, mistake
 
+        item.stash[MARKS] = marks
         try:
-            budget = item.stash[BUDGET] = resolve(marks, item.nodeid, self.session.catalog)
-            has_its_own = budget.location is None
+            budget = budget_of(item, self.session.catalog)
         except BudgetError as error:
             item.stash[MISTAKE] = mistake(error, item)
-            has_its_own = True  # a wrong marker does not make the test's record stale
-        if has_its_own:
-            self.session.own_budgets.add(item.nodeid)
+            self.session.own_budgets.add(item.nodeid)  # so its record is not taken for stale
+        else:
+            if budget is not None:
+                item.stash[BUDGET] = budget
+                if budget.location is None:
+                    self.session.own_budgets.add(item.nodeid)
 
     def _told(self, item: pytest.Item, error: BaseException, budget: Budget | None) -> str | None:
         """An error of ours in its own words, and the line of a marked test that raised it."""
@@ -275,6 +289,11 @@ def _counts_flops(item: pytest.Item) -> bool:
 
 def _holds_budget(item: pytest.Item) -> bool:
     return BUDGET in item.stash or MISTAKE in item.stash
+
+
+def _marks(item: pytest.Item) -> list[pytest.Mark]:
+    """The markers of a test that are ours or may be meant to be, nearest first."""
+    return [mark for mark in item.iter_markers() if options.is_nearly_the_marker(mark.name)]
 
 
 def _raise_kept(item: pytest.Item) -> None:
