@@ -59,6 +59,7 @@ def _environment() -> Environment:
         anchor=anchor,
         fullest=summary.fullest,
         other_failures=summary.other_failures,
+        remarks=summary.remarks,
         share=summary.share,
         status=summary.status,
         summary=summary.summary,

@@ -45,6 +45,10 @@ def render_markdown(
         changes = markdown_items(comparison)
         page.add(["### Against the base", ""] if changes else ["Against the base: no change.", ""])
         page.add_items(changes, "more changed budgets")
+    remarks = [(entry, text) for entry in report.entries for text in summary.remarks(entry)]
+    page.add_items(
+        [[f"- {code(entry.title)}: {plain(text)}"] for entry, text in remarks], "more remarks"
+    )
     _add_table(page, summary.worst_first(report.entries))
     return page.text
 
