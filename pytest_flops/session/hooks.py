@@ -182,9 +182,10 @@ class BudgetHooks:
         if report.when == "teardown":
             self._finished.add(report.nodeid)
         found = getattr(report, "flops", None)
-        # Of a test that pytest-rerunfailures repeats, only the last try counts.
-        if found is not None and report.outcome != "rerun":  # type: ignore[comparison-overlap]
-            self.session.receive(found)
+        if found is None:
+            return
+        outcome: str = report.outcome
+        self.session.receive(_counts_alone(found) if outcome == "rerun" else found)
 
     def pytest_sessionfinish(self) -> None:
         """Tell the controller of pytest-xdist what only a worker sees."""
@@ -289,6 +290,16 @@ def _counts_flops(item: pytest.Item) -> bool:
 
 def _holds_budget(item: pytest.Item) -> bool:
     return BUDGET in item.stash or MISTAKE in item.stash
+
+
+def _counts_alone(found: dict[str, Any]) -> dict[str, Any]:
+    """What a try found that pytest-rerunfailures repeats.
+
+    The last try is judged. The counts of those before it stay, since the same code costs the same:
+    two tries with different counts are an error, as two tests with different counts are.
+    """
+    counted = (entry for entry in found["entries"] if entry["measurement"])
+    return found | {"entries": [entry | {"verdicts": [], "scaling": []} for entry in counted]}
 
 
 def _marks(item: pytest.Item) -> list[pytest.Mark]:

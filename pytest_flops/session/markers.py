@@ -3,54 +3,41 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
 from pytest_flops.budgets.budget import Budget
 from pytest_flops.budgets.errors import BudgetError, BudgetFileError
-from pytest_flops.options import MARKER, is_nearly_the_marker
+from pytest_flops.options import MARKER
+from pytest_flops.session.unfit_tests import (
+    UnfitTestError,
+    refuse_misspelt,
+    refuse_other_flops,
+    refuse_random,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pytest import Config, Item, Mark
+    from pytest import Item, Mark
 
     from pytest_flops.budgets.files.catalogue import Catalog
-
-
-_TWO_LETTERS_OFF = 0.83
-"""The ratio of `difflib` where two letters are replaced; for any other two slips it is higher."""
-
-
-class UnfitTestError(BudgetError):
-    """A test that no budget can hold, or that only seems to be marked."""
 
 
 def budget_of(item: Item, catalog: Catalog) -> Budget | None:
     """The budget of a marked test; `None` if it is not marked.
 
     Raises:
-        UnfitTestError: Its marker's name is misspelt.
+        UnfitTestError: Its marker's name is misspelt, its count would be a matter of chance, or
+            its fixture `flops` is not ours.
         BudgetError: Its markers are wrong.
     """
-    _refuse_misspelt(item)
+    refuse_misspelt(item)
     marks = list(item.iter_markers(MARKER))
-    return resolve(marks, item.nodeid, catalog) if marks else None
-
-
-def _refuse_misspelt(item: Item) -> None:
-    """Refuse a marker that is one or two letters off ours, unless the project declared it."""
-    for name in {mark.name for mark in item.iter_markers()} - {MARKER}:
-        ratio = SequenceMatcher(None, MARKER, name).ratio() if is_nearly_the_marker(name) else 0
-        if ratio >= _TWO_LETTERS_OFF and name not in _declared(item.config):
-            raise UnfitTestError(
-                f"the marker {name!r} is not known and holds nothing; did you mean {MARKER!r}? A "
-                "marker of your own is declared under `markers` in the ini file"
-            )
-
-
-def _declared(config: Config) -> set[str]:
-    return {line.partition(":")[0].partition("(")[0].strip() for line in config.getini("markers")}
+    if not marks:
+        return None
+    refuse_random(item)
+    refuse_other_flops(item, catalog)
+    return resolve(marks, item.nodeid, catalog)
 
 
 def resolve(marks: Iterable[Mark], test: str, catalog: Catalog) -> Budget:
