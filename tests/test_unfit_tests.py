@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+LOADED = "pytest_plugins = ['pytest_benchmark.plugin']\n"
 STEP = "lambda: torch.ones(6) + 1"
 
 
@@ -23,7 +24,7 @@ def benchmarked(project: Any) -> Any:
         def benchmark_weave(benchmark): return benchmark
     """,
     )
-    project.ini("pythonpath = .\naddopts = -p pytest_benchmark.plugin")
+    project.write("conftest.py", LOADED)
     return project
 
 
@@ -41,16 +42,14 @@ def test_a_benchmark_is_refused_with_what_to_do_instead(
 
 
 def test_a_fixture_that_is_built_on_a_benchmark_is_refused_too(benchmarked: Any) -> None:
-    benchmarked.write(
-        "conftest.py",
-        """
-        import pytest
-        @pytest.fixture
-        def timed(benchmark): return benchmark
-        @pytest.fixture
-        def benchmark(benchmark): return benchmark
-    """,
-    )
+    fixtures = """
+import pytest
+@pytest.fixture
+def timed(benchmark): return benchmark
+@pytest.fixture
+def benchmark(benchmark): return benchmark
+"""
+    benchmarked.write("conftest.py", LOADED + fixtures)
     benchmarked.marked("", f"timed({STEP})", "timed")
     benchmarked.refuses(told=["ERROR: *: test_step: pytest-benchmark repeats its work*"])
 

@@ -37,18 +37,21 @@ def narrowing(config: Config) -> str:
     # pytest has no public name for its parser, and no other way to tell the ini file's options from
     # those of the command line.
     parser = config._parser  # noqa: SLF001
-    given = parser.parse_known_args(list(config.invocation_params.args))
+    arguments = list(config.invocation_params.args)
+    given, unknown = parser.parse_known_and_unknown_args(arguments)
+    # Older releases of pytest leave paths that stand behind an option among the unknown ones.
+    paths = given.file_or_dir + [each for each in unknown if not each.startswith("-")]
     for options, names in ((given, _NARROWING), (config.option, _FROM_THE_LAST_RUN)):
         for name, flag in names.items():
             if getattr(options, name, None):
                 return flag
     folder = config.invocation_params.dir
-    if not given.file_or_dir:
+    if not paths:
         return "" if folder == config.rootpath else f"the folder {folder.name}"
     asked = [_absolute(folder / argument) for argument in config.args]
     if all(any(part.is_relative_to(path) for path in asked) for part in _whole(config)):
         return ""
-    return " ".join(given.file_or_dir)
+    return " ".join(paths)
 
 
 def is_left_out_by_ini(config: Config, item: Item) -> bool:
