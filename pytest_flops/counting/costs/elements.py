@@ -54,6 +54,16 @@ def weighted(tensor: Tensor, weight: int, complex_weight: int | None = None) -> 
     return (stored(tensor) if is_sparse(tensor) else tensor.numel()) * each
 
 
+def wanted(*tensors: Tensor) -> list[bool]:
+    """Which of a backward kernel's inputs have a gradient that was asked for.
+
+    A kernel without an `output_mask` computes them all. What autograd saved for it still says which
+    require one. Where none does, the kernel was called directly, and is asked for all.
+    """
+    require = [tensor.requires_grad for tensor in tensors]
+    return require if any(require) else [True] * len(tensors)
+
+
 def is_exact(tensor: Tensor) -> bool:
     """Whether its elements are integers or booleans."""
     return not tensor.dtype.is_floating_point and not tensor.dtype.is_complex
