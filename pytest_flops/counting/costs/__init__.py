@@ -36,6 +36,7 @@ from pytest_flops.counting.costs import (
     losses,
     normalization,
     optimizers,
+    pooling,
     products,
     recurrent,
     reductions,
@@ -49,6 +50,6 @@ __all__ = ["TABLE", "Rule", "is_composite", "register_cost", "register_costs", "
 
 for family in (
     *(attention, elementwise, free, indexing, linear_algebra, losses, normalization),
-    *(optimizers, products, recurrent, reductions, resampling, spectral),
+    *(optimizers, pooling, products, recurrent, reductions, resampling, spectral),
 ):
     enter(family.RULES)

@@ -48,10 +48,17 @@ def weighted(tensor: Tensor, weight: int, complex_weight: int | None = None) -> 
         return tensor.numel() * weight
     if is_exact(tensor):
         return 0
-    each = weight if tensor.dtype.is_floating_point else complex_weight
+    each = weight_of(tensor, weight, complex_weight)
     if each is None or stores_unknown(tensor):
         return None
     return (stored(tensor) if is_sparse(tensor) else tensor.numel()) * each
+
+
+def weight_of(tensor: Tensor, weight: int, complex_weight: int | None = None) -> int | None:
+    """Which of both holds for a tensor of this kind; 0 for integers and booleans."""
+    if tensor.dtype.is_complex:
+        return complex_weight
+    return weight if tensor.dtype.is_floating_point else 0
 
 
 def wanted(*tensors: Tensor) -> list[bool]:
