@@ -38,6 +38,7 @@ from pytest_flops.counting.costs import (
     optimizers,
     pooling,
     products,
+    quantization,
     recurrent,
     reductions,
     resampling,
@@ -50,6 +51,6 @@ __all__ = ["TABLE", "Rule", "is_composite", "register_cost", "register_costs", "
 
 for family in (
     *(attention, elementwise, free, indexing, linear_algebra, losses, normalization),
-    *(optimizers, pooling, products, recurrent, reductions, resampling, spectral),
+    *(optimizers, pooling, products, quantization, recurrent, reductions, resampling, spectral),
 ):
     enter(family.RULES)

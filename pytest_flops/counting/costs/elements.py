@@ -10,6 +10,11 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from pytest_flops.counting.costs.table import Formulas
 
+_ORDINARY = {
+    *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+    *(torch.uint16, torch.uint32, torch.uint64),
+}
+
 
 def per_output(weight: int = 1, complex_weight: int | None = None) -> Formulas:
     """`weight` FLOPs per element of the (first) output."""
@@ -58,7 +63,7 @@ def weight_of(tensor: Tensor, weight: int, complex_weight: int | None = None) ->
     """Which of both holds for a tensor of this kind; 0 for integers and booleans."""
     if tensor.dtype.is_complex:
         return complex_weight
-    return weight if tensor.dtype.is_floating_point else 0
+    return 0 if is_exact(tensor) else weight
 
 
 def wanted(*tensors: Tensor) -> list[bool]:
@@ -72,8 +77,8 @@ def wanted(*tensors: Tensor) -> list[bool]:
 
 
 def is_exact(tensor: Tensor) -> bool:
-    """Whether its elements are integers or booleans."""
-    return not tensor.dtype.is_floating_point and not tensor.dtype.is_complex
+    """Whether its elements are integers or booleans, and no others in their form (`quint8`)."""
+    return tensor.dtype in _ORDINARY
 
 
 def is_sparse(tensor: Tensor) -> bool:

@@ -16,13 +16,19 @@ from pytest_flops.counting.costs.elements import (
     weight_of,
     weighted,
 )
-from pytest_flops.counting.costs.table import Rules
+from pytest_flops.counting.costs.table import Rules, named
 
 _MEAN, _MAX = 1, 2  # as embedding_bag numbers sum, mean and max
 
 # Gradients of copies: what was copied twice is accumulated.
 _COPIES = ("reflection_pad", "replication_pad", "upsample_nearest", "_upsample_nearest_exact")
 _COPIES_BACKWARD = " ".join(f"{copy}{d}d_backward" for copy in _COPIES for d in (1, 2, 3))
+
+
+_QUANTISED_BAGS = """
+    embedding_bag_byte embedding_bag_4bit embedding_bag_byte_rowwise_offsets
+    embedding_bag_4bit_rowwise_offsets embedding_bag_2bit_rowwise_offsets
+    """
 
 
 def _accumulated(self: Tensor, elements: int, reduce: str = "sum") -> int | None:
@@ -84,16 +90,11 @@ def _histogram(
     return sum(added) + density * first_tensor(out).numel()
 
 
-def _embedding_bag(
-    out: tuple[Tensor, ...],
-    weight: Tensor,
-    indices: Tensor,
-    mode: int,
-    per_sample_weights: Tensor | None,
-) -> int:
+def _embedding_bag(out: Any, indices: Tensor, mode: int, per_sample_weights: Tensor | None) -> int:
     """Every row looked up is added to its bag, times its weight if it has one; a mean divides."""
-    looked_up = indices.numel() * weight.shape[-1]
-    divided = out[0].numel() if mode == _MEAN else 0
+    bags = first_tensor(out)
+    looked_up = indices.numel() * bags.shape[-1]
+    divided = bags.numel() if mode == _MEAN else 0
     return looked_up * (1 + (per_sample_weights is not None)) + divided
 
 
@@ -117,6 +118,7 @@ def _embedding_bag_backward(
 
 RULES: Rules = {
     "_embedding_bag _embedding_bag_forward_only": _embedding_bag,
+    named("quantized", _QUANTISED_BAGS): _embedding_bag,
     "_embedding_bag_backward _embedding_bag_dense_backward": _embedding_bag_backward,
     # A row's weight has the product of its bag's gradient with the row for a gradient.
     "_embedding_bag_per_sample_weights_backward": lambda weight, indices: (

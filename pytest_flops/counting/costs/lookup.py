@@ -88,6 +88,9 @@ def _find_rule(operator: OpOverload) -> Rule | None:
         return registered
     if operator.namespace in ("aten", "prims"):
         return _aten_rule(operator, packet)
+    formulas = TABLE.get(f"{operator.namespace}::{packet.__name__}")
+    if formulas is not None:
+        return formulas.of(operator)
     if operator.namespace in FREE_NAMESPACES or operator.is_view:
         return Rule(None)
     return _registry_rule(packet)

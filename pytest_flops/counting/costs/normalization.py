@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from pytest_flops.counting.costs.elements import per_input, per_output, weighted
-from pytest_flops.counting.costs.table import Rules
+from pytest_flops.counting.costs.table import Formula, Rules, named
 
 # maximum, subtract, exponential, sum, divide
 SOFTMAX = 5
@@ -31,6 +31,12 @@ _NORMS_BACKWARD = """
     """
 
 
+_QUANTISED_BATCH_NORMS = "batch_norm batch_norm1d batch_norm2d batch_norm3d"
+_QUANTISED_BATCH_NORMS_AND_RELU = """
+    batch_norm_relu batch_norm1d_relu batch_norm2d_relu batch_norm3d_relu
+    """
+
+
 def _normalised(x: Tensor, parts: int, *affine: Tensor | None) -> int | None:
     """`parts` per element, and 1 each for the learned scale and shift."""
     return weighted(x, parts + sum(each is not None for each in affine))
@@ -41,6 +47,15 @@ def _norm(
 ) -> int | None:
     """`(x - mean) / deviation * weight + bias`, of whichever dimensions."""
     return _normalised(input, NORMALISE if training else NORMALISE_IN_EVALUATION, weight, bias)
+
+
+def _quantised_batch_norm(after: int) -> Formula:
+    """With the statistics of training, and `after` per element."""
+
+    def cost(out: Tensor, weight: Tensor | None, bias: Tensor | None) -> int | None:
+        return _normalised(out, NORMALISE_IN_EVALUATION + after, weight, bias)
+
+    return cost
 
 
 def _norm_backward(
@@ -106,6 +121,10 @@ RULES: Rules = {
         lambda input, weight, bias: _norm(input, weight, bias, training=False)
     ),
     _NORMS_BACKWARD: _norm_backward,
+    named("quantized", "layer_norm group_norm instance_norm"): _norm,
+    "quantized_batch_norm": _quantised_batch_norm(0),
+    named("quantized", _QUANTISED_BATCH_NORMS): _quantised_batch_norm(0),
+    named("quantized", _QUANTISED_BATCH_NORMS_AND_RELU): _quantised_batch_norm(1),
     "_fused_rms_norm": _rms_norm,
     "_fused_rms_norm_backward": _rms_norm_backward,
 }

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pytest_flops.counting.costs.elements import (
+    is_exact,
     is_sparse,
     per_output,
     stored,
@@ -20,9 +22,9 @@ from pytest_flops.counting.costs.table import Formula, Formulas, Rules
 
 def multiply_add(tensor: Tensor) -> int:
     """2 FLOPs; complex 8, a multiply of 6 and an add of 2; 0 for integers."""
-    if tensor.dtype.is_floating_point:
-        return 2
-    return 8 if tensor.dtype.is_complex else 0
+    if tensor.dtype.is_complex:
+        return 8
+    return 0 if is_exact(tensor) else 2
 
 
 def matrix_product(a: Tensor, b: Tensor) -> int | None:
@@ -58,6 +60,20 @@ def _optional_bias(out: Tensor, bias: Tensor | None) -> int | None:
 def _bias_of_sum(out: Tensor, batch1: Tensor) -> int:
     """`self + sum_b batch1[b] @ batch2[b]` adds one matrix per batch entry."""
     return batch1.shape[0] * (weighted(out, 1, 2) or 0)
+
+
+def _scaled_product(self: Tensor, mat2: Tensor) -> int:
+    """`(m, k) @ (k, n)` of few bits; scales are not counted."""
+    return 2 * _unpacked(self) * mat2.shape[-1]
+
+
+def _scaled_grouped_product(self: Tensor, mat2: Tensor) -> int:
+    return _grouped_product(self, mat2) * _unpacked(self) // self.numel()
+
+
+def _unpacked(tensor: Tensor) -> int:
+    """Elements of a tensor; of four bits, two are stored as one."""
+    return tensor.numel() * (2 if tensor.dtype == torch.float4_e2m1fn_x2 else 1)
 
 
 def _grouped_product(self: Tensor, mat2: Tensor) -> int:
@@ -103,7 +119,7 @@ def _unsqueezed(tensor: Tensor, positions: Sequence[int], dims: int) -> list[int
     return [1 if d in positions else next(sizes) for d in range(dims)]
 
 
-def _convolution(out: Tensor, input: Tensor, weight: Tensor, transposed: bool) -> int:
+def convolution(out: Tensor, input: Tensor, weight: Tensor, transposed: bool) -> int:
     """2 per weight per position: output positions, or input positions when transposed.
 
     Of an input `(batch, c_in, *size)` and a weight `(c_out, c_in / groups, *kernel)`, which holds
@@ -123,8 +139,13 @@ def _convolution_backward(
 ) -> int:
     """The gradients of input and of weight cost a forward each."""
     of_input, of_weight, _ = output_mask
-    return (of_input + of_weight) * _convolution(grad_output, input, weight, transposed)
+    return (of_input + of_weight) * convolution(grad_output, input, weight, transposed)
 
+
+_OF_INTEGER_WEIGHTS = """
+    _weight_int8pack_mm _weight_int4pack_mm _weight_int4pack_mm_for_cpu
+    _weight_int4pack_mm_with_scales_and_zeros
+    """
 
 RULES: Rules = {
     "mm bmm": _product("self", "mat2"),
@@ -143,7 +164,23 @@ RULES: Rules = {
         lambda input, weight: multiply_add(input) * input.numel() * weight.shape[0], _optional_bias
     ),
     # an integer product that stands for a floating-point one: `(m, k) @ (k, n)`, 2 each
-    "_int_mm": lambda self, mat2: 2 * self.numel() * mat2.shape[-1],
+    "_int_mm": _scaled_product,
+    # of eight or four bits, times a weight that may be packed; an integer weight alone
+    "_scaled_mm _scaled_mm_v2": Formulas(_scaled_product, _optional_bias),
+    "_scaled_grouped_mm _scaled_grouped_mm_v2": Formulas(_scaled_grouped_product, _optional_bias),
+    _OF_INTEGER_WEIGHTS: lambda out, self: 2 * self.numel() * out.shape[-1],
+    "_dyn_quant_matmul_4bit": lambda out, inp: 2 * inp.numel() * out.shape[-1],
+    "_mixed_dtypes_linear": Formulas(
+        lambda out, input: 2 * input.numel() * out.shape[-1], _optional_bias
+    ),
+    # a matrix that stores two of four values
+    "_sparse_semi_structured_mm": lambda mat1, mat2: 2 * mat1.numel() * mat2.shape[-1],
+    "_sparse_semi_structured_addmm": Formulas(
+        lambda mat1, mat2: 2 * mat1.numel() * mat2.shape[-1], _bias
+    ),
+    "_sparse_semi_structured_linear": Formulas(
+        lambda input, weight: 2 * weight.numel() * prod(input.shape[:-1]), _optional_bias
+    ),
     # `(m, k) @ (k, n)` where the sparse `self` stores a value
     "sparse_sampled_addmm": Formulas(
         lambda self, mat1: (
@@ -155,8 +192,8 @@ RULES: Rules = {
     "_sparse_mm_reduce_impl_backward": lambda self, grad_out, output_mask: (
         None if stores_unknown(self) else 2 * stored(self) * grad_out.shape[-1] * sum(output_mask)
     ),
-    "_grouped_mm": _grouped_product,
+    "_grouped_mm": Formulas(_grouped_product, _optional_bias),
     "_trilinear": _trilinear,
-    "convolution _convolution": Formulas(_convolution, _optional_bias),
+    "convolution _convolution": Formulas(convolution, _optional_bias),
     "convolution_backward": Formulas(_convolution_backward, _bias_gradient),
 }

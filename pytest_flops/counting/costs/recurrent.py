@@ -11,7 +11,7 @@ from math import prod
 
 from torch import Tensor
 
-from pytest_flops.counting.costs.elements import wanted
+from pytest_flops.counting.costs.elements import first_tensor, wanted
 from pytest_flops.counting.costs.table import Formulas, Rules
 
 # Per hidden unit: what the plain cell executes besides its two products and their biases.
@@ -208,6 +208,40 @@ def _lstm_gates_backward(
     return cx.numel() * (parts + 2 * _GATES["lstm"] * has_bias)
 
 
+def _quantised(kind: str) -> Formulas:
+    """Every layer and direction, whose weights are packed."""
+
+    def cost(
+        hx: Tensor | Sequence[Tensor],
+        has_biases: bool,
+        num_layers: int,
+        dropout: float,
+        train: bool,
+        bidirectional: bool,
+        input: Tensor | None = None,
+        data: Tensor | None = None,
+    ) -> int:
+        x = first_tensor(input, data)
+        rows, hidden = prod(x.shape[:-1]), first_tensor(hx).shape[-1]
+        wide = hidden * (1 + bidirectional)
+        layers = (
+            _layer(kind, hidden, features, rows, biases=has_biases)
+            for features in [x.shape[-1], *[wide] * (num_layers - 1)]
+        )
+        dropped = 2 * rows * wide * (num_layers - 1) * (train and dropout != 0)
+        return sum(layers) * (1 + bidirectional) + dropped
+
+    return Formulas(cost)
+
+
+def _quantised_cell(kind: str) -> Formulas:
+    def cost(input: Tensor, hx: Tensor | Sequence[Tensor]) -> int:
+        *rows, features = input.shape
+        return _layer(kind, first_tensor(hx).shape[-1], features, prod(rows), biases=True)
+
+    return Formulas(cost)
+
+
 RULES: Rules = {
     "mkldnn_rnn_layer": _onednn,
     "mkldnn_rnn_layer_backward": _onednn_backward,
@@ -219,4 +253,10 @@ RULES: Rules = {
     "_thnn_fused_gru_cell_backward": lambda grad_hy, has_bias: (
         grad_hy.numel() * (_BACKWARD["gru"] + 2 * _GATES["gru"] * has_bias)
     ),
+    "quantized_lstm": _quantised("lstm"),
+    "quantized_gru": _quantised("gru"),
+    "quantized::quantized_lstm_cell_dynamic": _quantised_cell("lstm"),
+    "quantized::quantized_gru_cell_dynamic": _quantised_cell("gru"),
+    "quantized::quantized_rnn_relu_cell_dynamic": _quantised_cell("rnn"),
+    "quantized::quantized_rnn_tanh_cell_dynamic": _quantised_cell("rnn"),
 }

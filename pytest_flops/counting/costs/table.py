@@ -120,7 +120,15 @@ def rule_of_each(each: CostEach) -> Rule:
 FREE = Formulas(None)
 TABLE: dict[str, Formulas] = {}
 Rules: TypeAlias = Mapping[str, Formulas | Formula]
-"""Formulas by the names of their operators, parted by blanks, without the `_` of in-place forms."""
+"""Formulas by the names of their operators, parted by blanks, without the `_` of in-place forms.
+
+Of `aten` and `prims` the bare name; of others `namespace::name`.
+"""
+
+
+def named(namespace: str, names: str) -> str:
+    """The names of operators that are not `aten`'s."""
+    return " ".join(f"{namespace}::{name}" for name in names.split())
 
 
 def enter(rules: Rules) -> None:
