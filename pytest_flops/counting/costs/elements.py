@@ -10,6 +10,10 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from pytest_flops.counting.costs.table import Formulas
 
+_SPARSE = {
+    *(torch.sparse_coo, torch.sparse_csr, torch.sparse_csc),
+    *(torch.sparse_bsr, torch.sparse_bsc),
+}
 _ORDINARY = {
     *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
     *(torch.uint16, torch.uint32, torch.uint64),
@@ -83,7 +87,7 @@ def is_exact(tensor: Tensor) -> bool:
 
 def is_sparse(tensor: Tensor) -> bool:
     """Whether a tensor stores some of its elements: `Tensor.is_sparse` knows COO alone."""
-    return tensor.layout not in (torch.strided, torch.jagged)
+    return tensor.layout in _SPARSE
 
 
 def stored(sparse: Tensor) -> int:

@@ -21,6 +21,9 @@ NORMALISE_IN_EVALUATION = 2
 NORMALISE_BACKWARD = 9
 
 
+_SOFTMAX_BACKWARD = """
+    _softmax_backward_data _masked_softmax_backward _sparse_softmax_backward_data
+    """
 _NORMS = """
     native_layer_norm native_group_norm native_batch_norm cudnn_batch_norm
     _native_batch_norm_legit _batch_norm_with_update
@@ -76,6 +79,14 @@ def _norm_backward(
     return weighted(input, per_element)
 
 
+def _sums_of_gradients(input: Tensor, weight_g: bool, bias_g: bool) -> int | None:
+    """Of the gradient, and of it times the centred input (4); of scale and shift as elsewhere.
+
+    `NORMALISE_BACKWARD`, less what follows once all processes have added theirs.
+    """
+    return weighted(input, NORMALISE_BACKWARD - 5 + 2 * weight_g + bias_g)
+
+
 def _rms_norm(input: Tensor, weight: Tensor | None, out: tuple[Tensor, Tensor]) -> int | None:
     """Square, mean, times the inverse root; the learned scale; per row epsilon and the root."""
     per_element, (_, rows) = _normalised(input, 3, weight), out
@@ -97,14 +108,14 @@ def _rms_norm_backward(
 
 
 RULES: Rules = {
-    "_softmax _safe_softmax": per_input(SOFTMAX),
+    "_softmax _safe_softmax _masked_softmax _sparse_softmax": per_input(SOFTMAX),
     "softmax": per_output(SOFTMAX),
-    "_softmax_backward_data": per_input(SOFTMAX_BACKWARD, of="grad_output"),
+    _SOFTMAX_BACKWARD: per_input(SOFTMAX_BACKWARD, of="grad_output"),
     # maximum, subtract, exponential, sum, subtract
-    "_log_softmax": per_input(5),
+    "_log_softmax _sparse_log_softmax": per_input(5),
     "log_softmax": per_output(5),
     # sum, exponential, product, subtract
-    "_log_softmax_backward_data": per_input(4, of="grad_output"),
+    "_log_softmax_backward_data _sparse_log_softmax_backward_data": per_input(4, of="grad_output"),
     # the norm of v, g divided by it, times v
     "_weight_norm_interface": lambda v, g: 2 * v.numel() + g.numel(),
     # `g/n * (grad - v * s/n^2)` and `s/n`, where n is the norm of v and s the sum of grad * v
@@ -125,6 +136,13 @@ RULES: Rules = {
     "quantized_batch_norm": _quantised_batch_norm(0),
     named("quantized", _QUANTISED_BATCH_NORMS): _quantised_batch_norm(0),
     named("quantized", _QUANTISED_BATCH_NORMS_AND_RELU): _quantised_batch_norm(1),
+    # The norm of a batch that processes share, by its steps: mean and variance; those of all
+    # processes weighted and summed; subtract, times the inverse deviation, scale and shift.
+    "batch_norm_stats": per_input(2, of="input"),
+    "batch_norm_gather_stats batch_norm_gather_stats_with_counts": per_input(4, of="mean"),
+    "batch_norm_elemt": lambda input, weight, bias: _norm(input, weight, bias, training=False),
+    "batch_norm_backward_reduce": _sums_of_gradients,
+    "batch_norm_backward_elemt": lambda input, weight: _normalised(input, 5, weight),
     "_fused_rms_norm": _rms_norm,
     "_fused_rms_norm_backward": _rms_norm_backward,
 }

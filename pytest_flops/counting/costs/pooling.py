@@ -18,6 +18,7 @@ from pytest_flops.counting.costs.table import Formula, Formulas, Rules
 # A maximum has one gradient per output element, which is added at its place.
 _BACKWARD_OF_MAXIMUM = """
     max_pool2d_with_indices_backward max_pool3d_with_indices_backward
+    mkldnn_max_pool2d_backward mkldnn_max_pool3d_backward
     fractional_max_pool2d_backward fractional_max_pool3d_backward
     adaptive_max_pool2d_backward adaptive_max_pool3d_backward
     """
@@ -93,12 +94,15 @@ def _fractional_pool(out: tuple[Tensor, Tensor], kernel_size: Sequence[int]) -> 
 RULES: Rules = {
     "avg_pool1d quantized_max_pool1d": _pool(1),
     # backward every element under the window gets its share of the gradient
-    "avg_pool2d avg_pool2d_backward max_pool2d_with_indices quantized_max_pool2d": _pool(2),
-    "avg_pool3d avg_pool3d_backward max_pool3d_with_indices quantized_max_pool3d": _pool(3),
+    "avg_pool2d avg_pool2d_backward": _pool(2),
+    "avg_pool3d avg_pool3d_backward": _pool(3),
+    "max_pool2d_with_indices quantized_max_pool2d mkldnn_max_pool2d": _pool(2),
+    "max_pool3d_with_indices quantized_max_pool3d mkldnn_max_pool3d": _pool(3),
     "quantized::max_pool1d": Formulas(_pool(1), names={"self": "qx"}),
     "quantized::max_pool2d": Formulas(_pool(2), names={"self": "qx"}),
     "adaptive_avg_pool1d": _adaptive_pool(1),
     "_adaptive_avg_pool2d _adaptive_avg_pool2d_backward adaptive_max_pool2d": _adaptive_pool(2),
+    "mkldnn_adaptive_avg_pool2d mkldnn_adaptive_avg_pool2d_backward": _adaptive_pool(2),
     "_adaptive_avg_pool3d _adaptive_avg_pool3d_backward adaptive_max_pool3d": _adaptive_pool(3),
     "fractional_max_pool2d fractional_max_pool3d": _fractional_pool,
     _BACKWARD_OF_MAXIMUM: per_input(1, of="grad_output"),

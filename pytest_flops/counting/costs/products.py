@@ -28,18 +28,29 @@ def multiply_add(tensor: Tensor) -> int:
 
 
 def matrix_product(a: Tensor, b: Tensor) -> int | None:
-    """`(..., m, k) @ (..., k, n)`, `(m, k) @ (k,)` or `(k,) @ (k,)`; one may be sparse.
-
-    What a product of two sparse matrices costs depends on where their values stand: no cost.
-    """
+    """`(..., m, k) @ (..., k, n)`, `(m, k) @ (k,)` or `(k,) @ (k,)`; they may be sparse."""
     columns = b.shape[-1] if b.dim() > 1 else 1
     if not is_sparse(a) and not is_sparse(b):
         return multiply_add(a) * a.numel() * columns
-    if (is_sparse(a) and is_sparse(b)) or stores_unknown(a) or stores_unknown(b):
+    if stores_unknown(a) or stores_unknown(b):
         return None
+    if is_sparse(a) and is_sparse(b):
+        return multiply_add(a) * _meetings(a, b)
     if is_sparse(a):
         return multiply_add(a) * stored(a) * columns
     return multiply_add(b) * stored(b) * prod(a.shape[:-1])
+
+
+def _meetings(a: Tensor, b: Tensor) -> int:
+    """How often a value that `(m, k)` stores meets one that `(k, n)` stores."""
+    (_, columns), (rows, _) = map(_places, (a, b))
+    return int(rows.bincount(minlength=b.shape[0])[columns].sum())
+
+
+def _places(matrix: Tensor) -> Tensor:
+    """Rows and columns of what a sparse matrix stores."""
+    places: Tensor = matrix.to_sparse(layout=torch.sparse_coo)._indices()  # noqa: SLF001 - the public way needs a coalesced tensor
+    return places
 
 
 def _product(left: str, right: str, bias: Formula | None = None) -> Formulas:
@@ -134,6 +145,26 @@ def _bias_gradient(grad_output: Tensor, output_mask: Sequence[bool]) -> int:
     return (weighted(grad_output, 1, 2) or 0) if output_mask[2] else 0
 
 
+def _convolution_and_relu(
+    out: Tensor, self: Tensor, weight: Tensor, z: Tensor | None = None
+) -> int:
+    """ReLU, and the sum with `z`."""
+    return convolution(out, self, weight, transposed=False) + out.numel() * (1 + (z is not None))
+
+
+def _linear(x: Tensor, weight: Tensor) -> int:
+    """`x @ weight.T`, of `(..., in)` and `(out, in)`."""
+    return multiply_add(x) * x.numel() * weight.shape[0]
+
+
+def _linear_backward(
+    self: Tensor, grad_output: Tensor, weight: Tensor, output_mask: Sequence[bool]
+) -> int:
+    """A product each for the gradients of input and of weight."""
+    of_input, of_weight, _ = output_mask
+    return (of_input + of_weight) * multiply_add(self) * grad_output.numel() * weight.shape[1]
+
+
 def _convolution_backward(
     grad_output: Tensor, input: Tensor, weight: Tensor, transposed: bool, output_mask: list[bool]
 ) -> int:
@@ -158,11 +189,14 @@ RULES: Rules = {
     "addbmm": _product("batch1", "batch2", _bias_of_sum),
     "addr": per_output(2, 8),
     "_sparse_mm": _product("sparse", "dense"),
+    "_sparse_sparse_matmul": _product("self", "other"),
+    "hspmm": _product("mat1", "mat2"),
+    # what the sparse `self` stores is added
+    "sspaddmm": _product("mat1", "mat2", lambda self: weighted(self, 1)),
     "_sparse_mm_reduce_impl": _product("self", "other"),
-    # `input @ weight.T`, of `(..., in)` and `(out, in)`
-    "linear": Formulas(
-        lambda input, weight: multiply_add(input) * input.numel() * weight.shape[0], _optional_bias
-    ),
+    "linear": Formulas(_linear, _optional_bias, names={"x": "input"}),
+    "mkldnn_linear": Formulas(_linear, _optional_bias, names={"x": "self"}),
+    "mkldnn_linear_backward": Formulas(_linear_backward, _bias_gradient),
     # an integer product that stands for a floating-point one: `(m, k) @ (k, n)`, 2 each
     "_int_mm": _scaled_product,
     # of eight or four bits, times a weight that may be packed; an integer weight alone
@@ -195,5 +229,15 @@ RULES: Rules = {
     "_grouped_mm": Formulas(_grouped_product, _optional_bias),
     "_trilinear": _trilinear,
     "convolution _convolution": Formulas(convolution, _optional_bias),
+    "mkldnn_convolution": Formulas(
+        lambda out, self, weight: convolution(out, self, weight, transposed=False), _optional_bias
+    ),
+    "cudnn_convolution_relu cudnn_convolution_add_relu": Formulas(
+        _convolution_and_relu, _optional_bias
+    ),
+    # of (steps, batch, channels), a weight (taps, channels, filters)
+    "conv_tbc": Formulas(
+        lambda out, weight: 2 * out.numel() * weight.shape[0] * weight.shape[1], _optional_bias
+    ),
     "convolution_backward": Formulas(_convolution_backward, _bias_gradient),
 }

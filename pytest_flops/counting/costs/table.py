@@ -18,7 +18,7 @@ from torch._ops import OpOverload
 Args: TypeAlias = Sequence[Any]
 Kwargs: TypeAlias = Mapping[str, Any]
 Cost: TypeAlias = Callable[[Args, Kwargs, Any], "int | None"]
-"""FLOPs of one call; None where these arguments have no cost, e.g. sparse times sparse."""
+"""FLOPs of one call; None where these arguments have no cost, as where only values tell it."""
 CostEach: TypeAlias = Callable[[Args, Kwargs, Any], "list[int | None]"]
 Formula: TypeAlias = Callable[..., Any]
 """A `Cost` or a `CostEach` of named arguments."""
