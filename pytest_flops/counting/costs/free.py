@@ -65,5 +65,5 @@ _QUERIES = """
 
 RULES: Rules = {_FREE: FREE, _QUERIES: FREE}
 
-# Queries of a tensor, communication between processes, marks in a profile.
-FREE_NAMESPACES = frozenset({"prim", "c10d", "_c10d_functional", "profiler"})
+# Queries of a tensor, marks in a profile.
+FREE_NAMESPACES = frozenset({"prim", "profiler"})
