@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - as everybody calls it
+from torch import nn
 
 from pytest_flops.counting.meter.meter import FLOPsMeter
 
@@ -95,3 +96,15 @@ def test_integers_are_free():
         F.max_pool2d(torch.ones(1, 1, 4, 4, dtype=torch.int64), 2)
     assert not meter.uncounted
     assert meter.count.forward == 0
+
+
+def test_a_model_may_be_exported_inside_the_meter_with_sizes_that_vary():
+    """Symbols stand for the sizes, and counting must not ask for their numbers."""
+    model = nn.Sequential(nn.MaxPool2d(2), nn.AvgPool2d(2, padding=1), nn.AdaptiveAvgPool2d(3))
+    varies = torch.export.Dim.AUTO
+    with FLOPsMeter():
+        exported = torch.export.export(
+            model, (torch.ones(2, 3, 32, 32),), dynamic_shapes=({0: varies, 2: varies},)
+        )
+    assert len(exported.range_constraints) == 2
+    assert exported.module()(torch.ones(4, 3, 16, 32)).shape == (4, 3, 3, 3)

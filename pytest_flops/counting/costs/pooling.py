@@ -60,6 +60,8 @@ def _pool(dims: int) -> Formula:
         sizes = self.shape[-dims:], windows.shape[-dims:]
         given = kernel_size, stride or kernel_size, padding, dilation
         along = zip(*sizes, *(_of_each_dimension(dims, each) for each in given), strict=True)
+        if _are_symbols(*sizes):
+            return windows.numel() * prod(_of_each_dimension(dims, kernel_size))
         under = prod(_in_windows(*each, count_include_pad) for each in along)
         return _of_all_images(self, dims, under)
 
@@ -71,10 +73,18 @@ def _adaptive_pool(dims: int) -> Formula:
 
     def cost(out: Any, self: Tensor, grad_output: Tensor | None = None) -> int:
         windows = first_tensor(out) if grad_output is None else grad_output
-        sizes = zip(self.shape[-dims:], windows.shape[-dims:], strict=True)
-        return _of_all_images(self, dims, prod(_in_adaptive_windows(*each) for each in sizes))
+        sizes = self.shape[-dims:], windows.shape[-dims:]
+        if _are_symbols(*sizes):
+            return self.numel()
+        under = prod(_in_adaptive_windows(*each) for each in zip(*sizes, strict=True))
+        return _of_all_images(self, dims, under)
 
     return cost
+
+
+def _are_symbols(*shapes: Sequence[int]) -> bool:
+    """Whether sizes are symbols (`torch.export`). To ask for their numbers would fix them."""
+    return not all(isinstance(size, int) for shape in shapes for size in shape)
 
 
 def _of_each_dimension(dims: int, given: Sequence[int]) -> Sequence[int]:
