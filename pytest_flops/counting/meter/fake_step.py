@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from pytest_flops.counting.meter.data_dependence import naming_the_operator
+from pytest_flops.counting.meter.data_dependence import naming_the_culprit
 from pytest_flops.counting.meter.reachable import on_fakes
 from pytest_flops.counting.meter.workarounds.converted_parameters import (
     converting_fake_parameters,
@@ -54,7 +54,7 @@ def fake_training_step(
     with (
         on_fakes(step, partial(_fake, mode)),
         converting_fake_parameters(),
-        naming_the_operator(),
+        naming_the_culprit(),
         _without_pytorchs_log(),
     ):
         with suppress(NotImplementedError):  # an exported module has one mode only
@@ -67,7 +67,9 @@ def fake_training_step(
         # its code reads their values.
         parameters = [p for p in model.parameters() if p.requires_grad]
         if training and make_optimizer is not None and parameters:
-            make_optimizer(parameters).step()
+            stepping = make_optimizer(parameters)
+            with naming_the_culprit(f"the optimizer {type(stepping).__name__}"):
+                stepping.step()
 
 
 def _backward(loss: Tensor) -> None:

@@ -126,23 +126,15 @@ class _Reachable:
     def replace_tensors(self, fake: Replace) -> None:
         """Put a fake in the place of each tensor of data and closures, the same for the same."""
         fakes: dict[int, Tensor] = {}
-
-        def replaced(value: Any) -> Any:
-            if isinstance(value, Tensor):
-                if id(value) not in fakes:
-                    fakes[id(value)] = fake(value)
-                return fakes[id(value)]
-            if not issubclass(type(value), tuple):
-                return value
-            members = [replaced(member) for member in value]
-            return _tuple_like(value, members) if _differ(members, value) else value
-
         for noted in self._on_fakes:
             before = noted.before
             if isinstance(before, dict):
-                _write(noted.container, {key: replaced(value) for key, value in before.items()})
+                wanted: Content = {
+                    key: _replaced(each, fake, fakes) for key, each in before.items()
+                }
             else:
-                _write(noted.container, [replaced(value) for value in before])
+                wanted = [_replaced(each, fake, fakes) for each in before]
+            _write(noted.container, wanted)
 
     def put_back(self) -> None:
         """Let everything hold what it held, except for changes of code that are real."""
@@ -325,5 +317,15 @@ def _differ(now: Iterable[object], before: Iterable[object]) -> bool:
     return len(now) != len(before) or any(map(is_not, now, before))
 
 
-def _tuple_like(value: Any, members: list[object]) -> object:
+def _replaced(value: Any, fake: Replace, fakes: dict[int, Tensor]) -> Any:
+    """The fake of a tensor; a tuple with those of its members; anything else as it is."""
+    if isinstance(value, Tensor):
+        if id(value) not in fakes:
+            fakes[id(value)] = fake(value)
+        return fakes[id(value)]
+    if not issubclass(type(value), tuple):
+        return value
+    members = [_replaced(member, fake, fakes) for member in value]
+    if not _differ(members, value):
+        return value
     return value._make(members) if hasattr(value, "_make") else type(value)(members)
