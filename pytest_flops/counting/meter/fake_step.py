@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorConverter, FakeTensorMode
 
 from pytest_flops.counting.meter.data_dependence import naming_the_culprit
 from pytest_flops.counting.meter.reachable import on_fakes
@@ -48,7 +48,7 @@ def fake_training_step(
             "was made from, or run it inside FLOPsMeter()"
         )
     make_optimizer = _optimizer_factory(optimizer)
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    mode = _fake_mode()
     positional, named = [*inputs], dict(kwargs)
     step = [model, positional, named, loss, make_optimizer]
     with (
@@ -119,17 +119,32 @@ def _tensors(output: Any) -> Iterator[Tensor]:
         yield from _tensors(member)
 
 
+class _Converter(FakeTensorConverter):
+    """Makes fakes of the CPU of tensors on `meta`, wherever they are used.
+
+    A model that was built on `meta` is called with inputs of the CPU, and makes tensors of the CPU
+    itself. Fakes of two devices would not go into one operator.
+    """
+
+    def from_real_tensor(
+        self, fake_mode: FakeTensorMode, t: Tensor, *args: Any, **kwargs: Any
+    ) -> FakeTensor:
+        if t.device.type != "meta":
+            return super().from_real_tensor(fake_mode, t, *args, **kwargs)
+        with fake_mode:
+            fake = torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="cpu")
+        return cast("FakeTensor", fake)
+
+
+def _fake_mode() -> FakeTensorMode:
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    mode.fake_tensor_converter = _Converter(copy_data=False, export=False)
+    return mode
+
+
 def _fake(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
-    """A leaf like a tensor, without values: of the same device, or of the CPU for `meta`."""
-    # A model that was built on `meta` is called with inputs of the CPU, and tensors that it makes
-    # itself are on the CPU too. Fakes of two devices would not go into one operator.
-    if tensor.device.type == "meta":
-        with mode:
-            fake = torch.empty_strided(
-                tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu"
-            )
-    else:
-        fake = mode.from_tensor(tensor.detach(), static_shapes=True)
+    """A leaf like the tensor, without values; of a parameter, a parameter."""
+    fake: Tensor = mode.from_tensor(tensor.detach(), static_shapes=True)
     if isinstance(tensor, nn.Parameter):
         fake = nn.Parameter(fake, requires_grad=tensor.requires_grad)
     # Marks that people put on parameters, by which they choose how each is updated.
