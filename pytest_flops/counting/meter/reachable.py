@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections import OrderedDict, deque
+from collections import OrderedDict, UserDict, deque
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,6 +47,7 @@ from types import (
     GeneratorType,
     MethodType,
     ModuleType,
+    SimpleNamespace,
 )
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary, WeakValueDictionary
@@ -63,7 +64,7 @@ _CONTAINERS = (OrderedDict, dict, list, deque, set, CellType, type)
 """What is noted. The attributes of an object are a `dict`."""
 _CODE = (type, ModuleType, _lru_cache_wrapper, property, staticmethod, classmethod)
 _LEAD_ON = (*_CONTAINERS, *_CODE, tuple, frozenset, FunctionType, MethodType, partial, Tensor)
-_LEAD_ON_OF_LIBRARIES = (Module, WeakKeyDictionary, WeakValueDictionary)
+_LEAD_ON_OF_LIBRARIES = (Module, SimpleNamespace, UserDict, WeakKeyDictionary, WeakValueDictionary)
 _HOLD_NOTHING = {str, bytes, int, float, bool, type(None), CodeType, FrameType, GeneratorType}
 _LIBRARIES = {*sys.stdlib_module_names, "torch", "triton", "numpy", "pytest", "_pytest", "pluggy"}
 _LIBRARIES.add(__name__.partition(".")[0])
@@ -207,8 +208,8 @@ def _leads_to(found: Any) -> Iterable[object]:
     if issubclass(kind, type):
         return [*vars(found).values(), *found.__mro__]
     if kind is FunctionType:
-        parts = (found.__closure__, found.__defaults__, found.__kwdefaults__, vars(found))
-        return [found.__globals__, *filter(None, parts)]
+        defaults = (found.__defaults__, found.__kwdefaults__)
+        return [found.__globals__, found.__closure__, *defaults, vars(found)]
     if kind is _lru_cache_wrapper:
         return _cached(found)
     return [*gc.get_referents(found), *_attributes(found)]
