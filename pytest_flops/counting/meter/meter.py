@@ -209,15 +209,16 @@ def count_flops(
             from the parameters to an optimizer.
         loss: From the model's output to a scalar. By default the output's `loss` if it has one,
             else the sum of its first floating-point tensor (`logits` first).
-        training: Whether the model is in training mode; `False` counts the forward alone.
+        training: Whether the model is in training mode; `False` counts the forward alone. A module
+            that `torch.export` has made stays in the mode that it has.
         **kwargs: The model's keyword inputs.
 
     Returns:
         The count by phase, component and operator.
 
     Raises:
-        DataDependentError: The model's code depends on the values of a tensor, which a fake tensor
-            does not have; the message names the operator.
+        DataDependentError: The model's code, a library or the optimizer depends on the values of a
+            tensor, which a fake tensor does not have; the message names it and the operator.
         ValueError: The optimizer's name is unknown, or the output holds nothing to sum.
     """
     with FLOPsMeter() as meter:
