@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 MARKER = "flops_budget"
 MARKER_HELP = (
-    f"{MARKER}(name=None, *, forward, backward, optimizer, total, components, tolerance, scaling): "
+    f"{MARKER}(name=None, *, forward, backward, optimizer, total, components, tolerance, scaling, "
+    "and other metrics by name): "
     "hold what the test computes against a named budget, against limits given here, or both."
 )
 PLUGIN_NAME = "flops-session"
