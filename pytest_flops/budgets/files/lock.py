@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from reprlib import repr as shortened
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_flops.budgets.budget import Location, Recorded
@@ -134,11 +135,11 @@ def _document(text: str, file: str) -> dict[str, Any]:
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise refusal(f'no lock file of pytest-flops: its "format" is not "{FORMAT}"')
     version = data.get("version")
-    if version != VERSION:
+    if type(version) is not int or version != VERSION:
         newer = isinstance(version, int) and version > VERSION
         upgrade = "upgrade with pip install -U pytest-flops, a newer one wrote it"
         raise refusal(
-            f"it has version {version!r}, and this pytest-flops reads version {VERSION}: "
+            f"it has version {shortened(version)}, and this pytest-flops reads version {VERSION}: "
             f"{upgrade if newer else _START_AGAIN}"
         )
     try:
@@ -187,14 +188,16 @@ def _count(value: object, where: str) -> FLOPsCount:
         if phase not in PHASES:
             raise ValueError(f"{where}: unknown phase {phase!r}")
         if type(flops) is not int or flops < 0:
-            raise ValueError(f"{where}: {phase} is a whole number of at least 0, not {flops!r}")
+            raise ValueError(
+                f"{where}: {phase} is a whole number of at least 0, not {shortened(flops)}"
+            )
     return FLOPsCount(**phases)
 
 
 def _object(value: object, where: str, *known: str) -> dict[str, Any]:
     """An object of any keys, or of these, the first of which is required."""
     if not isinstance(value, dict):
-        raise ValueError(f"{where}: expected an object, found {value!r}")
+        raise ValueError(f"{where}: expected an object, found {shortened(value)}")
     if known and (unknown := value.keys() - set(known)):
         raise ValueError(f"{where}: unknown key {min(unknown)!r}")
     if known and known[0] not in value:
