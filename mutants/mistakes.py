@@ -263,15 +263,15 @@ MISTAKES = (
     ),
     Mistake(
         "a dearer part in a subprocess",
-        ((TEST, "COST // 100", "10"), (TEST, LOSS, f"{LOSS}{SUBPROCESS}")),
+        ((TEST, LOSS, f"{LOSS}{SUBPROCESS}"), (TEST, "COST // 100", "10")),
         project=METERED,
     ),
     Mistake(
         "a dearer part in the workers of a DataLoader",
         (
             (TEST, "@pytest.fixture\n", ROWS),
-            (TEST, "COST // 100", "10"),
             (TEST, LOSS, f"{LOSS}{LOADED}"),
+            (TEST, "COST // 100", "10"),
         ),
         project=METERED,
     ),
