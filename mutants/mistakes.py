@@ -31,6 +31,10 @@ from pytest_flops import FLOPsCount
 @pytest.mark.flops_budget("step")
 def test_step(flops):
     flops.check(FLOPsCount(COST))
+""",
+    "test_other.py": """\
+import pytest
+from pytest_flops import FLOPsCount
 
 
 @pytest.mark.flops_budget(total="2 kFLOP")
@@ -42,6 +46,7 @@ def test_other(flops):
     CONFTEST: "",
 }
 METERED = COUNTED | {
+    "test_other.py": "def test_other():\n    pass\n",
     TEST: """\
 import pytest
 import torch
@@ -162,6 +167,12 @@ class Rows(torch.utils.data.Dataset):
 LOADED = "    list(torch.utils.data.DataLoader(Rows(), num_workers=1))\n"
 WIDE = "version: 1\nbudgets:\n  step: {limits: {total: 4 TFLOP}}\n"
 LOOSE = "version: 1\nbudgets:\n  step: {limits: {total: 1 MFLOP}, tolerance: 1000%}\n"
+
+
+NO_ENTRIES = """\
+{"format": "pytest-flops report", "version": 1, "passed": false, "complete": true, "missing": [],
+ "errors": [], "budgets_known": [], "tests": [], "entries": [], "environment": {}}
+"""
 
 
 def addopts(*options: str) -> Edit:
@@ -288,7 +299,11 @@ MISTAKES = (
     Mistake("a misspelt key at the top", ((BUDGETS, "budgets:", "budget:"),)),
     Mistake("a budget file in Latin-1", ((BUDGETS, "}}\n", "}}  # co\xfbt\n"),)),
     Mistake("a budget file that is empty", ((BUDGETS, None, ""),)),
-    Mistake("a limit in a larger unit", ((BUDGETS, None, WIDE),)),
+    Mistake(
+        "a limit in a larger unit",
+        ((BUDGETS, None, WIDE),),
+        limit="ci.md#what-goes-red-and-how-to-accept-it",
+    ),
     Mistake(
         "a raised tolerance",
         ((BUDGETS, None, LOOSE),),
@@ -318,11 +333,13 @@ MISTAKES = (
     Mistake(
         "-p no:flops in addopts",
         (addopts("-p", "no:flops"),),
+        project=METERED,
         with_base=False,
     ),
     Mistake(
         "the plugin is not loaded",
         environment={"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        project=METERED,
         with_base=False,
     ),
     Mistake("-k", arguments=("-k", "other")),
@@ -348,10 +365,11 @@ MISTAKES = (
             (BASE, "test_step.py", "test_theirs.py"),
             (BASE, "budgets/net.yaml", "theirs.yaml"),
             (BASE, '"step"', '"theirs"'),
+            (BASE, "test_other", "test_theirs"),
         ),
         with_base=True,
     ),
-    Mistake("a base without entries", ((BASE, None, "EMPTY"),), with_base=True),
+    Mistake("a base without entries", ((BASE, None, NO_ENTRIES),), with_base=True),
     Mistake(
         "a base that was cut short",
         ((BASE, '"complete": true', '"complete": false'),),

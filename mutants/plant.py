@@ -45,7 +45,7 @@ SAID = [
         r"^ +(\S+: (?:gone|new|grew, as newly recorded))$",
         r"^(not measured: .+|Red: .+|.*counted by nobody.+|left alone, .+)",
         r"^(.+ over, as expected) ",
-        r"(PytestUnknownMarkWarning: [^.]+)",
+        r"(PytestUnknownMarkWarning: .+)",
     )
 ]
 
@@ -228,7 +228,7 @@ def forked(work: Callable[[], int], folder: Path, variables: Mapping[str, str]) 
                 os._exit(code)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         output.seek(0)
-        return Run(status, output.read().decode())
+        return Run(status, output.read().decode().replace(f"{folder}/", ""))
 
 
 def run_pytest(arguments: list[str]) -> int:

@@ -98,6 +98,13 @@ def test_all_that_is_left_behind_says_the_same(
     assert markdown.startswith("## ✅ " if outcome.passed else "## ❌ ")
 
 
+def test_a_run_without_any_budget_is_as_without_the_plugin(project: Any) -> None:
+    project.test("def test_it(): pass")
+    assert project.run("--junit-xml=junit.xml").ret == 0
+    assert failures_in(project.root / "junit.xml") == 0
+    assert not (project.root / "reports").exists()
+
+
 def failures_in(junit: Any) -> int | None:
     if not junit.exists():
         return None
