@@ -5,6 +5,8 @@ Every pytest run imports this module.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,7 +17,6 @@ MARKER_HELP = (
     f"{MARKER}(name=None, *, forward, backward, optimizer, total, components, tolerance, scaling): "
     "hold what the test computes against a named budget, against limits given here, or both."
 )
-SUFFIXES = (".yaml", ".yml")
 PLUGIN_NAME = "flops-session"
 """The name under which `session.hooks` is registered, in runs that have budgets."""
 DEFAULT_BUDGETS = "budgets"
@@ -49,7 +50,7 @@ def add_options(parser: Parser) -> None:
         parser.addini(name, f"{text} (as {flag})", type=kind, default=default)
         return flag
 
-    budgets = f"file or folder of budgets; may be given several times (default: {DEFAULT_BUDGETS})"
+    budgets = f"files or folders of budgets to look for in place of {DEFAULT_BUDGETS}/; repeatable"
     add("flops_budgets", budgets, "args", [], action="append", metavar="PATH")
     for name, metavar, default, text in _VALUES:
         add(name, text, None, default, metavar=metavar)
@@ -68,8 +69,26 @@ def chosen(config: Config, name: str) -> Any:
     return config.getini(name) if given is None else given
 
 
+def paths_given(config: Config) -> set[Path]:
+    """The files and folders that pytest was told to run."""
+    start = config.invocation_params.dir
+    return {Path(os.path.normpath(start / each.partition("::")[0])) for each in config.args}
+
+
+def is_yaml(path: Path) -> bool:
+    """Whether a file is YAML by its name."""
+    return path.suffix.lower() in (".yaml", ".yml")
+
+
+def folders_up(path: Path, rootdir: Path) -> list[Path]:
+    """A path and the folders above it up to the rootdir; the rootdir alone if it is not inside."""
+    inside = [each for each in (path, *path.parents) if each.is_relative_to(rootdir)]
+    return inside or [rootdir]
+
+
 def asks_for_budgets(config: Config) -> bool:
     """Whether somebody named budgets, or gave an option that is wrong or right for all tests."""
     names = "budgets", "tolerance", "compare", "history", "update", "ratchet", "require_recorded"
     given = any(chosen(config, f"flops_{name}") not in ("", "no", [], False) for name in names)
-    return given or (config.rootpath / DEFAULT_BUDGETS).is_dir()
+    folders = {up for path in paths_given(config) for up in folders_up(path, config.rootpath)}
+    return given or any(os.path.lexists(folder / DEFAULT_BUDGETS) for folder in folders)

@@ -63,7 +63,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> BudgetFile | None:
     """Collect a YAML file of budgets as a test file."""
-    if file_path.suffix not in options.SUFFIXES:
+    if not options.is_yaml(file_path):
         return None
     if not _hooks(parent.config).session.catalog.is_budget_file(file_path):
         return None

@@ -271,3 +271,65 @@ def test_a_run_whose_budget_tests_were_all_skipped_is_no_pass(project: Any, limi
     result = project.run()
     assert result.ret == 1
     assert project.report()["passed"] is False
+
+
+MODEL = """\
+import pytest, torch
+from torch import nn
+from torch.nn import functional as F
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.proj, self.head = nn.Linear(8, 8, bias=False), nn.Linear(8, 8, bias=False)
+    def forward(self, x):
+        return self.head({used})
+
+model = {model}
+
+def test_step():
+    optimizer = torch.optim.SGD(model.parameters())
+    model(torch.ones(4, 8)).sum().backward()
+    optimizer.step()
+"""
+CALLED, USED = "self.proj(x)", "F.linear(x, self.proj.weight)"
+TRACED = "torch.jit.trace(Net(), torch.ones(4, 8))"
+# A product of (4, 8) and (8, 8) is 512 FLOP, forward, and 512 for the gradient of its weight.
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("used", "model", "limit", "red"),
+    [
+        (CALLED, "Net()", "forward='511 FLOP'", True),
+        (CALLED, "Net()", "forward='512 FLOP'", False),
+        (USED, "Net()", "forward='512 FLOP'", True),
+        (USED, "Net()", "backward='512 FLOP'", True),
+        (USED, "Net()", "total='9 kFLOP'", True),
+        (USED, "Net()", "optimizer='128 FLOP'", False),  # SGD: 2 an element (counting.md)
+        (USED, "Net()", "optimizer='127 FLOP'", True),
+        (CALLED, TRACED, "forward='512 FLOP'", True),
+        (CALLED, "torch.jit.script(Net())", "forward='512 FLOP'", True),
+    ],
+)
+def test_a_component_that_no_call_entered_is_not_zero(
+    project: Any, used: str, model: str, limit: str, *, red: bool
+) -> None:
+    source = MODEL.format(used=used, model=model)
+    marker = f"@pytest.mark.flops_budget(components={{'proj': dict({limit})}})\ndef test_"
+    project.test(source.replace("def test_", marker))
+    result = project.run()
+    assert result.ret == int(red)
+    if red and limit not in ("forward='511 FLOP'", "optimizer='127 FLOP'"):
+        result.stdout.fnmatch_lines(["*proj was not called*held against nothing*"])
+
+
+def test_a_recorded_component_that_no_call_enters_any_more_is_red(project: Any) -> None:
+    marked = "@pytest.mark.flops_budget\ndef test_"
+    project.test(MODEL.format(used=CALLED, model="Net()").replace("def test_", marked))
+    assert project.run("--flops-update").ret == 0
+    assert project.run().ret == 0
+    project.test(MODEL.format(used=USED, model="Net()").replace("def test_", marked))
+    project.fails(told=["*proj was not called*"])
+    assert project.run("--flops-update").ret == 0
+    assert project.run().ret == 0

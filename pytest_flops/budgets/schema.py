@@ -49,7 +49,7 @@ def violations(data: Any, definition: str | None = None) -> Iterator[Violation]:
 
 def suggestion(misspelt: str, known: Sequence[str]) -> str:
     """`; did you mean 'x'?` when something is near, else what is known."""
-    near = get_close_matches(misspelt, known, n=1)
+    near = get_close_matches(misspelt.lower(), known, n=1)
     return f"; did you mean {near[0]!r}?" if near else f"; accepted here: {', '.join(known)}"
 
 

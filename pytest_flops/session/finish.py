@@ -35,7 +35,7 @@ def conclude(
             held is an error, unless a shard of the suite left its tests to another.
         missing: Tests that a lost worker did not deliver.
     """
-    budgets = [budget for named in session.catalog.load_all().values() for budget in named.values()]
+    budgets = [budget for named in session.catalog.budgets.values() for budget in named.values()]
     tests = [*session.tests.values(), *_not_collected(session, whole_suite=whole_suite)]
     fates = {test.fate for test in tests}
     if not (session.entries or fates - {"deselected"} or (whole_suite and budgets)):
@@ -127,8 +127,5 @@ def _write(session: Session, report: Report) -> None:
         return
     from pytest_flops.reports.write import write_reports
 
-    if catalog.foreign:
-        files = ", ".join(sorted(catalog.shown(path) for path in catalog.foreign))
-        session.notes.append(f"left alone, since they do not look like budgets: {files}")
     paths = write_reports(report, folder, session.comparison, session.history)
     session.notes.append(f"report: {', '.join(catalog.shown(path) for path in paths)}")

@@ -71,6 +71,7 @@ class BudgetHooks:
         """Bind marked tests to their budgets; returns every item that has one."""
         for item in items:
             self._bind(item)
+        self.session.catalog.load_for({item.path.parent for item in items})
         self.session.test_files.update(item.nodeid.partition("::")[0] for item in items)
         return [item for item in items if _holds_budget(item)]
 
@@ -91,6 +92,8 @@ class BudgetHooks:
         """Judge, update and write, if the run has met a budget; `ended` unless it was cut short."""
         if self._made is None or self._is_worker or self._config.getoption("collectonly"):
             return
+        # A worker of pytest-xdist may have read files that the controller has not.
+        _refuse(map(str, self.session.catalog.problems))
         from pytest_flops.session.finish import conclude
         from pytest_flops.session.junit import tell_junit
 
@@ -100,7 +103,6 @@ class BudgetHooks:
             whole_suite=ended and _is_whole_suite(self._config),
             missing=self.due - self._finished if ended else (),
         )
-        _refuse(map(str, self.session.catalog.problems))
         report = self.session.report
         if report is not None:
             tell_junit(self._config, report, tests_failed=session.testsfailed)

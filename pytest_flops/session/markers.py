@@ -36,7 +36,7 @@ def resolve(marks: Iterable[Mark], test: str, catalog: Catalog) -> Budget:
         arguments = {**mark.kwargs, **arguments}
     if name is None:
         return merge(Budget(name=test, recorded=catalog.recorded(test)), arguments)
-    return merge(catalog.find(name), arguments)
+    return merge(catalog.find(name, test), arguments)
 
 
 def mistake(error: BudgetError, item: Item) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from pytest_flops.options import SUFFIXES, chosen
+from pytest_flops.options import chosen, paths_given
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,8 @@ class Settings:
     """The values of the options of `options`, paths below the rootdir; `None` is not given.
 
     Attributes:
-        given: YAML files that pytest was told to run.
+        budgets: Files and folders to look for in place of `budgets`, as written.
+        given: The files and folders that pytest was told to run.
         tolerance: As written, e.g. `"1%"`.
         mistakes: What is wrong with the options that write.
     """
@@ -35,8 +36,8 @@ class Settings:
             return chosen(config, name) not in ("", "no")
 
         self.rootdir = config.rootpath
-        self.budgets = [config.rootpath / name for name in chosen(config, "flops_budgets")]
-        self.given = [*_yaml_files_given(config)]
+        self.budgets: list[str] = chosen(config, "flops_budgets")
+        self.given = paths_given(config)
         self.report = path("flops_report")
         self.compare = path("flops_compare")
         self.history = path("flops_history")
@@ -46,13 +47,6 @@ class Settings:
         self.require_recorded = bool(chosen(config, "flops_require_recorded"))
         self.allow_uncounted = bool(chosen(config, "flops_allow_uncounted"))
         self.mistakes = [*_mistakes(config)]
-
-
-def _yaml_files_given(config: Config) -> Iterator[Path]:
-    for argument in config.args:
-        path = config.invocation_params.dir / argument.partition("::")[0]
-        if path.suffix in SUFFIXES:
-            yield path
 
 
 def _mistakes(config: Config) -> Iterator[str]:

@@ -14,7 +14,7 @@ from pytest_flops.budgets.units import format_apart
 from pytest_flops.counting.components import innermost
 from pytest_flops.counting.count import PHASES, FLOPsCount
 from pytest_flops.counting.metric import FLOP, QUANTITIES
-from pytest_flops.files import write_atomically
+from pytest_flops.files import delete, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -66,7 +66,7 @@ def update_lock(path: Path, file: str, change: Callable[[Records], Records]) -> 
             old = read_lock(path, file)
             new = change(old)
             if not new and old:
-                path.unlink()
+                delete(path)
             elif new and lock_text(new) != lock_text(old):
                 _write(path, lock_text(new), content)
     except BudgetFileError as error:

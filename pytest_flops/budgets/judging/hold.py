@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pytest_flops.scaling.sweep import Sweep
 
 _TOTAL: Final = quantity_of(FLOPS, TOTAL)
+_OPTIMIZER: Final = quantity_of(FLOPS, "optimizer")
 EVERY_KIND: Final[tuple[Kind, ...]] = ("limit", "recorded", "scaling")
 
 # Deeper components are recorded to explain what grew. Held are the upper ones alone: how a mixture
@@ -160,7 +161,11 @@ def _hold_limits(budget: Budget, measurement: Measurement) -> Iterator[Verdict]:
     for limit in budget.limits:
         quantity, pattern = limit.quantity, limit.pattern
         matched = [None] if pattern is None else matching(pattern, measurement.components)
-        for component in matched:
+        seen = [path for path in matched if _is_seen(measurement, quantity, path)]
+        if matched and not seen:
+            message = _not_seen(quantity, str(matched[0]))
+            yield Verdict.error(message, pattern=pattern, location=limit.location)
+        for component in seen:
             yield replace(
                 _compared(measurement, budget.recorded, quantity, component, limit.allowed),
                 written=limit.written,
@@ -171,6 +176,19 @@ def _hold_limits(budget: Budget, measurement: Measurement) -> Iterator[Verdict]:
             unmatched.add(pattern)
             message = no_match(pattern, measurement.components)
             yield Verdict.error(message, pattern=pattern, location=limit.location)
+
+
+def _is_seen(measurement: Measurement, quantity: Quantity, component: str | None) -> bool:
+    """Whether a count of a component says something; an optimizer's step shows every parameter."""
+    return component not in measurement.not_called or quantity == _OPTIMIZER
+
+
+def _not_seen(quantity: Quantity, component: str) -> str:
+    return (
+        f"{component} was not called, so its {quantity} is held against nothing: what it computes "
+        "is counted where its weights are used, or inside the traced, scripted or exported module "
+        "around it; limit that one"
+    )
 
 
 def _compared(
@@ -214,8 +232,12 @@ class _Record(NamedTuple):
     def _phases_of(self, path: str) -> Iterator[Verdict]:
         """A component's total follows from its phases and gets no verdict of its own."""
         for quantity in QUANTITIES:
-            counts = self.measurement.of(quantity, path), self.recorded.of(quantity, path)
-            if not is_total(quantity) and any(counts):
+            now, then = self.measurement.of(quantity, path), self.recorded.of(quantity, path)
+            if is_total(quantity) or not (now or then):
+                continue
+            if then and not _is_seen(self.measurement, quantity, path):
+                yield Verdict.error(_not_seen(quantity, path), location=self.recorded.location)
+            else:
                 yield self._verdict(path, quantity)
 
     def _verdict(self, component: str | None, quantity: Quantity) -> Verdict:

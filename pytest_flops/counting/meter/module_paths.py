@@ -37,6 +37,7 @@ class ModulePaths:
     """
 
     def __init__(self) -> None:
+        self.called: set[int] = set()  # numbers; the others' submodules may have been
         self._modules: list[Module | None] = [None]  # by number
         self._numbers: dict[int, int] = {}  # by id of the module
         self._roots: list[Module] = []
@@ -47,7 +48,9 @@ class ModulePaths:
         """The number of a module that is being called by the module numbered `caller`."""
         if id(module) not in self._numbers:
             self._add(module, caller)
-        return self._numbers[id(module)]
+        number = self._numbers[id(module)]
+        self.called.add(number)
+        return number
 
     def _add(self, module: Module, caller: int) -> None:
         caller_module = self._modules[caller]
@@ -76,6 +79,15 @@ class ModulePaths:
     def owner(self, parameter: Tensor) -> int:
         """The number of the module that holds a parameter; a shared one, of the first."""
         return self._owners.get(id(parameter), OUTSIDE)
+
+    def parameters(self) -> Iterator[tuple[int, Tensor]]:
+        """Every parameter once, with the number of the first module that holds it."""
+        told: set[int] = set()
+        for number, module in enumerate(self._modules):
+            for parameter in module._parameters.values() if module is not None else ():  # noqa: SLF001 - as above
+                if parameter is not None and id(parameter) not in told:
+                    told.add(id(parameter))
+                    yield number, parameter
 
     def names(self) -> dict[int, str]:
         """The path of every number, in the order of the model; `WHOLE` is the only root."""

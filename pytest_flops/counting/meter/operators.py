@@ -14,6 +14,7 @@ from torch._ops import HigherOrderOperator, OpOverload
 from torch.utils._pytree import tree_leaves
 
 from pytest_flops.counting.costs import Rule, is_composite, rule_of
+from pytest_flops.counting.costs.flex_attention import FLEX_ATTENTION
 from pytest_flops.counting.costs.nested import STRIDED_COSTS
 from pytest_flops.counting.costs.table import Cost, CostEach
 from pytest_flops.counting.meter.data_dependence import explaining_meta
@@ -45,6 +46,8 @@ def resolved(func: Any) -> Operator:
     """What an operator's rule makes of it, else what it is made of, else one without a cost."""
     if isinstance(func, HigherOrderOperator):
         name = f"higher_order.{func.__name__}"
+        if func in FLEX_ATTENTION:
+            return _with_rule(func, name, FLEX_ATTENTION[func])
         form = eager_form(func)
         return _with_rule(func, name, _UNKNOWN) if form is None else _composite(func, name, form)
     name = str(func._overloadpacket)  # noqa: SLF001 - the name that FlopCounterMode uses

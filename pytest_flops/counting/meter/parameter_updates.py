@@ -93,8 +93,11 @@ class ParameterUpdates:
                 self._derive(result, module)
 
     def _hold(self, tensor: Tensor, module: int) -> None:
-        self._held[id(tensor)] = tensor
-        self._modules[id(tensor)] = module
+        # Of a DTensor the operators get what this rank holds.
+        for each in (tensor, getattr(tensor, "_local_tensor", None)):
+            if each is not None:
+                self._held[id(each)] = each
+                self._modules[id(each)] = module
 
     def _read_states(self) -> bool:
         """Whether there are states that had not been read."""
