@@ -71,6 +71,8 @@ budgets:
   step: {limits: {total: LIMIT, forward: 1 MFLOP, backward: 1 MFLOP, optimizer: 1 MFLOP}}
 """,
 }
+PROJECTS = {"counted": COUNTED, "metered": METERED}
+
 # Step and other are 1000 and 500 FLOP. With 10 inputs, 4 outputs and 3 rows the metered step is
 # some 700; with 40 it is some 2,600.
 LOW_LIMIT, HIGH_LIMIT = "1500 FLOP", "1 MFLOP"
@@ -93,7 +95,7 @@ class Mistake:
         moves: Files that get another name.
         arguments: What pytest is given beside the base.
         environment: Variables that are set.
-        project: The files of the project before the mistake.
+        project: Which of `PROJECTS` it is made in.
         then: The arguments of a `pytest-flops` command that is run afterwards and judged instead.
         with_base: Whether it is made against a base, without one, or (`None`) both.
         limit: Where the documentation says that this passes.
@@ -104,7 +106,7 @@ class Mistake:
     moves: tuple[tuple[str, str], ...] = ()
     arguments: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
-    project: dict[str, str] = field(default_factory=lambda: COUNTED)
+    project: str = "counted"
     then: tuple[str, ...] = ()
     with_base: bool | None = None
     limit: str = ""
@@ -255,27 +257,29 @@ MISTAKES = (
         ((TEST, CHECK, f"    try:\n    {CHECK}    except Exception:\n        pass\n"),),
     ),
     Mistake("an empty measure()", ((TEST, CHECK, "    with flops.measure():\n        pass\n"),)),
-    Mistake("return before the step", ((TEST, LOSS, f"    return\n{LOSS}"),), project=METERED),
+    Mistake("return before the step", ((TEST, LOSS, f"    return\n{LOSS}"),), project="metered"),
     Mistake(
         "no_grad around the forward",
         ((TEST, LOSS, f"    with torch.no_grad():\n    {LOSS}    return\n"),),
-        project=METERED,
+        project="metered",
     ),
-    Mistake("optimizer.step() forgotten", ((TEST, "    optimizer.step()\n", ""),), project=METERED),
+    Mistake(
+        "optimizer.step() forgotten", ((TEST, "    optimizer.step()\n", ""),), project="metered"
+    ),
     Mistake(
         "the step in a fixture",
         ((TEST, STEP, ""), (TEST, f"    return {LINEAR}\n", IN_THE_FIXTURE)),
-        project=METERED,
+        project="metered",
     ),
     Mistake(
         "the step in a thread that ran before",
         ((TEST, STEP, IN_THE_POOL), (TEST, "import torch\n", POOL)),
-        project=METERED,
+        project="metered",
     ),
     Mistake(
         "a dearer part in a subprocess",
         ((TEST, LOSS, f"{LOSS}{SUBPROCESS}"), (TEST, "COST // 100", "10")),
-        project=METERED,
+        project="metered",
     ),
     Mistake(
         "a dearer part in the workers of a DataLoader",
@@ -284,7 +288,7 @@ MISTAKES = (
             (TEST, LOSS, f"{LOSS}{LOADED}"),
             (TEST, "COST // 100", "10"),
         ),
-        project=METERED,
+        project="metered",
     ),
     # The budgets.
     Mistake(
@@ -333,13 +337,13 @@ MISTAKES = (
     Mistake(
         "-p no:flops in addopts",
         (addopts("-p", "no:flops"),),
-        project=METERED,
+        project="metered",
         with_base=False,
     ),
     Mistake(
         "the plugin is not loaded",
         environment={"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
-        project=METERED,
+        project="metered",
         with_base=False,
     ),
     Mistake("-k", arguments=("-k", "other")),

@@ -226,6 +226,7 @@ VERDICTS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", VERDICTS)
 def test_verdict_job_summary_and_annotations_agree(checkout: Checkout, name: str) -> None:
     files, verdict, summary, annotations = VERDICTS[name]

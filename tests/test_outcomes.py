@@ -75,7 +75,7 @@ OUTCOMES = {
 
 @pytest.mark.parametrize("name", OUTCOMES)
 def test_all_that_is_left_behind_says_the_same(
-    project: Any, name: str, monkeypatch: pytest.MonkeyPatch, mode: tuple[str, ...]
+    project: Any, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outcome = OUTCOMES[name]
     project.budgets(BUDGET)
@@ -85,7 +85,7 @@ def test_all_that_is_left_behind_says_the_same(
     project.test(TEST.replace(*outcome.test))
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     against = ("--flops-compare", "base/flops.json") if outcome.against_the_base else ()
-    result = project.run("--junit-xml=junit.xml", *against, *mode)
+    result = project.run("--junit-xml=junit.xml", *against)
     assert result.ret == outcome.code
     annotated = [line for line in result.outlines if line.startswith("::error ")]
     assert len(annotated) == outcome.annotations
