@@ -63,6 +63,11 @@ def add_options(parser: Parser) -> None:
         group.addoption(f"{flag}=ci", dest=name, **in_ci)
 
 
+def is_nearly_the_marker(name: str) -> bool:
+    """Whether a marker may be ours with at most two letters wrong, judged by the letters in it."""
+    return len(set(MARKER).symmetric_difference(name)) <= 4
+
+
 def chosen(config: Config, name: str) -> Any:
     """The value from the command line, or else from the ini file."""
     given = config.getoption(name)
