@@ -280,6 +280,7 @@ def outcome(run: Run) -> str:
     said = next((found[1] for pattern in SAID if (found := pattern.search(output))), "")
     if run.code == 0 and not said:
         return MISSED
+    said = " ".join(said.split())
     short = said if len(said) <= WIDTH else f"{said[:WIDTH]}..."
     return f"{run.code}: {short}".replace("|", "\\|")
 
