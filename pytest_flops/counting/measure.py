@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
 from operator import attrgetter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_flops.counting.builder import (
@@ -18,6 +15,7 @@ from pytest_flops.counting.builder import (
     installed_builders,
     with_installed,
 )
+from pytest_flops.counting.origin import origin
 
 if TYPE_CHECKING:
     from pytest_flops.counting.builder import Builders
@@ -132,9 +130,5 @@ def _meter(model: Any, inputs: Any, optimizer: str) -> Measurement:
 
 def _told(error: Exception) -> str:
     """An error of somebody's model, with the line of their code that it came from."""
-    ours_and_torchs = (str(Path(__file__).parents[1]), f"{os.sep}torch{os.sep}")
-    place = ""
-    for frame in traceback.extract_tb(error.__traceback__):
-        if not any(folder in frame.filename for folder in ours_and_torchs):
-            place = f" ({frame.filename}:{frame.lineno})"
-    return f"{type(error).__name__}: {error}{place}"
+    told, place = f"{type(error).__name__}: {error}", origin(error)
+    return f"{told} ({place})" if place and str(place) not in told else told

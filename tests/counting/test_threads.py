@@ -368,6 +368,11 @@ def join(process):
     process.join()
 
 
+async def run_to_its_end():
+    process = await asyncio.create_subprocess_exec("true")
+    await process.wait()
+
+
 @pytest.mark.parametrize(
     "start",
     [
@@ -382,13 +387,12 @@ def join(process):
         lambda: join(get_context("fork").Process(target=multiply)),
         lambda: join(get_context("spawn").Process(target=multiply)),
         lambda: join(get_context("forkserver").Process(target=multiply)),
-        lambda: asyncio.run(asyncio.create_subprocess_exec("true")),
+        lambda: asyncio.run(run_to_its_end()),
     ],
     ids=["run", "posix_spawn-of-subprocess", "shell", "popen", "system", "posix_spawn", "spawn",
          "fork", "mp-fork", "mp-spawn", "mp-forkserver", "asyncio"],
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore:.*fork", "ignore::ResourceWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_child_process_is_numbered_once_however_it_is_started(start):
     with FLOPsMeter() as meter:
         start()
