@@ -476,7 +476,10 @@ MUTANTS = (
         "27 * length",
     ),
     Mutant(
-        "the meter's products count one FLOP", PRODUCTS, "        return 2\n", "        return 1\n"
+        "the meter's products count one FLOP",
+        PRODUCTS,
+        "is_exact(tensor) else 2\n",
+        "is_exact(tensor) else 1\n",
     ),
     Mutant("the meter's softmax is of three parts", NORMS, "SOFTMAX = 5\n", "SOFTMAX = 3\n"),
 )
