@@ -144,6 +144,8 @@ NO_OBJECT = 'no lock file of pytest-flops: its "format" is not "pytest-flops loc
         (TEXT.replace(": 30", f": {'9' * 5000}", 1), "1:1", "Exceeds the limit"),
         (TEXT.replace('"version": 1', '"version": 2'), "1:1", "version 2*a newer one"),
         (TEXT.replace('"version": 1', '"version": "1"'), "1:1", "it has version '1'"),
+        (TEXT.replace('"version": 1', '"version": true'), "1:1", "it has version True"),
+        (TEXT.replace('"version": 1', '"version": 1.0'), "1:1", "it has version 1.0"),
         (TEXT.replace('  "tests"', '  "test"'), "1:1", "unknown key 'test'"),
         (TEXT.replace('"tests": {', '"tests": 1, "x": {'), "1:1", "the file: unknown key 'x'"),
         (TEXT.replace('"net 10"', '"net 9"'), "1:1", "the key 'net 9' is there twice"),

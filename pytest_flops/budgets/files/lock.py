@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from reprlib import repr as shortened
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pytest_flops.budgets.budget import Location, Recorded
@@ -152,11 +153,11 @@ def _document(text: str, file: str) -> dict[str, Any]:
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise refusal(f'no lock file of pytest-flops: its "format" is not "{FORMAT}"')
     version = data.get("version")
-    if version != VERSION:
+    if type(version) is not int or version != VERSION:
         newer = isinstance(version, int) and version > VERSION
         upgrade = "upgrade with pip install -U pytest-flops, a newer one wrote it"
         raise refusal(
-            f"it has version {version!r}, and this pytest-flops reads version {VERSION}: "
+            f"it has version {shortened(version)}, and this pytest-flops reads version {VERSION}: "
             f"{upgrade if newer else _START_AGAIN}"
         )
     try:
@@ -230,14 +231,15 @@ def _values(value: object, where: str, known: Collection[str]) -> dict[str, int]
         if phase not in known:
             raise ValueError(f"{where}: unknown phase {phase!r}")
         if type(amount) is not int or amount < 0:
-            raise ValueError(f"{where}: {phase} is a whole number of at least 0, not {amount!r}")
+            found = shortened(amount)
+            raise ValueError(f"{where}: {phase} is a whole number of at least 0, not {found}")
     return phases
 
 
 def _object(value: object, where: str, *known: str) -> dict[str, Any]:
     """An object of any keys, or of these, the first of which is required."""
     if not isinstance(value, dict):
-        raise ValueError(f"{where}: expected an object, found {value!r}")
+        raise ValueError(f"{where}: expected an object, found {shortened(value)}")
     if known and (unknown := value.keys() - set(known)):
         raise ValueError(f"{where}: unknown key {min(unknown)!r}")
     if known and known[0] not in value:

@@ -200,9 +200,17 @@ def _other_tools(base: Report, head: Report) -> dict[str, tuple[str, str]]:
 
 
 def _fate(entry: Entry, head: Report) -> Fate | None:
-    """What became of an entry's tests in the new run; `None` if it did not collect any."""
+    """What became of an entry's tests in the new run; `None` if it did not collect any.
+
+    A test of another name may hold the budget now, and be skipped.
+    """
     fates = {test.test: test.fate for test in head.tests}
-    return next((fates[test] for test in entry.tests if test in fates), None)
+    fates |= {
+        known.name: known.fate
+        for known in head.budgets_known
+        if entry.location is not None and known.fate in ("skipped", "unreached")
+    }
+    return next((fates[name] for name in (*entry.tests, entry.budget) if name in fates), None)
 
 
 def _budget_change(
