@@ -153,3 +153,22 @@ def test_a_wrong_limit_is_told_with_its_place(net: Any, limits: str, words: str)
     result = net.run("budgets")
     assert result.ret == 4
     result.stderr.fnmatch_lines([f"*budgets/net.yaml:5:*{words}*"])
+
+
+def test_pages_tell_metrics_in_their_units(net: Any) -> None:
+    limits = "{parameters: 100, full_precision: {forward: 1 kFLOP}}"
+    net.budgets(BUDGET.format(limits=limits), "budgets/net.yaml")
+    result = net.run("budgets", "-v")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        [
+            "*parameters total: 178 elements, limit 100 elements, over by 78 elements*",
+            "  parameters: total 178 elements",
+            "  full_precision: forward 1.28 kFLOP, backward 1.536 kFLOP, optimizer 0 FLOP, total *",
+        ]
+    )
+    page = (net.root / "reports/flops.html").read_text(encoding="utf-8")
+    assert "Other costs of the step" in page
+    assert "178 elements<small>178</small>" in page
+    assert "178 FLOP" not in page
+    assert "178 elements" in (net.root / "reports/flops.md").read_text(encoding="utf-8")
