@@ -97,7 +97,7 @@ class Counter:
             self._of_host -= made  # a literal into which a value of the device was written
             self._computed |= made - _storages(*given)
             if len(self._computed) > self._many:
-                self._computed = {each for each in self._computed if not each.expired()}
+                self._computed = {each for each in self._computed if not each.expired()}  # type: ignore[no-untyped-call]
                 self._many = 2 * len(self._computed) + 1000
 
 
