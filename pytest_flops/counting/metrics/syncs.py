@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import ExitStack, contextmanager
-from functools import wraps
+from functools import cache, wraps
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -55,9 +55,12 @@ class Counter:
 
     def of_call(self, call: Call) -> int:
         """1 of an operator that makes the host wait, else 0."""
-        waits = _WAITS.get(getattr(call.func, "_overloadpacket", None))
+        operator = getattr(call.func, "_overloadpacket", None)
+        if call.phase == "optimizer" and operator is not _aten.lift_fresh:
+            return 0  # what an optimizer writes into stays where it is
+        waits = _WAITS.get(operator)
         found = waits is not None and not _here.inside and waits(self, call)
-        self._follow(call)
+        self._follow(operator, call)
         return int(found)
 
     def see(
@@ -67,38 +70,46 @@ class Counter:
         if not self.is_of_host(tensor) and _copies_to_host(self, method, tensor, args, kwargs):
             self._note(1)
         if method == "to" and _device_asked_for(args, kwargs) is not None:
-            self._of_host.difference_update(_storages(tensor))
+            self._of_host.difference_update(_storages([tensor]))
 
     def is_of_host(self, tensor: Tensor) -> bool:
         """Whether a tensor lives on the host, with a device or without."""
         if tensor.device.type != "cpu":
             return False
-        return self._has_device or any(each in self._of_host for each in _storages(tensor))
+        return self._has_device or any(each in self._of_host for each in _storages([tensor]))
 
     def is_computed(self, tensor: Tensor) -> bool:
         """Whether an operator made a tensor, and not of literals alone."""
-        return any(each in self._computed for each in _storages(tensor))
+        return any(each in self._computed for each in _storages([tensor]))
 
-    def _follow(self, call: Call) -> None:
+    def _follow(self, operator: Any, call: Call) -> None:
         """Note where the results of an operator live."""
-        given = [*_tensors((*call.args, *call.kwargs.values()))]
         results = [*_tensors(call.out if isinstance(call.out, tuple | list) else (call.out,))]
         if not all(map(_stands_for_device, results)):
             self._has_device = True
-        packet = getattr(call.func, "_overloadpacket", None)
-        if packet is _aten._pack_padded_sequence:  # noqa: SLF001
-            self._of_host.update(_storages(results.pop()))  # the sizes of the batches
-        if packet is _aten.lift_fresh:  # a literal, or memory of NumPy
-            self._of_host.update(_storages(*given))
-        elif given and all(map(self.is_of_host, given)):
-            self._of_host.update(_storages(*results))
+        if operator is _aten.lift_fresh:  # a literal, or memory of NumPy
+            self._of_host |= _storages(results)
+            return
+        if operator is _aten._pack_padded_sequence:  # noqa: SLF001
+            self._of_host |= _storages(results[1:])  # the sizes of the batches
+            return
+        given = [*_tensors((*call.args, *call.kwargs.values()))]
+        from_host = bool(self._of_host) and all(map(self.is_of_host, given))
+        if _returns_arguments(call.func):
+            if not from_host and self._of_host:  # perhaps a value of the device, in a literal
+                self._of_host -= _storages(results)
         elif given:
-            made = _storages(*results)
-            self._of_host -= made  # a literal into which a value of the device was written
-            self._computed |= made - _storages(*given)
+            (self._of_host if from_host else self._computed).update(_storages(results))
             if len(self._computed) > self._many:
                 self._computed = {each for each in self._computed if not each.expired()}  # type: ignore[no-untyped-call]
                 self._many = 2 * len(self._computed) + 1000
+
+
+@cache
+def _returns_arguments(func: Any) -> bool:
+    """Whether an operator returns views of its arguments, or what it has written into."""
+    schema = getattr(func, "_schema", None)  # those of higher order have none
+    return schema is not None and any(each.alias_info is not None for each in schema.returns)
 
 
 def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
@@ -115,7 +126,7 @@ def _stands_for_device(tensor: Tensor) -> bool:
     return tensor.device.type in ("cpu", "meta")
 
 
-def _storages(*tensors: Tensor) -> set[StorageWeakRef]:
+def _storages(tensors: Iterable[Tensor]) -> set[StorageWeakRef]:
     """The storages of tensors that may stand for ones on a device; sparse ones have none."""
     return {
         StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
