@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F  # noqa: N812 - as everybody calls it
 from torch.nn.utils import clip_grad_norm_
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
@@ -87,14 +88,20 @@ WAIT_ONCE: dict[str, Callable[[], Any]] = {
     "a slice": lambda: X[INDICES[0] :],
     "arange": lambda: torch.arange(INDICES[1]),
     "inverse": lambda: torch.linalg.inv(X + torch.eye(4)),
+    "a solution": lambda: torch.linalg.solve(X + torch.eye(4), X),
+    "singular values": lambda: torch.linalg.svd(X),
+    "eigenvalues": lambda: torch.linalg.eig(X),
+    "to_sparse": lambda: X.to_sparse().shape,
     "a check of a distribution": lambda: torch.normal(X, X.abs()),
     "isnan": lambda: two_ways(X.isnan().any()),
 }
 
 
+@pytest.mark.parametrize("inference", [False, True])
 @pytest.mark.parametrize("call", WAIT_ONCE)
-def test_a_call_that_waits_is_one_sync_whatever_it_calls(call: str) -> None:
-    assert syncs(WAIT_ONCE[call]) == 1
+def test_a_call_that_waits_is_one_sync_whatever_it_calls(call: str, inference: bool) -> None:
+    with torch.inference_mode(inference):
+        assert syncs(WAIT_ONCE[call]) == 1
 
 
 @pytest.mark.parametrize(
@@ -141,9 +148,11 @@ DO_NOT_WAIT: dict[str, Callable[[], Any]] = {
 }
 
 
+@pytest.mark.parametrize("inference", [False, True])
 @pytest.mark.parametrize("call", DO_NOT_WAIT)
-def test_what_does_not_wait_is_no_sync(call: str) -> None:
-    assert syncs(DO_NOT_WAIT[call]) == 0
+def test_what_does_not_wait_is_no_sync(call: str, inference: bool) -> None:
+    with torch.inference_mode(inference):
+        assert syncs(DO_NOT_WAIT[call]) == 0
 
 
 def test_a_literal_that_moves_to_the_model_lives_there() -> None:
@@ -317,6 +326,28 @@ def test_a_repeated_forward_waits_again_in_the_backward() -> None:
     found = measured(lambda: checkpoint(model, x, use_reentrant=False).sum().backward())
     assert found.of("syncs forward") == 1
     assert found.of("syncs backward") == 1
+
+
+# --- a device: fake tensors of CUDA, which need none ---
+
+
+@pytest.mark.parametrize(
+    ("run", "expected"),
+    [
+        (lambda there, _here: there.cpu(), 1),
+        (lambda there, _here: there.to("cpu"), 1),
+        (lambda there, _here: there.to(torch.device("cpu"), torch.float64), 1),
+        (lambda there, here: here.copy_(there), 1),
+        (lambda there, _here: there.to("cpu", non_blocking=True), 0),
+        (lambda there, here: here.copy_(there, non_blocking=True), 0),
+        (lambda there, _here: there.to(torch.float64), 0),
+        # Beside a device, what is on the CPU is the host's.
+        (lambda there, here: (there * 2, here.cpu(), here.clone().to("cpu"), repr(here)), 0),
+    ],
+)
+def test_a_copy_from_a_device_waits(run: Callable[[Tensor, Tensor], Any], expected: int) -> None:
+    with FakeTensorMode():
+        assert syncs(run, torch.empty(4, device="cuda"), torch.empty(4)) == expected
 
 
 # --- fakes, threads, and what a meter leaves behind ---

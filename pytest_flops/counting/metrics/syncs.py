@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from pytest_flops.counting.metrics import Call
 
+__tracebackhide__ = True  # an error of a wrapped call ends in the line that made it
+
 _aten = torch.ops.aten
 _MASKS = (torch.bool, torch.uint8)
 
@@ -157,6 +159,11 @@ def _reads(name: str) -> Callable[[Counter, Call], bool]:
     return waits
 
 
+def _where(counter: Counter, call: Call) -> bool:
+    """With a condition alone it is `nonzero`, and whole under `torch.inference_mode`."""
+    return _argument(call, "self") is None and _reads("condition")(counter, call)
+
+
 def _repeat_interleave(counter: Counter, call: Call) -> bool:
     return _argument(call, "output_size") is None and _reads("repeats")(counter, call)
 
@@ -199,6 +206,7 @@ _WAITS: dict[Any, Callable[[Counter, Call], bool]] = {
     _aten._local_scalar_dense: _reads("self"),  # noqa: SLF001 - item, float, int, bool, if
     # The shape of the result depends on the values.
     _aten.nonzero: _reads("self"),
+    _aten.where: _where,
     _aten.masked_select: _reads("mask"),
     _aten._unique: _reads("self"),  # noqa: SLF001
     _aten._unique2: _reads("self"),  # noqa: SLF001
