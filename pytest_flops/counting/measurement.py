@@ -36,7 +36,7 @@ class Measurement:
             in forward and backward is in what their parents cost, so their own 0 says nothing.
         metrics: What it costs by other metrics than FLOPs, as far as somebody asked for them.
         lines: What the other metrics found, by the metric's name and the line of somebody's own
-            code, as far as somebody asked for lines.
+            code, as far as somebody asked for lines; no part of what makes two measurements equal.
         recomputed: The part of the backward FLOPs that repeats forward work under activation
             checkpointing, of the meter only.
     """
@@ -51,7 +51,7 @@ class Measurement:
     recomputed: int = 0
     not_called: tuple[str, ...] = ()
     metrics: Mapping[str, Costs] = field(default_factory=dict)
-    lines: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    lines: Mapping[str, Mapping[str, int]] = field(default_factory=dict, compare=False)
 
     def counts(self, quantity: str) -> bool:
         """Whether the metric of a quantity was counted; what was not has no 0 either."""

@@ -426,6 +426,23 @@ def test_meters_of_two_threads_that_overlap_leave_the_tensors_as_they_were() -> 
     assert {**vars(Tensor)} == before
 
 
+def test_what_torch_func_transforms_is_read_too() -> None:
+    def loss(x: Tensor) -> Tensor:
+        x.detach().tolist()
+        return x.to(torch.float64).sum()
+
+    assert syncs(torch.func.grad(loss), X) == 1
+    assert syncs(torch.func.vmap(lambda x: x.to(X.device) * 2), X) == 0
+
+
+@pytest.mark.parametrize(
+    "tensor", [X.to_sparse(), torch.nested.nested_tensor([X, X[:2]], layout=torch.jagged)]
+)
+@pytest.mark.parametrize("read", [lambda x: x.cpu().shape, repr])
+def test_other_kinds_of_tensors_are_read_too(tensor: Tensor, read: Callable[..., Any]) -> None:
+    assert syncs(read, tensor) == 1
+
+
 def test_asking_for_syncs_changes_no_other_count() -> None:
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()  # has a fast path
     with torch.no_grad(), FLOPsMeter() as plain:

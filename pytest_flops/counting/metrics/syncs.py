@@ -14,7 +14,7 @@ that asking for syncs would change what the other metrics count.
 from __future__ import annotations
 
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, wraps
 from typing import TYPE_CHECKING, Any
 
@@ -129,12 +129,16 @@ def _stands_for_device(tensor: Tensor) -> bool:
 
 
 def _storages(tensors: Iterable[Tensor]) -> set[StorageWeakRef]:
-    """The storages of tensors that may stand for ones on a device; sparse ones have none."""
-    return {
-        StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
-        for tensor in tensors
-        if _stands_for_device(tensor) and tensor.layout == torch.strided
-    }
+    """The storages of tensors that may stand for ones on a device.
+
+    Sparse tensors have none, nor those that `torch.func` transforms.
+    """
+    storages = set()
+    for tensor in tensors:
+        if _stands_for_device(tensor):
+            with suppress(NotImplementedError):
+                storages.add(StorageWeakRef(tensor.untyped_storage()))  # type: ignore[no-untyped-call]
+    return storages
 
 
 # --- operators ---
@@ -302,19 +306,20 @@ def _watched(method: str) -> Callable[..., Any]:
             return original(tensor, *args, **kwargs)
         for counter in _counting_here():
             counter.see(method, tensor, args, kwargs)
-        if method in _COPIES:  # of a tensor on a device, the operator tells
+        if method in _COPIES and not _stands_for_device(tensor):  # the operator will tell
             return original(tensor, *args, **kwargs)
         return _as_a_whole(original, tensor, *args, **kwargs)
 
     return call
 
 
-def _one_hot(original: Callable[..., Any], tensor: Any, num_classes: int = -1) -> Any:
-    """`one_hot`: on the CPU alone it checks the values too, and reads them if it must not."""
-    if not _here.inside and num_classes == -1:
+def _one_hot(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """A device reads the largest value for want of `num_classes`; the CPU checks all of them."""
+    classes = kwargs.get("num_classes", args[1] if len(args) > 1 else -1)
+    if not _here.inside and classes == -1:
         for counter in _counting_here():
-            counter.see("item", tensor, (), {})
-    return _as_a_whole(original, tensor, num_classes)
+            counter.see("item", next(_tensors((*args, *kwargs.values()))), (), {})
+    return _as_a_whole(original, *args, **kwargs)
 
 
 def _as_a_whole(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
