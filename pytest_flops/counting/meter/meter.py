@@ -87,6 +87,8 @@ class FLOPsMeter:
 
     Args:
         metrics: The names of other metrics to count beside the FLOPs, e.g. `["bytes"]`.
+        lines: Whether to find the line of your own code for what these metrics add up, which makes
+            counting slower; `measurement().lines` has them.
 
     Raises:
         ValueError: There is no metric of a name.
@@ -94,8 +96,8 @@ class FLOPsMeter:
             than it was entered in, or left while one counts that was entered after it.
     """
 
-    def __init__(self, *, metrics: Iterable[str] = ()) -> None:
-        self._attribution = Attribution(metrics_named(metrics))
+    def __init__(self, *, metrics: Iterable[str] = (), lines: bool = False) -> None:
+        self._attribution = Attribution(metrics_named(metrics), lines=lines)
         self._active: ExitStack | None = None
         self._result: Measurement | None = None
 
@@ -210,6 +212,7 @@ def count_flops(
     loss: Callable[[Any], torch.Tensor] | None = None,
     training: bool = True,
     metrics: Iterable[str] = (),
+    lines: bool = False,
     **kwargs: Any,
 ) -> Measurement:
     """Count a training step of a model without running it: no weights are read or allocated.
@@ -228,6 +231,7 @@ def count_flops(
         training: Whether the model is in training mode; `False` counts the forward alone. A module
             that `torch.export` has made stays in the mode that it has.
         metrics: The names of other metrics to count beside the FLOPs.
+        lines: Whether to find the line of your own code for what these metrics add up.
         **kwargs: The model's keyword inputs.
 
     Returns:
@@ -239,6 +243,6 @@ def count_flops(
         ValueError: The name of the optimizer or of a metric is unknown, or the output holds nothing
             to sum.
     """
-    with FLOPsMeter(metrics=metrics) as meter:
+    with FLOPsMeter(metrics=metrics, lines=lines) as meter:
         fake_training_step(model, inputs, kwargs, optimizer, loss, training=training)
     return meter.measurement()
