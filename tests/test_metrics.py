@@ -172,3 +172,39 @@ def test_pages_tell_metrics_in_their_units(net: Any) -> None:
     assert "178 elements<small>178</small>" in page
     assert "178 FLOP" not in page
     assert "178 elements" in (net.root / "reports/flops.md").read_text(encoding="utf-8")
+
+
+LOGGED = """\
+import pytest, torch
+
+model = torch.nn.Linear(8, 2)
+
+@pytest.mark.flops_budget(syncs={limit})
+def test_step():
+    for _ in range(3):
+        loss = model(torch.ones(4, 8)).sum()
+        loss.backward()
+        {log}
+"""
+
+
+@pytest.mark.parametrize(
+    ("log", "limit", "red"),
+    [("loss.item()", 0, True), ("loss.item()", 3, False), ("loss.detach()", 0, False)],
+)
+def test_a_red_limit_on_syncs_names_the_line_and_how_often(
+    project: Any, log: str, limit: int, *, red: bool
+) -> None:
+    project.test(LOGGED.format(log=log, limit=limit))
+    result = project.run()
+    assert result.ret == int(red)
+    if red:
+        line = "syncs total: 3 calls, limit 0 calls, over by 3 calls; at test_model.py:10 (3 calls)"
+        result.stdout.fnmatch_lines([f"*{line}*"])
+
+
+def test_a_sync_that_is_new_since_the_record_names_its_line(project: Any) -> None:
+    project.test(LOGGED.format(log="loss.detach()", limit=9))
+    assert project.run("--flops-update").ret == 0
+    project.test(LOGGED.format(log="loss.item()", limit=9))
+    project.fails(told=["*syncs total: 3 calls, recorded 0 calls*test_model.py:10 (3 calls)*"])

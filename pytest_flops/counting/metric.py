@@ -87,6 +87,7 @@ ELEMENT = Unit(
 )
 
 FLOPS = Metric("flops", FLOP, zero_is_void=True)
+SYNCS = Metric("syncs", CALL, phases=("forward", "backward"))
 PARAMETERS = Metric("parameters", ELEMENT, phases=())
 TRAINABLE_PARAMETERS = Metric("trainable_parameters", ELEMENT, phases=())
 
@@ -97,7 +98,7 @@ METRICS: Final[dict[str, Metric]] = {
         Metric("bytes", BYTE),
         Metric("peak_memory", BYTE, join="max"),
         Metric("launches", CALL),
-        Metric("syncs", CALL, phases=("forward", "backward")),
+        SYNCS,
         Metric("full_precision", FLOP),
         PARAMETERS,
         TRAINABLE_PARAMETERS,

@@ -62,7 +62,7 @@ from pytest_flops.counting.meter.lines import line_here
 from pytest_flops.counting.meter.module_paths import OUTSIDE, ModulePaths
 from pytest_flops.counting.meter.parameter_updates import ParameterUpdates
 from pytest_flops.counting.meter.workarounds.frozen_graphs import hidden_operators
-from pytest_flops.counting.metric import Metric
+from pytest_flops.counting.metric import SYNCS, Metric
 from pytest_flops.counting.metrics import Counter, counters
 
 MeteredPhase: TypeAlias = Literal["forward", "backward", "recomputed", "optimizer"]
@@ -208,7 +208,8 @@ class Attribution:
         if PHASE[phase] not in metric.phases:
             return
         thread.join(key, value)
-        if self._finds_lines and metric.join == "sum":
+        # Syncs are few, and a limit on them is of no use to somebody who cannot find them.
+        if metric is SYNCS or (self._finds_lines and metric.join == "sum"):
             thread.lines[metric, line_here() or module] += value
 
     # --- operators that autograd runs ---
