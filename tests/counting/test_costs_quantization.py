@@ -191,8 +191,13 @@ PRODUCTS = {
 }
 
 
+has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+
+
 @pytest.mark.parametrize(("run", "expected"), PRODUCTS.values(), ids=PRODUCTS)
 def test_a_product_of_few_bits_costs_two_per_multiply_add(run, expected):
+    if run is scaled_mm and not has_kernel("aten::_scaled_mm_v2", "CPU"):
+        pytest.skip("this release of PyTorch has no kernel for it on the CPU")
     assert forward_of(run) == expected
 
 

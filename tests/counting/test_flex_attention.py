@@ -100,7 +100,8 @@ class Attending(nn.Module):
 @pytest.mark.parametrize("device", ["cpu", "meta"])
 def test_a_training_step_of_flex_attention_is_counted_without_a_gpu(device: str) -> None:
     with torch.device(device):
-        found = count_flops(Attending(), torch.empty(1, HEADS, LENGTH, WIDTH))
+        model, x = Attending(), torch.empty(1, HEADS, LENGTH, WIDTH)
+    found = count_flops(model, x)
     scores = HEADS * LENGTH**2
     assert found.operations[FORWARD].forward == products(scores)
     assert found.operations[BACKWARD].backward == 2 * products(scores)

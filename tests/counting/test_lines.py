@@ -96,10 +96,17 @@ def test_a_file_elsewhere_has_its_whole_path(
 
 def test_lines_are_looked_up_only_if_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(attribution, "line_here")
-    with FLOPsMeter(metrics=["syncs"]) as meter:
+    with FLOPsMeter(metrics=["full_precision"]) as meter:
         train(Reading())
-    assert meter.measurement().of("syncs total") == 6
+    assert meter.measurement().of("full_precision total")
     assert not meter.measurement().lines
+
+
+def test_lines_of_syncs_which_are_few_are_always_looked_up() -> None:
+    with FLOPsMeter(metrics=["syncs", "full_precision"]) as meter:
+        train(Reading())
+    assert list(meter.measurement().lines) == ["syncs"]
+    assert sum(meter.measurement().lines["syncs"].values()) == 6
 
 
 def test_lines_survive_json() -> None:
