@@ -161,7 +161,8 @@ def _count_each(
 
 def _count_metrics(thread: ThreadState, attribution: Attribution, call: Call) -> None:
     for metric, counter in attribution.counters.items():
-        if value := counter.of_call(call):
+        # 0 adds nothing to a sum, but a maximum has to know of it.
+        if (value := counter.of_call(call)) or metric.join == "max":
             thread.join((call.phase, call.module, metric), value)
 
 
