@@ -161,8 +161,7 @@ def _count_each(
 
 def _count_metrics(thread: ThreadState, attribution: Attribution, call: Call) -> None:
     for metric, counter in attribution.counters.items():
-        # 0 adds nothing to a sum, but a maximum has to know of it.
-        if (value := counter.of_call(call)) or metric.join == "max":
+        if value := counter.of_call(call):
             thread.join((call.phase, call.module, metric), value)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import copy
 from typing import Any, TypeAlias, cast
 
@@ -34,10 +34,14 @@ def fake_training_step(
     loss: Loss | None,
     *,
     training: bool,
+    meter: AbstractContextManager[object],
+    second: bool = False,
 ) -> None:
     """Run a forward and, when `training`, a backward and a step, on fakes of everything.
 
-    The arguments are those of `count_flops`; the model is left as it was.
+    The arguments are those of `count_flops`, and the `meter` that counts the step. If that is to be
+    the `second` one, whose optimizer has its state, an equal step comes before it, uncounted. The
+    model is left as it was.
     """
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         raise ValueError(
@@ -54,15 +58,21 @@ def fake_training_step(
         naming_the_operator(),
         _without_pytorchs_log(),
     ):
-        with mode, torch.set_grad_enabled(training):
-            output = model(*inputs, **kwargs)
-            if training:
-                _backward((loss or _default_loss)(output))
-        # Outside the mode, so that the step counters that the optimizer makes are real numbers:
-        # its code reads their values.
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        if training and make_optimizer is not None and parameters:
-            make_optimizer(parameters).step()
+        stepper: torch.optim.Optimizer | None = None
+        for around in (nullcontext(), meter) if second else (meter,):
+            with around:
+                with mode, torch.set_grad_enabled(training):
+                    output = model(*inputs, **kwargs)
+                    if training:
+                        _backward((loss or _default_loss)(output))
+                # Outside the mode, so that the step counters that the optimizer makes are real
+                # numbers: its code reads their values.
+                parameters = [p for p in model.parameters() if p.requires_grad]
+                if training and make_optimizer is not None and parameters:
+                    stepper = stepper or make_optimizer(parameters)
+                    stepper.step()
+            del output
+            model.zero_grad()
 
 
 def _backward(loss: Tensor) -> None:

@@ -226,7 +226,8 @@ def count_flops(
         loss: From the model's output to a scalar. By default the output's `loss` if it has one,
             else the sum of its first floating-point tensor (`logits` first).
         training: Whether the model is in training mode; `False` counts the forward alone.
-        metrics: The names of other metrics to count beside the FLOPs.
+        metrics: The names of other metrics to count beside the FLOPs. With `peak_memory` among
+            them, the step counted is the second one, when the optimizer has its state.
         **kwargs: The model's keyword inputs.
 
     Returns:
@@ -238,6 +239,10 @@ def count_flops(
         ValueError: The name of the optimizer or of a metric is unknown, or the output holds nothing
             to sum.
     """
-    with FLOPsMeter(metrics=metrics) as meter:
-        fake_training_step(model, inputs, kwargs, optimizer, loss, training=training)
+    asked_for = metrics_named(metrics)
+    meter = FLOPsMeter(metrics=[metric.name for metric in asked_for])
+    second = any(metric.of_second_step for metric in asked_for)
+    fake_training_step(
+        model, inputs, kwargs, optimizer, loss, training=training, meter=meter, second=second
+    )
     return meter.measurement()

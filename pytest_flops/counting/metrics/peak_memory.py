@@ -47,6 +47,8 @@ _FROM_BEFORE: dict[str, Kind] = {
 }
 _BEFORE_THE_BLOCK = 0
 
+_LISTS = (list, tuple)
+_STRIDED = torch.strided
 # A tensor of these classes has one storage; any other is asked what it is made of.
 _PLAIN = {Tensor, Parameter, FakeTensor}
 _COMPRESSED = {
@@ -103,10 +105,12 @@ class Counter:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._alive: dict[int, _Storage] = {}
-        self._ended: deque[weakref.ref[UntypedStorage]] = deque()
+        self._ended: deque[Any] = deque()  # of `_Storage`
         self._lost: list[_Storage] = []
-        self._level = 0
-        self._before = 0
+        # Sizes are multiples of 512, so no level that begins at 1 is 0, which would mean that a call
+        # costs nothing.
+        self._level = 1
+        self._before = -1
         self._calls = 0
         self._phase = "forward"  # of the last call
         self._highest = 0
@@ -139,18 +143,31 @@ class Counter:
         self._hook = None
 
     def of_call(self, call: Call) -> int:
-        """What is alive while the call's arguments and results are."""
+        """What is alive while the call's arguments and results are; 0 if none is a tensor.
+
+        Calls without tensors are marks for the profiler, as an optimizer sets them round its step.
+        """
         func, args, kwargs, out, _, phase, module = call
+        alive = self._alive
         with self._lock:
             if self._ended:
                 self._take_out_ended()
-            self._phase = phase
             self._calls += 1
-            for value in args:
-                self._see(value, call, made=func is _LIFT_FRESH)
-            for value in kwargs.values():
-                self._see(value, call, made=False)
-            self._see(out, call, made=True)
+            tensors = 0
+            for value in (*args, *kwargs.values()) if kwargs else args:
+                # Spares most arguments the call below.
+                if (
+                    type(value) is Tensor
+                    and value.layout is _STRIDED
+                    and value.untyped_storage()._cdata in alive  # noqa: SLF001
+                ):
+                    tensors += 1
+                else:
+                    tensors += self._see(value, call, func is _LIFT_FRESH)
+            tensors += self._see(out, call, True)
+            if not tensors:
+                return 0
+            self._phase = phase
             if phase == "backward" and _accumulates_gradient():
                 self._mark(out, "gradients")
             if self._level > self._highest or self._highest_at is None:
@@ -191,8 +208,8 @@ class Counter:
 
     # --- lives; all of these with the lock held ---
 
-    def _see(self, value: Any, call: Call, *, made: bool) -> None:
-        """Meet an argument or a result of a call, and what it holds."""
+    def _see(self, value: Any, call: Call, made: bool) -> int:
+        """Meet an argument or a result of a call; returns how many tensors it holds."""
         if isinstance(value, Tensor):
             for storage in _storages(value):
                 known = self._alive.get(storage._cdata)  # noqa: SLF001 - data_ptr() is 0 on fakes
@@ -203,9 +220,10 @@ class Counter:
                 if type(value) is not Tensor and isinstance(value, Parameter):
                     known.kind = "parameters"
                     known.module = known.module or call.module
-        elif isinstance(value, list | tuple):
-            for each in value:
-                self._see(each, call, made=made)
+            return 1
+        if isinstance(value, _LISTS):
+            return sum([self._see(each, call, made) for each in value])
+        return 0
 
     def _begin(self, storage: UntypedStorage, call: Call, *, made: bool) -> _Storage:
         known = self._add(storage)
@@ -249,7 +267,6 @@ class Counter:
     def _take_out_ended(self) -> None:
         while self._ended:
             ended = self._ended.popleft()
-            assert isinstance(ended, _Storage)
             if self._alive.get(ended.address) is ended:  # it has not been resized
                 self._end(ended)
 
