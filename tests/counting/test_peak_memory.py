@@ -6,7 +6,10 @@ By hand: a layer of `WIDTH` x `WIDTH` has `WEIGHT` bytes, and what goes from lay
 
 from __future__ import annotations
 
+import gc
+import json
 from collections.abc import Callable
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -226,9 +229,8 @@ class Attention(nn.Module):
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = (
-            y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in self.qkv(x).chunk(3, -1)
-        )
+        parts = self.qkv(x).chunk(3, -1)
+        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.out(y.transpose(1, 2).flatten(-2))
 
@@ -335,7 +337,9 @@ STEPS: dict[str, Callable[[], Training]] = {
 def test_a_step_has_the_peak_of_its_allocations(name: str) -> None:
     training = STEPS[name]()
     truth = training.there_before() + allocated_at_most(training.step)
-    assert peak(training.step) == pytest.approx(truth, rel=0.001)
+    # Each checkpoint keeps the state of the random generator, which no operator uses.
+    unseen = 3 * rounded(torch.get_rng_state()) if "checkpointed" in name else 0
+    assert peak(training.step) == pytest.approx(truth - unseen, rel=0.001)
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -344,5 +348,258 @@ def test_fake_tensors_live_as_real_ones(name: str) -> None:
     with FakeTensorMode():
         training = STEPS[name]()
         fake = measured(training.step)
-    print(real.metrics, fake.metrics)
-    assert real.metrics == fake.metrics
+    assert real.metrics["peak_memory"].whole == fake.metrics["peak_memory"].whole
+    assert details(real) == details(fake)
+
+
+@pytest.mark.parametrize("name", ["gpt, foreach", "llama"])
+def test_pytorchs_tracker_finds_the_same_peak(name: str) -> None:
+    tracker = pytest.importorskip("torch.distributed._tools.mem_tracker").MemTracker()
+    training = STEPS[name]()
+    tracker.track_external(training.model, training.optimizer, training.tokens)
+    with tracker:
+        training.step()
+    snapshot = tracker.get_tracker_snapshot("peak")[torch.device("cpu")]
+    # It does not round up: at most 511 bytes for each of a few hundred storages.
+    found = peak(training.step)
+    assert 0 <= found - snapshot["Total"] < 512 * 300
+
+
+# --- what a storage is, and how long it lives ---
+
+
+def test_storages_are_rounded_up_each_by_itself() -> None:
+    def step() -> None:
+        kept = [torch.ones(1) for _ in range(3)]  # 4 bytes each
+        kept.append(torch.ones(129))  # 516
+        kept.append(torch.ones(0))
+        torch.ones(128)  # 512, when the others are there
+
+    assert peak(step) == 3 * 512 + 1024 + 512
+
+
+def test_views_and_what_is_done_in_place_take_no_memory() -> None:
+    x = batch()
+
+    def step() -> None:
+        x.t().reshape(-1)[5:].view(-1).add_(1)  # `reshape` copies what is transposed
+        torch.cat([x[:1], x[:1]])  # 2 rows, and by then the copy is gone
+
+    assert peak(step) == 2 * ACTIVATION
+    assert peak(lambda: x[5:].add_(x[5:])) == ACTIVATION
+
+
+def test_what_was_there_before_counts_from_the_beginning_once_it_is_used() -> None:
+    x, late, unused = batch(), batch(), batch()
+
+    def step() -> None:
+        x.exp().exp()
+        late.sum()
+
+    found = measured(step)
+    assert found.of("peak_memory total") == 4 * ACTIVATION  # with two results of `exp`
+    assert unused.sum()
+
+    def ending_step() -> None:
+        nonlocal late
+        late.sum()
+        late = x.exp()  # and here the old one goes
+        x.exp().exp()
+
+    assert peak(ending_step) == 4 * ACTIVATION
+
+
+@pytest.mark.parametrize("make", [torch.tensor, torch.as_tensor])
+def test_tensors_made_from_python_numbers_live_from_then_on(make: Callable[..., Tensor]) -> None:
+    numbers = [1.0] * 1000
+
+    def step() -> None:
+        for _ in range(5):
+            make(numbers).exp()
+
+    assert peak(step) == 2 * rounded(4000)
+
+
+def test_a_backward_alone_finds_the_activations_that_wait_for_it() -> None:
+    model, x = layers(), batch()
+    loss = model(x).sum()
+    found = measured(loss.backward)
+    # The peak of a whole step, less the first weight, which no gradient needs.
+    inside = LAYERS * WEIGHT + (LAYERS + 1) * ACTIVATION + 2 * WEIGHT + 2 * SCALAR
+    assert found.of("peak_memory backward") == inside - WEIGHT
+    assert kinds(found)["gradients"] == 2 * WEIGHT
+
+
+def test_a_resized_storage_counts_by_its_new_size() -> None:
+    def step() -> None:
+        x = torch.ones(1000)
+        storage = x.untyped_storage()
+        storage.resize_(0)
+        torch.ones(1000)
+        storage.resize_(8000)
+        x.resize_(4000)
+
+    assert peak(step) == rounded(16000)
+    x = torch.ones(1000)
+
+    def freeing_step() -> None:
+        x.add_(1)
+        x.untyped_storage().resize_(0)
+        kept.append(torch.ones(500))
+        kept[0].untyped_storage().resize_(1 << 20)
+
+    kept: list[Tensor] = []
+    found = measured(freeing_step)
+    assert found.of("peak_memory total") == rounded(4000)
+    assert sum(details(found)["kinds"].values()) == rounded(4000)
+    assert "resize_" not in vars(torch.UntypedStorage)
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta:UserWarning")
+@pytest.mark.filterwarnings("ignore:Sparse CSC tensor support is in beta:UserWarning")
+@pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr, torch.sparse_csc])
+def test_a_sparse_tensor_has_the_storages_of_its_parts(layout: torch.layout) -> None:
+    counted, numbers, ones = torch.arange(1001), torch.arange(1000), torch.ones(1000)
+    how: Any = {"check_invariants": True}
+    if layout is torch.sparse_coo:
+        both = torch.stack([numbers, numbers])
+        sparse = torch.sparse_coo_tensor(both, ones, (1000, 1000), **how)
+    else:
+        make = torch.sparse_compressed_tensor
+        sparse = make(counted, numbers, ones, (1000, 1000), layout=layout, **how)
+    # Indices are 8 bytes: two for each value, or one and 1001 bounds. Values are 4.
+    indices = rounded(16000) if layout is torch.sparse_coo else rounded(8000) + rounded(8008)
+    assert peak(sparse.clone) == 2 * (indices + rounded(4000))
+
+
+# --- attribution and form ---
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_kinds_add_up_to_the_peak_and_so_do_modules(name: str) -> None:
+    training = STEPS[name]()
+    found = measured(training.step)
+    told = details(found)
+    whole = found.of("peak_memory total")
+    assert sum(told["kinds"].values()) == whole
+    assert sum(size for path, size in told["modules"].items() if "." not in path) == whole
+    parts = sum(told["modules"].get(f"blocks.{number}", 0) for number in range(3))
+    assert told["modules"]["blocks"] == parts
+    # Two averages and a step counter of each parameter.
+    parameters = {*training.model.parameters()}
+    state = sum(2 * rounded(each) + 512 for each in parameters)
+    assert told["kinds"]["optimizer state"] == state
+    assert told["kinds"]["parameters"] == sum(map(rounded, parameters))
+
+
+def test_a_model_that_is_made_in_the_block_has_parameters_too() -> None:
+    def step() -> None:
+        model = layers()
+        model(batch()).sum().backward()
+
+    found = measured(step)
+    assert kinds(found)["parameters"] == LAYERS * WEIGHT
+    assert details(found)["modules"]["0"] == WEIGHT + ACTIVATION
+
+
+def test_gradients_that_a_step_frees_in_its_backward_are_gradients() -> None:
+    model, x = layers(), batch()
+
+    def freed(parameter: Tensor) -> None:
+        parameter.grad = None
+
+    for layer in model:
+        layer.weight.register_post_accumulate_grad_hook(freed)
+    found = measured(lambda: model(x).sum().backward())
+    inside = LAYERS * WEIGHT + (LAYERS + 1) * ACTIVATION + WEIGHT
+    assert found.of("peak_memory backward") == inside + 2 * SCALAR
+    assert kinds(found)["gradients"] == WEIGHT
+
+
+def test_details_survive_json() -> None:
+    found = measured(lambda: layers()(batch()).sum().backward())
+    assert Measurement.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+def test_nothing_ran() -> None:
+    found = measured(lambda: None)
+    assert found.of("peak_memory total") == 0
+    assert not details(found)
+
+
+# --- nothing by chance ---
+
+
+def test_two_runs_are_equal() -> None:
+    assert measured(STEPS["llama"]().step) == measured(STEPS["llama"]().step)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_cycle_that_holds_tensors_lives_until_it_is_collected(enabled: bool) -> None:
+    def step(collecting: bool) -> None:
+        for _ in range(3):
+            cycle: list[Any] = [batch()]
+            cycle.append(cycle)
+            del cycle
+            if collecting:
+                gc.collect()
+            [[] for _ in range(10_000)]  # enough to make Python collect
+
+    if not enabled:
+        gc.disable()
+    try:
+        assert peak(lambda: step(False)) == 3 * ACTIVATION
+        assert peak(lambda: step(True)) == ACTIVATION
+        assert gc.isenabled() == enabled
+    finally:
+        gc.enable()
+
+
+def test_an_error_leaves_nothing_behind() -> None:
+    def fail() -> None:
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        measured(fail)
+    assert gc.isenabled()
+    assert "resize_" not in vars(torch.UntypedStorage)
+
+
+def test_meters_in_each_other_find_their_own_peaks() -> None:
+    with FLOPsMeter(metrics=["peak_memory"]) as outer:
+        x = batch()
+        with FLOPsMeter(metrics=["peak_memory"]) as inner:
+            x.exp()
+        x.exp().exp()
+    assert inner.measurement().of("peak_memory total") == 2 * ACTIVATION
+    assert outer.measurement().of("peak_memory total") == 3 * ACTIVATION
+    assert gc.isenabled()
+
+
+def test_threads_share_what_is_alive() -> None:
+    x = batch()
+    kept: list[Tensor] = []
+
+    def work() -> None:
+        kept.append(x.exp())
+
+    def step() -> None:
+        for _ in range(3):
+            thread = Thread(target=work)
+            thread.start()
+            thread.join()
+
+    assert peak(step) == 4 * ACTIVATION
+
+
+def test_a_model_can_be_converted_while_it_is_counted() -> None:
+    model = layers()
+
+    def step() -> None:
+        with torch.no_grad():
+            model(batch())
+            model.to(torch.float64)
+            model(batch().double())
+
+    # Twice the size each, with the layer's argument, which is the batch, or its result, and result.
+    assert peak(step) >= LAYERS * 2 * WEIGHT + 6 * ACTIVATION

@@ -107,14 +107,14 @@ class Counter:
         self._alive: dict[int, _Storage] = {}
         self._ended: deque[Any] = deque()  # of `_Storage`
         self._lost: list[_Storage] = []
-        # Sizes are multiples of 512, so no level that begins at 1 is 0, which would mean that a call
-        # costs nothing.
+        # Sizes are multiples of 512. So no level that begins at 1 is 0, which a call returns that
+        # has nothing to say.
         self._level = 1
         self._before = -1
-        self._calls = 0
+        self._call = _BEFORE_THE_BLOCK + 1  # the number of the one that is running, or is next
         self._phase = "forward"  # of the last call
         self._highest = 0
-        self._highest_call = 0  # its number
+        self._highest_call = _BEFORE_THE_BLOCK  # its number
         self._highest_at: tuple[str, int, Any] | None = None  # its phase, module and operator
         self._hook: Any = None
         self._collects = False
@@ -152,7 +152,6 @@ class Counter:
         with self._lock:
             if self._ended:
                 self._take_out_ended()
-            self._calls += 1
             tensors = 0
             for value in (*args, *kwargs.values()) if kwargs else args:
                 # Spares most arguments the call below.
@@ -171,9 +170,10 @@ class Counter:
             if phase == "backward" and _accumulates_gradient():
                 self._mark(out, "gradients")
             if self._level > self._highest or self._highest_at is None:
-                self._highest, self._highest_call = self._level, self._calls
+                self._highest, self._highest_call = self._level, self._call
                 self._highest_at = (phase, module, func)
                 self._lost.clear()
+            self._call += 1
             return self._level
 
     def finished(self, costs: Costs, paths: Mapping[int, str]) -> Costs:
@@ -206,7 +206,14 @@ class Counter:
             },
         )
 
-    # --- lives; all of these with the lock held ---
+    def resized(self, storage: UntypedStorage) -> None:
+        """Let a storage that is known go on with the size that it has now."""
+        with self._lock:
+            known = self._alive.get(storage._cdata)  # noqa: SLF001
+            if known is not None:
+                self._go_on(known, storage)
+
+    # --- lives; with the lock held ---
 
     def _see(self, value: Any, call: Call, made: bool) -> int:
         """Meet an argument or a result of a call; returns how many tensors it holds."""
@@ -214,9 +221,9 @@ class Counter:
             for storage in _storages(value):
                 known = self._alive.get(storage._cdata)  # noqa: SLF001 - data_ptr() is 0 on fakes
                 if known is None:
-                    known = self._begin(storage, call, made=made)
+                    known = self._begin(storage, call, made)
                 elif known.nbytes != storage.nbytes():
-                    self.resized(storage)
+                    known = self._go_on(known, storage)
                 if type(value) is not Tensor and isinstance(value, Parameter):
                     known.kind = "parameters"
                     known.module = known.module or call.module
@@ -225,50 +232,44 @@ class Counter:
             return sum([self._see(each, call, made) for each in value])
         return 0
 
-    def _begin(self, storage: UntypedStorage, call: Call, *, made: bool) -> _Storage:
-        known = self._add(storage)
-        known.phase, known.module = call.phase, call.module
+    def _begin(self, storage: UntypedStorage, call: Call, made: bool) -> _Storage:
         if made:
-            known.born, known.kind = self._calls, None
+            known = self._add(storage, call.phase, call.module, None)
             self._level += known.size
         else:
-            known.born, known.kind = _BEFORE_THE_BLOCK, _FROM_BEFORE[call.phase]
-            known.module = 0
+            known = self._add(storage, call.phase, 0, _FROM_BEFORE[call.phase])
+            known.born = _BEFORE_THE_BLOCK
             self._before += known.size
         return known
 
-    def _add(self, storage: UntypedStorage) -> _Storage:
+    def _add(self, storage: UntypedStorage, phase: str, module: int, kind: Kind | None) -> _Storage:
         known = _Storage(storage, self._ended.append)
         known.address, known.nbytes = storage._cdata, int(storage.nbytes())  # noqa: SLF001
         known.size = -(-known.nbytes // GRANULE) * GRANULE
-        known.died_in = ""
+        known.born, known.died_in = self._call, ""
+        known.phase, known.module, known.kind = phase, module, kind
         self._alive[known.address] = known
         return known
 
-    def resized(self, storage: UntypedStorage) -> None:
-        """Let a storage that is known go on with the size that it has now."""
-        with self._lock:
-            before = self._alive.get(storage._cdata)  # noqa: SLF001
-            if before is None or before.nbytes == storage.nbytes():
-                return
-            self._end(before)
-            known = self._add(storage)
-            known.phase, known.module, known.kind = before.phase, before.module, before.kind
-            known.born = self._calls
-            self._level += known.size
+    def _go_on(self, known: _Storage, storage: UntypedStorage) -> _Storage:
+        """End a storage with the size that it had, and begin it with the one that it has."""
+        self._end(known)
+        resized = self._add(storage, known.phase, known.module, known.kind)
+        self._level += resized.size
+        return resized
 
-    def _end(self, storage: _Storage) -> None:
-        del self._alive[storage.address]
-        self._level -= storage.size
-        storage.died_in = self._phase
-        if storage.born <= self._highest_call:
-            self._lost.append(storage)
+    def _end(self, known: _Storage) -> None:
+        del self._alive[known.address]
+        self._level -= known.size
+        known.died_in = self._phase
+        if known.born <= self._highest_call:
+            self._lost.append(known)
 
     def _take_out_ended(self) -> None:
         while self._ended:
-            ended = self._ended.popleft()
-            if self._alive.get(ended.address) is ended:  # it has not been resized
-                self._end(ended)
+            known: _Storage = self._ended.popleft()
+            if self._alive.get(known.address) is known:  # else it has been resized
+                self._end(known)
 
     # --- kinds ---
 
