@@ -365,6 +365,38 @@ def test_pytorchs_tracker_finds_the_same_peak(name: str) -> None:
     assert 0 <= found - snapshot["Total"] < 512 * 300
 
 
+@pytest.mark.parametrize("reshard", [True, False])
+def test_gathered_parameters_live_as_long_as_fsdp_keeps_them(reshard: bool) -> None:
+    dist = pytest.importorskip("torch.distributed")
+    fsdp = pytest.importorskip("torch.distributed.fsdp")
+    fake_group = pytest.importorskip("torch.testing._internal.distributed.fake_pg")
+    dist.init_process_group("fake", rank=0, world_size=8, store=fake_group.FakeStore())
+    try:
+        model, x = layers(), batch()
+        for part in (*model, model):
+            fsdp.fully_shard(
+                part, mesh=dist.init_device_mesh("cpu", (8,)), reshard_after_forward=reshard
+            )
+        optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+
+        def step() -> None:
+            # A sum's gradient is expanded, and products copy such arguments for themselves.
+            model(x).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+
+        step()
+        step()
+        shards = LAYERS * (3 * WEIGHT // 8 + SCALAR)  # of weights and of both averages
+        truth = ACTIVATION + shards + allocated_at_most(step)
+        found = measured(step)
+    finally:
+        dist.destroy_process_group()
+    assert found.of("peak_memory total") == pytest.approx(truth, rel=0.001)
+    gathered = details(found)["kinds"]["parameters"] - LAYERS * WEIGHT // 8
+    assert gathered <= WEIGHT if reshard else gathered == LAYERS * WEIGHT
+
+
 # --- what a storage is, and how long it lives ---
 
 

@@ -13,6 +13,7 @@ import gc
 import threading
 import weakref
 from collections import defaultdict, deque
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -26,7 +27,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from pytest_flops.counting.components import ancestors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from pytest_flops.counting.metric import Costs
     from pytest_flops.counting.metrics import Call
@@ -206,12 +207,15 @@ class Counter:
             },
         )
 
-    def resized(self, storage: UntypedStorage) -> None:
-        """Let a storage that is known go on with the size that it has now."""
+    @contextmanager
+    def resizing(self, storage: UntypedStorage) -> Iterator[None]:
+        """Let a storage go on with the size that it has afterwards."""
         with self._lock:
             known = self._alive.get(storage._cdata)  # noqa: SLF001
-            if known is not None:
-                self._go_on(known, storage)
+            if known is None:
+                known = self._begin(storage, self._phase, 0, made=False)
+            yield
+            self._go_on(known, storage)
 
     # --- lives; with the lock held ---
 
@@ -221,7 +225,7 @@ class Counter:
             for storage in _storages(value):
                 known = self._alive.get(storage._cdata)  # noqa: SLF001 - data_ptr() is 0 on fakes
                 if known is None:
-                    known = self._begin(storage, call, made)
+                    known = self._begin(storage, call.phase, call.module, made=made)
                 elif known.nbytes != storage.nbytes():
                     known = self._go_on(known, storage)
                 if type(value) is not Tensor and isinstance(value, Parameter):
@@ -232,12 +236,12 @@ class Counter:
             return sum([self._see(each, call, made) for each in value])
         return 0
 
-    def _begin(self, storage: UntypedStorage, call: Call, made: bool) -> _Storage:
+    def _begin(self, storage: UntypedStorage, phase: str, module: int, *, made: bool) -> _Storage:
         if made:
-            known = self._add(storage, call.phase, call.module, None)
+            known = self._add(storage, phase, module, None)
             self._level += known.size
         else:
-            known = self._add(storage, call.phase, 0, _FROM_BEFORE[call.phase])
+            known = self._add(storage, phase, 0, _FROM_BEFORE[phase])
             known.born = _BEFORE_THE_BLOCK
             self._before += known.size
         return known
@@ -315,7 +319,10 @@ def _storages(tensor: Any) -> tuple[UntypedStorage, ...]:
         parts = [each(tensor) for each in (*_COMPRESSED[tensor.layout], Tensor.values)]
     else:
         parts = []
-    return tuple(storage for part in parts for storage in _storages(part))
+    # What a subclass names may be no tensor, as the mesh of a DTensor is not.
+    return tuple(
+        storage for part in parts if isinstance(part, Tensor) for storage in _storages(part)
+    )
 
 
 # FSDP frees and allocates what it has gathered by resizing storages, which no operator sees.
@@ -326,10 +333,10 @@ _resize = UntypedStorage.resize_
 
 
 def _resize_and_tell(storage: UntypedStorage, size: int) -> Any:
-    resized = _resize(storage, size)
-    for counter in tuple(_following):
-        counter.resized(storage)
-    return resized
+    with ExitStack() as stack:
+        for counter in tuple(_following):
+            stack.enter_context(counter.resizing(storage))
+        return _resize(storage, size)
 
 
 def _follow_resizes(counter: Counter) -> None:
