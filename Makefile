@@ -6,7 +6,7 @@ CHROMIUM ?= chromium
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help gate test test-all models operators lint format coverage fuzz mutants screenshot docs build packaging clean
+.PHONY: help gate test test-all models operators lint format coverage fuzz mutants faults screenshot docs build packaging clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,11 +44,14 @@ coverage: $(INSTALLED) ## Run every test and say which lines and branches none r
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered
 
-fuzz: $(INSTALLED) ## Feed 100,000 broken budget and report files to the readers
+fuzz: $(INSTALLED) ## Feed 150,000 broken budget, lock and report files to the readers
 	FUZZ_INPUTS=50000 $(BIN)/python -m pytest -n 2 tests/test_fuzz.py tests/reports/test_fuzzed_reports.py --flops-report=
 
-mutants: $(INSTALLED) ## Plant regressions; the gate must catch each (docs/mutants.md)
+mutants: $(INSTALLED) ## Plant regressions and mistakes; the gate must catch each (docs/mutants.md)
 	$(BIN)/python mutants/plant.py --write docs/mutants.md
+
+faults: $(INSTALLED) ## Kill what writes files, 600 times; each must be whole, the old or the new
+	$(BIN)/python mutants/kill.py
 
 screenshot: $(INSTALLED) ## Take the README's picture of a sample report, with Chromium
 	$(BIN)/python examples/sample_report.py build/sample-report

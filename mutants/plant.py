@@ -1,281 +1,296 @@
-"""Plant regressions in ResNet-BK, its training step and its budgets; the gate must catch each.
+"""Plant regressions, tricks and mistakes; the gate must catch each.
 
-    python mutants/plant.py [--write docs/mutants.md]
+    python mutants/plant.py [--write docs/mutants.md] [--only WORD]
 
-Each mutant is one small edit in a copy of the project, in which `pytest budgets` then runs. A
-mutant that leaves the gate green is a hole in it, and this command fails. A mutant whose text is
-no longer found is out of date, and this command fails as well.
+A *mutant* is one small edit in a copy of this project, in which `pytest budgets` then runs; it must
+go red. A *trick* weakens the gate as a pull request may, and runs against the base's report; it
+must go red, or be told. A *mistake* is made in the small project of a user. What gets through is a
+hole in the gate, and this command fails. An edit whose text is no longer found is out of date, and
+this command fails as well. `regressions.py` and `mistakes.py` hold what is planted.
 """
 
 from __future__ import annotations
 
 import argparse
+import compileall
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import cache, partial
+from multiprocessing import get_context
 from pathlib import Path
+from py_compile import PycInvalidationMode
+
+import pytest
+import torch._dynamo  # noqa: F401 - what each run would import for two seconds
+from mistakes import BASE, COST, HIGH_LIMIT, LOW_LIMIT, MISTAKES, PROJECTS, Mistake
+from regressions import MUTANTS, TRICKS, Edit, Mutant, Trick
 
 ROOT = Path(__file__).resolve().parents[1]
-MODEL = "pytest_flops/resnet_bk/model.py"
-MOE = "pytest_flops/resnet_bk/moe.py"
-OPERATOR = "pytest_flops/resnet_bk/bk_core/operator.py"
-STEP = "budgets/test_training_step.py"
-BUDGETS = "budgets/resnet_bk.yaml"
-LOCK = "budgets/resnet_bk.lock.json"
+AT_ONCE = 2
+MISSED = "**missed**"
 
-FFN = "ffn = self.moe(self.layernorm(x))"
-MIXED = "mixed: Tensor = x + (ffn + self.bk_scale * self.output_proj(features))"
-LOGITS = "logits: Tensor = self.lm_head(self.final_layernorm(x))"
-TOP_K = "weights, chosen = probabilities.topk(self.experts_per_token, dim=-1)"
-CLAMPED = "features.clamp(-config.feature_clamp, config.feature_clamp)"
-STEP_CALL = "    training_step(model, optimizer, tokens)\n"
+# What a run says, the most telling first.
+SAID = [
+    re.compile(pattern, re.MULTILINE)
+    for pattern in (
+        r"^(?:pytest-flops: )?(?:error|ERROR): (.+)",
+        r"^(?:FAILED|ERROR) \S+ - (.+)",
+        r"^ +(allows more: .+|the workload changed: .+)",
+        r"^ +(\S+: (?:gone|new|grew, as newly recorded))$",
+        r"^(not measured: .+|Red: .+)",
+        r"^ *(.+ counted by nobody|the limit of .+ holds nothing.+)",
+        r"^(.+ over, as expected) ",
+        r"(PytestUnknownMarkWarning: .+)",
+    )
+]
+
+WIDTH = 120
+PAGE = """\
+# Gates that cannot be fooled
+
+What `make mutants` plants, one thing at a time, and what the gate said. The command
+fails if anything gets through that is neither red nor told.
+
+## Regressions
+
+In this project's own model, training step, counting rules and budgets, with the items of its gate
+that went red. Its records alone catch them; no base is compared with.
+
+| planted regression | in | caught by |
+|---|---|---|
+{}
+
+## Tricks
+
+What a pull request may do to the gate itself, held against the report of its base. `0` is the exit
+code of a run that is green and tells the reviewer, under the comparison, what is allowed now.
+
+| trick | exit code, and what is said |
+|---|---|
+{}
+
+## Mistakes of use
+
+Ordinary mistakes, each made in a small project when its model gets four times dearer: once where
+only the base can tell, since the limit is far too high, and once without a base, where the limit is
+passed.
+
+| mistake | against the base | without a base |
+|---|---|---|
+{}
+"""
+
+Row = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Mutant:
-    """One planted regression: `new` in place of `old`, everywhere in `file`."""
+class Run:
+    """How a run ended, and what it wrote."""
 
-    name: str
-    file: str
-    old: str
-    new: str
-
-
-MUTANTS = (
-    Mutant(
-        "an extra LayerNorm in each layer", MODEL, FFN, f"{FFN}\n        ffn = self.layernorm(ffn)"
-    ),
-    Mutant("the mixture runs twice", MODEL, FFN, f"{FFN}\n        ffn = ffn + self.moe(ffn)"),
-    Mutant(
-        "quadratic token mixing in each layer",
-        MODEL,
-        MIXED,
-        f"ffn = torch.softmax(ffn @ ffn.transpose(1, 2), -1) @ ffn\n        {MIXED}",
-    ),
-    Mutant("a second residual addition", MODEL, "= x + (ffn", "= x + x + (ffn"),
-    Mutant("BK-Core's scale becomes a vector product", MODEL, "self.bk_scale * self", "x * self"),
-    Mutant(
-        "BK-Core computed twice",
-        MODEL,
-        "features = self.bk_core(self.v_proj(ffn).squeeze(-1))",
-        "v = self.v_proj(ffn).squeeze(-1)\n"
-        "        features = self.bk_core(v) + 0 * self.bk_core(v)",
-    ),
-    Mutant(
-        "each layer recomputed in backward (checkpointing)",
-        MODEL,
-        'x = self.get_submodule(f"layer_{index}")(x)',
-        'layer = self.get_submodule(f"layer_{index}")\n'
-        "            x = torch.utils.checkpoint.checkpoint(layer, x, use_reentrant=False)",
-    ),
-    Mutant(
-        "features squared before the clamp",
-        MODEL,
-        CLAMPED,
-        CLAMPED.replace("features.clamp", "(features * features).clamp"),
-    ),
-    Mutant("features clamped twice", MODEL, CLAMPED, f"{CLAMPED}.clamp(-9.0, 9.0)"),
-    Mutant(
-        "the potential is no longer clamped",
-        MODEL,
-        "potential.clamp(-config.v_max, config.v_max)",
-        "potential",
-    ),
-    Mutant(
-        "the head applied twice",
-        MODEL,
-        LOGITS,
-        f"{LOGITS}\n        logits = logits + self.lm_head(x)",
-    ),
-    Mutant(
-        "a softmax over the vocabulary",
-        MODEL,
-        LOGITS,
-        f"{LOGITS}\n        logits = logits.softmax(-1)",
-    ),
-    Mutant("no final LayerNorm", MODEL, "self.lm_head(self.final_layernorm(x))", "self.lm_head(x)"),
-    Mutant("scaled embeddings", MODEL, "return embedded", "return embedded * 0.5"),
-    Mutant("no position embedding added", MODEL, " + self.position(positions)", ""),
-    Mutant(
-        "a hidden layer more than configured", MODEL, "config.n_layers):", "config.n_layers + 1):"
-    ),
-    Mutant(
-        "one layer is skipped",
-        MODEL,
-        "for index in range(self.config.n_layers):",
-        "for index in range(self.config.n_layers - 1):",
-    ),
-    Mutant("a wider expert", MOE, "2 * config.d_model", "3 * config.d_model"),
-    Mutant(
-        "top_k + 1 experts for each token",
-        MOE,
-        "self.experts_per_token = config.experts_per_token",
-        "self.experts_per_token = config.experts_per_token + 1",
-    ),
-    Mutant(
-        "a dense mixture in place of the routed one",
-        MOE,
-        "dense = self.experts_per_token == self.num_experts",
-        "dense = True",
-    ),
-    Mutant(
-        "a squared activation",
-        MOE,
-        "torch.relu(self.expand(tokens))",
-        "torch.relu(self.expand(tokens)).square()",
-    ),
-    Mutant(
-        "weights normalised again",
-        MOE,
-        TOP_K,
-        f"{TOP_K}\n        weights = weights / weights.sum(-1, keepdim=True)",
-    ),
-    Mutant(
-        "the gate without a bias",
-        MOE,
-        "nn.Linear(config.d_model, config.num_experts)",
-        "nn.Linear(config.d_model, config.num_experts, bias=False)",
-    ),
-    Mutant(
-        "BK-Core on two potentials",
-        MODEL,
-        "features = bk_core(",
-        "twice = (self.h0_diag[:n] + potential, self.h0_super[: n - 1], self.h0_sub[: n - 1])\n"
-        "        features = bk_core(*twice, self.z) * 0 + bk_core(",
-    ),
-    Mutant(
-        "a second optimizer step",
-        STEP,
-        "    optimizer.step()\n",
-        "    optimizer.step()\n    optimizer.step()\n",
-    ),
-    Mutant(
-        "a second backward pass",
-        STEP,
-        "    loss.backward()\n",
-        "    loss.backward(retain_graph=True)\n    loss.backward()\n",
-    ),
-    Mutant("the training step runs twice", STEP, STEP_CALL, STEP_CALL * 2),
-    Mutant(
-        "gradients clipped by norm",
-        STEP,
-        "    optimizer.step()\n",
-        "    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)\n    optimizer.step()\n",
-    ),
-    Mutant(
-        "weight averaging after the step",
-        STEP,
-        "    optimizer.step()\n",
-        "    optimizer.step()\n    for p in model.parameters():\n        p.data.mul_(0.999)\n",
-    ),
-    Mutant(
-        "a frozen embedding",
-        MODEL,
-        "        for table in (self.token, self.position):\n",
-        "        self.token.weight.requires_grad_(False)\n"
-        "        for table in (self.token, self.position):\n",
-    ),
-    Mutant("the test counts nothing any more", STEP, STEP_CALL, ""),
-    Mutant(
-        "the marker is gone", STEP, '@pytest.mark.flops_budget("resnet-bk-training-step")\n', ""
-    ),
-    Mutant(
-        "the marker names another budget", STEP, "resnet-bk-training-step", "resnet-bk-trainingstep"
-    ),
-    Mutant("five layers in the workload", BUDGETS, "n_layers: 4", "n_layers: 5"),
-    Mutant("a dense mixture in the workload", BUDGETS, "top_k: 1}", "top_k: 4}"),
-    Mutant(
-        "a larger vocabulary in the workload", BUDGETS, "vocab_size: 30000", "vocab_size: 30001"
-    ),
-    Mutant("a longer sequence in the workload", BUDGETS, "n_seq: 128", "n_seq: 129"),
-    Mutant("a wrong unit in a limit", BUDGETS, "forward: 16.3 GFLOP", "forward: 16.3 GFLOPS"),
-    Mutant("a limit in the wrong unit", BUDGETS, "forward: 16.3 GFLOP", "forward: 16.3 MFLOP"),
-    Mutant("a pattern that matches nothing", BUDGETS, '"layer_*": {', '"block_*": {'),
-    Mutant("a misspelt key", BUDGETS, "tolerance: 0%", "tolerence: 10%"),
-    Mutant(
-        "a record lowered by one FLOP", LOCK, '"forward": 16287760384', '"forward": 16287760383'
-    ),
-    Mutant(
-        "a sublinear scaling limit",
-        BUDGETS,
-        "2048], max_exponent: 1.0}",
-        "2048], max_exponent: 0.9}",
-    ),
-    Mutant("a sweep of two sizes", BUDGETS, "sizes: [64, 128, 256]", "sizes: [64, 128]"),
-)
+    code: int
+    output: str
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--write", metavar="FILE", help="also write the table as Markdown")
+    parser.add_argument("--write", metavar="FILE", help="also write the tables as Markdown")
+    parser.add_argument("--only", metavar="WORD", default="", help="what has it in its name")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder)
-        for part in ("pytest_flops", "budgets"):
-            shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
-        (copy / "pytest.ini").write_text("[pytest]\ntestpaths = budgets\n")
-        if run_gate(copy).returncode != 0:
-            print("the gate is red before anything is planted")
-            return 1
-        rows = list(results(copy))
+    with tempfile.TemporaryDirectory() as folder, workers() as pool:
+        project = copy_of_this_project(Path(folder) / "project")
+        mutants = [each for each in MUTANTS if given.only in each.name]
+        tricks = [each for each in TRICKS if given.only in each.name]
+        mistakes = [each for each in MISTAKES if given.only in each.name]
+        tables = [
+            [*map(told, pool.map(partial(try_mutant, project), mutants))],
+            [*map(told, pool.map(partial(try_trick, project), tricks))],
+            [*map(told, pool.map(try_mistake, mistakes))],
+        ]
     if given.write:
-        Path(given.write).write_text(as_markdown(rows), encoding="utf-8")
-    caught = sum(how is not None for _, how in rows)
-    print(f"\n{caught} of {len(rows)} planted regressions caught")
-    return 0 if caught == len(rows) else 1
+        Path(given.write).write_text(as_markdown(*tables), encoding="utf-8")
+    rows = [row for table in tables for row in table]
+    missed = sum(any(MISSED in cell for cell in row) for row in rows)
+    print(f"\n{len(rows) - missed} of {len(rows)} caught or told")
+    return 1 if missed else 0
 
 
-def results(copy: Path) -> Iterator[tuple[Mutant, str | None]]:
-    """Each mutant with what caught it; `None` if nothing did."""
-    for mutant in MUTANTS:
-        file = copy / mutant.file
-        original = file.read_text(encoding="utf-8")
-        if mutant.old not in original:
-            raise SystemExit(f"out of date: {mutant.name}: {mutant.file} has no {mutant.old!r}")
-        file.write_text(original.replace(mutant.old, mutant.new), encoding="utf-8")
-        how = caught_by(run_gate(copy))
-        file.write_text(original, encoding="utf-8")
-        print(f"{'caught' if how else 'MISSED':<8} {mutant.name:<52} {how or ''}", flush=True)
-        yield mutant, how
+def workers() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(AT_ONCE, mp_context=get_context("fork"))
 
 
-def run_gate(copy: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--flops-report="]
-    return subprocess.run(
-        command, cwd=copy, env=environment, capture_output=True, text=True, check=False
-    )
+def told(row: Row) -> Row:
+    print(*row, sep=" | ", flush=True)
+    return row
 
 
-def caught_by(gate: subprocess.CompletedProcess[str]) -> str | None:
+def copy_of_this_project(folder: Path) -> Path:
+    """What the gate needs of this project, with the report that its run leaves as the base's.
+
+    Bytecode is found good by the source's hash: an edit within the second shows.
+    """
+    for part in ("pytest_flops", "budgets"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    mode = PycInvalidationMode.CHECKED_HASH
+    compileall.compile_dir(folder / "pytest_flops", quiet=1, invalidation_mode=mode)
+    (folder / "pytest.ini").write_text("[pytest]\ntestpaths = budgets\n")
+    require_green(pytest_in(folder, "--flops-report=base"))
+    return folder
+
+
+def try_mutant(project: Path, mutant: Mutant) -> Row:
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(shutil.copytree(project, Path(folder) / "copy"))
+        edit(copy, [(mutant.file, mutant.old, mutant.new)], mutant.name)
+        run = pytest_in(copy, "--flops-report=")
+    return mutant.name, f"`{mutant.file}`", items_caught(run) or MISSED
+
+
+def try_trick(project: Path, trick: Trick) -> Row:
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(shutil.copytree(project, Path(folder) / "copy"))
+        if trick.before:
+            edit(copy, trick.before, trick.name)
+            require_green(pytest_in(copy, "--flops-report=base"))
+        edit(copy, trick.edits, trick.name)
+        run = pytest_in(copy, "--flops-report=", f"--flops-compare={BASE}")
+    return trick.name, outcome(run)
+
+
+def try_mistake(mistake: Mistake) -> Row:
+    """Against a base, with a limit too high to help; without a base, with one that is passed."""
+    against = alone = "-"
+    if mistake.with_base is not False:
+        against = outcome(made(mistake, HIGH_LIMIT, f"--flops-compare={BASE}"))
+    if mistake.with_base is not True:
+        alone = outcome(made(mistake, LOW_LIMIT))
+    return mistake.name, against, alone
+
+
+def made(mistake: Mistake, limit: str, *arguments: str) -> Run:
+    """The run of a small project in which the mistake is made while the model gets dearer."""
+    with tempfile.TemporaryDirectory() as folder:
+        project = Path(folder)
+        write_files(project, mistake.project, limit)
+        if arguments:
+            (project / BASE).parent.mkdir()
+            (project / BASE).write_text(base_of(mistake.project), encoding="utf-8")
+        edit(project, [(COST, "1000", "4000"), *mistake.edits], mistake.name)
+        for old, new in mistake.moves:
+            (project / new).parent.mkdir(parents=True, exist_ok=True)
+            (project / old).rename(project / new)
+        run = pytest_in(project, *arguments, *mistake.arguments, **mistake.environment)
+        if mistake.then:
+            run = forked(partial(run_command, [*mistake.then]), project, {})
+    return run
+
+
+@cache
+def base_of(name: str) -> str:
+    """The report of a small project before any mistake is made in it."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_files(Path(folder), name, HIGH_LIMIT)
+        require_green(pytest_in(Path(folder), "--flops-report=base"))
+        return (Path(folder) / BASE).read_text(encoding="utf-8")
+
+
+def write_files(folder: Path, name: str, limit: str) -> None:
+    for file, text in PROJECTS[name].items():
+        path = folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.replace("LIMIT", limit), encoding="utf-8")
+
+
+def edit(folder: Path, edits: Iterable[Edit], name: str) -> None:
+    """Make edits; one without a new text deletes its file, without an old one writes it anew."""
+    for file, old, new in edits:
+        path = folder / file
+        if new is None:
+            path.unlink()
+            continue
+        text = path.read_text(encoding="utf-8")
+        if old is not None and old not in text:
+            raise ValueError(f"out of date: {name}: {file} has no {old!r}")
+        text = new if old is None else text.replace(old, new)
+        path.write_bytes(text.encode("latin-1" if "\xfb" in text else "utf-8"))
+
+
+def pytest_in(folder: Path, *arguments: str, **variables: str) -> Run:
+    """Run pytest in a child of this process, which has imported the libraries already."""
+    return forked(partial(run_pytest, ["-p", "no:cacheprovider", *arguments]), folder, variables)
+
+
+def forked(work: Callable[[], int], folder: Path, variables: Mapping[str, str]) -> Run:
+    """Do something in a child of this process; its exit code, and what it wrote."""
+    with tempfile.TemporaryFile() as output:
+        child = os.fork()
+        if child == 0:
+            code = 70
+            try:
+                os.dup2(output.fileno(), 1)
+                os.dup2(output.fileno(), 2)
+                os.chdir(folder)
+                os.environ.update({"COLUMNS": "200", **variables})
+                sys.path[:1] = [str(folder)]
+                code = work()
+                sys.stdout.flush()
+            finally:
+                os._exit(code)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        output.seek(0)
+        return Run(status, output.read().decode().replace(f"{folder}/", ""))
+
+
+def run_pytest(arguments: list[str]) -> int:
+    return pytest.main(arguments)
+
+
+def run_command(arguments: list[str]) -> int:
+    from pytest_flops.cli import main
+
+    return main(arguments)
+
+
+def require_green(run: Run) -> None:
+    if run.code != 0:
+        raise ValueError(f"red before anything is planted:\n{run.output}")
+
+
+def items_caught(run: Run) -> str | None:
     """Which items went red, or that the run was refused; a traceback of ours is no catch."""
-    if gate.returncode == 0 or "INTERNALERROR" in gate.stdout:
+    if run.code == 0 or "INTERNALERROR" in run.output:
         return None
-    failed = re.findall(r"^FAILED \S+::(\S+)", gate.stdout, re.MULTILINE)
-    if failed:
+    if failed := re.findall(r"^FAILED \S+::(\S+)", run.output, re.MULTILINE):
         return ", ".join(dict.fromkeys(failed))
-    if re.search(r"^ERROR: ", gate.stderr, re.MULTILINE):
+    if re.search(r"^ERROR: ", run.output, re.MULTILINE):
         return "usage error"
-    return "stale budget" if "measured by no test" in gate.stdout else None
+    return "stale budget" if "measured by no test" in run.output else None
 
 
-def as_markdown(rows: list[tuple[Mutant, str | None]]) -> str:
-    lines = [
-        "# Gates that cannot be fooled",
-        "",
-        "Regressions planted in this project by `make mutants`, one at a time, and the items of",
-        "its gate that went red. The command fails if one gets through.",
-        "",
-        "| planted regression | in | caught by |",
-        "|---|---|---|",
-        *(f"| {mutant.name} | `{mutant.file}` | {how or '**missed**'} |" for mutant, how in rows),
-    ]
-    return "\n".join(lines) + "\n"
+def outcome(run: Run) -> str:
+    """The exit code and what was said."""
+    output = run.output
+    if "INTERNALERROR" in output or "Traceback (most recent call last)" in output:
+        return f"{MISSED}: a traceback"
+    said = next((found[1] for pattern in SAID if (found := pattern.search(output))), "")
+    if run.code == 0 and not said:
+        return MISSED
+    said = " ".join(said.split())
+    short = said if len(said) <= WIDTH else f"{said[:WIDTH]}..."
+    return f"{run.code}: {short}".replace("|", "\\|")
+
+
+def as_markdown(mutants: Sequence[Row], tricks: Sequence[Row], mistakes: Sequence[Row]) -> str:
+    return PAGE.format(table(mutants), table(tricks), table(mistakes))
+
+
+def table(rows: Iterable[Row]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 MARKER = "flops_budget"
 MARKER_HELP = (
-    f"{MARKER}(name=None, *, forward, backward, optimizer, total, components, tolerance, scaling): "
+    f"{MARKER}(name=None, *, forward, backward, optimizer, total, components, tolerance, scaling, "
+    "and other metrics by name): "
     "hold what the test computes against a named budget, against limits given here, or both."
 )
 PLUGIN_NAME = "flops-session"
@@ -61,6 +62,11 @@ def add_options(parser: Parser) -> None:
         in_ci = {"action": "store_const", "const": "ci", "help": f"{flag}, also in CI"}
         # An option of its own: an optional value would swallow the path that follows it.
         group.addoption(f"{flag}=ci", dest=name, **in_ci)
+
+
+def is_nearly_the_marker(name: str) -> bool:
+    """Whether a marker may be ours with at most two letters wrong, judged by the letters in it."""
+    return len(set(MARKER).symmetric_difference(name)) <= 4
 
 
 def chosen(config: Config, name: str) -> Any:

@@ -131,6 +131,7 @@ class Checkout:
             "HOME": str(self.runner),
             "PATH": os.environ["PATH"],
             "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(Path(package).parents[1]),
             "CI": "true",
             "GITHUB_ACTIONS": "true",
             "GITHUB_ACTION_PATH": str(FOLDER),
@@ -210,6 +211,48 @@ def test_without_a_base_the_budgets_alone_are_held(checkout: Checkout) -> None:
     assert {file.name for file in report.iterdir()} == {"flops.json", "flops.html", "flops.md"}
     assert "Green: the one budget holds" in run.summary
     assert "::notice title=FLOPs gate::there is no base to compare with" in run.log
+
+
+SKIPPED = COUNTED.replace("@pytest", "@pytest.mark.skip(reason='later')\n@pytest")
+UNJUDGED = COUNTED.replace("flops.check(", "list(")
+WRONG = {"budgets__model_yaml": BUDGET.replace("total", "totl")}
+VERDICTS = {
+    "passed": ({"test_model_py": f"{COUNTED}# a comment\n"}, "passed", "## ✅ ", 0),
+    "failed": ({"test_model_py": DEARER}, "failed", "## ❌ ", 2),
+    "regressed": ({"test_model_py": SHIFTED}, "regressed", "## ❌ ", 1),
+    "could not be judged": ({"test_model_py": UNJUDGED}, "failed", "## ❌ ", 2),
+    "usage": (WRONG, "error", "❌ ", 1),
+    "nothing measured": ({"test_model_py": SKIPPED}, "error", "❌ ", 1),
+}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", VERDICTS)
+def test_verdict_job_summary_and_annotations_agree(checkout: Checkout, name: str) -> None:
+    files, verdict, summary, annotations = VERDICTS[name]
+    base = checkout.git("rev-parse", "HEAD")
+    checkout.commit(**files)
+    run = checkout.gate(base=base)
+    assert run.outputs["steps.compare.outputs.verdict"] == verdict
+    assert run.codes["Judge"] == int(verdict != "passed")
+    assert run.summary.startswith(summary)
+    assert len(re.findall(r"^::error ", run.log, re.MULTILINE)) == annotations
+
+
+def test_nothing_measured_is_an_error_without_a_base_too(checkout: Checkout) -> None:
+    checkout.commit(test_model_py=SKIPPED)
+    assert checkout.gate().outputs["steps.compare.outputs.verdict"] == "error"
+
+
+def test_a_red_report_is_red_whatever_the_exit_code_was(checkout: Checkout) -> None:
+    checkout.commit(test_model_py=DEARER)
+    checkout.gate()
+    # As a wrapper of pytest leaves it that ends with 0 always.
+    (checkout.runner / "temp/flops-gate/pytest-code").write_text("0")
+    (compare,) = (step for step in ACTION["runs"]["steps"] if step["name"] == "Compare")
+    run = Run()
+    checkout._run(compare, {}, run)
+    assert run.outputs["steps.compare.outputs.verdict"] == "failed"
 
 
 def test_a_dearer_layer_is_red_named_in_the_summary_and_annotated_at_its_budget(

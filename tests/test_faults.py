@@ -221,3 +221,30 @@ def test_a_worker_that_never_got_to_its_tests_is_red_and_records_nothing(
     result = counted.run_apart("-n", "1", "--max-worker-restart", "0", "--flops-update")
     assert result.ret != 0
     assert (counted.root / WRITTEN[0]).read_bytes() == before
+
+
+SOUND = (
+    '{"format": "pytest-flops lock file", "version": 1, "budgets":\n'
+    ' {"step": {"flops": {"count": {"forward": 900}}}}}'
+)
+
+
+@pytest.mark.parametrize(
+    ("broken", "place"),
+    [
+        (SOUND[:-1].encode(), "2:50"),
+        (SOUND.replace("900", "NaN").encode(), "1:1"),
+        (SOUND.replace("900", '1, "forward": 2').encode(), "1:1"),
+        (SOUND.replace("900", "[" * 10**5).encode(), "1:1"),
+        (SOUND.replace("step", "coût").encode("latin-1"), "2:6"),
+    ],
+    ids=["cut", "nan", "a-key-twice", "deep", "latin-1"],
+)
+@pytest.mark.parametrize("option", ["--flops-report=reports", "--flops-update"])
+def test_a_broken_lock_file_is_refused_at_its_place_and_kept(
+    counted: Any, broken: bytes, place: str, option: str
+) -> None:
+    (counted.root / LOCK).write_bytes(broken)
+    counted.refuses(option, told=[f"ERROR: *{LOCK}:{place}: *"])
+    assert (counted.root / LOCK).read_bytes() == broken
+    assert left_over(counted) == []

@@ -1,6 +1,6 @@
 """Broken input by the thousand: every file is read rightly or refused in words.
 
-`make fuzz` runs 100,000 inputs; the suite runs a short version with another seed each day.
+`make fuzz` runs 150,000 inputs; the suite runs a short version with another seed each day.
 """
 
 from __future__ import annotations
@@ -15,11 +15,17 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
-from pytest_flops.budgets.errors import BudgetFileError
+from pytest_flops.budgets.budget import Recorded
+from pytest_flops.budgets.errors import BudgetError, BudgetFileError
+from pytest_flops.budgets.files.folding import unfolded
 from pytest_flops.budgets.files.loader import load_budgets
+from pytest_flops.budgets.files.lock import lock_text, read_lock
+from pytest_flops.budgets.files.update import update_lock
 from pytest_flops.budgets.judging.hold import hold
+from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.reports.entry import Entry
 from pytest_flops.reports.errors import ReportError
 from pytest_flops.reports.report import build_report, load_report, to_json
@@ -73,11 +79,16 @@ def mutated(text: str, chance: random.Random) -> bytes:
     return content
 
 
-def each_input(folder: Path, text: str, hold: Callable[[Path], None]) -> None:
+Damage = Callable[[str, random.Random], bytes]
+
+
+def each_input(
+    folder: Path, text: str, hold: Callable[[Path], None], damage: Damage = mutated
+) -> None:
     chance = random.Random(SEED)
     path = folder / "input"
     for number in range(INPUTS):
-        content = mutated(text, chance)
+        content = damage(text, chance)
         path.write_bytes(content)
         try:
             hold(path)
@@ -151,3 +162,83 @@ def a_report() -> str:
     few = {path: cost for path, cost in measurement.components.items() if path in ("lm_head",)}
     small = type(measurement)(measurement.count, few, "analytic", "published")
     return to_json(build_report([Entry("s", "a", ("t",), verdicts, small)]))
+
+
+VALUES = [
+    "0", "-1", "1.0", "1e400", "1" * 400, "1" * 5000, "NaN", "-Infinity", "true", "null", "[]",
+    "{}", '""', '"1"', r'"\ud800"', "[" * 400 + "]" * 400, "[" * 10**5, '{"a":' * 400, "{} {}",
+    '{"forward": 1, "forward": 1}', '{"forward": 1}', "[" + "0, " * 2000 + "0]",
+]  # fmt: skip
+KEYS = [
+    '"format"', '"version"', '"budgets"', '"tests"', '"flops"', '"count"', '"components"',
+    '"forward"', '"total"', '"layer_{0..1}"', '"layer_{1..0}"', '"{0..99999999}"', '"{{"', '"{"',
+    '""', r'"\ud800"',
+]  # fmt: skip
+FRESH = ("tests", "test_fresh"), Recorded(FLOPsCount(1))
+
+
+def broken_lock(text: str, chance: random.Random) -> bytes:
+    """The text with a key or value replaced, cut short, with a bit flipped, or as `mutated`."""
+    content = text.encode()
+    deed = chance.random()
+    if deed < 0.3:
+        return mutated(text, chance)
+    if deed < 0.4:
+        return content[: chance.randrange(len(content))]
+    if deed < 0.6:
+        at = chance.randrange(len(content))
+        return content[:at] + bytes([content[at] ^ 1 << chance.randrange(8)]) + content[at + 1 :]
+    kind, others = chance.choice([(r'"[^"]+"(?=:)', KEYS), (r'(?<=: )("[^"]+"|[0-9]+|\{)', VALUES)])
+    at = chance.choice([*re.finditer(kind, text)])
+    return (text[: at.start()] + chance.choice(others) + text[at.end() :]).encode()
+
+
+def test_a_broken_lock_file_is_read_rightly_or_refused_in_words_and_kept(tmp_path: Path) -> None:
+    refused = 0
+
+    def read(path: Path) -> None:
+        nonlocal refused
+        content = path.read_bytes()
+        try:
+            records = read_lock(path, "net.lock.json")
+        except BudgetFileError as error:
+            refused += 1
+            told = [str(problem) for problem in error.problems]
+            assert told
+            assert all(re.match(r"net\.lock\.json:[1-9]\d*:[1-9]\d*: \S", line) for line in told)
+            assert max(map(len, told)) < 1000
+            "".join(told).encode()
+            with pytest.raises(BudgetError, match="was not updated"):
+                update_lock(path, "net.lock.json", lambda old: {**old, FRESH[0]: FRESH[1]})
+            assert path.read_bytes() == content
+            assert [*path.parent.iterdir()] == [path]
+            return
+        written = json.loads(content.decode("utf-8-sig"), parse_float=refuse, parse_constant=refuse)
+        assert written["version"] is not True
+        assert {name for _, name in records} == {
+            name for part in ("budgets", "tests") for name in written.get(part, {})
+        }
+        for (part, name), record in records.items():
+            flops = written[part][name]["flops"]
+            assert record.count == FLOPsCount(**flops["count"])
+            assert record.components == {
+                path: FLOPsCount(**count)
+                for folded, count in flops.get("components", {}).items()
+                for path in unfolded(folded)
+            }
+        if len(content) % 10 == 0 or rb"\ud800" in content:  # not each: it waits for the disk
+            update_lock(path, "net.lock.json", lambda old: {**old, FRESH[0]: FRESH[1]})
+            assert read_lock(path, "net.lock.json").keys() == records.keys() | {FRESH[0]}
+
+    each_input(tmp_path, a_lock(), read, broken_lock)
+    assert 0 < refused < INPUTS
+
+
+def refuse(text: str) -> None:
+    raise AssertionError(f"{text} was accepted")
+
+
+def a_lock() -> str:
+    layers = {f"layer_{n}": FLOPsCount(300, 600, 10) for n in range(3)}
+    whole = Recorded(FLOPsCount(900, 1800, 30), layers, {"aten.mm": FLOPsCount(900, 1800)})
+    return lock_text({("budgets", "net"): whole, ("tests", "test_step[1-a]"): whole})

@@ -229,6 +229,45 @@ def test_an_expected_failure_that_broke_before_it_was_judged_is_red(
     assert red["subject"].endswith("test_step")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("def test_a(flops)", "@pytest.mark.parametrize('n', [])\ndef test_a(flops, n)"),
+        ("def test_a(", "@pytest.mark.skip(reason='later')\ndef test_train("),
+    ],
+    ids=["parametrised-by-nothing", "renamed-and-skipped"],
+)
+def test_a_budget_whose_test_has_another_name_and_is_skipped_is_red(
+    project: Any, change: tuple[str, str]
+) -> None:
+    project.budgets(NAMED)
+    project.test(naming(test_a=100) + inline(test_other=200).removeprefix(HEAD))
+    assert project.run("--flops-report", "base").ret == 0
+    test = (project.root / "test_model.py").read_text(encoding="utf-8")
+    project.test(test.replace(*change))
+    result = compared(project)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["error: *'b' was measured in the base and is not any more"])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "told"),
+    [("[8, 16, 32]", True), ("[2, 3, 4, 8, 16, 32, 64, 128]", False)],
+    ids=["fewer", "more"],
+)
+def test_sizes_that_a_sweep_has_no_more_are_told(workload: Any, sizes: str, told: bool) -> None:
+    swept = WORKLOAD.replace(
+        "MFLOP}}", "MFLOP}, scaling: {n: {sizes: [8, 16, 32, 128], max_exponent: 1}}}"
+    )
+    workload.budgets(swept, "budgets/net.yaml")
+    assert workload.run("budgets", "--flops-report", "base").ret == 0
+    workload.budgets(swept.replace("[8, 16, 32, 128]", sizes), "budgets/net.yaml")
+    result = compared(workload, "budgets")
+    assert result.ret == 0
+    words = "    allows more: sizes of n 8, 16, 32, 128 -> 8, 16, 32"
+    assert (words in result.outlines) is told
+
+
 def test_a_limit_or_tolerance_that_was_raised_is_told_as_such(project: Any) -> None:
     project.budgets(NAMED)
     project.test(naming(test_a=100))

@@ -28,8 +28,9 @@ class Measurement:
         uncounted: Arithmetic operators the meter has no cost for, with the number of their calls;
             in parentheses, modules and optimizers' steps that ran in a thread that it does not
             count. Anything in it makes the count a lower bound, and a gate must refuse it.
-        child_processes: How many processes `multiprocessing` started meanwhile, which nobody
-            counts; a remark, and no part of what makes two measurements equal.
+        child_processes: How many processes were started meanwhile, by `multiprocessing`,
+            `subprocess` or `os`, which nobody counts; a remark, and no part of what makes two
+            measurements equal.
         operations: Cost by operator name, of the meter only.
         not_called: Components that no call entered: submodules of a traced, scripted or exported
             module, and modules that are used without being called, or not at all. What they compute

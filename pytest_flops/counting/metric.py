@@ -79,7 +79,14 @@ BYTE = Unit(
     usual="GB",
 )
 CALL = Unit("calls", "number of calls", {"calls": 1, "call": 1}, ("calls",), "calls")
-ELEMENT = Unit("elements", "number of elements", {"elements": 1}, ("elements",), "elements")
+_ELEMENT_SYMBOLS = ("elements", "k", "M", "G", "T")
+ELEMENT = Unit(
+    symbol="elements",
+    noun="number of elements",
+    sizes={symbol: 1000**power for power, symbol in enumerate(_ELEMENT_SYMBOLS)},
+    printed=_ELEMENT_SYMBOLS,
+    usual="M",
+)
 
 FLOPS = Metric("flops", FLOP, zero_is_void=True)
 PARAMETERS = Metric("parameters", ELEMENT, phases=())

@@ -51,7 +51,8 @@ class BudgetGroup(pytest.Collector):
         from pytest_flops.counting.measure import measure_workload
 
         with self.flops.counting():
-            return measure_workload(self.workload, self.flops.extensions.builders)
+            builders, metrics = self.flops.extensions.builders, self.budget.metrics
+            return measure_workload(self.workload, builders, metrics=metrics)
 
     def collect(self) -> Iterable[pytest.Item]:
         """The items that have something to hold."""

@@ -15,8 +15,11 @@ page() {
   flops html "$head" --base "$work/base.json" ${FLOPS_TOLERANCE:+--tolerance "$FLOPS_TOLERANCE"}
 }
 
-is_green() {
-  "${FLOPS_PYTHON:-python}" -c 'import json, sys; sys.exit(not json.load(open(sys.argv[1]))["passed"])' "$head"
+# Whether something is true of the report, in Python.
+is() {
+  "${FLOPS_PYTHON:-python}" -c "import json, sys
+report = json.load(open(sys.argv[1]))
+sys.exit(not ($1))" "$head"
 }
 
 error() { echo "::error title=FLOPs gate::$1" && echo "❌ $1" >>"$work/summary.md"; }
@@ -32,6 +35,9 @@ esac
 if [[ ! -f $head ]]; then
   verdict=error
   error 'no budget was measured, so nothing was judged: pytest wrote no report'
+elif is 'not report["passed"] and not report["entries"]'; then
+  verdict=error
+  error 'no budget was measured, so nothing was judged'
 elif [[ -f $work/base.json ]]; then
   code=0
   compare markdown >>"$work/summary.md" || code=$?
@@ -48,7 +54,7 @@ elif [[ ${FLOPS_REQUIRE_BASE-} == true ]]; then
   error 'there is no report of the base to compare with, and require-base is set'
 fi
 # The report's own verdict, whatever became of pytest's exit code on the way here.
-if [[ $verdict == passed ]] && ! is_green; then verdict=failed; fi
+if [[ $verdict == passed ]] && ! is 'report["passed"]'; then verdict=failed; fi
 if [[ -f $work/report/flops.md ]]; then
   { echo && cat "$work/report/flops.md"; } >>"$work/summary.md"
 fi

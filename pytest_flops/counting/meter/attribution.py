@@ -59,6 +59,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from pytest_flops.counting.meter.module_paths import OUTSIDE, ModulePaths
 from pytest_flops.counting.meter.parameter_updates import ParameterUpdates
+from pytest_flops.counting.meter.workarounds.frozen_graphs import hidden_operators
 from pytest_flops.counting.metric import Metric
 from pytest_flops.counting.metrics import Counter, counters
 
@@ -314,6 +315,8 @@ class Attribution:
         task = graph_task()
         number = self.paths.number(module, self._recorder(thread, task))
         self._push(Frame(self._phase_of_call(module, frames[-1], task), number, task, module))
+        for name in hidden_operators(module):
+            thread.uncounted[name] += 1
 
     def _phase_of_call(self, module: Module, caller: Frame, task: int) -> MeteredPhase:
         # A thread that works for a call inside a backward has no task, but that call's phase.

@@ -225,7 +225,8 @@ def count_flops(
             from the parameters to an optimizer.
         loss: From the model's output to a scalar. By default the output's `loss` if it has one,
             else the sum of its first floating-point tensor (`logits` first).
-        training: Whether the model is in training mode; `False` counts the forward alone.
+        training: Whether the model is in training mode; `False` counts the forward alone. A module
+            that `torch.export` has made stays in the mode that it has.
         metrics: The names of other metrics to count beside the FLOPs. With `peak_memory` among
             them, the step counted is the second one, when the optimizer has its state.
         **kwargs: The model's keyword inputs.
@@ -234,8 +235,8 @@ def count_flops(
         The count by phase, component and operator.
 
     Raises:
-        DataDependentError: The model's code depends on the values of a tensor, which a fake tensor
-            does not have; the message names the operator.
+        DataDependentError: The model's code, a library or the optimizer depends on the values of a
+            tensor, which a fake tensor does not have; the message names it and the operator.
         ValueError: The name of the optimizer or of a metric is unknown, or the output holds nothing
             to sum.
     """

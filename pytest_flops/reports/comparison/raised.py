@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pytest_flops.budgets.units import format_percent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from pytest_flops.budgets.verdict import Verdict
     from pytest_flops.reports.entry import Entry
@@ -17,7 +17,7 @@ Raised = tuple[str, str, str]
 
 
 def raised(before: Entry, after: Entry) -> Iterator[Raised]:
-    """What a budget allows more of, and the limits that it has no more."""
+    """What a budget allows more of, and the limits and sizes that it has no more."""
     if after.tolerance > before.tolerance:
         yield "tolerance", format_percent(before.tolerance), format_percent(after.tolerance)
     old, new = _limits(before), _limits(after)
@@ -26,6 +26,11 @@ def raised(before: Entry, after: Entry) -> Iterator[Raised]:
             yield name, _written(limit), "none"
         elif (new[name].allowed or 0) > (limit.allowed or 0):
             yield name, _written(limit), _written(new[name])
+    sizes = {sweep.dimension: sweep.sizes for sweep in after.scaling}
+    for sweep in before.scaling:
+        left = sizes.get(sweep.dimension, sweep.sizes)  # a dropped sweep has dropped its limits
+        if not {*sweep.sizes} <= {*left}:
+            yield f"sizes of {sweep.dimension}", _listed(sweep.sizes), _listed(left)
 
 
 def _limits(entry: Entry) -> dict[str, Verdict]:
@@ -38,6 +43,10 @@ def _limits(entry: Entry) -> dict[str, Verdict]:
             name = " ".join(word for word in ("limit of", *about) if word)
             found.setdefault(name, verdict)
     return found
+
+
+def _listed(sizes: Iterable[int]) -> str:
+    return ", ".join(map(str, sizes))
 
 
 def _written(limit: Verdict) -> str:
