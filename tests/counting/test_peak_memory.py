@@ -635,3 +635,65 @@ def test_a_model_can_be_converted_while_it_is_counted() -> None:
 
     # Twice the size each, with the layer's argument, which is the batch, or its result, and result.
     assert peak(step) >= LAYERS * 2 * WEIGHT + 6 * ACTIVATION
+
+
+# --- as a gate ---
+
+INFERENCE = """
+    layers, kept = [torch.nn.Linear(128, 128, bias=False) for _ in range(4)], []
+    y = torch.ones(256, 128)
+    with torch.no_grad():
+        for layer in layers:
+            y = layer(y)
+            {body}
+"""
+# Four weights, and a layer's argument and result; with the list, the results of all layers.
+HELD = LAYERS * WEIGHT + 2 * ACTIVATION
+KEPT = LAYERS * WEIGHT + LAYERS * ACTIVATION
+
+
+@pytest.mark.parametrize(
+    ("body", "limit", "red"),
+    [
+        ("pass", HELD, ""),
+        ("pass", HELD - 1, "*peak_memory total: 524.288 kB, limit 524.287 kB*"),
+        ("kept.append(y)", HELD, f"*peak_memory total: {KEPT / 1000} kB, limit 524.288 kB*"),
+    ],
+)
+def test_a_marked_test_that_keeps_its_activations_is_red(
+    project: Any, body: str, limit: int, red: str
+) -> None:
+    project.marked(f"peak_memory={limit}", INFERENCE.format(body=body))
+    if red:
+        project.fails(told=[red])
+    else:
+        project.run().assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_workload_is_held_to_the_peak_of_its_second_step(project: Any, optimizer: str) -> None:
+    project.ini("pythonpath = .")
+    project.write(
+        "builders.py",
+        """
+        import torch
+        def build(batch_size):
+            return torch.nn.Linear(128, 128, bias=False), torch.ones(batch_size, 128)
+        """,
+    )
+    # The weight and its gradient, the batch and the result, the loss and its gradient.
+    limit = 2 * WEIGHT + 2 * ACTIVATION + 2 * SCALAR
+    project.budget(
+        "net",
+        "workload: {model: 'builders:build', batch_size: 256, optimizer: " + optimizer + "}",
+        f"limits: {{peak_memory: {limit}}}",
+    )
+    if optimizer == "adamw":
+        # In its step, without the loss: two averages and a step counter, and two temporaries.
+        adamw = limit - 2 * SCALAR + 2 * WEIGHT + SCALAR + 2 * WEIGHT
+        project.fails("budgets", told=[f"*peak_memory total: {adamw / 1000} kB, limit *"])
+        return
+    project.run("budgets", "--flops-report=reports").assert_outcomes(passed=1)
+    measurement = project.report()["entries"][0]["measurement"]
+    told = measurement["metrics"]["peak_memory"]["details"]
+    assert told["kinds"]["gradients"] == told["kinds"]["parameters"] == WEIGHT
