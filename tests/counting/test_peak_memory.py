@@ -637,6 +637,18 @@ def test_a_model_can_be_converted_while_it_is_counted() -> None:
     assert peak(step) >= LAYERS * 2 * WEIGHT + 6 * ACTIVATION
 
 
+def test_a_model_may_be_exported_inside_the_block_with_sizes_that_vary() -> None:
+    varies = torch.export.Dim.AUTO
+
+    def step() -> None:
+        nonlocal exported
+        exported = torch.export.export(layers(), (batch(),), dynamic_shapes=({0: varies},))
+
+    exported: Any = None
+    assert peak(step) >= LAYERS * WEIGHT
+    assert len(exported.range_constraints) == 1
+
+
 # --- as a gate ---
 
 INFERENCE = """

@@ -226,7 +226,7 @@ class Counter:
                 known = self._alive.get(storage._cdata)  # noqa: SLF001 - data_ptr() is 0 on fakes
                 if known is None:
                     known = self._begin(storage, call.phase, call.module, made=made)
-                elif known.nbytes != storage.nbytes():
+                elif known.nbytes != _bytes_of(storage):
                     known = self._go_on(known, storage)
                 if type(value) is not Tensor and isinstance(value, Parameter):
                     known.kind = "parameters"
@@ -248,7 +248,7 @@ class Counter:
 
     def _add(self, storage: UntypedStorage, phase: str, module: int, kind: Kind | None) -> _Storage:
         known = _Storage(storage, self._ended.append)
-        known.address, known.nbytes = storage._cdata, int(storage.nbytes())  # noqa: SLF001
+        known.address, known.nbytes = storage._cdata, _bytes_of(storage)  # noqa: SLF001
         known.size = -(-known.nbytes // GRANULE) * GRANULE
         known.born, known.died_in = self._call, ""
         known.phase, known.module, known.kind = phase, module, kind
@@ -305,6 +305,13 @@ def _accumulates_gradient() -> bool:
     """Whether the operator is autograd's last one of a leaf, which its `grad` comes out of."""
     node = _running_node()
     return node is not None and node._sequence_nr() == _ACCUMULATES_GRADIENT  # noqa: SLF001
+
+
+def _bytes_of(storage: UntypedStorage) -> int:
+    """The size; while a model is exported with sizes that vary, that of the example."""
+    size: Any = storage.nbytes()
+    # To make an integer of it would make the exported size a constant.
+    return size if type(size) is int else size.node.hint or 0
 
 
 def _storages(tensor: Any) -> tuple[UntypedStorage, ...]:
