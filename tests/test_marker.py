@@ -119,6 +119,22 @@ def test_a_marked_test_with_our_other_fixtures_has_its_body_metered_too(project:
     project.fails(told=["*forward: 3 FLOP, limit 2 FLOP*"])
 
 
+@pytest.mark.parametrize("limit", [512, 511])
+def test_what_unittest_sets_up_is_not_counted(project: Any, limit: int) -> None:
+    # The product of (4, 8) and (8, 8) alone.
+    project.test(f"""
+        import pytest, torch, unittest
+        class TestModel(unittest.TestCase):
+            def setUp(self): self.x = torch.ones(4, 8) + torch.ones(4, 8)
+            def tearDown(self): self.x + self.x
+            @pytest.mark.flops_budget(total={limit})
+            def test_product(self): self.x @ torch.ones(8, 8)
+    """)
+    result = project.run()
+    result.assert_outcomes(passed=limit // 512, failed=512 - limit)
+    assert project.report()["entries"][0]["measurement"]["count"]["total"] == 512
+
+
 def test_a_unittest_case_is_metered_too(project: Any) -> None:
     project.test("""
         import pytest, torch, unittest

@@ -153,3 +153,58 @@ def test_a_wrong_limit_is_told_with_its_place(net: Any, limits: str, words: str)
     result = net.run("budgets")
     assert result.ret == 4
     result.stderr.fnmatch_lines([f"*budgets/net.yaml:5:*{words}*"])
+
+
+def test_pages_tell_metrics_in_their_units(net: Any) -> None:
+    limits = "{parameters: 100, full_precision: {forward: 1 kFLOP}}"
+    net.budgets(BUDGET.format(limits=limits), "budgets/net.yaml")
+    result = net.run("budgets", "-v")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        [
+            "*parameters total: 178 elements, limit 100 elements, over by 78 elements*",
+            "  parameters: total 178 elements",
+            "  full_precision: forward 1.28 kFLOP, backward 1.536 kFLOP, optimizer 0 FLOP, total *",
+        ]
+    )
+    page = (net.root / "reports/flops.html").read_text(encoding="utf-8")
+    assert "Other costs of the step" in page
+    assert "178 elements<small>178</small>" in page
+    assert "178 FLOP" not in page
+    assert "178 elements" in (net.root / "reports/flops.md").read_text(encoding="utf-8")
+
+
+LOGGED = """\
+import pytest, torch
+
+model = torch.nn.Linear(8, 2)
+
+@pytest.mark.flops_budget(syncs={limit})
+def test_step():
+    for _ in range(3):
+        loss = model(torch.ones(4, 8)).sum()
+        loss.backward()
+        {log}
+"""
+
+
+@pytest.mark.parametrize(
+    ("log", "limit", "red"),
+    [("loss.item()", 0, True), ("loss.item()", 3, False), ("loss.detach()", 0, False)],
+)
+def test_a_red_limit_on_syncs_names_the_line_and_how_often(
+    project: Any, log: str, limit: int, *, red: bool
+) -> None:
+    project.test(LOGGED.format(log=log, limit=limit))
+    result = project.run()
+    assert result.ret == int(red)
+    if red:
+        line = "syncs total: 3 calls, limit 0 calls, over by 3 calls; at test_model.py:10 (3 calls)"
+        result.stdout.fnmatch_lines([f"*{line}*"])
+
+
+def test_a_sync_that_is_new_since_the_record_names_its_line(project: Any) -> None:
+    project.test(LOGGED.format(log="loss.detach()", limit=9))
+    assert project.run("--flops-update").ret == 0
+    project.test(LOGGED.format(log="loss.item()", limit=9))
+    project.fails(told=["*syncs total: 3 calls, recorded 0 calls*test_model.py:10 (3 calls)*"])

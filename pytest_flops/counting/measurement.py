@@ -36,6 +36,8 @@ class Measurement:
             module, and modules that are used without being called, or not at all. What they compute
             in forward and backward is in what their parents cost, so their own 0 says nothing.
         metrics: What it costs by other metrics than FLOPs, as far as somebody asked for them.
+        lines: What the other metrics found, by the metric's name and the line of somebody's own
+            code, as far as somebody asked for lines; no part of what makes two measurements equal.
         recomputed: The part of the backward FLOPs that repeats forward work under activation
             checkpointing, of the meter only.
     """
@@ -50,6 +52,7 @@ class Measurement:
     recomputed: int = 0
     not_called: tuple[str, ...] = ()
     metrics: Mapping[str, Costs] = field(default_factory=dict)
+    lines: Mapping[str, Mapping[str, int]] = field(default_factory=dict, compare=False)
 
     def counts(self, quantity: str) -> bool:
         """Whether the metric of a quantity was counted; what was not has no 0 either."""
@@ -78,6 +81,7 @@ class Measurement:
             "recomputed": self.recomputed,
             "not_called": list(self.not_called),
             "metrics": {name: costs.to_dict() for name, costs in self.metrics.items()},
+            "lines": {name: dict(values) for name, values in self.lines.items()},
         }
 
     @classmethod
@@ -100,6 +104,7 @@ class Measurement:
             metrics={
                 name: Costs.from_dict(costs) for name, costs in record.get("metrics", {}).items()
             },
+            lines={name: dict(values) for name, values in record.get("lines", {}).items()},
         )
 
 

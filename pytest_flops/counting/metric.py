@@ -89,6 +89,7 @@ ELEMENT = Unit(
 )
 
 FLOPS = Metric("flops", FLOP, zero_is_void=True)
+SYNCS = Metric("syncs", CALL, phases=("forward", "backward"))
 PARAMETERS = Metric("parameters", ELEMENT, phases=())
 TRAINABLE_PARAMETERS = Metric("trainable_parameters", ELEMENT, phases=())
 
@@ -99,7 +100,7 @@ METRICS: Final[dict[str, Metric]] = {
         Metric("bytes", BYTE),
         Metric("peak_memory", BYTE, join="max", of_second_step=True),
         Metric("launches", CALL),
-        Metric("syncs", CALL, phases=("forward", "backward")),
+        SYNCS,
         Metric("full_precision", FLOP),
         PARAMETERS,
         TRAINABLE_PARAMETERS,

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import contextmanager
+from functools import wraps
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +18,7 @@ import pytest
 from pytest_flops import options
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Generator, Iterable, Iterator, Sequence
 
     from pytest_flops.budgets.budget import Budget
     from pytest_flops.reports.fates import Fate
@@ -154,7 +157,7 @@ class BudgetHooks:
             result = yield
             _raise_kept(item)
         else:
-            with recorder.measure():
+            with _metering(item, recorder):
                 result = yield
                 _raise_kept(item)
         recorder.finish()
@@ -322,6 +325,31 @@ def _counts_alone(found: dict[str, Any]) -> dict[str, Any]:
 def _marks(item: pytest.Item) -> list[pytest.Mark]:
     """The markers of a test that are ours or may be meant to be, nearest first."""
     return [mark for mark in item.iter_markers() if options.is_nearly_the_marker(mark.name)]
+
+
+@contextmanager
+def _metering(item: pytest.Item, recorder: Recorder) -> Iterator[None]:
+    """While active, the body of a test is metered.
+
+    unittest calls `setUp` and `tearDown` itself, so there the method alone is wrapped, as pytest
+    does for `--trace`. A method that is a coroutine is left to unittest, and metered with them.
+    """
+    method = getattr(item, "obj", None)
+    if not hasattr(item, "_excinfo") or method is None or iscoroutinefunction(method):
+        with recorder.measure():
+            yield
+        return
+
+    @wraps(method)
+    def metered(*args: Any, **kwargs: Any) -> Any:
+        with recorder.measure():
+            return method(*args, **kwargs)
+
+    item.obj = metered  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        item.obj = method  # type: ignore[attr-defined]
 
 
 def _raise_kept(item: pytest.Item) -> None:

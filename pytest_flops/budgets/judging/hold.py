@@ -27,6 +27,7 @@ from pytest_flops.counting.metric import (
     TOTAL,
     Metric,
     is_total,
+    metric_of,
     quantities_of,
     quantity_of,
     unit_of,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 _TOTAL: Final = quantity_of(FLOPS, TOTAL)
 _OPTIMIZER: Final = quantity_of(FLOPS, "optimizer")
+_LINES: Final = 5
 EVERY_KIND: Final[tuple[Kind, ...]] = ("limit", "recorded", "scaling")
 
 # Deeper components are recorded to explain what grew. Held are the upper ones alone: how a mixture
@@ -226,7 +228,19 @@ def _compared(
     actual = measurement.of(quantity, component)
     passed = actual <= allowed
     parts = () if passed else largest_rows(measurement, recorded, quantity, component)
-    return Verdict("limit", passed, quantity, component, actual, allowed, parts=parts)
+    where = "" if passed or component else _lines(measurement, metric_of(quantity))
+    return Verdict(
+        "limit", passed, quantity, component, actual, allowed, message=where, parts=parts
+    )
+
+
+def _lines(measurement: Measurement, metric: Metric) -> str:
+    """The lines of the user's code that most of a metric comes from, as far as they are known."""
+    found = measurement.lines.get(metric.name, {})
+    most = sorted(found, key=lambda line: (-found[line], line))
+    listed = [f"{line} ({format_amount(found[line], metric.unit)})" for line in most[:_LINES]]
+    more = f" and {len(most) - _LINES:,} more lines" if len(most) > _LINES else ""
+    return f"at {', '.join(listed)}{more}" if listed else ""
 
 
 class _Record(NamedTuple):
@@ -282,13 +296,15 @@ class _Record(NamedTuple):
         actual = self.measurement.of(quantity, component)
         recorded = self.recorded.of(quantity, component)
         allowed = int(recorded * (1 + self.tolerance))
+        compared = _compared(self.measurement, self.recorded, quantity, component, allowed)
+        below = below_the_record(quantity, actual, recorded) if actual < recorded else ""
         return replace(
-            _compared(self.measurement, self.recorded, quantity, component, allowed),
+            compared,
             kind="recorded",
             written=format_percent(self.tolerance),
             recorded=recorded,
             location=self.recorded.location,
-            message=below_the_record(quantity, actual, recorded) if actual < recorded else "",
+            message=below or compared.message,
         )
 
     def _remark(self, component: str, message: str) -> Verdict:

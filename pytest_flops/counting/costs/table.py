@@ -34,6 +34,9 @@ _ALIASES = {
     "custom_mask_type": "is_causal",
 }
 
+_RENAMED = {"grad": "grad_output"}
+"""Arguments that have another name from PyTorch 2.14 on, e.g. that of `_cdist_backward`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -90,7 +93,7 @@ def bound(
     reads = []
     for parameter in signature(formula).parameters.values():
         name = (names or {}).get(parameter.name, parameter.name)
-        i = places.get(name)
+        i = places.get(name, places.get(_RENAMED.get(name, "")))
         if name == "out":
             reads.append(f"{parameter.name}=out")
         elif i is not None:

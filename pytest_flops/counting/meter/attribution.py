@@ -38,7 +38,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -57,17 +57,27 @@ from torch.optim.optimizer import (
 )
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
+from pytest_flops.counting.count import Phase
+from pytest_flops.counting.meter.lines import line_here
 from pytest_flops.counting.meter.module_paths import OUTSIDE, ModulePaths
 from pytest_flops.counting.meter.parameter_updates import ParameterUpdates
 from pytest_flops.counting.meter.workarounds.frozen_graphs import hidden_operators
-from pytest_flops.counting.metric import Metric
+from pytest_flops.counting.metric import SYNCS, Metric
 from pytest_flops.counting.metrics import Counter, counters
 
 MeteredPhase: TypeAlias = Literal["forward", "backward", "recomputed", "optimizer"]
+PHASE: Mapping[MeteredPhase, Phase] = {
+    "forward": "forward",
+    "backward": "backward",
+    "recomputed": "backward",
+    "optimizer": "optimizer",
+}
 FLOPsKey: TypeAlias = tuple[MeteredPhase, int, str]
 """What FLOPs are added up by: phase, module number and operator."""
 
 ValuesKey: TypeAlias = tuple[MeteredPhase, int, Metric]
+LinesKey: TypeAlias = tuple[Metric, str | int]
+"""What is added up by line; by the number of the module where no line is anybody's own."""
 
 # PyTorch's profiler and its FLOP counter read these too; there is no public way.
 graph_task = torch._C._current_graph_task_id  # noqa: SLF001
@@ -124,6 +134,8 @@ class ThreadState:
     flops: defaultdict[FLOPsKey, int] = field(default_factory=lambda: defaultdict(int))
     # What the other metrics say, by phase, module and metric.
     values: dict[ValuesKey, int] = field(default_factory=dict)
+    # The same by metric and line, as far as lines are asked for.
+    lines: defaultdict[LinesKey, int] = field(default_factory=lambda: defaultdict(int))
     # Calls of what has no cost; module calls and steps if no meter counts this thread.
     uncounted: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     child_processes: int = 0  # how many this thread has started
@@ -155,9 +167,10 @@ class _Local(threading.local):
 class Attribution:
     """Follows modules, autograd and optimizers through global hooks while it is active."""
 
-    def __init__(self, metrics: Sequence[Metric] = ()) -> None:
+    def __init__(self, metrics: Sequence[Metric] = (), *, lines: bool = False) -> None:
         self.active = False
         self.metrics = metrics
+        self._finds_lines = lines
         self.counters: dict[Metric, Counter] = counters(metrics)
         self.paths = ModulePaths()
         self.threads: list[ThreadState] = []
@@ -187,7 +200,17 @@ class Attribution:
         """Join a value of a metric at the place where the calling thread is."""
         if self.active:
             call = self.call_in_progress()
-            self.local.state.join((call.phase, call.module, metric), value)
+            self.join(self.local.state, (call.phase, call.module, metric), value)
+
+    def join(self, thread: ThreadState, key: ValuesKey, value: int) -> None:
+        """Join a value of a metric with those of its place, if the metric has the place's phase."""
+        phase, module, metric = key
+        if PHASE[phase] not in metric.phases:
+            return
+        thread.join(key, value)
+        # Syncs are few, and a limit on them is of no use to somebody who cannot find them.
+        if metric is SYNCS or (self._finds_lines and metric.join == "sum"):
+            thread.lines[metric, line_here() or module] += value
 
     # --- operators that autograd runs ---
 

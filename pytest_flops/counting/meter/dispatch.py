@@ -162,7 +162,7 @@ def _count_each(
 def _count_metrics(thread: ThreadState, attribution: Attribution, call: Call) -> None:
     for metric, counter in attribution.counters.items():
         if value := counter.of_call(call):
-            thread.join((call.phase, call.module, metric), value)
+            attribution.join(thread, (call.phase, call.module, metric), value)
 
 
 def _are_distributed(kinds: Iterable[type]) -> bool:

@@ -87,6 +87,8 @@ class FLOPsMeter:
 
     Args:
         metrics: The names of other metrics to count beside the FLOPs, e.g. `["bytes"]`.
+        lines: Whether to find the line of your own code for what these metrics add up, which makes
+            counting slower; `measurement().lines` has them.
 
     Raises:
         ValueError: There is no metric of a name.
@@ -94,8 +96,8 @@ class FLOPsMeter:
             than it was entered in, or left while one counts that was entered after it.
     """
 
-    def __init__(self, *, metrics: Iterable[str] = ()) -> None:
-        self._attribution = Attribution(metrics_named(metrics))
+    def __init__(self, *, metrics: Iterable[str] = (), lines: bool = False) -> None:
+        self._attribution = Attribution(metrics_named(metrics), lines=lines)
         self._active: ExitStack | None = None
         self._result: Measurement | None = None
 
@@ -210,6 +212,7 @@ def count_flops(
     loss: Callable[[Any], torch.Tensor] | None = None,
     training: bool = True,
     metrics: Iterable[str] = (),
+    lines: bool = False,
     **kwargs: Any,
 ) -> Measurement:
     """Count a training step of a model without running it: no weights are read or allocated.
@@ -229,6 +232,7 @@ def count_flops(
             that `torch.export` has made stays in the mode that it has.
         metrics: The names of other metrics to count beside the FLOPs. With `peak_memory` among
             them, the step counted is the second one, when the optimizer has its state.
+        lines: Whether to find the line of your own code for what these metrics add up.
         **kwargs: The model's keyword inputs.
 
     Returns:
@@ -241,7 +245,7 @@ def count_flops(
             to sum.
     """
     asked_for = metrics_named(metrics)
-    meter = FLOPsMeter(metrics=[metric.name for metric in asked_for])
+    meter = FLOPsMeter(metrics=[metric.name for metric in asked_for], lines=lines)
     second = any(metric.of_second_step for metric in asked_for)
     fake_training_step(
         model, inputs, kwargs, optimizer, loss, training=training, meter=meter, second=second

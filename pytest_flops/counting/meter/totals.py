@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pytest_flops.counting.components import OUTSIDE_PATH, ancestors, summed_up
 from pytest_flops.counting.count import PHASES, FLOPsCount
 from pytest_flops.counting.measurement import Measurement
-from pytest_flops.counting.meter.attribution import Attribution
+from pytest_flops.counting.meter.attribution import PHASE, Attribution
 from pytest_flops.counting.meter.module_paths import WHOLE
 from pytest_flops.counting.metric import TOTAL, TRAINABLE_PARAMETERS, Costs, Metric
 from pytest_flops.counting.metrics import Finisher
 
-_PLACE = {"forward": 0, "backward": 1, "recomputed": 1, "optimizer": 2}  # in a FLOPsCount
+_PLACE = {metered: PHASES.index(phase) for metered, phase in PHASE.items()}  # in a FLOPsCount
 
 
 def measurement_of(attribution: Attribution) -> Measurement:
@@ -51,7 +51,22 @@ def measurement_of(attribution: Attribution) -> Measurement:
         recomputed=recomputed,
         not_called=tuple(path for path in own if path not in seen),
         metrics={metric.name: _costs(metric, attribution) for metric in attribution.metrics},
+        lines=_lines(attribution),
     )
+
+
+def _lines(attribution: Attribution) -> dict[str, dict[str, int]]:
+    """Each metric's values over all threads by line, the largest first."""
+    paths = attribution.paths.names()
+    lines: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for thread in attribution.threads.copy():
+        for (metric, place), value in thread.lines.copy().items():
+            name = place if isinstance(place, str) else f"in {paths[place] or 'the model'}"
+            lines[metric.name][name] += value
+    return {
+        name: dict(sorted(found.items(), key=lambda line: (-line[1], line[0])))
+        for name, found in sorted(lines.items())
+    }
 
 
 def _costs(metric: Metric, attribution: Attribution) -> Costs:
@@ -82,4 +97,4 @@ def _values(metric: Metric, attribution: Attribution) -> Iterator[tuple[str, int
     for thread in attribution.threads.copy():
         for (metered, module, kind), value in thread.values.copy().items():
             if kind is metric:
-                yield PHASES[_PLACE[metered]], module, value
+                yield PHASE[metered], module, value

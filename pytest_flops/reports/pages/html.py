@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.judging.wording import headline as verdict_headline
 from pytest_flops.budgets.judging.wording import subject as about
-from pytest_flops.budgets.units import format_exact, format_flops, format_percent
+from pytest_flops.budgets.units import format_amount, format_exact, format_flops, format_percent
 from pytest_flops.counting.count import PHASES
-from pytest_flops.counting.metric import QUANTITIES
+from pytest_flops.counting.metric import QUANTITIES, unit_of
 from pytest_flops.reports.comparison.wording import leading, other_tools, relative
 from pytest_flops.reports.pages import plots, summary
 from pytest_flops.reports.pages.card import Card, anchor, past_totals
@@ -69,6 +69,8 @@ def _environment() -> Environment:
         uses=summary.uses,
         worst=summary.worst,
         relative=relative,
+        amount=lambda value, quantity: format_amount(int(value), unit_of(quantity)),
+        other_metrics=summary.other_metrics,
         si=lambda flops: format_flops(int(flops)),
         exact=lambda flops: format_exact(int(flops)),
         signed=lambda flops: f"{flops:+,}",

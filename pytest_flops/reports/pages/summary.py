@@ -10,9 +10,10 @@ from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.judging.blame import one_per_family
 from pytest_flops.budgets.judging.wording import headline as verdict_headline
 from pytest_flops.budgets.judging.wording import subject
-from pytest_flops.budgets.units import format_flops
+from pytest_flops.budgets.units import format_amount, format_flops
 from pytest_flops.counting.components import common_ancestor
-from pytest_flops.counting.metric import QUANTITIES
+from pytest_flops.counting.count import PHASES
+from pytest_flops.counting.metric import METRICS, QUANTITIES, TOTAL, quantities_of, quantity_of
 from pytest_flops.reports.entry import KINDS_BY_SEVERITY
 from pytest_flops.reports.text import percent, shorten, some
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from pytest_flops.budgets.verdict import Verdict
+    from pytest_flops.counting.measurement import Measurement
     from pytest_flops.reports.entry import Entry
     from pytest_flops.reports.fates import Fate
     from pytest_flops.reports.report import Report
@@ -97,6 +99,20 @@ def totals(entry: Entry) -> list[str]:
     """What the whole workload costs, by quantity; dashes where nothing was counted."""
     found = entry.measurement
     return [format_flops(found.count.of(quantity)) if found else "-" for quantity in QUANTITIES]
+
+
+def other_metrics(measurement: Measurement) -> list[tuple[str, list[str]]]:
+    """What was counted beside the FLOPs: by metric, a value for each phase and the total."""
+    rows = []
+    for metric in (METRICS[name] for name in measurement.metrics):
+        own = quantities_of(metric)
+        every = [quantity_of(metric, phase) for phase in (*PHASES, TOTAL)]
+        values = [
+            format_amount(measurement.of(quantity), metric.unit) if quantity in own else "-"
+            for quantity in every
+        ]
+        rows.append((metric.name, values))
+    return rows
 
 
 def share(verdict: Verdict) -> float:

@@ -140,7 +140,11 @@ def _components(entry: Entry, width: int) -> list[Line]:
         for path in (None, *tree.walk())
     ]
     widths = _widths(rows, width - _GAP)
-    return [(" " * _GAP + _aligned(row, widths, names=1), _PLAIN) for row in rows]
+    lines = [" " * _GAP + _aligned(row, widths, names=1) for row in rows]
+    for name, values in summary.other_metrics(found):
+        named = zip(QUANTITIES, values, strict=True)
+        lines.append(f"  {name}: {', '.join(' '.join(pair) for pair in named if pair[1] != '-')}")
+    return [(line, _PLAIN) for line in lines]
 
 
 def _changes(comparison: Comparison) -> list[Line]:

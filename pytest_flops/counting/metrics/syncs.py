@@ -1,0 +1,367 @@
+"""`syncs`: calls by which the host waits for the device.
+
+There need be no device. A tensor on the CPU stands for one there, unless it is known to live on the
+host: a literal (`torch.tensor(3)`, `torch.from_numpy(...)`), what is computed from literals alone,
+and, once an operator has run on an accelerator, everything on the CPU. What is a sync is told by
+the operator, as far as there is one. On the CPU some calls that copy values to the host reach no
+operator, so the methods of `torch.Tensor` that do so are wrapped while a meter counts syncs.
+
+A `TorchFunctionMode` would see these calls too, but not those of hooks inside a backward, and while
+one is active PyTorch runs other operators (`nn.TransformerEncoderLayer` leaves its fast path), so
+that asking for syncs would change what the other metrics count.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache, wraps
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from pytest_flops.counting.metrics import Call
+
+__tracebackhide__ = True  # an error of a wrapped call ends in the line that made it
+
+_aten = torch.ops.aten
+_MASKS = (torch.bool, torch.uint8)
+
+
+class Counter:
+    """The calls by which the host waits."""
+
+    def __init__(self) -> None:
+        # Storages, and not tensors: views share them, and PyTorch refuses to swap a parameter to
+        # which there is a weak reference. They are held weakly, so that no address is reused.
+        self._of_host: set[StorageWeakRef] = set()
+        # What operators made, literals left out; where there are many, the ended ones are dropped.
+        self._computed: set[StorageWeakRef] = set()
+        self._many = 1000
+        self._has_device = False  # whether an operator has run on an accelerator
+
+    def start(self, note: Callable[[int], None]) -> None:
+        """Wrap the Python calls that reach no operator."""
+        self._note = note
+        _wrap_calls(self)
+
+    def stop(self) -> None:
+        """Unwrap them, if no other meter counts syncs."""
+        _unwrap_calls(self)
+
+    def of_call(self, call: Call) -> int:
+        """1 of an operator that makes the host wait, else 0."""
+        operator = getattr(call.func, "_overloadpacket", None)
+        if call.phase == "optimizer" and operator is not _aten.lift_fresh:
+            return 0  # what an optimizer writes into stays where it is
+        waits = _WAITS.get(operator)
+        found = waits is not None and not _here.inside and waits(self, call)
+        self._follow(operator, call)
+        return int(found)
+
+    def see(
+        self, method: str, tensor: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> None:
+        """Count a call of a wrapped method, if it makes the host wait."""
+        if not self.is_of_host(tensor) and _copies_to_host(self, method, tensor, args, kwargs):
+            self._note(1)
+        if method == "to" and _device_asked_for(args, kwargs) is not None:
+            self._of_host.difference_update(_storages([tensor]))
+
+    def is_of_host(self, tensor: Tensor) -> bool:
+        """Whether a tensor lives on the host, with a device or without."""
+        if tensor.device.type != "cpu":
+            return False
+        return self._has_device or any(each in self._of_host for each in _storages([tensor]))
+
+    def is_computed(self, tensor: Tensor) -> bool:
+        """Whether an operator made a tensor, and not of literals alone."""
+        return any(each in self._computed for each in _storages([tensor]))
+
+    def _follow(self, operator: Any, call: Call) -> None:
+        """Note where the results of an operator live."""
+        results = [*_tensors(call.out if isinstance(call.out, tuple | list) else (call.out,))]
+        if not all(map(_stands_for_device, results)):
+            self._has_device = True
+        if operator is _aten.lift_fresh:  # a literal, or memory of NumPy
+            self._of_host |= _storages(results)
+            return
+        if operator is _aten._pack_padded_sequence:  # noqa: SLF001
+            self._of_host |= _storages(results[1:])  # the sizes of the batches
+            return
+        given = [*_tensors((*call.args, *call.kwargs.values()))]
+        from_host = bool(self._of_host) and all(map(self.is_of_host, given))
+        if _returns_arguments(call.func):
+            if not from_host and self._of_host:  # perhaps a value of the device, in a literal
+                self._of_host -= _storages(results)
+        elif given:
+            (self._of_host if from_host else self._computed).update(_storages(results))
+            if len(self._computed) > self._many:
+                self._computed = {each for each in self._computed if not each.expired()}  # type: ignore[no-untyped-call]
+                self._many = 2 * len(self._computed) + 1000
+
+
+@cache
+def _returns_arguments(func: Any) -> bool:
+    """Whether an operator returns views of its arguments, or what it has written into."""
+    schema = getattr(func, "_schema", None)  # those of higher order have none
+    return schema is not None and any(each.alias_info is not None for each in schema.returns)
+
+
+def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
+    """The tensors among arguments, and in lists of them."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, tuple | list):
+            yield from _tensors(value)
+
+
+def _stands_for_device(tensor: Tensor) -> bool:
+    """Whether a tensor is not on a device, but may stand for one there."""
+    return tensor.device.type in ("cpu", "meta")
+
+
+def _storages(tensors: Iterable[Tensor]) -> set[StorageWeakRef]:
+    """The storages of tensors that may stand for ones on a device.
+
+    Sparse tensors have none, nor those that `torch.func` transforms.
+    """
+    storages = set()
+    for tensor in tensors:
+        if _stands_for_device(tensor):
+            with suppress(NotImplementedError):
+                storages.add(StorageWeakRef(tensor.untyped_storage()))  # type: ignore[no-untyped-call]
+    return storages
+
+
+# --- operators ---
+
+
+def _argument(call: Call, name: str) -> Any:
+    """An argument of an operator by the name of its schema."""
+    for position, argument in enumerate(call.func._schema.arguments):  # noqa: SLF001
+        if argument.name == name:
+            given = dict(enumerate(call.args)).get(position, argument.default_value)
+            return call.kwargs.get(name, given)
+    return None
+
+
+def _reads(name: str) -> Callable[[Counter, Call], bool]:
+    """An operator that needs the values of an argument before it can go on."""
+
+    def waits(counter: Counter, call: Call) -> bool:
+        value = _argument(call, name)
+        return isinstance(value, Tensor) and not counter.is_of_host(value)
+
+    return waits
+
+
+def _where(counter: Counter, call: Call) -> bool:
+    """With a condition alone it is `nonzero`, and whole under `torch.inference_mode`."""
+    return _argument(call, "self") is None and _reads("condition")(counter, call)
+
+
+def _repeat_interleave(counter: Counter, call: Call) -> bool:
+    return _argument(call, "output_size") is None and _reads("repeats")(counter, call)
+
+
+def _multinomial(counter: Counter, call: Call) -> bool:
+    # Several samples with replacement are drawn by one kernel, which checks nothing on the host.
+    if _argument(call, "replacement") and _argument(call, "num_samples") > 1:
+        return False
+    return _reads("self")(counter, call)
+
+
+def _index(counter: Counter, call: Call) -> bool:
+    """A mask among the indices: how many elements it takes decides the shape."""
+    indices = [*_tensors(_argument(call, "indices"))]
+    return any(i.dtype in _MASKS and not counter.is_of_host(i) for i in indices)
+
+
+def _index_put(counter: Counter, call: Call) -> bool:
+    """As `_index`; but one value of the host, as in `x[mask] = 0`, is filled in by a kernel."""
+    value, indices = _argument(call, "values"), [*_tensors(_argument(call, "indices"))]
+    fills = value.numel() == 1 and counter.is_of_host(value) and not _argument(call, "accumulate")
+    return _index(counter, call) and not (fills and len(indices) == 1)
+
+
+def _to_copy(_counter: Counter, call: Call) -> bool:
+    to = _argument(call, "device")
+    return to is not None and _leaves_device(call, _argument(call, "self"), torch.device(to))
+
+
+def _copy(_counter: Counter, call: Call) -> bool:
+    return _leaves_device(call, _argument(call, "src"), _argument(call, "self").device)
+
+
+def _leaves_device(call: Call, source: Tensor, target: torch.device) -> bool:
+    to_host = target.type == "cpu" and not _stands_for_device(source)
+    return to_host and not _argument(call, "non_blocking")
+
+
+_WAITS: dict[Any, Callable[[Counter, Call], bool]] = {
+    _aten._local_scalar_dense: _reads("self"),  # noqa: SLF001 - item, float, int, bool, if
+    # The shape of the result depends on the values.
+    _aten.nonzero: _reads("self"),
+    _aten.where: _where,
+    _aten.masked_select: _reads("mask"),
+    _aten._unique: _reads("self"),  # noqa: SLF001
+    _aten._unique2: _reads("self"),  # noqa: SLF001
+    _aten.unique_dim: _reads("self"),
+    _aten.unique_consecutive: _reads("self"),
+    _aten.unique_dim_consecutive: _reads("self"),
+    _aten.bincount: _reads("self"),
+    _aten.repeat_interleave: _repeat_interleave,
+    _aten._to_sparse: _reads("self"),  # noqa: SLF001
+    _aten.index: _index,
+    _aten._unsafe_index: _index,  # noqa: SLF001
+    _aten.index_put: _index_put,
+    _aten.index_put_: _index_put,
+    _aten._index_put_impl_: _index_put,
+    # A Python value is the result, or a check of the values comes first.
+    _aten.equal: _reads("self"),
+    _aten.allclose: _reads("self"),
+    _aten.is_nonzero: _reads("self"),
+    _aten.multinomial: _multinomial,
+    _aten.normal: _reads("std"),
+    _aten._linalg_check_errors: _reads("info"),  # noqa: SLF001
+    _aten._linalg_eigh: _reads("A"),  # noqa: SLF001
+    _aten._linalg_svd: _reads("A"),  # noqa: SLF001
+    _aten.linalg_eig: _reads("self"),
+    # The kernel takes a number of the host.
+    _aten.masked_fill: _reads("value"),
+    _aten.masked_fill_: _reads("value"),
+    _aten._to_copy: _to_copy,  # noqa: SLF001
+    _aten.copy_: _copy,
+}
+
+
+# --- Python calls ---
+
+# Each is one sync, whatever it calls.
+_READS = (
+    *("item", "tolist", "numpy", "__bool__", "__float__", "__int__", "__index__", "__complex__"),
+    "__repr__",
+)
+_COPIES = ("cpu", "to")
+
+
+class _Here(threading.local):
+    """Whether the calling thread is inside a call that has been looked at as a whole."""
+
+    inside = False
+
+
+_here = _Here()
+_lock = threading.RLock()
+_counters: set[Counter] = set()
+_undo = ExitStack()
+
+
+def _wrap_calls(counter: Counter) -> None:
+    with _lock:
+        if not _counters:
+            for method in (*_READS, *_COPIES):
+                _undo.enter_context(_replaced(Tensor, method, _watched(method)))
+            _undo.enter_context(_replaced(torch.nn.functional, "one_hot", _one_hot))
+        _counters.add(counter)
+
+
+def _unwrap_calls(counter: Counter) -> None:
+    with _lock:
+        _counters.discard(counter)
+        if not _counters:
+            _undo.close()
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, around: Callable[..., Any]) -> Iterator[None]:
+    """While active, a function is a call of `around` with the function itself and its arguments."""
+    before, inherited = getattr(owner, name), name not in vars(owner)
+
+    @wraps(before)
+    def ours(*args: Any, **kwargs: Any) -> Any:
+        return around(before, *args, **kwargs)
+
+    setattr(owner, name, ours)
+    try:
+        yield
+    finally:
+        if vars(owner).get(name) is ours:  # else somebody has put theirs around it
+            delattr(owner, name) if inherited else setattr(owner, name, before)
+
+
+def _watched(method: str) -> Callable[..., Any]:
+    """Lets the meters of the calling thread see a method's calls, and nothing inside them."""
+
+    def call(original: Callable[..., Any], tensor: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if _here.inside:
+            return original(tensor, *args, **kwargs)
+        for counter in _counting_here():
+            counter.see(method, tensor, args, kwargs)
+        if method in _COPIES and not _stands_for_device(tensor):  # the operator will tell
+            return original(tensor, *args, **kwargs)
+        return _as_a_whole(original, tensor, *args, **kwargs)
+
+    return call
+
+
+def _one_hot(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """A device reads the largest value for want of `num_classes`; the CPU checks all of them."""
+    classes = kwargs.get("num_classes", args[1] if len(args) > 1 else -1)
+    if not _here.inside and classes == -1:
+        for counter in _counting_here():
+            counter.see("item", next(_tensors((*args, *kwargs.values()))), (), {})
+    return _as_a_whole(original, *args, **kwargs)
+
+
+def _as_a_whole(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    before, _here.inside = _here.inside, True
+    try:
+        return function(*args, **kwargs)
+    finally:
+        _here.inside = before
+
+
+def _counting_here() -> Iterator[Counter]:
+    """Those that count the calling thread, which has the dispatch modes of their meters.
+
+    There are none inside an operator that has a cost, nor while the meter looks up that cost.
+    """
+    for mode in _get_current_dispatch_mode_stack():
+        attribution = vars(mode).get("attribution")
+        for counter in getattr(attribution, "counters", {}).values():
+            if isinstance(counter, Counter):
+                yield counter
+
+
+def _copies_to_host(
+    counter: Counter, method: str, tensor: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> bool:
+    """Whether a method makes the host wait for values, and no operator will tell so."""
+    if method in _READS:
+        return True
+    if not _stands_for_device(tensor):
+        return False
+    if method == "cpu":
+        return True
+    # `x.to(y.device)` and `batch.to(device)` move to where the model is, and on a machine without
+    # a device that is the CPU. Who wants values on the host writes "cpu", and wants computed ones.
+    device = _device_asked_for(args, kwargs)
+    waits = not kwargs.get("non_blocking", args[2:3] == (True,))
+    return device == "cpu" and waits and counter.is_computed(tensor)
+
+
+def _device_asked_for(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | torch.device | None:
+    """The device of a call of `Tensor.to`, as it was written; without one it is kept."""
+    asked: Any = args[0] if args else kwargs.get("device")
+    if isinstance(asked, Tensor):
+        return asked.device
+    return asked if isinstance(asked, str | torch.device) else None
