@@ -6,7 +6,7 @@ another one is added without editing them. How it is counted stands in `counting
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from pytest_flops.counting.count import PHASES
@@ -49,6 +49,8 @@ class Metric:
     # Whether 0 in every phase means that nothing was measured. A step without a FLOP ran no model;
     # a step without a host sync is a good one.
     zero_is_void: bool = False
+    # Whether a workload is counted in its second step, when the optimizer has its state.
+    of_second_step: bool = False
 
     def joined(self, values: Iterable[int]) -> int:
         """The values of several phases, or of several children, as one."""
@@ -96,7 +98,7 @@ METRICS: Final[dict[str, Metric]] = {
     for metric in (
         FLOPS,
         Metric("bytes", BYTE),
-        Metric("peak_memory", BYTE, join="max"),
+        Metric("peak_memory", BYTE, join="max", of_second_step=True),
         Metric("launches", CALL),
         SYNCS,
         Metric("full_precision", FLOP),
@@ -167,10 +169,13 @@ class Costs:
         whole: The whole workload, by phase; under `total` where the metric has no phases.
         components: The same by component path. A tree: a component holds what its children cost,
             joined as the metric joins.
+        details: What a metric tells beside its values, as plain types; `counting.metrics` says
+            which of them do.
     """
 
     whole: Mapping[str, int]
     components: Mapping[str, Mapping[str, int]]
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     def of(self, metric: Metric, phase: str, component: str | None = None) -> int:
         """The value in a phase, or in `total`; 0 where it is not there."""
@@ -182,9 +187,9 @@ class Costs:
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON."""
         parts = {path: dict(values) for path, values in self.components.items()}
-        return {"whole": dict(self.whole), "components": parts}
+        return {"whole": dict(self.whole), "components": parts, "details": dict(self.details)}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Costs:
         """The inverse of `to_dict`."""
-        return cls(record["whole"], record["components"])
+        return cls(record["whole"], record["components"], record.get("details", {}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any, TypeAlias, cast
 
@@ -37,10 +37,14 @@ def fake_training_step(
     loss: Loss | None,
     *,
     training: bool,
+    meter: AbstractContextManager[object],
+    second: bool = False,
 ) -> None:
     """Run a forward and, when `training`, a backward and a step, on fakes of everything.
 
-    The arguments are those of `count_flops`; the model is left as it was.
+    The arguments are those of `count_flops`, and the `meter` that counts the step. If that is to be
+    the `second` one, whose optimizer has its state, an equal step comes before it, uncounted. The
+    model is left as it was.
     """
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
         raise ValueError(
@@ -59,17 +63,23 @@ def fake_training_step(
     ):
         with suppress(NotImplementedError):  # an exported module has one mode only
             model.train(training)
-        with mode, torch.set_grad_enabled(training):
-            output = model(*positional, **named)
-            if training:
-                _backward((loss or _default_loss)(output))
-        # Outside the mode, so that the step counters that the optimizer makes are real numbers:
-        # its code reads their values.
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        if training and make_optimizer is not None and parameters:
-            stepping = make_optimizer(parameters)
-            with naming_the_culprit(f"the optimizer {type(stepping).__name__}"):
-                stepping.step()
+        stepping: torch.optim.Optimizer | None = None
+        for counting in (nullcontext(), meter) if second else (meter,):
+            with counting:
+                with mode, torch.set_grad_enabled(training):
+                    output = model(*positional, **named)
+                    if training:
+                        _backward((loss or _default_loss)(output))
+                # Outside the mode, so that the step counters that the optimizer makes are real
+                # numbers: its code reads their values.
+                parameters = [p for p in model.parameters() if p.requires_grad]
+                if training and make_optimizer is not None and parameters:
+                    stepping = stepping or make_optimizer(parameters)
+                    with naming_the_culprit(f"the optimizer {type(stepping).__name__}"):
+                        stepping.step()
+            del output
+            for parameter in parameters:
+                parameter.grad = None
 
 
 def _backward(loss: Tensor) -> None:

@@ -230,7 +230,8 @@ def count_flops(
             else the sum of its first floating-point tensor (`logits` first).
         training: Whether the model is in training mode; `False` counts the forward alone. A module
             that `torch.export` has made stays in the mode that it has.
-        metrics: The names of other metrics to count beside the FLOPs.
+        metrics: The names of other metrics to count beside the FLOPs. With `peak_memory` among
+            them, the step counted is the second one, when the optimizer has its state.
         lines: Whether to find the line of your own code for what these metrics add up.
         **kwargs: The model's keyword inputs.
 
@@ -243,6 +244,10 @@ def count_flops(
         ValueError: The name of the optimizer or of a metric is unknown, or the output holds nothing
             to sum.
     """
-    with FLOPsMeter(metrics=metrics, lines=lines) as meter:
-        fake_training_step(model, inputs, kwargs, optimizer, loss, training=training)
+    asked_for = metrics_named(metrics)
+    meter = FLOPsMeter(metrics=[metric.name for metric in asked_for], lines=lines)
+    second = any(metric.of_second_step for metric in asked_for)
+    fake_training_step(
+        model, inputs, kwargs, optimizer, loss, training=training, meter=meter, second=second
+    )
     return meter.measurement()

@@ -11,6 +11,7 @@ from pytest_flops.counting.measurement import Measurement
 from pytest_flops.counting.meter.attribution import PHASE, Attribution
 from pytest_flops.counting.meter.module_paths import WHOLE
 from pytest_flops.counting.metric import TOTAL, TRAINABLE_PARAMETERS, Costs, Metric
+from pytest_flops.counting.metrics import Finisher
 
 _PLACE = {metered: PHASES.index(phase) for metered, phase in PHASE.items()}  # in a FLOPsCount
 
@@ -82,7 +83,9 @@ def _costs(metric: Metric, attribution: Attribution) -> Costs:
     def joined(values: dict[str, list[int]]) -> dict[str, int]:
         return {phase: metric.joined(found) for phase, found in values.items()}
 
-    return Costs(joined(whole), {path: joined(values) for path, values in parts.items()})
+    costs = Costs(joined(whole), {path: joined(values) for path, values in parts.items()})
+    counter = attribution.counters.get(metric)
+    return counter.finished(costs, paths) if isinstance(counter, Finisher) else costs
 
 
 def _values(metric: Metric, attribution: Attribution) -> Iterator[tuple[str, int, int]]:

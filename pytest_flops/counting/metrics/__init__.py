@@ -9,12 +9,12 @@ between `start` and `stop`.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from pytest_flops.counting.metric import Metric
+    from pytest_flops.counting.metric import Costs, Metric
 
 
 class Call(NamedTuple):
@@ -40,6 +40,14 @@ class Counter(Protocol):
 
     def of_call(self, call: Call) -> int:
         """What a call costs."""
+
+
+@runtime_checkable
+class Finisher(Protocol):
+    """A counter that knows something only at the end may be this as well."""
+
+    def finished(self, costs: Costs, paths: Mapping[int, str]) -> Costs:
+        """The costs as they are then; `paths` are those of the modules by number."""
 
 
 def counters(metrics: Iterable[Metric]) -> dict[Metric, Counter]:

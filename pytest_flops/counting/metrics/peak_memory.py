@@ -1,0 +1,360 @@
+"""`peak_memory`: the largest sum of the bytes of all storages alive, from the lives of storages.
+
+A storage begins with the operator whose result is in it, and ends when PyTorch lets go of it, which
+a weak reference tells. The sum is read after every operator, while its arguments and results are
+alive. A storage that an operator takes and none has made was there before the block, and counts
+from the beginning of the block. So sums are kept relative to what was there before, and that is
+added at the end, when all of it is known.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from collections import defaultdict, deque
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+import torch
+from torch import Tensor, UntypedStorage
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn import Parameter
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from pytest_flops.counting.components import ancestors
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from pytest_flops.counting.metric import Costs
+    from pytest_flops.counting.metrics import Call
+
+GRANULE = 512
+"""What sizes are rounded up to, as PyTorch's allocator for CUDA does, on every device alike."""
+
+Kind: TypeAlias = Literal[
+    "parameters", "gradients", "optimizer state", "inputs", "activations", "temporaries"
+]
+
+# What a storage from before the block is, by the phase that first uses it, if nothing says more.
+_FROM_BEFORE: dict[str, Kind] = {
+    "forward": "inputs",
+    "recomputed": "activations",
+    "backward": "activations",
+    "optimizer": "optimizer state",
+}
+_BEFORE_THE_BLOCK = 0
+
+_LISTS = (list, tuple)
+_STRIDED = torch.strided
+# A tensor of these classes has one storage; any other is asked what it is made of.
+_PLAIN = {Tensor, Parameter, FakeTensor}
+_COMPRESSED = {
+    torch.sparse_csr: (Tensor.crow_indices, Tensor.col_indices),
+    torch.sparse_bsr: (Tensor.crow_indices, Tensor.col_indices),
+    torch.sparse_csc: (Tensor.ccol_indices, Tensor.row_indices),
+    torch.sparse_bsc: (Tensor.ccol_indices, Tensor.row_indices),
+}
+
+# `torch.tensor` and its kin make a storage unseen, and end in this operator.
+_LIFT_FRESH = torch.ops.aten.lift_fresh.default
+_running_node = torch._C._current_autograd_node  # noqa: SLF001 - as PyTorch's profiler does
+_ACCUMULATES_GRADIENT = 2**64 - 1  # the sequence number of each node that writes to a leaf's `grad`
+
+
+class _Storage(weakref.ref[UntypedStorage]):
+    """A storage, with what is known of it.
+
+    PyTorch has one Python object for a storage, which lives as long as the storage does, whoever
+    holds it. The tensors are not referenced: PyTorch cannot swap one that is.
+    """
+
+    __slots__ = ("address", "born", "died_in", "kind", "module", "nbytes", "phase", "size")
+
+    address: int  # of the storage; later it may be another one's
+    nbytes: int
+    size: int  # the same, rounded up
+    born: int  # the number of the call that made it, or `_BEFORE_THE_BLOCK`
+    phase: str  # that it was made in, or first used in
+    died_in: str  # a phase too; empty while it lives
+    module: int  # that made it; of a parameter, the first that uses it; 0 is outside modules
+    kind: Kind | None  # as far as it is known while it lives
+
+    def kind_at_end(self) -> Kind:
+        """What it was, now that it is known how long it lived."""
+        if self.kind is not None:
+            return self.kind
+        outlived_forward = self.phase in ("forward", "recomputed") and self.died_in != self.phase
+        return "activations" if outlived_forward else "temporaries"
+
+
+class Counter:
+    """What is alive after each call, less what was there before the block.
+
+    1. `_alive` holds every known storage that is alive, by address. `_level` is the sum of their
+       sizes, less `_before`: the sizes that those from before the block had at their first use.
+    2. A storage may end in any thread, and inside a garbage collection. All that happens then is
+       that it joins `_ended`. A call takes those out before it looks up anything, and an address
+       becomes another storage's only after the one that had it has joined `_ended`.
+    3. `_lost` holds what was alive at the highest level and is not any more. The peak is made of
+       these and of what in `_alive` is as old.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._alive: dict[int, _Storage] = {}
+        self._ended: deque[Any] = deque()  # of `_Storage`
+        self._lost: list[_Storage] = []
+        # Sizes are multiples of 512. So no level that begins at 1 is 0, which a call returns that
+        # has nothing to say.
+        self._level = 1
+        self._before = -1
+        self._call = _BEFORE_THE_BLOCK + 1  # the number of the one that is running, or is next
+        self._phase = "forward"  # of the last call
+        self._highest = 0
+        self._highest_call = _BEFORE_THE_BLOCK  # its number
+        self._highest_at: tuple[str, int, Any] | None = None  # its phase, module and operator
+        self._hook: Any = None
+        self._collects = False
+
+    def start(self, note: Callable[[int], None]) -> None:  # noqa: ARG002 - calls say all
+        """Follow optimizers and storages that are resized, and keep chance out.
+
+        When Python collects cycles depends on all that has run in the process. So it does not
+        inside the block: a cycle that holds tensors lives until its end, or a `gc.collect()`.
+        """
+        self._hook = register_optimizer_step_post_hook(self._after_step)
+        _follow_resizes(self)
+        self._collects = gc.isenabled()
+        gc.disable()
+
+    def stop(self) -> None:
+        """Undo that. What ends from now on was alive at the end."""
+        if self._hook is None:
+            return
+        with self._lock:
+            self._take_out_ended()
+        if self._collects:
+            gc.enable()
+        _follow_resizes_no_more(self)
+        self._hook.remove()
+        self._hook = None
+
+    def of_call(self, call: Call) -> int:
+        """What is alive while the call's arguments and results are; 0 if none is a tensor.
+
+        Calls without tensors are marks for the profiler, as an optimizer sets them round its step.
+        """
+        func, args, kwargs, out, _, phase, module = call
+        alive = self._alive
+        with self._lock:
+            if self._ended:
+                self._take_out_ended()
+            tensors = 0
+            for value in (*args, *kwargs.values()) if kwargs else args:
+                # Spares most arguments the call below.
+                if (
+                    type(value) is Tensor
+                    and value.layout is _STRIDED
+                    and value.untyped_storage()._cdata in alive  # noqa: SLF001
+                ):
+                    tensors += 1
+                else:
+                    tensors += self._see(value, call, func is _LIFT_FRESH)
+            tensors += self._see(out, call, True)
+            if not tensors:
+                return 0
+            self._phase = phase
+            if phase == "backward" and _accumulates_gradient():
+                self._mark(out, "gradients")
+            if self._level > self._highest or self._highest_at is None:
+                self._highest, self._highest_call = self._level, self._call
+                self._highest_at = (phase, module, func)
+                self._lost.clear()
+            self._call += 1
+            return self._level
+
+    def finished(self, costs: Costs, paths: Mapping[int, str]) -> Costs:
+        """The costs with what was there before the block, and what was alive at the peak."""
+        with self._lock:
+            before, at, last = self._before, self._highest_at, self._highest_call
+            alive = [*self._lost, *(each for each in self._alive.values() if each.born <= last)]
+        if at is None:
+            return costs
+        phase, module, func = at
+        kinds: dict[str, int] = dict.fromkeys(get_args(Kind), 0)
+        modules: defaultdict[str, int] = defaultdict(int)
+        for storage in alive:
+            kinds[storage.kind_at_end()] += storage.size
+            path = paths[storage.module]
+            for holder in (*ancestors(path), path):
+                modules[holder] += storage.size
+        return replace(
+            costs,
+            whole=_raised(costs.whole, before),
+            components={path: _raised(each, before) for path, each in costs.components.items()},
+            details={
+                "at": {
+                    "phase": "backward" if phase == "recomputed" else phase,
+                    "module": paths[module],
+                    "operator": str(getattr(func, "_overloadpacket", func)),
+                },
+                "kinds": kinds,
+                "modules": {path: modules[path] for path in sorted(modules) if path},
+            },
+        )
+
+    @contextmanager
+    def resizing(self, storage: UntypedStorage) -> Iterator[None]:
+        """Let a storage go on with the size that it has afterwards."""
+        with self._lock:
+            known = self._alive.get(storage._cdata)  # noqa: SLF001
+            if known is None:
+                known = self._begin(storage, self._phase, 0, made=False)
+            yield
+            self._go_on(known, storage)
+
+    # --- lives; with the lock held ---
+
+    def _see(self, value: Any, call: Call, made: bool) -> int:
+        """Meet an argument or a result of a call; returns how many tensors it holds."""
+        if isinstance(value, Tensor):
+            for storage in _storages(value):
+                known = self._alive.get(storage._cdata)  # noqa: SLF001 - data_ptr() is 0 on fakes
+                if known is None:
+                    known = self._begin(storage, call.phase, call.module, made=made)
+                elif known.nbytes != _bytes_of(storage):
+                    known = self._go_on(known, storage)
+                if type(value) is not Tensor and isinstance(value, Parameter):
+                    known.kind = "parameters"
+                    known.module = known.module or call.module
+            return 1
+        if isinstance(value, _LISTS):
+            return sum([self._see(each, call, made) for each in value])
+        return 0
+
+    def _begin(self, storage: UntypedStorage, phase: str, module: int, *, made: bool) -> _Storage:
+        if made:
+            known = self._add(storage, phase, module, None)
+            self._level += known.size
+        else:
+            known = self._add(storage, phase, 0, _FROM_BEFORE[phase])
+            known.born = _BEFORE_THE_BLOCK
+            self._before += known.size
+        return known
+
+    def _add(self, storage: UntypedStorage, phase: str, module: int, kind: Kind | None) -> _Storage:
+        known = _Storage(storage, self._ended.append)
+        known.address, known.nbytes = storage._cdata, _bytes_of(storage)  # noqa: SLF001
+        known.size = -(-known.nbytes // GRANULE) * GRANULE
+        known.born, known.died_in = self._call, ""
+        known.phase, known.module, known.kind = phase, module, kind
+        self._alive[known.address] = known
+        return known
+
+    def _go_on(self, known: _Storage, storage: UntypedStorage) -> _Storage:
+        """End a storage with the size that it had, and begin it with the one that it has."""
+        self._end(known)
+        resized = self._add(storage, known.phase, known.module, known.kind)
+        self._level += resized.size
+        return resized
+
+    def _end(self, known: _Storage) -> None:
+        del self._alive[known.address]
+        self._level -= known.size
+        known.died_in = self._phase
+        if known.born <= self._highest_call:
+            self._lost.append(known)
+
+    def _take_out_ended(self) -> None:
+        while self._ended:
+            known: _Storage = self._ended.popleft()
+            if self._alive.get(known.address) is known:  # else it has been resized
+                self._end(known)
+
+    # --- kinds ---
+
+    def _mark(self, value: Any, kind: Kind, module: int = 0) -> int:
+        """Say of what is known what it is; returns the module that it belongs to."""
+        for storage in _storages(value) if isinstance(value, Tensor) else ():
+            known = self._alive.get(storage._cdata)  # noqa: SLF001
+            if known is not None:
+                known.kind = kind
+                module = known.module = known.module or module
+        return module
+
+    def _after_step(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+        """Learn what an optimizer's step has worked on."""
+        with self._lock:
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    module = self._mark(parameter, "parameters")
+                    self._mark(parameter.grad, "gradients", module)
+                    for state in optimizer.state.get(parameter, {}).values():
+                        self._mark(state, "optimizer state", module)
+
+
+def _raised(values: Mapping[str, int], by: int) -> dict[str, int]:
+    return {phase: value + by for phase, value in values.items()}
+
+
+def _accumulates_gradient() -> bool:
+    """Whether the operator is autograd's last one of a leaf, which its `grad` comes out of."""
+    node = _running_node()
+    return node is not None and node._sequence_nr() == _ACCUMULATES_GRADIENT  # noqa: SLF001
+
+
+def _bytes_of(storage: UntypedStorage) -> int:
+    """The size; while a model is exported with sizes that vary, that of the example."""
+    size: Any = storage.nbytes()
+    # To make an integer of it would make the exported size a constant.
+    return size if type(size) is int else size.node.hint or 0
+
+
+def _storages(tensor: Any) -> tuple[UntypedStorage, ...]:
+    """The storages that hold the values of a tensor; a tensor of oneDNN's has none."""
+    if type(tensor) not in _PLAIN and is_traceable_wrapper_subclass(tensor):
+        parts = [getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]]
+    elif tensor.layout is torch.strided:
+        return (tensor.untyped_storage(),)
+    elif tensor.layout is torch.sparse_coo:
+        parts = [tensor._indices(), tensor._values()]  # noqa: SLF001 - the others want it sorted
+    elif tensor.layout in _COMPRESSED:
+        parts = [each(tensor) for each in (*_COMPRESSED[tensor.layout], Tensor.values)]
+    else:
+        parts = []
+    # What a subclass names may be no tensor, as the mesh of a DTensor is not.
+    return tuple(
+        storage for part in parts if isinstance(part, Tensor) for storage in _storages(part)
+    )
+
+
+# FSDP frees and allocates what it has gathered by resizing storages, which no operator sees.
+
+_following: list[Counter] = []
+_lock = threading.Lock()
+_resize = UntypedStorage.resize_
+
+
+def _resize_and_tell(storage: UntypedStorage, size: int) -> Any:
+    with ExitStack() as stack:
+        for counter in tuple(_following):
+            stack.enter_context(counter.resizing(storage))
+        return _resize(storage, size)
+
+
+def _follow_resizes(counter: Counter) -> None:
+    """Tell a counter of `UntypedStorage.resize_`, which is replaced for as long as one listens."""
+    with _lock:
+        _following.append(counter)
+        UntypedStorage.resize_ = _resize_and_tell  # type: ignore[method-assign, assignment]
+
+
+def _follow_resizes_no_more(counter: Counter) -> None:
+    with _lock:
+        _following.remove(counter)
+        if not _following:
+            del UntypedStorage.resize_
