@@ -33,12 +33,7 @@ Traffic: TypeAlias = "Callable[[Args, Kwargs, Any], int] | None"
 
 
 class Counter:
-    """The bytes that each call moves; what is known of an operator is found once."""
-
-    def __init__(self) -> None:
-        # By id, since the hash of an operator is a function in Python; each is kept alive here, so
-        # that its id is never another's.
-        self._known: dict[int, tuple[object, Traffic]] = {}
+    """The bytes that each call moves."""
 
     def start(self, note: Callable[[int], None]) -> None:
         """Nothing to prepare."""
@@ -49,11 +44,16 @@ class Counter:
     def of_call(self, call: Call) -> int:
         """What a call reads and writes."""
         func = call.func
-        known = self._known.get(id(func))
+        known = _known.get(id(func))
         if known is None:
-            known = self._known[id(func)] = (func, traffic_of(func))
+            known = _known[id(func)] = (func, traffic_of(func))
         traffic = known[1]
         return 0 if traffic is None else traffic(call.args, call.kwargs, call.out)
+
+
+# By id, since the hash of an operator is a function in Python. Each is kept alive here, so that its
+# id is never another's.
+_known: dict[int, tuple[object, Traffic]] = {}
 
 
 def traffic_of(func: Any) -> Traffic:
@@ -63,7 +63,7 @@ def traffic_of(func: Any) -> Traffic:
     those that it returns.
     """
     if not isinstance(func, OpOverload):
-        return lambda args, kwargs, out: distinct(tree_leaves((args, kwargs))) + distinct((out,))
+        return lambda args, kwargs, out: of_all(*tree_leaves((args, kwargs))) + of_one(out)
     name = func._overloadpacket.__name__  # noqa: SLF001 - the overload's only way to its name
     is_view = func.is_view or torch.Tag.inplace_view in func.tags
     if is_view or moves_nothing(func.namespace, name):
@@ -77,7 +77,7 @@ def _compiled(func: OpOverload, exceptions: Operands) -> Traffic:
     Every operator of a step comes here, so the function is compiled, as `bound` compiles formulas.
     """
     schema = func._schema  # noqa: SLF001 - PyTorch has no public way to a schema
-    names: dict[str, Any] = {"distinct": distinct, "part": part}
+    names = {"of_one": of_one, "of_two": of_two, "of_all": of_all, "part": part}
 
     def formula(of_arguments: Callable[..., Any]) -> str:
         name = f"formula_{len(names)}"
@@ -106,75 +106,100 @@ def _compiled(func: OpOverload, exceptions: Operands) -> Traffic:
                 whole.append(touched)
             else:
                 parts.append(f"part({touched}, {formula(elements)})")
-    new = [result.alias_info is None for result in schema.returns]
-    if all(new):
-        written += ["out"] * bool(new)
-    else:
-        written += [f"out[{place}]" for place, is_new in enumerate(new) if is_new]
-    sums = [f"distinct(({', '.join(values)},))" for values in (read, written) if values]
-    source = f"lambda args, kwargs, out: {' + '.join(sums + parts) or 0}"
+    written += _new_results(schema)
+    for values in (read, written):
+        if values:
+            regions_of = {1: "of_one", 2: "of_two"}.get(len(values), "of_all")
+            parts.append(f"{regions_of}({', '.join(values)})")
+    source = f"lambda args, kwargs, out: {' + '.join(parts) or 0}"
     traffic: Traffic = eval(source, names)
     return traffic
 
 
-def distinct(values: Iterable[Any]) -> int:
+def _new_results(schema: Any) -> list[str]:
+    """The results that are no argument and no view of one, as they are read from `out`."""
+    new = [result.alias_info is None for result in schema.returns]
+    if len(new) == 1:
+        return ["out"] * new[0]
+    return [f"out[{place}]" for place, is_new in enumerate(new) if is_new]
+
+
+def of_all(*values: Any) -> int:
     """The bytes of the distinct regions of memory of all tensors among values and lists of values.
 
-    A region is known by its storage and by the span of bytes that it reaches over; of two that
-    share a span the larger one counts. Regions that overlap in part count each.
+    Regions are the same if they have storage, start and span in common. Those that overlap in part
+    count each.
     """
-    regions: dict[object, int] = {}
-    for value in values:
-        if isinstance(value, Tensor):
-            region, size = _region(value)
-            if size > regions.get(region, 0):
-                regions[region] = size
-        elif isinstance(value, list | tuple):
-            for tensor in _flattened(value):
-                region, size = _region(tensor)
-                if size > regions.get(region, 0):
-                    regions[region] = size
-    return sum(regions.values())
+    return sum({_region(tensor): _size(tensor) for tensor in _flattened(values)}.values())
+
+
+def of_one(value: Any) -> int:
+    """The same of a single value, which most often is a tensor."""
+    return _size(value) if isinstance(value, Tensor) else of_all(value)
+
+
+def of_two(one: Any, other: Any) -> int:
+    """The same of two values; where sizes differ, nothing else need be compared."""
+    if not (isinstance(one, Tensor) and isinstance(other, Tensor)):
+        return of_all(one, other)
+    size, other_size = _size(one), _size(other)
+    if size == other_size and _region(one) == _region(other):
+        return size
+    return size + other_size
 
 
 def part(tensor: Tensor | None, elements: int) -> int:
     """The bytes of so many elements of a tensor, and of no more than it has."""
-    return 0 if tensor is None else min(_region(tensor)[1], elements * tensor.itemsize)
+    return 0 if tensor is None else min(_size(tensor), elements * tensor.itemsize)
 
 
 def _flattened(values: Iterable[Any]) -> Iterator[Tensor]:
     for value in values:
         if isinstance(value, Tensor):
             yield value
-        elif isinstance(value, list | tuple):
+        elif isinstance(value, _LISTS):
             yield from _flattened(value)
 
 
-def _region(tensor: Tensor) -> tuple[object, int]:
-    """What tells the memory of a tensor from others', and how many bytes of it there are."""
+_LISTS = (list, tuple)
+
+
+def _size(tensor: Tensor) -> int:
+    """How many bytes of memory a tensor has; those that several elements share count once."""
     if tensor.layout is not torch.strided:
-        return id(tensor), _size_without_strides(tensor)
-    item = tensor.itemsize
-    size = span = tensor.nbytes
-    if not tensor.is_contiguous() and not tensor.is_nested:
-        elements, reach = 1, 1
-        for length, stride in zip(tensor.shape, tensor.stride(), strict=True):
-            if stride:  # a dimension of stride 0 is one element, repeated
-                elements *= length
-                reach += (length - 1) * stride
-        span = reach * item
-        size = min(size, elements * item, span)  # windows that overlap fill no more than their span
+        return _size_without_strides(tensor)
+    return tensor.nbytes if tensor.is_contiguous() else _strided(tensor)[0]
+
+
+def _region(tensor: Tensor) -> object:
+    """What tells the memory of a tensor from others'."""
+    if tensor.layout is not torch.strided:
+        return id(tensor)
     storage = tensor.untyped_storage()._cdata  # noqa: SLF001 - a fake one has no address
-    return (storage, tensor.storage_offset() * item, span), size
+    start = tensor.storage_offset() * tensor.itemsize
+    return storage, start, tensor.nbytes if tensor.is_contiguous() else _strided(tensor)[1]
+
+
+def _strided(tensor: Tensor) -> tuple[int, int]:
+    """The size of a tensor with gaps or overlaps, and the span of bytes that it reaches over."""
+    if tensor.is_nested:
+        return tensor.nbytes, tensor.nbytes
+    elements, reach = 1, 1
+    for length, stride in zip(tensor.shape, tensor.stride(), strict=True):
+        if stride:  # a dimension of stride 0 is one element, repeated
+            elements *= length
+            reach += (length - 1) * stride
+    # Windows that overlap hold no more than their span; an empty tensor holds nothing.
+    return min(elements, reach, tensor.numel()) * tensor.itemsize, reach * tensor.itemsize
 
 
 def _size_without_strides(tensor: Tensor) -> int:
     """A sparse tensor's values and indices; an opaque one's elements."""
     layout = tensor.layout
     if layout is torch.sparse_coo:
-        return distinct((tensor._indices(), tensor._values()))  # noqa: SLF001 - even if uncoalesced
+        return of_all(tensor._indices(), tensor._values())  # noqa: SLF001 - even if uncoalesced
     if layout in (torch.sparse_csr, torch.sparse_bsr):
-        return distinct((tensor.crow_indices(), tensor.col_indices(), tensor.values()))
+        return of_all(tensor.crow_indices(), tensor.col_indices(), tensor.values())
     if layout in (torch.sparse_csc, torch.sparse_bsc):
-        return distinct((tensor.ccol_indices(), tensor.row_indices(), tensor.values()))
+        return of_all(tensor.ccol_indices(), tensor.row_indices(), tensor.values())
     return tensor.numel() * tensor.itemsize
