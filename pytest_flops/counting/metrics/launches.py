@@ -1,0 +1,33 @@
+"""`launches`: operator calls that do work, which is to move bytes or to compute.
+
+They are operators and not kernels: one operator may launch several kernels, and on a GPU a
+`_foreach_` operator over a thousand tensors launches a few. Here each is one call.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_flops.counting.metrics.bytes import Counter as Bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_flops.counting.metrics import Call
+
+
+class Counter:
+    """1 for a call that computes or moves something, 0 for a view and what only allocates."""
+
+    def __init__(self) -> None:
+        self._bytes = Bytes()
+
+    def start(self, note: Callable[[int], None]) -> None:
+        """Nothing to prepare."""
+
+    def stop(self) -> None:
+        """Nothing to undo."""
+
+    def of_call(self, call: Call) -> int:
+        """Whether it does work."""
+        return int(bool(call.flops) or self._bytes.of_call(call) > 0)
