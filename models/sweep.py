@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import resource
 import sys
 import time
 import traceback
@@ -28,10 +29,11 @@ import torchvision_operators  # noqa: F401 - before a library imports torchvisio
 from judge import Case, Finding, judge
 
 FAMILIES = (
-    "hugging_face",
+    "hugging_face", "diffusion", "graphs", "adapters", "image_models",
 )
 LIBRARIES = "torch transformers timm diffusers torch_geometric peft accelerate lightning".split()
 SECONDS = 120
+MEMORY = 8 << 30  # bytes: a model that is not small fails, and takes nothing else with it
 MAY_BE_REFUSED = 0.05
 
 
@@ -79,6 +81,7 @@ def in_its_own_process(case: Case) -> Finding:
 
 
 def _judge_into(case: Case, connection: Connection) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     if "LOUD" not in os.environ:
         silence = os.open(os.devnull, os.O_WRONLY)
         os.dup2(silence, 1)
