@@ -14,6 +14,7 @@ from pytest_flops.budgets.budget import Recorded
 from pytest_flops.budgets.files.catalogue import Catalog
 from pytest_flops.budgets.files.lock import lock_file_of, lock_text
 from pytest_flops.budgets.judging.hold import hold
+from pytest_flops.counting.builder import installed_builders
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.resnet_bk.analytic.counter import FLOPsCounter
 from pytest_flops.resnet_bk.config import ResNetBKConfig
@@ -51,7 +52,7 @@ def write_budgets(folder: Path, number: int) -> Path:
 
 def load_count_and_judge(path: Path) -> tuple[int, int]:
     verdicts = []
-    budgets = Catalog(path.parent, (), path.parent).load(path)
+    budgets = Catalog(path.parent, builders=installed_builders).load(path)
     for budget in budgets.values():
         workload = budget.workload
         assert workload is not None

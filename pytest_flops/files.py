@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -35,11 +37,37 @@ def write_atomically(path: Path, content: bytes, *, replacing: bytes | None = No
             temporary.chmod(mode)  # whatever the umask
         if replacing is not None:
             _require(target, replacing)
-        temporary.replace(target)
+        with _busy_explained():
+            temporary.replace(target)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
         raise
+
+
+def delete(path: Path) -> None:
+    """Delete the file at `path`.
+
+    Raises:
+        OSError: It cannot be deleted.
+    """
+    with _busy_explained():
+        path.unlink()
+
+
+@contextlib.contextmanager
+def _busy_explained() -> Iterator[None]:
+    """Say what to do about a file that is a mount point, as `docker -v FILE:FILE` makes it.
+
+    The system neither replaces nor deletes a mount point.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        advice = "if the file is mounted by itself, mount the folder that holds it instead"
+        raise OSError(errno.EBUSY, f"{error.strerror}; {advice}") from None
 
 
 def _created(path: Path, mode: int) -> IO[bytes]:

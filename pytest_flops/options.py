@@ -5,6 +5,8 @@ Every pytest run imports this module.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,10 +14,10 @@ if TYPE_CHECKING:
 
 MARKER = "flops_budget"
 MARKER_HELP = (
-    f"{MARKER}(name=None, *, forward, backward, optimizer, total, components, tolerance, scaling): "
+    f"{MARKER}(name=None, *, forward, backward, optimizer, total, components, tolerance, scaling, "
+    "and other metrics by name): "
     "hold what the test computes against a named budget, against limits given here, or both."
 )
-SUFFIXES = (".yaml", ".yml")
 PLUGIN_NAME = "flops-session"
 """The name under which `session.hooks` is registered, in runs that have budgets."""
 DEFAULT_BUDGETS = "budgets"
@@ -49,7 +51,7 @@ def add_options(parser: Parser) -> None:
         parser.addini(name, f"{text} (as {flag})", type=kind, default=default)
         return flag
 
-    budgets = f"file or folder of budgets; may be given several times (default: {DEFAULT_BUDGETS})"
+    budgets = f"files or folders of budgets to look for in place of {DEFAULT_BUDGETS}/; repeatable"
     add("flops_budgets", budgets, "args", [], action="append", metavar="PATH")
     for name, metavar, default, text in _VALUES:
         add(name, text, None, default, metavar=metavar)
@@ -62,14 +64,37 @@ def add_options(parser: Parser) -> None:
         group.addoption(f"{flag}=ci", dest=name, **in_ci)
 
 
+def is_nearly_the_marker(name: str) -> bool:
+    """Whether a marker may be ours with at most two letters wrong, judged by the letters in it."""
+    return len(set(MARKER).symmetric_difference(name)) <= 4
+
+
 def chosen(config: Config, name: str) -> Any:
     """The value from the command line, or else from the ini file."""
     given = config.getoption(name)
     return config.getini(name) if given is None else given
 
 
+def paths_given(config: Config) -> set[Path]:
+    """The files and folders that pytest was told to run."""
+    start = config.invocation_params.dir
+    return {Path(os.path.normpath(start / each.partition("::")[0])) for each in config.args}
+
+
+def is_yaml(path: Path) -> bool:
+    """Whether a file is YAML by its name."""
+    return path.suffix.lower() in (".yaml", ".yml")
+
+
+def folders_up(path: Path, rootdir: Path) -> list[Path]:
+    """A path and the folders above it up to the rootdir; the rootdir alone if it is not inside."""
+    inside = [each for each in (path, *path.parents) if each.is_relative_to(rootdir)]
+    return inside or [rootdir]
+
+
 def asks_for_budgets(config: Config) -> bool:
     """Whether somebody named budgets, or gave an option that is wrong or right for all tests."""
     names = "budgets", "tolerance", "compare", "history", "update", "ratchet", "require_recorded"
     given = any(chosen(config, f"flops_{name}") not in ("", "no", [], False) for name in names)
-    return given or (config.rootpath / DEFAULT_BUDGETS).is_dir()
+    folders = {up for path in paths_given(config) for up in folders_up(path, config.rootpath)}
+    return given or any(os.path.lexists(folder / DEFAULT_BUDGETS) for folder in folders)

@@ -63,7 +63,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> BudgetFile | None:
     """Collect a YAML file of budgets as a test file."""
-    if file_path.suffix not in options.SUFFIXES:
+    if not options.is_yaml(file_path):
         return None
     if not _hooks(parent.config).session.catalog.is_budget_file(file_path):
         return None
@@ -82,6 +82,12 @@ def pytest_collection_modifyitems(
     yield
     if _has_budgets(config, items):
         _hooks(config).settle(collected, items)
+
+
+def pytest_runtest_call(item: pytest.Item) -> None:
+    """Refuse a marker that a fixture has added, since nothing bound it to a budget."""
+    if item.get_closest_marker(options.MARKER):
+        _hooks(item.config).refuse_late_marker(item)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -104,8 +110,10 @@ def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
 
 
 def _has_budgets(config: pytest.Config, items: list[pytest.Item]) -> bool:
-    marked = (item.get_closest_marker(options.MARKER) for item in items)
-    return _is_registered(config) or options.chosen(config, "flops_only") or any(marked)
+    if _is_registered(config) or options.chosen(config, "flops_only"):
+        return True
+    names = {mark.name for item in items for mark in item.iter_markers()}
+    return any(map(options.is_nearly_the_marker, names))
 
 
 def _is_registered(config: pytest.Config) -> bool:

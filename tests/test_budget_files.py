@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import pytest
@@ -60,14 +63,101 @@ def test_a_recorded_count_has_no_noise_margin(project: Any) -> None:
     )
 
 
-def test_yaml_of_other_people_is_left_alone(project: Any) -> None:
-    project.write("deploy/values.yaml", "budgets: {marketing: 3}\n")
-    project.write("deploy/template.yaml", "budgets:\n  {{ .Values.broken }}: [\n")
-    project.write("budgets/finance.yaml", "version: 7\nbudgets:\n  travel: 900\n")
-    project.test("def test_nothing(): pass\n")
-    result = project.run()
+@pytest.mark.parametrize("part", [(), (".",), ("tests",)], ids=["all", "dot", "folder"])
+def test_yaml_of_other_people_is_left_alone(
+    project: Any, mode: tuple[str, ...], part: tuple[str, ...]
+) -> None:
+    finance = "budgets:\n  marketing:\n    limits: {monthly: 1000 EUR}\n"
+    project.write("tests/data/finance.yaml", finance)
+    project.write("tests/data/template.yaml", "budgets:\n  {{ .Values.broken }}: [\n")
+    write_broken(project, "tests/data/latin.yml", "name: café\n".encode("latin-1"))
+    write_broken(project, "tests/data/gone.yml", None)
+    project.test("def test_nothing(): pass\n", path="tests/test_nothing.py")
+    result = project.run(*part, *mode)
     result.assert_outcomes(passed=1)
+    assert result.ret == 0
     assert not (project.root / "reports").exists()
+
+
+NET = """\
+version: 1
+budgets:
+  net: {limits: {total: 1 FLOP}}  # coût
+"""
+NOT_BUDGETS: dict[str, tuple[str | bytes | None, str]] = {
+    "latin-1": (NET.encode("latin-1"), "3:39: not UTF-8: the byte 0xfb; save the file as UTF-8"),
+    "utf-16": (NET.encode("utf-16"), "1:1: not UTF-8: it is UTF-16*; save the file as UTF-8"),
+    "empty": (b"", "1:1: the file is empty; expected *version and budgets"),
+    "a-letter-short": (NET.replace("budgets", "budget"), "2:1: *'budget'; did you mean 'budgets'?"),
+    "a-capital": (NET.replace("budgets", "Budgets"), "2:1: *'Budgets'; did you mean 'budgets'?"),
+    "capitals": (NET.replace("budgets", "BUDGETS"), "2:1: *'BUDGETS'; did you mean 'budgets'?"),
+    "misspelt": (NET.replace("budgets", "budgest"), "2:1: *'budgest'; did you mean 'budgets'?"),
+    "indented": (
+        indent(NET.replace("total", "totl"), "  "),
+        "3:20: *'totl'; did you mean 'total'?",
+    ),
+    "long-form": (NET.replace("budgets:", "? budget\n:"), "2:3: *; did you mean 'budgets'?"),
+    "without-version": (NET.replace("version: 1", ""), "1:1: the key 'version' is missing*"),
+    "of-other-people": ("replicas: 3\n", "1:1: *unknown key 'replicas'*"),
+    "dangling-link": (None, "1:1: cannot be read: it is a symbolic link to nowhere.yaml, *"),
+}
+
+
+def write_broken(project: Any, place: str, content: str | bytes | None) -> None:
+    """Write a file, or a link to nothing."""
+    file: Path = project.write(place, content if isinstance(content, str) else "")
+    if content is None:
+        file.unlink()
+        file.symlink_to("nowhere.yaml")
+    elif isinstance(content, bytes):
+        file.write_bytes(content)
+
+
+@pytest.mark.parametrize(("content", "told"), NOT_BUDGETS.values(), ids=NOT_BUDGETS)
+@pytest.mark.parametrize("part", [(), ("budgets",)], ids=["all", "folder"])
+def test_a_file_in_the_folder_of_budgets_that_holds_none_stops_the_run(
+    project: Any, content: str | bytes | None, told: str, part: tuple[str, ...]
+) -> None:
+    project.counted("total=330")
+    write_broken(project, "budgets/net.yaml", content)
+    project.refuses(*part, told=[f"ERROR: budgets/net.yaml:{told}"])
+
+
+@pytest.mark.parametrize("kind", ["latin-1", "dangling-link"])
+@pytest.mark.parametrize(
+    ("place", "part"),
+    [
+        ("budgets/deep/er/net.YML", ("budgets/deep",)),
+        ("budgets/net.yaml", ("tests",)),
+        ("tests/budgets/net.Yaml", ()),
+        ("tests/budgets/net.yaml", ("tests",)),
+        ("tests/budgets/net.yaml", ("tests/budgets",)),
+        ("tests/budgets/net.yml", ("tests/test_step.py::test_step",)),
+        ("gates/net.YAML", ("--flops-budgets=gates", "tests")),
+        ("tests/gates/net.yaml", ("--flops-budgets=gates", "tests")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "-".join(value) or "all",
+)
+def test_every_folder_that_a_test_looks_into_is_held_to_the_schema(
+    project: Any, mode: tuple[str, ...], kind: str, place: str, part: tuple[str, ...]
+) -> None:
+    project.counted("total=330")
+    (project.root / "tests").mkdir()
+    (project.root / "test_model.py").rename(project.root / "tests/test_step.py")
+    project.budgets(path="gates/sound.yml")
+    content, told = NOT_BUDGETS[kind]
+    write_broken(project, place, content)
+    project.refuses(*part, *mode, told=[f"ERROR: {place}:{told}"])
+
+
+@pytest.mark.parametrize("place", ["budgets", "tests/budgets"])
+def test_a_folder_of_budgets_that_is_a_link_to_nothing_stops_the_run(
+    project: Any, mode: tuple[str, ...], place: str
+) -> None:
+    project.test("def test_nothing(): pass\n", path="tests/test_nothing.py")
+    (project.root / place).symlink_to("submodule/budgets")
+    told = f"ERROR: {place}:1:1: cannot be read: it is a symbolic link to submodule/budgets, *"
+    project.refuses("tests", *mode, told=[told])
 
 
 def test_a_file_met_by_chance_that_looks_like_ours_is_held_to_the_schema(project: Any) -> None:
@@ -75,31 +165,52 @@ def test_a_file_met_by_chance_that_looks_like_ours_is_held_to_the_schema(project
     project.refuses(told=["*elsewhere/model.yaml:11:5: *limts*limits*"])
 
 
+def test_a_file_met_by_chance_that_looks_like_ours_and_is_not_utf_8_is_an_error(
+    project: Any, mode: tuple[str, ...]
+) -> None:
+    content, told = NOT_BUDGETS["latin-1"]
+    write_broken(project, "elsewhere/net.yaml", content)
+    project.refuses(*mode, told=[f"ERROR: elsewhere/net.yaml:{told}"])
+
+
 def test_a_file_met_by_chance_with_no_key_spelt_right_is_ours_all_the_same(project: Any) -> None:
-    project.budget("step", "limts: {total: 1 GFLOP}")
+    project.budget("step", "limts: {total: 1 GFLOP}", path="elsewhere/model.yaml")
     project.test("def test_nothing(): pass\n")
-    project.refuses(told=["*budgets/model.yaml:4:5: *limts*limits*"])
+    project.refuses(told=["*elsewhere/model.yaml:4:5: *limts*limits*"])
 
 
 def test_budgets_on_one_line_are_ours_too(project: Any) -> None:
-    project.budgets('{"version": 1, "budgets": {"a": {"limits": {"total": -1}}}}\n')
+    project.write("model.yaml", '{"version": 1, "budgets": {"a": {"limits": {"total": -1}}}}\n')
     project.test("def test_nothing(): pass\n")
-    project.refuses(told=["*budgets/model.yaml:1:*"])
+    project.refuses(told=["*model.yaml:1:*"])
 
 
-def test_a_file_given_to_pytest_is_held_to_the_schema_whatever_it_holds(project: Any) -> None:
-    project.write("gates/model.yaml", "budget:\n  a: {limits: {total: 1}}\n")
-    project.refuses(
-        "gates/model.yaml", told=["*gates/model.yaml:1:1: *budget*did you mean 'budgets'*"]
-    )
+@pytest.mark.parametrize("name", ["gates/model.yaml", "gates/../gates/model.YML"])
+def test_a_file_given_to_pytest_is_held_to_the_schema_whatever_it_holds(
+    project: Any, mode: tuple[str, ...], name: str
+) -> None:
+    file = project.write(name, "budget:\n  a: {limits: {total: 1}}\n").name
+    told = f"ERROR: gates/{file}:1:1: *budget*did you mean 'budgets'*"
+    project.refuses(name, *mode, told=[told])
 
 
-def test_yaml_in_the_folder_of_budgets_that_is_left_alone_is_named(project: Any) -> None:
-    project.budgets()
-    project.write("budgets/finance.yaml", "budget:\n  travel: 900\n")
-    result = project.run("budgets/model.yaml::baseline::limits")
-    result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["left alone, *: budgets/finance.yaml"])
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="nothing is unreadable here")
+@pytest.mark.parametrize("part", ["net.yaml", "deep", "."])
+def test_a_file_or_folder_of_budgets_that_cannot_be_read_stops_the_run(
+    project: Any, part: str
+) -> None:
+    project.budgets(path="budgets/net.yaml")
+    project.budgets(path="budgets/deep/net.yaml")
+    project.counted("total=330")
+    closed = project.root / "budgets" / part
+    mode = closed.stat().st_mode
+    closed.chmod(0)
+    try:
+        where = f"budgets/{part}".removesuffix("/.")
+        told = f"ERROR: {where}:1:1: cannot be read: Permission denied"
+        project.refuses("test_model.py", told=[told])
+    finally:
+        closed.chmod(mode)
 
 
 def test_a_named_folder_is_held_to_the_schema_whatever_it_holds(project: Any) -> None:

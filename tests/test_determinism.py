@@ -190,3 +190,46 @@ def test_every_device_and_precision_costs_the_same(suite: Any, model: str) -> No
         assert other["count"] == plain["count"]
         assert other["components"] == plain["components"]
         assert other["uncounted"] == plain["uncounted"] == {}
+
+
+CACHED = """\
+import functools
+import torch
+
+@functools.lru_cache
+def table(n):
+    return torch.arange(n).float().cos()
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(8, 8)
+
+    def forward(self, x):
+        return self.layer(x) * table(x.shape[-1])
+
+def build(batch_size):
+    return Net(), torch.ones(batch_size, 8)
+"""
+USES_THE_CACHE = """\
+import torch
+from cached import Net
+
+def test_plain():
+    assert Net()(torch.ones(2, 8)).sum().item() != 0
+"""
+
+
+@pytest.mark.parametrize("order", [("budgets", "tests"), ("tests", "budgets")])
+def test_a_workload_and_other_tests_share_a_cache_in_either_order(
+    project: Any, order: tuple[str, ...]
+) -> None:
+    project.ini("pythonpath = .")
+    project.write("cached.py", CACHED)
+    project.test(USES_THE_CACHE, "tests/test_cached.py")
+    project.budget(
+        "net", "workload: {model: 'cached:build', batch_size: 4}", "limits: {total: 1 MFLOP}"
+    )
+    project.run(*order, "--flops-update").assert_outcomes(passed=3)
+    # the product and its bias, the table, the product with it, the sum that stands for a loss
+    assert project.recorded("net")["forward"] == 2 * 4 * 64 + 32 + 8 + 32 + 32

@@ -131,13 +131,56 @@ def test_child_processes_are_a_remark_and_no_failure(project: Any) -> None:
             X = torch.ones(8, 8)
             X @ X
     """)
-    result = project.run_apart("-v")
+    result = project.run_apart()
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["*child processes, counted by nobody: 2"])
     (entry,) = project.report()["entries"]
     assert entry["measurement"]["child_processes"] == 2
-    page = (project.root / "reports/flops.html").read_text()
-    assert "2 started meanwhile; what they computed is counted by nobody" in page
+    is_remark_everywhere(project, result, f"2 child processes {STARTED}")
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "subprocess.run([sys.executable, '-c', ''], check=True)",
+        "os.system('true')",
+        "os.waitpid(os.fork() or os._exit(0), 0)",
+        "os.waitpid(os.posix_spawn('/bin/true', ['true'], {}), 0)",
+    ],
+    ids=["subprocess", "system", "fork", "posix_spawn"],
+)
+def test_a_child_process_of_any_kind_is_a_remark(project: Any, start: str) -> None:
+    project.marked(
+        "total=2 * 8**3",
+        f"{start}\nX = torch.ones(8, 8)\nX @ X",
+        imports="import os, pytest, subprocess, sys, torch",
+    )
+    result = project.run_apart()
+    result.assert_outcomes(passed=1)
+    is_remark_everywhere(project, result, f"1 child process {STARTED}")
+
+
+@pytest.mark.parametrize("unit", ["TFLOP", "GFLOP", "MFLOP"])
+def test_a_limit_in_a_far_wrong_unit_is_a_remark_and_no_failure(project: Any, unit: str) -> None:
+    # 2 * 80**3 = 1,024,000 FLOP; 2 MFLOP is right, 2 GFLOP a thousand times too high.
+    project.marked(f"total='2 {unit}'", "X = torch.ones(80, 80)\nX @ X")
+    result = project.run()
+    result.assert_outcomes(passed=1)
+    assert project.report()["passed"] is True
+    times = {"TFLOP": 2 * 10**12 // 1_024_000, "GFLOP": 2 * 10**9 // 1_024_000}.get(unit)
+    if times is None:
+        assert "holds nothing" not in result.stdout.str()
+    else:
+        limit = f"the limit of total, 2 {unit}, is {times:,} times the count and holds nothing"
+        is_remark_everywhere(project, result, limit)
+
+
+STARTED = "started meanwhile; what they computed is counted by nobody"
+
+
+def is_remark_everywhere(project: Any, result: pytest.RunResult, remark: str) -> None:
+    result.stdout.fnmatch_lines([f"  {remark}*"])
+    assert f"<p>{remark}" in (project.root / "reports/flops.html").read_text()
+    assert f": {remark}" in (project.root / "reports/flops.md").read_text()
 
 
 def test_a_test_that_breaks_before_it_counts_leaves_no_green_budget(project: Any) -> None:

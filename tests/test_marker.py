@@ -175,3 +175,99 @@ def test_the_marker_is_documented(project: Any) -> None:
     project.run("--markers", "--strict-markers").stdout.fnmatch_lines(
         ["@pytest.mark.flops_budget(name=None, *forward, backward*"]
     )
+
+
+PLAIN = "import pytest, torch\n@pytest.mark.{marker}\ndef test_step(): torch.ones(6) + 1\n"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["flop_budget", "flops_budgets", "flops_budjet", "flop_budgets", "flopsbudget", "flosp_budget",
+     "Flops_Budget", "flops_buget", "flpos_budegt", "floats_budget"],
+)  # fmt: skip
+@pytest.mark.parametrize("arguments", ["", "(total='1 FLOP')"], ids=["bare", "limit"])
+def test_a_misspelt_marker_is_refused_also_where_no_other_budget_is(
+    project: Any, name: str, arguments: str
+) -> None:
+    project.test(PLAIN.format(marker=name + arguments))
+    told = f"ERROR: test_model.py:2: test_step: the marker '{name}' is not known and holds nothing;"
+    project.refuses("-W", "ignore", told=[f"{told} did you mean 'flops_budget'? *"])
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "@MISSPELT\nclass TestIt:\n    def test_step(self): pass\n",
+        "pytestmark = MISSPELT\ndef test_step(): pass\n",
+        "@pytest.mark.parametrize('n', [pytest.param(1, marks=MISSPELT)])\ndef test_step(n): pass",
+    ],
+    ids=["class", "module", "param"],
+)
+def test_a_misspelt_marker_is_refused_wherever_it_stands(project: Any, source: str) -> None:
+    project.test(f"import pytest\nMISSPELT = pytest.mark.flop_budget(total=1)\n{source}")
+    project.refuses("-W", "ignore", told=["ERROR: *: test_step*'flop_budget' is not known*"])
+
+
+def test_under_xdist_a_misspelt_marker_is_an_error_of_its_test(project: Any) -> None:
+    project.test(PLAIN.format(marker="flop_budget"))
+    project.fails("-n", "2", "-W", "ignore", told=["*'flop_budget' is not known*"],
+                  errors=1, failed=0)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "declared"),
+    [
+        ("flop_budget", "flop_budget(n): of another plugin"),
+        ("flops_budgets", "flops_budgets"),
+        ("budget", ""),
+        ("flops", ""),
+        ("usefixtures('tmp_path')", ""),
+    ],
+)
+def test_a_marker_that_is_declared_or_not_near_is_left_alone(
+    project: Any, name: str, declared: str
+) -> None:
+    project.ini(f"markers =\n    {declared}")
+    project.test(PLAIN.format(marker=name))
+    result = project.run("-W", "ignore")
+    result.assert_outcomes(passed=1)
+    assert "FLOPs" not in result.stdout.str()
+
+
+MARKED = "@pytest.mark.flops_budget(total='1 kFLOP')\n"
+STEP = "def test_step(): torch.ones(6) + 1\n"
+either = pytest.mark.parametrize("marked", ["", MARKED], ids=["unmarked", "marked"])
+
+
+@either
+@pytest.mark.parametrize(
+    "late",
+    [
+        "@pytest.fixture(autouse=True)\ndef late(request): request.node.add_marker(MARK)\n",
+        "def pytest_runtest_setup(item): item.add_marker(MARK)\n",
+    ],
+    ids=["fixture", "hook"],
+)
+def test_a_marker_that_comes_too_late_is_an_error_of_its_test(
+    project: Any, mode: tuple[str, ...], late: str, marked: str
+) -> None:
+    mark = "pytest.mark.flops_budget(total='1 FLOP')"
+    project.write("conftest.py", f"import pytest\nMARK = {mark}\n{late}")
+    project.test(f"import pytest, torch\n{marked}{STEP}")
+    told = "*added the marker flops_budget when the test was set up, too late to hold it*"
+    project.fails(*mode, told=[told])
+
+
+@either
+def test_a_marker_that_a_hook_adds_after_collection_holds(project: Any, marked: str) -> None:
+    project.write(
+        "conftest.py",
+        """
+        import pytest
+        def pytest_collection_modifyitems(items):
+            for item in items:
+                item.add_marker(pytest.mark.flops_budget(forward="5 FLOP"))
+    """,
+    )
+    project.test(f"import pytest, torch\n{marked}{STEP}")
+    project.fails(told=["*forward: 6 FLOP, limit 5 FLOP*"])

@@ -28,7 +28,7 @@ def test_an_empty_name_writes_nothing(project: Any, mode: tuple[str, ...]) -> No
 def test_an_absolute_folder_is_taken_as_it_is(project: Any, tmp_path_factory: Any) -> None:
     folder = tmp_path_factory.mktemp("artifacts")
     project.counted("total='1 kFLOP'")
-    project.run("--flops-report", str(folder))
+    project.run(f"--flops-report={folder}")
     assert {file.name for file in folder.iterdir()} == FILES
 
 

@@ -100,15 +100,57 @@ def test_pytest_rerunfailures_counts_the_last_try_alone(
             tried = pathlib.Path("tried")
             first = not tried.exists()
             tried.touch()
-            flops.check(FLOPsCount(10 if first else 5))
-            assert not first
+            flops.check(FLOPsCount(5), total=4 if first else 9)
     """)
     result = project.run("--reruns", "1", *mode)
     result.assert_outcomes(passed=1)
     assert result.ret == 0
     (entry,) = project.report()["entries"]
     assert entry["passed"] is True
+    assert [verdict["allowed"] for verdict in entry["verdicts"]] == [9]
     assert entry["measurement"]["count"]["total"] == 5
+
+
+@needs("pytest_rerunfailures")
+@pytest.mark.parametrize("counts", [(1000, 50), (50, 60)], ids=["over-at-first", "always-within"])
+def test_tries_with_different_counts_are_an_error(
+    project: Any, mode: tuple[str, ...], counts: tuple[int, int]
+) -> None:
+    project.test(f"""
+        import pathlib, pytest
+        from pytest_flops import FLOPsCount
+        @pytest.mark.flops_budget(total=100)
+        def test_flaky(flops):
+            tried = pathlib.Path("tried")
+            first = not tried.exists()
+            tried.touch()
+            flops.check(FLOPsCount({counts[0]} if first else {counts[1]}))
+            assert not first
+    """)
+    result = project.run("--reruns", "1", *mode)
+    result.assert_outcomes(passed=1)
+    assert result.ret == 1
+    assert project.report()["passed"] is False
+    told = ", ".join(f"{count:,} FLOP (meter, executed)" for count in sorted(counts, key=str))
+    result.stdout.fnmatch_lines([f"*measured more than once with different results: {told}*"])
+
+
+@needs("pytest_rerunfailures")
+def test_a_try_that_breaks_before_it_counts_says_nothing_of_the_next(project: Any) -> None:
+    project.test("""
+        import pathlib, pytest, torch
+        @pytest.mark.flops_budget(total=9)
+        def test_flaky():
+            torch.ones(5) + 1
+            if not pathlib.Path("tried").exists():
+                pathlib.Path("tried").touch()
+                torch.ones(3) + 1
+                raise OSError("no network")
+    """)
+    result = project.run("--reruns", "1")
+    result.assert_outcomes(passed=1)
+    assert result.ret == 0
+    assert project.report()["passed"] is True
 
 
 @needs("pytest_rerunfailures")

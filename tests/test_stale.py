@@ -64,14 +64,149 @@ def test_part_of_a_suite_says_nothing_about_stale_budgets(
     assert "is named by no test" not in result.stdout.str()
 
 
+@pytest.mark.parametrize(
+    ("ini", "arguments", "narrowed_by"),
+    [
+        ("", ("-k", "step"), "-k"),
+        ("", ("test_model.py",), "test_model.py"),
+        ("testpaths = . unit", ("unit", "test_model.py"), "unit test_model.py"),
+        ("addopts = -m 'not slow'", ("-m", "not fast"), "-m"),
+        ("addopts = --stepwise", (), "--stepwise"),  # what it leaves out differs from run to run
+    ],
+    ids=["option", "file", "less-than-testpaths", "option-beside-addopts", "stepwise-of-the-ini"],
+)
+def test_a_part_of_a_suite_says_that_stale_budgets_were_not_judged(
+    suite: Any, ini: str, arguments: tuple[str, ...], narrowed_by: str
+) -> None:
+    suite.test(UNNAMED)
+    suite.write("unit/test_unit.py", "")
+    suite.ini(f"{ini}\nmarkers =\n    slow\n    fast")
+    result = suite.run(*arguments)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        [f"not judged: budgets that no test measured, since {narrowed_by} narrows the run"]
+    )
+    suite.test(SUITE)  # and not where every budget was measured
+    assert "not judged" not in suite.run("test_model.py").stdout.str()
+
+
 def test_a_run_from_a_folder_of_the_project_is_part_of_its_suite(
     suite: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    suite.test(UNNAMED)
-    suite.write("pytest.ini", "[pytest]\n")
-    suite.test("def test_plain(): pass\n", path="unit/test_unit.py")
+    suite.ini("")
+    suite.test(UNNAMED.replace("test_step", "test_unit"), path="unit/test_unit.py")
     monkeypatch.chdir(suite.root / "unit")
+    result = suite.run()
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["not judged: *, since the folder unit narrows the run"])
+
+
+@pytest.mark.parametrize(
+    ("ini", "arguments"),
+    [
+        ("addopts = -m 'not slow'\nmarkers = slow", ()),
+        ("addopts = --ignore=legacy --ignore-glob=*old*", ()),
+        ("addopts = -k 'not nightly'", ()),
+        ("addopts = --deselect=test_model.py::test_plain", ()),
+        ("addopts = test_model.py budgets", ()),
+        ("", (".",)),
+        ("", ("../{root}",)),
+        ("testpaths = test_model.py budgets", ("budgets", "test_model.py")),
+        ("testpaths = test_*.py", (".",)),
+        ("testpaths = gone", (".",)),
+        ("addopts = -m 'not slow'\nmarkers = slow", ("-m", "")),
+    ],
+    ids=[
+        "addopts-mark",
+        "addopts-ignore",
+        "addopts-keyword",
+        "addopts-deselect",
+        "addopts-paths",
+        "rootdir",
+        "rootdir-by-its-parent",
+        "every-testpath",
+        "above-the-testpaths",
+        "testpaths-that-are-gone",
+        "empty-option",
+    ],
+)
+def test_what_every_run_leaves_out_is_no_narrowing(
+    suite: Any, ini: str, arguments: tuple[str, ...]
+) -> None:
+    suite.test(UNNAMED)
+    suite.ini(ini)
+    result = suite.run(*(each.format(root=suite.root.name) for each in arguments))
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        ["error: budgets/model.yaml:3:3: the budget 'step' is named by no*"]
+    )
+    assert "not judged" not in result.stdout.str()
+
+
+def test_what_the_environment_leaves_out_of_every_run_is_no_narrowing(
+    suite: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite.test(UNNAMED)
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-k 'not nightly'")
+    suite.fails(told=["error: *the budget 'step' is named by no test*"], failed=0, passed=2)
+
+
+LEFT_OUT = "@pytest.mark.slow\n" + NAMED
+BESIDE = "@pytest.mark.flops_budget(total=9)\ndef test_more(flops): flops.check(FLOPsCount(1))\n"
+
+
+@pytest.mark.parametrize(
+    "addopts",
+    ["-m 'not slow'", "-k 'not test_step'", "--deselect=test_model.py::test_step"],
+    ids=["mark", "keyword", "deselect"],
+)
+def test_a_budget_whose_only_test_the_ini_file_leaves_out_is_red(
+    suite: Any, addopts: str, mode: tuple[str, ...]
+) -> None:
+    suite.test(SUITE.replace(NAMED, LEFT_OUT) + BESIDE)
+    suite.ini(f"addopts = {addopts}\nmarkers = slow")
+    result = suite.run(*mode)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["error: *'step' was not measured: every test*was deselected*"])
+    assert fate(suite) == "deselected"
+    assert suite.report()["passed"] is False
+
+
+def test_a_shard_whose_ini_file_leaves_tests_out_too_leaves_the_others_to_the_merge(
+    suite: Any,
+) -> None:
+    suite.test(SUITE + BESIDE)
+    suite.ini("addopts = -m 'not slow'\nmarkers = slow")
+    suite.write(
+        "conftest.py",
+        """
+        def pytest_collection_modifyitems(config, items):
+            others = [item for item in items if item.name == "test_step"]
+            items[:] = [item for item in items if item not in others]
+            config.hook.pytest_deselected(items=others)
+    """,
+    )
     assert suite.run().ret == 0
+    assert fate(suite) == "elsewhere"
+
+
+def test_a_whole_update_keeps_the_record_of_a_test_that_the_ini_file_leaves_out(
+    project: Any, mode: tuple[str, ...]
+) -> None:
+    project.test(OWN)
+    assert project.run("--flops-update").ret == 0
+    project.test(
+        OWN.replace(
+            "@pytest.mark.flops_budget\ndef",
+            "@pytest.mark.slow\n" + "@pytest.mark.flops_budget\ndef",
+        )
+    )
+    project.ini("addopts = -m 'not slow' --ignore=legacy\nmarkers = slow")
+    result = project.run("--flops-update", *mode)
+    assert result.ret == 0
+    assert project.recorded("test_kept", LOCK) == {"forward": 1}
+    project.test(OWN.replace("test_kept", "test_renamed"))
+    assert "stale in" in project.run(*mode).stdout.str()
 
 
 def test_a_budget_whose_only_test_is_deselected_is_told_as_that(suite: Any) -> None:

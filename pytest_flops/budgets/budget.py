@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from pytest_flops.counting.metric import FLOPS, Costs, metric_of, phase_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -84,15 +86,21 @@ class Recorded:
         components: By component path, those that cost something; empty where only a count is known.
         location: Its line in the lock file.
         operations: By operator name.
+        metrics: By the name of another metric than FLOPs.
     """
 
     count: FLOPsCount
     components: Mapping[str, FLOPsCount] = field(default_factory=dict)
     location: Location | None = field(default=None, compare=False)
     operations: Mapping[str, FLOPsCount] = field(default_factory=dict)
+    metrics: Mapping[str, Costs] = field(default_factory=dict)
 
     def of(self, quantity: str, component: str | None = None) -> int:
         """What a component costs in a quantity, or the whole; 0 where it is not there."""
+        metric = metric_of(quantity)
+        if metric is not FLOPS:
+            costs = self.metrics.get(metric.name)
+            return costs.of(metric, phase_of(quantity), component) if costs else 0
         cost = self.count if component is None else self.components.get(component)
         return 0 if cost is None else cost.of(quantity)
 
@@ -118,3 +126,10 @@ class Budget:
     scaling: tuple[ScalingLimit, ...] = ()
     recorded: Recorded | None = None
     location: Location | None = None
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics besides FLOPs that its limits and its record ask for."""
+        limited = [metric_of(limit.quantity).name for limit in self.limits]
+        recorded = [*self.recorded.metrics] if self.recorded else []
+        return tuple(name for name in dict.fromkeys(limited + recorded) if name != FLOPS.name)

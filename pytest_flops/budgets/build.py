@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_flops.budgets.budget import Budget, Limit, ScalingLimit
 from pytest_flops.budgets.units import parse_amount, parse_percent
-from pytest_flops.counting.metric import unit_of
+from pytest_flops.counting.metric import METRICS, TOTAL, quantity_of, unit_of
 from pytest_flops.counting.workload import Workload
 
 if TYPE_CHECKING:
@@ -40,13 +40,17 @@ def _limits(record: dict[str, Any], place: Place, *above: str) -> Iterator[Limit
             for pattern, bounds in value.items():
                 yield from _limits(bounds, place, key, pattern)
             continue
-        yield Limit(
-            quantity=key,
-            allowed=parse_amount(value, unit_of(key)),
-            written=str(value),
-            pattern=above[-1] if above else None,
-            location=place("limits", *above, key),
-        )
+        metric = METRICS.get(key)
+        by_phase = isinstance(value, dict)
+        for phase, amount in value.items() if by_phase else [(TOTAL, value)]:
+            quantity = quantity_of(metric, phase) if metric else key
+            yield Limit(
+                quantity=quantity,
+                allowed=parse_amount(amount, unit_of(quantity)),
+                written=str(amount),
+                pattern=above[-1] if above else None,
+                location=place("limits", *above, key, *([phase] if by_phase else [])),
+            )
 
 
 def _scaling(record: dict[str, Any], place: Place) -> Iterator[ScalingLimit]:

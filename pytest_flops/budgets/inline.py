@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from pytest_flops.budgets.build import build_budget
 from pytest_flops.budgets.errors import BudgetError, dotted
 from pytest_flops.budgets.schema import suggestion, violations
-from pytest_flops.counting.metric import QUANTITIES
+from pytest_flops.counting.metric import FLOPS, METRICS, QUANTITIES
 
 if TYPE_CHECKING:
     from pytest_flops.budgets.budget import Budget
 
-_LIMITS = (*QUANTITIES, "components")
+_METRICS = tuple(name for name in METRICS if name != FLOPS.name)
+_LIMITS = (*QUANTITIES, *_METRICS, "components")
 _KEYWORDS = (*_LIMITS, "tolerance", "scaling")
 
 
@@ -24,8 +25,8 @@ def inline_budget(name: str, arguments: Mapping[str, object]) -> Budget:
 
     Args:
         name: The budget's name, usually the test's id.
-        arguments: `forward`, `backward`, `optimizer`, `total` (limits), `components` (limits by
-            pattern), `tolerance` and `scaling`.
+        arguments: `forward`, `backward`, `optimizer`, `total` (limits of FLOPs), other metrics by
+            name, `components` (limits by pattern), `tolerance` and `scaling`.
 
     Raises:
         BudgetError: With every mistake, one per line.

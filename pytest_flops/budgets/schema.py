@@ -15,7 +15,8 @@ from jsonschema import Draft202012Validator, FormatChecker, validators
 
 from pytest_flops.budgets.errors import BudgetError
 from pytest_flops.budgets.patterns import parse_pattern
-from pytest_flops.budgets.units import parse_flops, parse_percent
+from pytest_flops.budgets.units import parse_amount, parse_flops, parse_percent
+from pytest_flops.counting.metric import BYTE, CALL, ELEMENT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -49,7 +50,7 @@ def violations(data: Any, definition: str | None = None) -> Iterator[Violation]:
 
 def suggestion(misspelt: str, known: Sequence[str]) -> str:
     """`; did you mean 'x'?` when something is near, else what is known."""
-    near = get_close_matches(misspelt, known, n=1)
+    near = get_close_matches(misspelt.lower(), known, n=1)
     return f"; did you mean {near[0]!r}?" if near else f"; accepted here: {', '.join(known)}"
 
 
@@ -111,11 +112,20 @@ _CHECKS: dict[str, Callable[[Any], object]] = {
     "flops-name": _check_name,
     "flops-pattern": parse_pattern,
     "flops-limit": parse_flops,
+    "flops-bytes": partial(parse_amount, unit=BYTE),
+    "flops-calls": partial(parse_amount, unit=CALL),
+    "flops-elements": partial(parse_amount, unit=ELEMENT),
     "flops-percentage": parse_percent,
     "flops-sizes": _check_sizes,
     "flops-exponent": _check_exponent,
 }
-_TELL_TYPES = ("flops-limit", "flops-percentage")
+_TELL_TYPES = (
+    "flops-limit",
+    "flops-bytes",
+    "flops-calls",
+    "flops-elements",
+    "flops-percentage",
+)
 """The formats whose check says what is wrong with a value of a wrong type too."""
 
 

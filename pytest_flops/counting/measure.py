@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from operator import attrgetter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_flops.counting.builder import (
@@ -18,6 +15,7 @@ from pytest_flops.counting.builder import (
     installed_builders,
     with_installed,
 )
+from pytest_flops.counting.origin import origin
 
 if TYPE_CHECKING:
     from pytest_flops.counting.builder import Builders
@@ -29,8 +27,13 @@ class WorkloadError(ValueError):
     """A workload that cannot be found, built or counted; the message is for its author."""
 
 
-def measure_workload(workload: Workload, builders: Builders | None = None) -> Measurement:
+def measure_workload(
+    workload: Workload, builders: Builders | None = None, *, metrics: Sequence[str] = ()
+) -> Measurement:
     """Count one training step of a workload; `builders` are known besides installed plugins' ones.
+
+    `metrics` are the names of others to count beside the FLOPs; a builder that counts by itself
+    counts none of them.
 
     Raises:
         WorkloadError: The builder is unknown or raised, what it returned cannot be counted, or the
@@ -48,7 +51,12 @@ def measure_workload(workload: Workload, builders: Builders | None = None) -> Me
     except Exception as error:
         raise WorkloadError(f"the builder {workload.model!r} raised {_told(error)}") from error
     return measure_built(
-        built, builders, optimizer=workload.optimizer, rules=workload.rules, **sizes
+        built,
+        builders,
+        optimizer=workload.optimizer,
+        rules=workload.rules,
+        metrics=metrics,
+        **sizes,
     )
 
 
@@ -58,6 +66,7 @@ def measure_built(
     *,
     optimizer: str = "adamw",
     rules: Rules | None = None,
+    metrics: Sequence[str] = (),
     **sizes: Any,
 ) -> Measurement:
     """Count what a builder returned: `(model, inputs)`, or an object that another one accepts.
@@ -67,6 +76,7 @@ def measure_built(
         builders: Builders by name, besides those of the installed plugins.
         optimizer: As in `Workload`.
         rules: As in `Workload`.
+        metrics: The names of others to count beside the FLOPs.
         **sizes: `batch_size` and `seq_len` of an accepted object's step, if they are not its own.
 
     Raises:
@@ -78,7 +88,7 @@ def measure_built(
                 "the published rules are those of a builder that counts by itself; a model is "
                 "metered by the executed rules"
             )
-        return _meter(*built, optimizer)
+        return _meter(*built, optimizer, metrics)
     found = accepted(built, builders)
     if found is None:
         raise WorkloadError(
@@ -118,23 +128,19 @@ def find_builder(name: str, builders: Builders | None = None) -> Builder:
     return as_builder(found)
 
 
-def _meter(model: Any, inputs: Any, optimizer: str) -> Measurement:
+def _meter(model: Any, inputs: Any, optimizer: str, metrics: Sequence[str]) -> Measurement:
     from pytest_flops.counting.meter.meter import count_flops
 
     try:
         if isinstance(inputs, Mapping):
-            return count_flops(model, optimizer=optimizer, **inputs)
+            return count_flops(model, optimizer=optimizer, metrics=metrics, **inputs)
         positional = inputs if isinstance(inputs, tuple | list) else (inputs,)
-        return count_flops(model, *positional, optimizer=optimizer)
+        return count_flops(model, *positional, optimizer=optimizer, metrics=metrics)
     except Exception as error:
         raise WorkloadError(f"counting {type(model).__name__} raised {_told(error)}") from error
 
 
 def _told(error: Exception) -> str:
     """An error of somebody's model, with the line of their code that it came from."""
-    ours_and_torchs = (str(Path(__file__).parents[1]), f"{os.sep}torch{os.sep}")
-    place = ""
-    for frame in traceback.extract_tb(error.__traceback__):
-        if not any(folder in frame.filename for folder in ours_and_torchs):
-            place = f" ({frame.filename}:{frame.lineno})"
-    return f"{type(error).__name__}: {error}{place}"
+    told, place = f"{type(error).__name__}: {error}", origin(error)
+    return f"{told} ({place})" if place and str(place) not in told else told

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_flops.counting.count import FLOPsCount
+from pytest_flops.counting.metric import FLOPS, Costs, metric_of, phase_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,12 +28,14 @@ class Measurement:
         uncounted: Arithmetic operators the meter has no cost for, with the number of their calls;
             in parentheses, modules and optimizers' steps that ran in a thread that it does not
             count. Anything in it makes the count a lower bound, and a gate must refuse it.
-        child_processes: How many processes `multiprocessing` started meanwhile, which nobody
-            counts; a remark, and no part of what makes two measurements equal.
+        child_processes: How many processes were started meanwhile, by `multiprocessing`,
+            `subprocess` or `os`, which nobody counts; a remark, and no part of what makes two
+            measurements equal.
         operations: Cost by operator name, of the meter only.
         not_called: Components that no call entered: submodules of a traced, scripted or exported
             module, and modules that are used without being called, or not at all. What they compute
             in forward and backward is in what their parents cost, so their own 0 says nothing.
+        metrics: What it costs by other metrics than FLOPs, as far as somebody asked for them.
         recomputed: The part of the backward FLOPs that repeats forward work under activation
             checkpointing, of the meter only.
     """
@@ -46,9 +49,19 @@ class Measurement:
     operations: Mapping[str, FLOPsCount] = field(default_factory=dict)
     recomputed: int = 0
     not_called: tuple[str, ...] = ()
+    metrics: Mapping[str, Costs] = field(default_factory=dict)
+
+    def counts(self, quantity: str) -> bool:
+        """Whether the metric of a quantity was counted; what was not has no 0 either."""
+        metric = metric_of(quantity)
+        return metric is FLOPS or metric.name in self.metrics
 
     def of(self, quantity: str, component: str | None = None) -> int:
         """What a component costs in a quantity, or the whole; 0 where it is not there."""
+        metric = metric_of(quantity)
+        if metric is not FLOPS:
+            costs = self.metrics.get(metric.name)
+            return costs.of(metric, phase_of(quantity), component) if costs else 0
         cost = self.count if component is None else self.components.get(component)
         return 0 if cost is None else cost.of(quantity)
 
@@ -64,6 +77,7 @@ class Measurement:
             "operations": {name: cost.to_dict() for name, cost in self.operations.items()},
             "recomputed": self.recomputed,
             "not_called": list(self.not_called),
+            "metrics": {name: costs.to_dict() for name, costs in self.metrics.items()},
         }
 
     @classmethod
@@ -83,6 +97,9 @@ class Measurement:
             },
             recomputed=record["recomputed"],
             not_called=tuple(record.get("not_called", ())),
+            metrics={
+                name: Costs.from_dict(costs) for name, costs in record.get("metrics", {}).items()
+            },
         )
 
 

@@ -1,13 +1,13 @@
 """`Metric`: a kind of cost with a unit; `Quantity`: one metric in one phase, or in total.
 
-FLOPs are the only metric that is registered so far. Budgets, judging and reports know a metric by
-what is declared here and by nothing else, so that another one is added without editing them.
+Budgets, judging and reports know a metric by what is declared here and by nothing else, so that
+another one is added without editing them. How it is counted stands in `counting.metrics`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from pytest_flops.counting.count import PHASES
 
@@ -44,6 +44,8 @@ class Metric:
     unit: Unit
     # How phases make a total and children a parent: FLOPs add up, a peak is the largest.
     join: Join = "sum"
+    # The phases that it has; without any there is a total alone.
+    phases: tuple[str, ...] = PHASES
     # Whether 0 in every phase means that nothing was measured. A step without a FLOP ran no model;
     # a step without a host sync is a good one.
     zero_is_void: bool = False
@@ -62,9 +64,45 @@ FLOP = Unit(
     usual="GFLOP",
 )
 
-FLOPS = Metric("flops", FLOP, zero_is_void=True)
+_BYTE_SYMBOLS = ("B", "kB", "MB", "GB", "TB")
+_BINARY_SYMBOLS = ("KiB", "MiB", "GiB", "TiB")
+BYTE = Unit(
+    symbol="B",
+    noun="number of bytes",
+    sizes={
+        **{symbol: 1000**power for power, symbol in enumerate(_BYTE_SYMBOLS)},
+        **{symbol: 1024**power for power, symbol in enumerate(_BINARY_SYMBOLS, start=1)},
+    },
+    printed=_BYTE_SYMBOLS,
+    usual="GB",
+)
+CALL = Unit("calls", "number of calls", {"calls": 1, "call": 1}, ("calls",), "calls")
+_ELEMENT_SYMBOLS = ("elements", "k", "M", "G", "T")
+ELEMENT = Unit(
+    symbol="elements",
+    noun="number of elements",
+    sizes={symbol: 1000**power for power, symbol in enumerate(_ELEMENT_SYMBOLS)},
+    printed=_ELEMENT_SYMBOLS,
+    usual="M",
+)
 
-METRICS: Final[dict[str, Metric]] = {FLOPS.name: FLOPS}
+FLOPS = Metric("flops", FLOP, zero_is_void=True)
+PARAMETERS = Metric("parameters", ELEMENT, phases=())
+TRAINABLE_PARAMETERS = Metric("trainable_parameters", ELEMENT, phases=())
+
+METRICS: Final[dict[str, Metric]] = {
+    metric.name: metric
+    for metric in (
+        FLOPS,
+        Metric("bytes", BYTE),
+        Metric("peak_memory", BYTE, join="max"),
+        Metric("launches", CALL),
+        Metric("syncs", CALL, phases=("forward", "backward")),
+        Metric("full_precision", FLOP),
+        PARAMETERS,
+        TRAINABLE_PARAMETERS,
+    )
+}
 """The registered metrics by name."""
 
 
@@ -75,7 +113,20 @@ def quantity_of(metric: Metric, phase: str) -> Quantity:
 
 def quantities_of(metric: Metric) -> tuple[Quantity, ...]:
     """The phases of a metric and its total, in the order in which they are told."""
-    return tuple(quantity_of(metric, phase) for phase in (*PHASES, TOTAL))
+    return tuple(quantity_of(metric, phase) for phase in (*metric.phases, TOTAL))
+
+
+def metrics_named(names: Iterable[str]) -> tuple[Metric, ...]:
+    """The metrics of these names besides FLOPs, which are always counted.
+
+    Raises:
+        ValueError: There is no metric of a name.
+    """
+    names = [*dict.fromkeys(names)]
+    for name in names:
+        if name not in METRICS:
+            raise ValueError(f"there is no metric {name!r}; there are {', '.join(METRICS)}")
+    return tuple(METRICS[name] for name in names if name != FLOPS.name)
 
 
 def metric_of(quantity: Quantity) -> Metric:
@@ -88,6 +139,11 @@ def metric_of(quantity: Quantity) -> Metric:
     return METRICS[name] if space else FLOPS
 
 
+def phase_of(quantity: Quantity) -> str:
+    """The phase of a quantity, or `total`."""
+    return quantity.rpartition(" ")[2]
+
+
 def unit_of(quantity: Quantity) -> Unit:
     """What a quantity is counted in."""
     return metric_of(quantity).unit
@@ -95,8 +151,39 @@ def unit_of(quantity: Quantity) -> Unit:
 
 def is_total(quantity: Quantity) -> bool:
     """Whether a quantity is of all phases together."""
-    return quantity.rpartition(" ")[2] == TOTAL
+    return phase_of(quantity) == TOTAL
 
 
 QUANTITIES: Final = quantities_of(FLOPS)
 """The quantities of FLOPs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What a workload costs by a metric other than FLOPs, in whole numbers of its unit.
+
+    Attributes:
+        whole: The whole workload, by phase; under `total` where the metric has no phases.
+        components: The same by component path. A tree: a component holds what its children cost,
+            joined as the metric joins.
+    """
+
+    whole: Mapping[str, int]
+    components: Mapping[str, Mapping[str, int]]
+
+    def of(self, metric: Metric, phase: str, component: str | None = None) -> int:
+        """The value in a phase, or in `total`; 0 where it is not there."""
+        found = self.whole if component is None else self.components.get(component, {})
+        if phase == TOTAL and metric.phases:
+            return metric.joined(found.values())
+        return found.get(phase, 0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types only, ready for JSON."""
+        parts = {path: dict(values) for path, values in self.components.items()}
+        return {"whole": dict(self.whole), "components": parts}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Costs:
+        """The inverse of `to_dict`."""
+        return cls(record["whole"], record["components"])

@@ -50,6 +50,11 @@ class KnownBudget:
     location: Location | None
     fate: Fate
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether no test measured it, and none that was skipped would have."""
+        return self.fate in NOT_RUN
+
 
 def best_of_tests(tests: Iterable[BudgetTest]) -> tuple[BudgetTest, ...]:
     """Each test once, sorted, with the best that became of it in any shard or worker."""

@@ -194,7 +194,7 @@ def load_report(path: str | Path) -> Report:
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise ReportError(
             f'{path} is not a report of pytest-flops: its "format" should be "{FORMAT}". '
-            "`pytest --flops-report DIR` writes one, as flops.json."
+            "`pytest --flops-report=DIR` writes one, as flops.json."
         )
     version = record.get("version")
     if isinstance(version, int) and version > VERSION:

@@ -25,16 +25,8 @@ class BudgetFile(pytest.File):
     """A YAML file of budgets."""
 
     def collect(self) -> Iterable[pytest.Collector]:
-        """One group for each budget that has a workload; mistakes are kept for the session.
-
-        Raises:
-            CollectError: The file has mistakes and this is a worker of pytest-xdist, which has no
-                other way to tell the controller.
-        """
-        catalog = hooks_of(self.config).session.catalog
-        budgets = catalog.load(self.path)
-        if not budgets and hasattr(self.config, "workerinput"):
-            raise self.CollectError("\n".join(map(str, catalog.problems)))
+        """One group for each budget that has a workload; the catalogue keeps mistakes."""
+        budgets = hooks_of(self.config).session.catalog.load(self.path)
         for name, budget in budgets.items():
             if budget.workload is not None:
                 group: BudgetGroup = BudgetGroup.from_parent(self, name=name)
@@ -59,7 +51,8 @@ class BudgetGroup(pytest.Collector):
         from pytest_flops.counting.measure import measure_workload
 
         with self.flops.counting():
-            return measure_workload(self.workload, self.flops.extensions.builders)
+            builders, metrics = self.flops.extensions.builders, self.budget.metrics
+            return measure_workload(self.workload, builders, metrics=metrics)
 
     def collect(self) -> Iterable[pytest.Item]:
         """The items that have something to hold."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pytest_flops.reports.comparison.comparison import compare
 from pytest_flops.reports.comparison.wording import judge_regressions
 from pytest_flops.reports.errors import ReportError
-from pytest_flops.reports.fates import NOT_RUN, BudgetTest, with_fates
+from pytest_flops.reports.fates import BudgetTest, with_fates
 from pytest_flops.reports.report import SessionError, build_report, in_order
 from pytest_flops.reports.text import some
 from pytest_flops.session.recording import keep_records, stale_records, tests_not_recorded
@@ -35,7 +35,7 @@ def conclude(
             held is an error, unless a shard of the suite left its tests to another.
         missing: Tests that a lost worker did not deliver.
     """
-    budgets = [budget for named in session.catalog.load_all().values() for budget in named.values()]
+    budgets = [budget for named in session.catalog.budgets.values() for budget in named.values()]
     tests = [*session.tests.values(), *_not_collected(session, whole_suite=whole_suite)]
     fates = {test.fate for test in tests}
     if not (session.entries or fates - {"deselected"} or (whole_suite and budgets)):
@@ -57,7 +57,8 @@ def conclude(
         missing=missing,
         budgets_known=with_fates([(each.name, each.location) for each in budgets], tests),
         tests=tests,
-        whole_suite=whole_suite and fates.isdisjoint(NOT_RUN),
+        # Another shard may have measured what this one left to it.
+        whole_suite=whole_suite and "elsewhere" not in fates,
     )
     # Recording the counts anew accepts whatever grew, so an update compares nothing.
     if session.base is not None and not settings.update:
@@ -127,8 +128,5 @@ def _write(session: Session, report: Report) -> None:
         return
     from pytest_flops.reports.write import write_reports
 
-    if catalog.foreign:
-        files = ", ".join(sorted(catalog.shown(path) for path in catalog.foreign))
-        session.notes.append(f"left alone, since they do not look like budgets: {files}")
     paths = write_reports(report, folder, session.comparison, session.history)
     session.notes.append(f"report: {', '.join(catalog.shown(path) for path in paths)}")

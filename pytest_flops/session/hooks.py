@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # What pytest's items keep for us.
 BUDGET: pytest.StashKey[Budget] = pytest.StashKey()
+MARKS: pytest.StashKey[list[pytest.Mark]] = pytest.StashKey()
 MISTAKE: pytest.StashKey[str] = pytest.StashKey()
 RECORDER: pytest.StashKey[Recorder] = pytest.StashKey()
 
@@ -71,8 +72,19 @@ class BudgetHooks:
         """Bind marked tests to their budgets; returns every item that has one."""
         for item in items:
             self._bind(item)
+        self.session.catalog.load_for({item.path.parent for item in items})
         self.session.test_files.update(item.nodeid.partition("::")[0] for item in items)
         return [item for item in items if _holds_budget(item)]
+
+    def refuse_late_marker(self, item: pytest.Item) -> None:
+        """Fail a test that has got a marker since it was bound to its budget."""
+        if len(_marks(item)) > len(item.stash.get(MARKS, ())):
+            pytest.fail(
+                f"a fixture or hook added the marker {options.MARKER} when the test was set up, "
+                "too late to hold it: write the marker at the test, or add it in "
+                "pytest_collection_modifyitems",
+                pytrace=False,
+            )
 
     def settle(self, collected: list[pytest.Item], items: list[pytest.Item]) -> None:
         """Take in what other plugins made of the items; with `--flops-only`, keep only ours."""
@@ -81,7 +93,8 @@ class BudgetHooks:
         self._note_fates([*dict.fromkeys([*collected, *filter(_holds_budget, items)])], set(items))
         if self._made is not None and not self._is_worker:
             mistakes = [item.stash[MISTAKE] for item in items if MISTAKE in item.stash]
-            _refuse([*map(str, self.session.catalog.problems), *mistakes])
+            problems = map(str, self.session.catalog.problems)
+            _refuse([*self.session.settings.mistakes, *problems, *mistakes])
         if options.chosen(self._config, "flops_only"):
             others = [item for item in items if not _counts_flops(item)]
             items[:] = [item for item in items if _counts_flops(item)]
@@ -91,18 +104,24 @@ class BudgetHooks:
         """Judge, update and write, if the run has met a budget; `ended` unless it was cut short."""
         if self._made is None or self._is_worker or self._config.getoption("collectonly"):
             return
+        # A worker of pytest-xdist may have read files that the controller has not.
+        _refuse(map(str, self.session.catalog.problems))
         from pytest_flops.session.finish import conclude
         from pytest_flops.session.junit import tell_junit
+        from pytest_flops.session.selection import narrowing
 
+        narrowed_by = narrowing(self._config)
         conclude(
             self.session,
             complete=ended,
-            whole_suite=ended and _is_whole_suite(self._config),
+            whole_suite=ended and not narrowed_by,
             missing=self.due - self._finished if ended else (),
         )
-        _refuse(map(str, self.session.catalog.problems))
         report = self.session.report
         if report is not None:
+            if narrowed_by and any(known.is_stale for known in report.budgets_known):
+                why = f"since {narrowed_by} narrows the run"
+                self.session.notes.append(f"not judged: budgets that no test measured, {why}")
             tell_junit(self._config, report, tests_failed=session.testsfailed)
             session.testsfailed += len(report.errors) + len(report.missing)
             # The exit code says what the report says, also where a test swallowed its red verdict,
@@ -171,9 +190,10 @@ class BudgetHooks:
         if report.when == "teardown":
             self._finished.add(report.nodeid)
         found = getattr(report, "flops", None)
-        # Of a test that pytest-rerunfailures repeats, only the last try counts.
-        if found is not None and report.outcome != "rerun":  # type: ignore[comparison-overlap]
-            self.session.receive(found)
+        if found is None:
+            return
+        outcome: str = report.outcome
+        self.session.receive(_counts_alone(found) if outcome == "rerun" else found)
 
     def pytest_sessionfinish(self) -> None:
         """Tell the controller of pytest-xdist what only a worker sees."""
@@ -224,16 +244,20 @@ class BudgetHooks:
 
     def _bind(self, item: pytest.Item) -> None:
         """Find the budget of a marked test, or what is wrong with its markers."""
-        marks = list(item.iter_markers(options.MARKER))
-        if not marks or _holds_budget(item):
+        marks = _marks(item)
+        if len(marks) == len(item.stash.get(MARKS, ())) or _is_of_a_file(item):
             return
         from pytest_flops.budgets.errors import BudgetError
-        from pytest_flops.session.markers import mistake, resolve
+        from pytest_flops.session.markers import budget_of, mistake
 
+        item.stash[MARKS] = marks
         try:
-            item.stash[BUDGET] = resolve(marks, item.nodeid, self.session.catalog)
+            budget = budget_of(item, self.session.catalog)
         except BudgetError as error:
             item.stash[MISTAKE] = mistake(error, item)
+        else:
+            if budget is not None:
+                item.stash[BUDGET] = budget
 
     def _note_fates(self, ours: list[pytest.Item], kept: set[pytest.Item]) -> None:
         """Note what becomes of every test that holds a budget, until its reports arrive."""
@@ -272,16 +296,6 @@ def _refuse(mistakes: Iterable[str]) -> None:
         raise pytest.UsageError(*found)
 
 
-def _is_whole_suite(config: pytest.Config) -> bool:
-    """Whether every test of the project was asked for, so that a budget nobody held is stale."""
-    narrowing = ("keyword", "markexpr", "deselect", "ignore", "ignore_glob", "lf", "stepwise")
-    if any(getattr(config.option, name, None) for name in narrowing):
-        return False
-    if config.args_source is pytest.Config.ArgsSource.INVOCATION_DIR:
-        return config.invocation_params.dir == config.rootpath
-    return config.args_source is not pytest.Config.ArgsSource.ARGS
-
-
 def _is_of_a_file(item: pytest.Item) -> bool:
     """Whether it is a `BudgetItem`, which is not imported before a budget file is met."""
     return hasattr(item, "subject")
@@ -293,6 +307,21 @@ def _counts_flops(item: pytest.Item) -> bool:
 
 def _holds_budget(item: pytest.Item) -> bool:
     return BUDGET in item.stash or MISTAKE in item.stash
+
+
+def _counts_alone(found: dict[str, Any]) -> dict[str, Any]:
+    """What a try found that pytest-rerunfailures repeats.
+
+    The last try is judged. The counts of those before it stay, since the same code costs the same:
+    two tries with different counts are an error, as two tests with different counts are.
+    """
+    counted = (entry for entry in found["entries"] if entry["measurement"])
+    return found | {"entries": [entry | {"verdicts": [], "scaling": []} for entry in counted]}
+
+
+def _marks(item: pytest.Item) -> list[pytest.Mark]:
+    """The markers of a test that are ours or may be meant to be, nearest first."""
+    return [mark for mark in item.iter_markers() if options.is_nearly_the_marker(mark.name)]
 
 
 def _raise_kept(item: pytest.Item) -> None:

@@ -7,6 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_flops.budgets.budget import Budget
 from pytest_flops.budgets.errors import BudgetError, BudgetFileError
+from pytest_flops.options import MARKER
+from pytest_flops.session.unfit_tests import (
+    UnfitTestError,
+    refuse_misspelt,
+    refuse_other_flops,
+    refuse_random,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -14,6 +21,23 @@ if TYPE_CHECKING:
     from pytest import Item, Mark
 
     from pytest_flops.budgets.files.catalogue import Catalog
+
+
+def budget_of(item: Item, catalog: Catalog) -> Budget | None:
+    """The budget of a marked test; `None` if it is not marked.
+
+    Raises:
+        UnfitTestError: Its marker's name is misspelt, its count would be a matter of chance, or
+            its fixture `flops` is not ours.
+        BudgetError: Its markers are wrong.
+    """
+    refuse_misspelt(item)
+    marks = list(item.iter_markers(MARKER))
+    if not marks:
+        return None
+    refuse_random(item)
+    refuse_other_flops(item, catalog)
+    return resolve(marks, item.nodeid, catalog)
 
 
 def resolve(marks: Iterable[Mark], test: str, catalog: Catalog) -> Budget:
@@ -36,15 +60,16 @@ def resolve(marks: Iterable[Mark], test: str, catalog: Catalog) -> Budget:
         arguments = {**mark.kwargs, **arguments}
     if name is None:
         return merge(Budget(name=test, recorded=catalog.recorded(test)), arguments)
-    return merge(catalog.find(name), arguments)
+    return merge(catalog.find(name, test), arguments)
 
 
 def mistake(error: BudgetError, item: Item) -> str:
-    """What is wrong with a test's markers, and where: in the lock file, or at the test."""
+    """What is wrong with a marked test, and where: in the lock file, or at the test."""
     if isinstance(error, BudgetFileError):
         return str(error)
     file, line, _ = item.location
-    return f"{file}:{(line or 0) + 1}: {item.name}: the marker flops_budget is wrong: {error}"
+    what = "" if isinstance(error, UnfitTestError) else "the marker flops_budget is wrong: "
+    return f"{file}:{(line or 0) + 1}: {item.name}: {what}{error}"
 
 
 def merge(base: Budget, arguments: Mapping[str, Any]) -> Budget:

@@ -108,10 +108,11 @@ class Recorder:
         from pytest_flops.counting.meter.meter import FLOPsMeter
 
         self._session.extensions.register_costs()
-        with FLOPsMeter() as meter:
+        given = self.budget is not None or limits
+        budget = self._budget_with(limits) if given else None
+        with FLOPsMeter(metrics=budget.metrics if budget else ()) as meter:
             yield meter
-        if limits or self.budget is not None:
-            budget = self._budget_with(limits)
+        if budget is not None:
             rules = self._rules_of(budget.workload)
             self.hold(meter.measurement(), budget=budget, rules=rules)
 

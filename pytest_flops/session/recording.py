@@ -11,7 +11,7 @@ from pytest_flops.budgets.errors import BudgetError, BudgetFileError
 from pytest_flops.budgets.files.lock import SUFFIX, lock_file_of
 from pytest_flops.budgets.files.update import difference, lowered, recorded_from, update_lock
 from pytest_flops.budgets.units import format_flops
-from pytest_flops.options import SUFFIXES
+from pytest_flops.options import is_yaml
 from pytest_flops.reports.report import SessionError
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def stale_records(session: Session) -> dict[Path, list[Key]]:
     there and was not read, for instance since a library for it is missing, keeps its records.
     """
     rootdir, catalog = session.settings.rootdir, session.catalog
-    budgets = catalog.load_all()
+    budgets = catalog.budgets
     read = {*budgets, *(rootdir / file for file in session.test_files)}
     live = {_place_of_test(session, test) for test in session.tests if _is_own(session, test)}
     live |= {
@@ -92,7 +92,7 @@ def stale_records(session: Session) -> dict[Path, list[Key]]:
 
     stale: dict[Path, list[Key]] = {}
     for folder in sorted({file.parent for file in read if file.parent.is_dir()}):
-        sources = {file for file in folder.iterdir() if file.suffix in {".py", *SUFFIXES}}
+        sources = {file for file in folder.iterdir() if file.suffix == ".py" or is_yaml(file)}
         unread = {lock_file_of(file) for file in sources - read}
         for lock in sorted({*folder.glob(f"*{SUFFIX}")} - unread):
             with suppress(BudgetFileError):  # another tool's; that of a file we read is sound

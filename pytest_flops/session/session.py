@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_flops.budgets.files.catalogue import Catalog
 from pytest_flops.hookspecs import joined
-from pytest_flops.options import DEFAULT_BUDGETS
 from pytest_flops.reports.entry import Entry
 from pytest_flops.reports.fates import BudgetTest, best_of_tests
 from pytest_flops.reports.report import as_record, placed
@@ -55,7 +54,6 @@ class Session:
         self.catalog = Catalog(
             settings.rootdir,
             settings.budgets,
-            settings.rootdir / DEFAULT_BUDGETS,
             settings.given,
             builders=lambda: self.extensions.builders,
         )
@@ -110,7 +108,7 @@ class Session:
 
         yield from self.settings.mistakes
         try:
-            self.catalog.load_all()
+            self.catalog.load_named()
             _ = self.tolerance, self.base, self.history
         except (BudgetError, ReportError) as error:
             yield str(error)
@@ -147,7 +145,7 @@ class Session:
             "tests": [as_record(test) for test in self.tests.values()],
             "skipped_files": self.skipped_files,
             "test_files": sorted(self.test_files),
-            "files": [str(path) for path in self.catalog.load_all()],
+            "files": [str(path) for path in self.catalog.budgets],
             "foreign_modules": self.foreign_modules(),
         }
 

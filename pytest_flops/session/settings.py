@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from pytest_flops.options import SUFFIXES, chosen
+from pytest_flops.options import chosen, paths_given
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,14 +18,23 @@ if TYPE_CHECKING:
 # pytest itself takes CI and BUILD_NUMBER for signs of CI, whatever their value; some set neither.
 CI_VARIABLES = ("CI", "BUILD_NUMBER", "TF_BUILD", "JENKINS_URL", "TEAMCITY_VERSION")
 
+_TAKES_PATH = ("--flops-budgets", "--flops-report", "--flops-compare", "--flops-history")
+_CONFIGURATION = (
+    *("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini"),
+    *("pyproject.toml", "tox.ini", "setup.cfg"),
+)
+"""Where pytest finds its ini file, and so the rootdir."""
+
 
 class Settings:
     """The values of the options of `options`, paths below the rootdir; `None` is not given.
 
     Attributes:
-        given: YAML files that pytest was told to run.
+        budgets: Files and folders to look for in place of `budgets`, as written.
+        given: The files and folders that pytest was told to run.
         tolerance: As written, e.g. `"1%"`.
-        mistakes: What is wrong with the options that write.
+        mistakes: What is wrong with the options that write, or are written so that pytest
+            misunderstands them.
     """
 
     def __init__(self, config: Config) -> None:
@@ -35,8 +46,8 @@ class Settings:
             return chosen(config, name) not in ("", "no")
 
         self.rootdir = config.rootpath
-        self.budgets = [config.rootpath / name for name in chosen(config, "flops_budgets")]
-        self.given = [*_yaml_files_given(config)]
+        self.budgets: list[str] = chosen(config, "flops_budgets")
+        self.given = paths_given(config)
         self.report = path("flops_report")
         self.compare = path("flops_compare")
         self.history = path("flops_history")
@@ -48,14 +59,8 @@ class Settings:
         self.mistakes = [*_mistakes(config)]
 
 
-def _yaml_files_given(config: Config) -> Iterator[Path]:
-    for argument in config.args:
-        path = config.invocation_params.dir / argument.partition("::")[0]
-        if path.suffix in SUFFIXES:
-            yield path
-
-
 def _mistakes(config: Config) -> Iterator[str]:
+    yield from _taken_for_tests(config)
     in_ci = next((name for name in CI_VARIABLES if os.environ.get(name)), None)
     for name in ("flops_update", "flops_ratchet"):
         given = chosen(config, name)
@@ -69,3 +74,32 @@ def _mistakes(config: Config) -> Iterator[str]:
                 f"{option} is refused in CI ({in_ci} is set), where nobody would commit what it "
                 f"writes; {option}=ci allows it"
             )
+
+
+def _taken_for_tests(config: Config) -> Iterator[str]:
+    """Options whose path may have moved the rootdir.
+
+    pytest chooses the rootdir and the ini file before it knows our options, so a path that follows
+    one after a space is one of tests to it. Where that is the checkout of a base with a
+    `pythonpath` of its own, the base would be counted twice and compared with itself.
+    """
+    folder, rootdir = config.invocation_params.dir, config.rootpath
+    asked = [folder / argument.partition("::")[0] for argument in config.args]
+    if all(_rootdir_of(path, folder) == rootdir for path in asked):
+        return
+    in_environment = shlex.split(os.environ.get("PYTEST_ADDOPTS", ""))
+    for option, path in pairwise([*in_environment, *map(str, config.invocation_params.args)]):
+        if option in _TAKES_PATH and (folder / path).exists():
+            yield (
+                f"pytest takes {path} for a path of tests, since a space stands before it, and so "
+                f"{rootdir} for the rootdir: write {option}={path}"
+            )
+
+
+def _rootdir_of(path: Path, folder: Path) -> Path:
+    """The rootdir that pytest should find from a path alone: the nearest folder that may be one."""
+    for names in (_CONFIGURATION, ("setup.py",)):
+        for each in (path, *path.parents):
+            if any((each / name).is_file() for name in names):
+                return each
+    return folder

@@ -40,7 +40,7 @@ LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ('a: "\\UFFFFFFFF"', "b.yaml:1:7: not valid YAML: this escape stands for no character"),
         ("a: \x00", "b.yaml:1:4: the control character U+0000"),
         (b"a: ok\nb: \xff\xfe\n", "b.yaml:2:4: not UTF-8: the byte 0xff"),
-        ("version: 1".encode("utf-16"), "b.yaml:1:1: not UTF-8: the byte 0xff"),
+        ("version: 1".encode("utf-16"), "b.yaml:1:1: not UTF-8: it is UTF-16"),
         ("a: é".encode("latin-1"), "b.yaml:1:4: not UTF-8: the byte 0xe9"),
         ("\ufeff", "b.yaml:1:1: the file is empty"),
     ],

@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 
 from pytest_flops.budgets.budget import Limit, Location, ScalingLimit
-from pytest_flops.budgets.files.loader import load_budgets, looks_like_budgets
+from pytest_flops.budgets.files.loader import load_budgets, says_budgets
 from pytest_flops.counting.workload import Workload
 
 WHOLE = """\
@@ -159,40 +159,41 @@ def test_a_directory_is_told_as_a_problem_of_that_path(tmp_path):
         WHOLE,
         "\ufeff" + WHOLE,
         WHOLE.replace("\n", "\r\n"),
-        '"budgets":\n  a:\n    "limits":\n      total: 1',
-        "'budgets' :\n    a: {limits: {total: 1 FLOP}}",
-        "budgets:\n  a: {tolerance: 0%, workload: {}}",
+        "\"version\": 1\n'budgets' :\n  a: {limits: {total: 1 FLOP}}",
+        "budgets: []\nversion: 7",
+        "version: 1\nbudgets: {a: [cut off",
+        '{"version": 1, "budgets": {"a": 1}}',
     ],
 )
-def test_budget_files_look_like_budgets(text):
-    assert looks_like_budgets(text)
+def test_yaml_with_both_keys_at_its_top_level_says_that_it_is_ours(text):
+    assert says_budgets(text)
 
 
 @pytest.mark.parametrize(
     "text",
     [
         "",
-        "services:\n  web:\n    limits: {cpu: 1}",
-        "budgets: [monthly, yearly]",
-        "budgets:\n  travel: 1000",
-        "# budgets:\n#   limits:",
-        "other:\n  budgets:\n    limits: 1",
-        "budgets:\nlimits: 3",
+        "version: 1\nservices:\n  web:\n    limits: {cpu: 1}",
+        "budgets:\n  marketing:\n    limits: {monthly: 1000 EUR}",
+        "# version: 1\n# budgets:\n",
+        "version: 1\nother:\n  budgets:\n    limits: 1",
+        "version: 1\nyearly-budgets:\n  limits: 1",
+        '{"version": 1, "items": [{"budgets": {"limits": 1}}]}',
         "\x00\x01",
     ],
 )
 def test_other_yaml_does_not(text):
-    assert not looks_like_budgets(text)
+    assert not says_budgets(text)
 
 
 def test_a_line_of_a_million_blanks_is_looked_at_in_no_time():
-    assert not looks_like_budgets("budgets:\n" + " " * 10**6 + "x: 1\n" + "{ " * 10**5)
+    assert not says_budgets("version: 1\n{" + " " * 10**6 + "x: 1\n" + "{ " * 10**5)
 
 
 def test_looking_at_foreign_yaml_imports_no_parser():
     code = (
-        "import sys; from pytest_flops.budgets.files.loader import looks_like_budgets;"
-        "looks_like_budgets('a: 1');"
+        "import sys; from pytest_flops.budgets.files.loader import says_budgets;"
+        "says_budgets('a: 1');"
         "print([name for name in ('yaml', 'jsonschema', 'torch') if name in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -148,7 +148,8 @@ NO_OBJECT = 'no lock file of pytest-flops: its "format" is not "pytest-flops loc
         (TEXT.replace('"tests": {', '"tests": 1, "x": {'), "1:1", "the file: unknown key 'x'"),
         (TEXT.replace('"net 10"', '"net 9"'), "1:1", "the key 'net 9' is there twice"),
         (TEXT.replace('"count": {"forward": 1}', '"x": 1'), "13:1", "net 10: flops: unknown key"),
-        (TEXT.replace('"flops": {', '"bytes": {', 1), "5:1", "net 9: a record: unknown key"),
+        (TEXT.replace('"flops": {', '"time": {', 1), "5:1", "net 9: a record: unknown key"),
+        (TEXT.replace('"flops": {', '"bytes": {', 1), "5:1", "net 9: a record: the key 'flops' is"),
         (TEXT.replace(": 60, ", ": -60, "), "20:1", "backward is a whole number*not -60"),
         (TEXT.replace(": 60, ", ": 60.0, "), "20:1", "at least 0, not 60.0"),
         (TEXT.replace(": 60, ", ": NaN, "), "20:1", "at least 0, not nan"),
@@ -193,5 +194,5 @@ def test_a_folder_or_a_link_to_nothing_in_its_place(tmp_path):
     with pytest.raises(BudgetFileError, match="a:1:1: cannot be read: Is a directory"):
         read_lock(tmp_path / "a.lock.json", "a")
     (tmp_path / "b.lock.json").symlink_to("nowhere")
-    with pytest.raises(BudgetFileError, match="b:1:1: cannot be read: No such file"):
+    with pytest.raises(BudgetFileError, match="b:1:1: cannot be read: it is a symbolic link to"):
         read_lock(tmp_path / "b.lock.json", "b")

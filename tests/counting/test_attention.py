@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812 - as everybody calls it
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from pytest_flops.counting.costs import rule_of
@@ -54,6 +55,73 @@ def test_gradients_of_a_shared_key_and_value_are_added_up():
     assert shared.count.forward == plain.count.forward
     # three heads' gradients of one key and of one value
     assert shared.count.backward - plain.count.backward == 2 * (2 * 3 * 5 * 8)
+
+
+# What is asked for, and the cost by hand: of the 2 * 3 * 5 * 5 scores of width 8 or of others.
+PRODUCT = PRODUCTS // 2
+HEADS = 2 * 3 * 5 * 8  # elements of the query, and of a key and a value for every head
+WIDER = 2 * 3 * 5 * 7  # scores, of 7 keys and values, of 2 * 3 * 7 * 8 elements
+LAYER = (5 * SCORES + 2 * HEADS, 4 * SCORES + 2 * HEADS)
+ASKED = {
+    "plain": ({}, PRODUCTS + LAYER[0], 2 * PRODUCTS + LAYER[1]),
+    "causal": ({"is_causal": True}, PRODUCTS + LAYER[0] + SCORES, 2 * PRODUCTS + LAYER[1]),
+    "mask": (
+        {"attn_mask": torch.ones(5, 5, dtype=torch.bool)},
+        PRODUCTS + LAYER[0] + SCORES,
+        2 * PRODUCTS + LAYER[1],
+    ),
+    "bias": (
+        {"attn_mask": torch.zeros(5, 5)},
+        PRODUCTS + LAYER[0] + SCORES,
+        2 * PRODUCTS + LAYER[1],
+    ),
+    # 3 heads' gradients of one key and of one value are added up
+    "shared keys": (
+        {"key_heads": 1, "enable_gqa": True},
+        PRODUCTS + LAYER[0],
+        2 * PRODUCTS + LAYER[1] + 2 * HEADS,
+    ),
+    "longer keys": (
+        {"keys": 7},
+        2 * (2 * WIDER * 8) + 5 * WIDER + HEADS + 2 * 3 * 7 * 8,
+        4 * (2 * WIDER * 8) + 4 * WIDER + HEADS + 2 * 3 * 7 * 8,
+    ),
+    # both gradients of the softmax's factor and of the query's, and the scale of the query
+    "gradient of the query": (
+        {"wanted": "q"},
+        PRODUCTS + LAYER[0],
+        2 * PRODUCT + 4 * SCORES + HEADS,
+    ),
+    "gradient of the key": ({"wanted": "k"}, PRODUCTS + LAYER[0], 2 * PRODUCT + 4 * SCORES + HEADS),
+    "gradient of the value": ({"wanted": "v"}, PRODUCTS + LAYER[0], PRODUCT),
+    "gradients of key and value": (
+        {"wanted": "kv"},
+        PRODUCTS + LAYER[0],
+        3 * PRODUCT + 4 * SCORES + HEADS,
+    ),
+    "no gradient": ({"wanted": ""}, PRODUCTS + LAYER[0], 0),
+    # one tensor thrice: its three gradients are added
+    "self-attention": ({"one": True}, PRODUCTS + LAYER[0], 2 * PRODUCTS + LAYER[1] + 2 * HEADS),
+}
+
+
+@pytest.mark.parametrize("kernel", [SDPBackend.MATH, SDPBackend.FLASH_ATTENTION], ids=str)
+@pytest.mark.parametrize(("asked", "forward", "backward"), ASKED.values(), ids=ASKED)
+def test_a_kernel_costs_what_is_asked_for(kernel, asked, forward, backward):
+    asked = dict(asked)
+    wanted, keys, heads = (
+        asked.pop(*default) for default in (("wanted", "qkv"), ("keys", 5), ("key_heads", 3))
+    )
+    query = torch.ones(SHAPE, requires_grad="q" in wanted)
+    key, value = (torch.ones(2, heads, keys, 8, requires_grad=name in wanted) for name in "kv")
+    if asked.pop("one", False):
+        key = value = query
+    with sdpa_kernel(kernel), FLOPsMeter() as meter:
+        out = F.scaled_dot_product_attention(query, key, value, **asked)
+        if out.requires_grad:
+            out.backward(torch.ones_like(out))
+    assert not meter.uncounted
+    assert (meter.count.forward, meter.count.backward) == (forward, backward)
 
 
 def half(*shape: int) -> torch.Tensor:
@@ -119,6 +187,17 @@ def test_a_kernels_recomputation_of_the_scores_is_not_counted(kernel):
     # both gradients of both products; 4 per score for the gradient of the softmax
     assert rule.cost(BACKWARD[kernel], {}, None) == 2 * PRODUCTS
     assert rule.side_cost(BACKWARD[kernel], {}, None) == 4 * SCORES + SCALING
+
+
+@pytest.mark.parametrize("kernel", BACKWARD)
+def test_a_gradient_that_was_not_asked_for_costs_nothing(kernel):
+    query = half(*SHAPE).requires_grad_()
+    args = BACKWARD[kernel]
+    args = (args[0], query, *args[2:])  # the gradient, then query, key and value
+    rule = rule_of(getattr(aten, f"{kernel}_backward").default)
+    # the gradients of the scores and of the query; half of the scaling
+    assert rule.cost(args, {}, None) == PRODUCTS
+    assert rule.side_cost(args, {}, None) == 4 * SCORES + SCALING // 2
 
 
 def test_pytorchs_own_counter_adds_a_product_that_depends_on_the_kernel():

@@ -706,42 +706,6 @@ def test_a_norm_that_rests_on_singular_values_costs_no_vectors():
     assert forward_of(lambda: torch.linalg.matrix_norm(TALL, 2)) == expected
 
 
-def plain_cell(kind: str, features: int, hidden: int) -> int:
-    """One step of one sequence: W x + b + U h + c for every gate, and the gates."""
-    gates = {"LSTM": 4, "GRU": 3}[kind]
-    products = 2 * gates * hidden * (features + hidden)
-    biases = 2 * gates * hidden
-    pointwise = {
-        # sums 4, sigmoids 3, tanh 2, f c + i g: 3, o tanh(c): 1
-        "LSTM": 4 + 3 + 2 + 3 + 1,
-        # sums of r, z, n: 3; sigmoids 2, tanh 1; r * h_n: 1; (h - n) z + n: 3
-        "GRU": 3 + 2 + 1 + 1 + 3,
-    }[kind]
-    return products + biases + pointwise * hidden
-
-
-@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
-@pytest.mark.parametrize("gradients", [True, False])
-def test_a_recurrent_layer_costs_its_cell_at_every_step(kind, gradients):
-    layer = getattr(nn, kind)(8, 6, batch_first=True)
-    x = torch.ones(2, 5, 8)
-    with torch.set_grad_enabled(gradients):
-        assert forward_of(lambda: layer(x)) == 2 * 5 * plain_cell(kind, 8, 6)
-
-
-@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
-def test_a_recurrent_layers_products_cost_twice_as_much_backward(kind):
-    layer = getattr(nn, kind)(8, 6)
-    x = torch.ones(5, 2, 8, requires_grad=True)
-    with FLOPsMeter() as meter:
-        out = layer(x)[0]
-        out.backward(torch.ones_like(out))
-    gates = {"LSTM": 4, "GRU": 3}[kind]
-    products = 2 * gates * 6 * (8 + 6) * 5 * 2
-    assert not meter.uncounted
-    assert 2 * products < meter.count.backward < 2 * products * 1.15
-
-
 @pytest.mark.parametrize("padded", [False, True])
 def test_the_fast_path_of_a_transformer_layer_costs_what_its_plain_path_costs(padded):
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()

@@ -8,7 +8,6 @@ from torch import nn
 from torch._higher_order_ops.map import map as torch_map
 from torch._higher_order_ops.scan import scan
 from torch._higher_order_ops.while_loop import while_loop
-from torch.nn.attention.flex_attention import flex_attention
 
 from pytest_flops.counting.meter.meter import FLOPsMeter
 
@@ -51,19 +50,6 @@ def test_scan_costs_every_step():
     # rows of 4: one sum and one product each; PyTorch 2.11 runs the first step once more
     assert cost == len(steps) * (4 + 4)
     assert len(steps) in (5, 6)
-
-
-@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
-def test_flex_attention_costs_what_its_eager_form_runs():
-    query = torch.ones(1, 2, 16, 8)
-    with FLOPsMeter() as plain:
-        flex_attention(query, query, query)
-    with FLOPsMeter() as scaled:
-        flex_attention(query, query, query, score_mod=lambda score, *_: score * 2)
-    assert not plain.uncounted
-    # scores (16,8) x (8,16) and the weighted sum (16,16) x (16,8), in 2 heads
-    assert plain.operations["aten.bmm"].forward == 2 * (2 * 16 * 8 * 16 + 2 * 16 * 16 * 8)
-    assert scaled.count.forward == plain.count.forward + 2 * 16 * 16
 
 
 def branch_by_cond(layer, x):

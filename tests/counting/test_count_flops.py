@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
+import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -404,6 +406,50 @@ def test_code_that_depends_on_values_is_told_the_operator_and_what_to_do(depend,
     assert "FLOPsMeter" in str(raised.value)
 
 
+def adafactor(parameters):
+    return torch.optim.Adafactor(parameters)
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.Adafactor, adafactor, torch.optim.LBFGS])
+def test_an_optimizer_that_asks_for_values_is_named(optimizer):
+    name = "LBFGS" if optimizer is torch.optim.LBFGS else "Adafactor"
+    with pytest.raises(DataDependentError, match=f"^the optimizer {name} depends") as raised:
+        count_flops(nn.Linear(4, 4), torch.ones(3, 4), optimizer=optimizer)
+    assert "a real step, in a marked test or by yourself: with FLOPsMeter()" in str(raised.value)
+    assert ".py:" not in str(raised.value)
+
+
+ASKING = """\
+def scale(y):
+    return y * y.sum().item()
+"""
+
+
+@pytest.mark.parametrize(
+    ("folder", "told"),
+    [("", "^the model's code depends"), ("site-packages", "^the library asking depends")],
+)
+def test_the_line_that_asks_for_values_is_named(folder, told, tmp_path, monkeypatch):
+    path = tmp_path / folder / "asking.py"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(ASKING, encoding="utf-8")
+    monkeypatch.syspath_prepend(path.parent)
+    monkeypatch.delitem(sys.modules, "asking", raising=False)
+    scale = importlib.import_module("asking").scale
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x):
+            return scale(self.layer(x))
+
+    with pytest.raises(DataDependentError, match=told) as raised:
+        count_flops(Net(), torch.ones(3, 4))
+    assert f"({path}:2)" in str(raised.value)
+
+
 def test_a_mistake_on_fake_tensors_is_told_once_by_its_error(caplog):
     class Mistaken(nn.Module):
         def forward(self, x):
@@ -476,3 +522,10 @@ def test_a_modules_name_cannot_write_control_characters_to_a_terminal():
     with FLOPsMeter() as meter:
         model(torch.ones(2, 3))
     assert "\x1b" not in meter.table()
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_an_exported_module_is_counted_in_the_mode_that_it_has(training):
+    model = torch.export.export(nn.Linear(8, 2), (torch.ones(4, 8),)).module()
+    counted = count_flops(model, torch.ones(4, 8), training=training, optimizer="none")
+    assert counted.count.forward == 2 * 4 * 8 * 2 + 8 + 8 * training  # and the loss

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import os
+import subprocess
+import sys
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -348,10 +351,69 @@ def test_child_processes_are_numbered_and_not_counted():
     assert str(outer).splitlines()[-1] == "child processes, counted by nobody: 3"
 
 
+def fork():
+    process = os.fork()
+    if process == 0:
+        os._exit(0)
+    os.waitpid(process, 0)
+
+
+def multiply():
+    """For a child process to run."""
+    return A @ B
+
+
+def join(process):
+    process.start()
+    process.join()
+
+
+async def run_to_its_end():
+    process = await asyncio.create_subprocess_exec("true")
+    await process.wait()
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        lambda: subprocess.run([sys.executable, "-c", ""], check=True),
+        lambda: subprocess.run([sys.executable, "-c", ""], check=True, close_fds=False),
+        lambda: subprocess.check_output("true", shell=True),
+        lambda: os.popen("true").close(),
+        lambda: os.system("true"),
+        lambda: os.waitpid(os.posix_spawn("/bin/true", ["true"], {}), 0),
+        lambda: os.spawnlp(os.P_WAIT, "true", "true"),
+        fork,
+        lambda: join(get_context("fork").Process(target=multiply)),
+        lambda: join(get_context("spawn").Process(target=multiply)),
+        lambda: join(get_context("forkserver").Process(target=multiply)),
+        lambda: asyncio.run(run_to_its_end()),
+    ],
+    ids=["run", "posix_spawn-of-subprocess", "shell", "popen", "system", "posix_spawn", "spawn",
+         "fork", "mp-fork", "mp-spawn", "mp-forkserver", "asyncio"],
+)  # fmt: skip
+@pytest.mark.filterwarnings("ignore:.*fork", "ignore::ResourceWarning")
+def test_a_child_process_is_numbered_once_however_it_is_started(start):
+    with FLOPsMeter() as meter:
+        start()
+        A @ B
+    assert meter.child_processes == 1
+    assert meter.count.forward == PRODUCT
+
+
+def test_a_child_process_that_does_not_start_is_not_numbered():
+    with FLOPsMeter() as meter, pytest.raises(FileNotFoundError):
+        subprocess.run(["/no/such/program"], check=False)
+    assert meter.child_processes == 0
+
+
 REPLACED = (
     (threading.Thread, "start"),
     (ThreadPoolExecutor, "submit"),
     (BaseProcess, "start"),
+    (subprocess.Popen, "__init__"),
+    (os, "fork"),
+    (os, "system"),
 )
 
 
@@ -390,7 +452,7 @@ def test_an_interruption_leaves_nothing_replaced(monkeypatch):
             raise KeyboardInterrupt
 
     before = replaced()
-    monkeypatch.setattr(threads, "BaseProcess", Interrupting())
+    monkeypatch.setattr(threads, "_PROCESSES", ((Interrupting(), "start"),))
     with pytest.raises(KeyboardInterrupt), FLOPsMeter():
         pass
     assert replaced() == before

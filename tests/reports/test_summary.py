@@ -8,6 +8,7 @@ from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.reports.pages.summary import (
     fullest,
     headline,
+    remarks,
     share,
     summary,
     used,
@@ -149,3 +150,26 @@ def test_what_grew_is_not_told_twice_where_the_limit_is_on_it(make):
     verdict = make.limit(12, actual=17, component="lm_head", parts=parts)
     (entry,) = make.report(make.entry(verdicts=(verdict,))).entries
     assert "grew" not in summary(entry)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "actual", "times"),
+    [(1000, 10, 0), (1001, 10, 100), (92 * 10**12, 91_441_000, 1_006_113), (10**12, 0, 0)],
+    ids=["a-hundred", "above-a-hundred", "a-wrong-prefix", "of-nothing"],
+)
+def test_a_limit_above_a_hundred_times_the_count_is_a_remark(make, allowed, actual, times):
+    entry = make.entry(verdicts=(make.limit(allowed, actual, "total", written="as written"),))
+    limit = f"the limit of total, as written, is {times:,} times the count and holds nothing"
+    assert [*remarks(entry)] == ([f"{limit}: is the unit right?"] if times else [])
+    assert entry.passed
+
+
+def test_of_what_a_pattern_matches_the_fullest_says_whether_its_limit_holds(make):
+    def matched(*counts, pattern="layer_*"):
+        return tuple(make.limit(900, count, component=f"layer_{count}", pattern=pattern)
+                     for count in counts)  # fmt: skip
+
+    assert [*remarks(make.entry(verdicts=matched(1, 2, 100)))] == []
+    (remark,) = remarks(make.entry(verdicts=matched(1, 2) + matched(3, pattern="layer_3")))
+    assert remark.startswith("the limit of layer_2 forward, 900, is 450 times the count")
+    assert remark.endswith("holds nothing, and 1 more likewise: is the unit right?")

@@ -57,11 +57,22 @@ def test_verbose_adds_exact_counts_of_every_component(make):
     assert names.index("layer_0.moe") == names.index("layer_0") + 2
 
 
-def test_verbose_says_how_many_child_processes_nobody_counted(make):
+REMARK = "  2 child processes started meanwhile; what they computed is counted by nobody"
+
+
+@pytest.mark.parametrize("verbosity", [0, 1])
+def test_child_processes_that_nobody_counted_are_a_remark(make, verbosity):
     found = make.report(make.entry(measurement=make.measurement(child_processes=2)))
-    remark = "  child processes, counted by nobody: 2"
-    assert remark in texts(found, verbosity=1)
-    assert remark not in texts(found)
+    assert REMARK in texts(found, verbosity=verbosity)
+
+
+def test_an_entry_with_a_remark_is_shown_however_many_there_are(make):
+    quiet = [make.entry(f"b{number}") for number in range(30)]
+    far = make.entry("far", verdicts=(make.limit(10**15),))  # the emptiest limit: the last
+    lines = texts(make.report(*quiet, far))
+    (place,) = [place for place, line in enumerate(lines) if line.startswith("far ")]
+    assert lines[place + 1].startswith("  the limit of ")
+    assert "and 10 more within budget; -v shows them" in lines
 
 
 @pytest.mark.parametrize("width", [40, 50, 60, 72, 80, 100, 200])

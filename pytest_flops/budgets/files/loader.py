@@ -6,7 +6,7 @@ YAML and JSON Schema are imported with the first file, not with this module.
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,6 @@ from pytest_flops.budgets.budget import Location
 from pytest_flops.budgets.errors import BudgetFileError, Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from os import PathLike
 
     from pytest_flops.budgets.budget import Budget
@@ -22,28 +21,17 @@ if TYPE_CHECKING:
 
 _BYTE_ORDER_MARK = "\ufeff"
 
-_TOP_LEVEL = re.compile(r"""^(?:\{[^\n]*)?(["']?)\bbudgets\1[ \t]*:""", re.MULTILINE)
-_OUR_KEYS = ("workload", "limits", "tolerance", "scaling", "recorded")
-_KEY = re.compile(r"""(["']?)(\w+)\1[ \t]*:""")
+# A line of block style, or one that opens a mapping in flow style.
+_AT_TOP_LEVEL = [
+    re.compile(rf"""^(?:\{{[^\n{{}}\[\]]*)?(["']?)\b{key}\1[ \t]*:""", re.MULTILINE)
+    for key in ("version", "budgets")
+]
 
 
-def looks_like_budgets(text: str) -> bool:
-    """Whether YAML met by chance is meant for us, judged by its text alone.
-
-    It is if its top level has `budgets` and an entry has a key of ours, misspelt or not.
-    """
+def says_budgets(text: str) -> bool:
+    """Whether YAML has `version` and `budgets` at its top level, judged by its text alone."""
     text = text.removeprefix(_BYTE_ORDER_MARK)
-    if not _TOP_LEVEL.search(text):
-        return False
-    keys = {match[2] for part in _below_top_level(text) for match in _KEY.finditer(part)}
-    return any(get_close_matches(key, _OUR_KEYS, n=1, cutoff=0.8) for key in keys)
-
-
-def _below_top_level(text: str) -> Iterator[str]:
-    for line in text.splitlines():
-        budgets = _TOP_LEVEL.match(line)
-        if budgets or line[:1] in " \t":
-            yield line[budgets.end() if budgets else 0 :].partition("#")[0]
+    return all(key.search(text) for key in _AT_TOP_LEVEL)
 
 
 def load_budgets(
@@ -79,7 +67,13 @@ def read_text(path: Path, file: str) -> str:
     except UnicodeDecodeError as error:
         before = content[: error.start]
         place = Location(file, before.count(b"\n") + 1, error.start - before.rfind(b"\n"))
-        message = f"not UTF-8: the byte 0x{content[error.start]:02x}; save the file as UTF-8"
+        found = f"the byte 0x{content[error.start]:02x}"
+        if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+            found = "it is UTF-16, which `>` writes in Windows PowerShell"
+        message = f"not UTF-8: {found}; save the file as UTF-8"
     except OSError as error:
-        message = f"cannot be read: {error.strerror or error}"
+        reason = error.strerror or error
+        if path.is_symlink() and not path.exists():
+            reason = f"it is a symbolic link to {path.readlink()}, which is not there"
+        message = f"cannot be read: {reason}"
     raise BudgetFileError([Problem(place, message)])

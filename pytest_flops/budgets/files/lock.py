@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pytest_flops.budgets.budget import Location, Recorded
 from pytest_flops.budgets.errors import BudgetFileError, Problem
@@ -18,10 +18,15 @@ from pytest_flops.budgets.files.folding import folded, unfolded
 from pytest_flops.budgets.files.loader import read_text
 from pytest_flops.counting.components import natural
 from pytest_flops.counting.count import PHASES, FLOPsCount
+from pytest_flops.counting.metric import METRICS, TOTAL, Costs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
+
+    from pytest_flops.counting.metric import Metric
+
+Cost = TypeVar("Cost")
 
 FORMAT = "pytest-flops lock file"
 VERSION = 1
@@ -92,7 +97,20 @@ def _record(recorded: Recorded) -> dict[str, Any]:
     if recorded.operations:
         names = sorted(recorded.operations, key=natural)
         flops["operations"] = {name: _phases(recorded.operations[name]) for name in names}
-    return {"flops": flops}
+    return {"flops": flops} | {
+        name: _record_of_metric(recorded.metrics[name]) for name in sorted(recorded.metrics)
+    }
+
+
+def _record_of_metric(costs: Costs) -> dict[str, Any]:
+    record: dict[str, Any] = {"count": _above_zero(costs.whole)}
+    parts = {path: tuple(_above_zero(values).items()) for path, values in costs.components.items()}
+    named = {name: dict(values) for name, values in folded(parts).items() if values}
+    return record | ({"components": named} if named else {})
+
+
+def _above_zero(values: Mapping[str, int]) -> dict[str, int]:
+    return {phase: values[phase] for phase in (*PHASES, TOTAL) if values.get(phase)}
 
 
 def _phases(count: FLOPsCount) -> dict[str, int]:
@@ -161,19 +179,40 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _recorded(entry: object) -> Recorded:
-    flops = _object(entry, "a record", "flops")["flops"]
-    parts = _object(flops, "flops", "count", "components", "operations")
-    components: dict[str, FLOPsCount] = {}
-    for name, cost in _counts(parts, "components"):
+    record = _object(entry, "a record", "flops", *(name for name in METRICS if name != "flops"))
+    parts = _object(record["flops"], "flops", "count", "components", "operations")
+    return Recorded(
+        count=_count(parts["count"], "count"),
+        components=_unfolded(_counts(parts, "components")),
+        operations=dict(_counts(parts, "operations")),
+        metrics={
+            name: _costs(record[name], METRICS[name])
+            for name in METRICS
+            if name in {*record} - {"flops"}
+        },
+    )
+
+
+def _costs(value: object, metric: Metric) -> Costs:
+    parts = _object(value, metric.name, "count", "components")
+    known = metric.phases or (TOTAL,)
+    components = _object(parts.get("components", {}), "components")
+    return Costs(
+        whole=_values(parts["count"], "count", known),
+        components=_unfolded(
+            (name, _values(each, f"components: {name}", known)) for name, each in components.items()
+        ),
+    )
+
+
+def _unfolded(costs: Iterable[tuple[str, Cost]]) -> dict[str, Cost]:
+    components: dict[str, Cost] = {}
+    for name, cost in costs:
         for path in unfolded(name):
             if path in components:
                 raise ValueError(f"components: {path!r} is there twice")
             components[path] = cost
-    return Recorded(
-        count=_count(parts["count"], "count"),
-        components=dict(sorted(components.items(), key=lambda item: natural(item[0]))),
-        operations=dict(_counts(parts, "operations")),
-    )
+    return dict(sorted(components.items(), key=lambda item: natural(item[0])))
 
 
 def _counts(parts: Mapping[str, Any], key: str) -> list[tuple[str, FLOPsCount]]:
@@ -182,13 +221,17 @@ def _counts(parts: Mapping[str, Any], key: str) -> list[tuple[str, FLOPsCount]]:
 
 
 def _count(value: object, where: str) -> FLOPsCount:
+    return FLOPsCount(**_values(value, where, PHASES))
+
+
+def _values(value: object, where: str, known: Collection[str]) -> dict[str, int]:
     phases = _object(value, where)
-    for phase, flops in phases.items():
-        if phase not in PHASES:
+    for phase, amount in phases.items():
+        if phase not in known:
             raise ValueError(f"{where}: unknown phase {phase!r}")
-        if type(flops) is not int or flops < 0:
-            raise ValueError(f"{where}: {phase} is a whole number of at least 0, not {flops!r}")
-    return FLOPsCount(**phases)
+        if type(amount) is not int or amount < 0:
+            raise ValueError(f"{where}: {phase} is a whole number of at least 0, not {amount!r}")
+    return phases
 
 
 def _object(value: object, where: str, *known: str) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from pytest_flops.budgets.files.lock import lock_text, read_lock
 from pytest_flops.budgets.units import format_apart
 from pytest_flops.counting.components import innermost
 from pytest_flops.counting.count import PHASES, FLOPsCount
-from pytest_flops.counting.metric import FLOP, QUANTITIES
-from pytest_flops.files import write_atomically
+from pytest_flops.counting.metric import FLOPS, METRICS, Costs, quantities_of, unit_of
+from pytest_flops.files import delete, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +32,7 @@ def recorded_from(measurement: Measurement) -> Recorded:
         count=measurement.count,
         components={path: cost for path, cost in measurement.components.items() if cost.total},
         operations={name: cost for name, cost in measurement.operations.items() if cost.total},
+        metrics=dict(measurement.metrics),
     )
 
 
@@ -41,6 +42,11 @@ def lowered(recorded: Recorded, counted: Recorded) -> Recorded:
         count=_smaller(recorded.count, counted.count),
         components=_smaller_each(recorded.components, counted.components),
         operations=_smaller_each(recorded.operations, counted.operations),
+        metrics={
+            name: _smaller_costs(costs, counted.metrics[name])
+            for name, costs in recorded.metrics.items()
+            if name in counted.metrics
+        },
     )
 
 
@@ -66,7 +72,7 @@ def update_lock(path: Path, file: str, change: Callable[[Records], Records]) -> 
             old = read_lock(path, file)
             new = change(old)
             if not new and old:
-                path.unlink()
+                delete(path)
             elif new and lock_text(new) != lock_text(old):
                 _write(path, lock_text(new), content)
     except BudgetFileError as error:
@@ -79,10 +85,12 @@ def update_lock(path: Path, file: str, change: Callable[[Records], Records]) -> 
 
 def difference(old: Recorded, new: Recorded) -> str:
     """What changed between two records, e.g. `forward 9 FLOP -> 10 FLOP, ...; in layer_{0..3}`."""
+    metrics = [FLOPS, *(METRICS[name] for name in {**old.metrics, **new.metrics})]
     figures = [
-        _arrow(quantity, old.count.of(quantity), new.count.of(quantity))
-        for quantity in QUANTITIES
-        if old.count.of(quantity) != new.count.of(quantity)
+        _arrow(quantity, old.of(quantity), new.of(quantity))
+        for metric in metrics
+        for quantity in quantities_of(metric)
+        if old.of(quantity) != new.of(quantity)
     ]
     components = _changed(old.components, new.components)
     operations = _changed(old.operations, new.operations)
@@ -126,7 +134,7 @@ def _write(path: Path, text: str, old: bytes | None) -> None:
 
 
 def _arrow(quantity: str, old: int, new: int) -> str:
-    show = format_apart(old, new, FLOP)
+    show = format_apart(old, new, unit_of(quantity))
     return f"{quantity} {show(old)} -> {show(new)}"
 
 
@@ -136,6 +144,17 @@ def _changed(old: Mapping[str, FLOPsCount], new: Mapping[str, FLOPsCount]) -> li
 
 def _smaller(one: FLOPsCount, other: FLOPsCount) -> FLOPsCount:
     return FLOPsCount(*(min(one.of(phase), other.of(phase)) for phase in PHASES))
+
+
+def _smaller_costs(recorded: Costs, counted: Costs) -> Costs:
+    def smaller(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+        return {phase: min(value, other.get(phase, 0)) for phase, value in one.items()}
+
+    parts = recorded.components.items()
+    return Costs(
+        smaller(recorded.whole, counted.whole),
+        {p: smaller(v, counted.components[p]) for p, v in parts if p in counted.components},
+    )
 
 
 def _smaller_each(

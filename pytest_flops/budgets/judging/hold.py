@@ -20,7 +20,17 @@ from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.components import depth
 from pytest_flops.counting.count import PHASES
 from pytest_flops.counting.measurement import how_to_count, is_thread
-from pytest_flops.counting.metric import FLOPS, QUANTITIES, TOTAL, is_total, quantity_of, unit_of
+from pytest_flops.counting.metric import (
+    FLOPS,
+    METRICS,
+    QUANTITIES,
+    TOTAL,
+    Metric,
+    is_total,
+    quantities_of,
+    quantity_of,
+    unit_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -158,8 +168,11 @@ def _vanished_phases(
 
 def _hold_limits(budget: Budget, measurement: Measurement) -> Iterator[Verdict]:
     unmatched: set[str] = set()
+    yield from _not_counted(budget, measurement)
     for limit in budget.limits:
         quantity, pattern = limit.quantity, limit.pattern
+        if not measurement.counts(quantity):
+            continue
         matched = [None] if pattern is None else matching(pattern, measurement.components)
         seen = [path for path in matched if _is_seen(measurement, quantity, path)]
         if matched and not seen:
@@ -176,6 +189,18 @@ def _hold_limits(budget: Budget, measurement: Measurement) -> Iterator[Verdict]:
             unmatched.add(pattern)
             message = no_match(pattern, measurement.components)
             yield Verdict.error(message, pattern=pattern, location=limit.location)
+
+
+def _not_counted(budget: Budget, measurement: Measurement) -> Iterator[Verdict]:
+    """Metrics that the budget limits, or its record has, and that nobody counted."""
+    for name in budget.metrics:
+        if name not in measurement.metrics:
+            message = (
+                f"{name} was not counted, so what the budget says of it is held against nothing: a "
+                "FLOPsMeter counts what it is asked for (metrics=[...]), and a builder that counts "
+                "by itself, or a FLOPsCount, has FLOPs alone"
+            )
+            yield Verdict.error(message)
 
 
 def _is_seen(measurement: Measurement, quantity: Quantity, component: str | None) -> bool:
@@ -214,6 +239,8 @@ class _Record(NamedTuple):
     def verdicts(self) -> Iterator[Verdict]:
         for quantity in QUANTITIES:
             yield self._verdict(None, quantity)
+        for name in self.recorded.metrics:
+            yield from self._of_metric(METRICS[name])
         now, then = self.measurement.components, self.recorded.components
         for path in then:
             if depth(path) > _HELD_DEPTH:
@@ -228,6 +255,17 @@ class _Record(NamedTuple):
             is_new = path not in then and depth(path) <= deepest
             if is_new and self.measurement.of(_TOTAL, path):
                 yield self._remark(path, "new since the record")
+
+    def _of_metric(self, metric: Metric) -> Iterator[Verdict]:
+        if metric.name not in self.measurement.metrics:
+            return  # which is an error already
+        for quantity in quantities_of(metric):
+            yield self._verdict(None, quantity)
+        for path in self.recorded.metrics[metric.name].components:
+            if depth(path) <= _HELD_DEPTH and path in self.measurement.components:
+                for quantity in quantities_of(metric):
+                    if not is_total(quantity) or not metric.phases:
+                        yield self._verdict(path, quantity)
 
     def _phases_of(self, path: str) -> Iterator[Verdict]:
         """A component's total follows from its phases and gets no verdict of its own."""

@@ -5,8 +5,8 @@ The rules, from the general to the particular:
 * A product costs 2 per multiply-add, as in `torch.utils.flop_counter`, whose registry is used for
   everything that is not listed here. A bias inside a product is 1 per output element, on a line of
   its own (`aten.addmm:bias`).
-* A fused attention kernel costs what its mathematical form executes, on every device. Its softmax
-  has a line of its own (`:softmax`).
+* A fused kernel costs what its mathematical form executes for what was asked of it, on every device
+  and build. The softmax of attention has a line of its own (`:softmax`).
 * Pointwise arithmetic and transcendental functions cost 1 per output element, whatever they are
   (a `gelu` is 1). Fused multiply-adds count their parts.
 * A reduction costs 1 per input element.
@@ -15,12 +15,13 @@ The rules, from the general to the particular:
   form costs.
 * Complex: add 2, multiply 6, divide 11; a complex product 8 per multiply-add.
 * Views, copies, casts, indexing, comparisons, sorting, random fills and initialisation cost 0,
-  and so does all work on integers and booleans. Accumulating by index is 1 per element accumulated.
+  and so does work on integers and booleans. What stands for floating-point numbers (quantised ones,
+  products of eight bits) costs what these cost. Accumulating by index is 1 per element accumulated.
 * What no rule claims has no cost. It is never taken for 0: the meter reports it as uncounted.
 
 Each family of operators is a file, where a rule stands beside its formula. A formula reads the
 arguments of a call by the names of the operator's schema and returns FLOPs, or None where these
-arguments have no cost, e.g. a sparse matrix times a sparse matrix.
+arguments have no cost, e.g. an index whose cost depends on values that a fake tensor does not have.
 
 Add an operator of your own with `register_cost`.
 """
@@ -36,7 +37,9 @@ from pytest_flops.counting.costs import (
     losses,
     normalization,
     optimizers,
+    pooling,
     products,
+    quantization,
     recurrent,
     reductions,
     resampling,
@@ -49,6 +52,6 @@ __all__ = ["TABLE", "Rule", "is_composite", "register_cost", "register_costs", "
 
 for family in (
     *(attention, elementwise, free, indexing, linear_algebra, losses, normalization),
-    *(optimizers, products, recurrent, reductions, resampling, spectral),
+    *(optimizers, pooling, products, quantization, recurrent, reductions, resampling, spectral),
 ):
     enter(family.RULES)

@@ -1,8 +1,9 @@
 """Attention: a fused kernel costs what its mathematical form executes, on every device.
 
 Every device has kernels of its own, and some recompute the scores in backward. They all cost the
-same here, so that a count does not depend on the device: two products forward, the two gradients of
-each backward, and between them, on the line `:softmax`, scaling, mask, softmax and dropout.
+same here, so that a count does not depend on the device: two products forward, those gradients of
+each that were asked for backward, and between them, on the line `:softmax`, scaling, mask, softmax
+and dropout.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from functools import wraps
 
 from torch import Tensor
 
-from pytest_flops.counting.costs.elements import has_no_values
+from pytest_flops.counting.costs.elements import has_no_values, wanted
 from pytest_flops.counting.costs.nested import sizes_of_nested
 from pytest_flops.counting.costs.normalization import NORMALISE, SOFTMAX, SOFTMAX_BACKWARD
 from pytest_flops.counting.costs.table import Formulas, Rules
@@ -32,7 +33,7 @@ _DROPOUT_BACKWARD = 1  # multiply by the scaled mask
 
 
 def _kernel(*, heads_first: bool, backward: bool = False) -> Formulas:
-    """The products, backward both gradients of each; aside what lies between the products."""
+    """The products, backward their gradients; aside what lies between the products."""
     head, length = (1, 2) if heads_first else (-2, 1)
 
     def flops(
@@ -52,19 +53,26 @@ def _kernel(*, heads_first: bool, backward: bool = False) -> Formulas:
         if heads_first or cum_seq_q is None or cum_seq_k is None:
             scores = heads * query.shape[0] * query.shape[length] * key.shape[length]
         else:
-            queries, keys = _lengths(cum_seq_q, max_q), _lengths(cum_seq_k, max_k)
-            scores = heads * sum(q * k for q, k in zip(queries, keys, strict=True))
-        products = 2 * scores * (query.shape[-1] + value.shape[-1])
+            lengths = zip(_lengths(cum_seq_q, max_q), _lengths(cum_seq_k, max_k), strict=True)
+            scores = heads * sum(q * k for q, k in lengths)
         # The root of the scale is multiplied into the query and into the key of every head.
-        scaling = query.numel() + key.numel() // key_heads * heads
+        queries, repeat = query.numel(), heads // key_heads
+        keys, values = key.numel() * repeat, value.numel() * repeat
         drops = dropout_p != 0
         if not backward:
             masked = bool(is_causal) or attn_bias is not None or bias is not None
-            return products, scores * (SOFTMAX + masked + _DROPOUT * drops) + scaling
+            products = 2 * scores * (query.shape[-1] + value.shape[-1])
+            softmax = scores * (SOFTMAX + masked + _DROPOUT * drops)
+            return products, softmax + queries + keys
+        of_query, of_key, of_value = wanted(query, key, value)
+        of_scores = of_query or of_key
+        products = 2 * scores * (of_query + of_key) * query.shape[-1]
+        products += 2 * scores * (of_scores + of_value) * value.shape[-1]
+        softmax = scores * of_scores * (SOFTMAX_BACKWARD + _DROPOUT_BACKWARD * drops)
         # Query heads add up their gradients for the key and the value that they share.
-        shared = (key.numel() + value.numel()) // key_heads * heads if heads != key_heads else 0
-        per_score = SOFTMAX_BACKWARD + _DROPOUT_BACKWARD * drops  # a mask has no gradient
-        return 2 * products, scores * per_score + scaling + shared
+        shared = (of_key * keys + of_value * values) * (repeat > 1)
+        # A mask has no gradient of its own.
+        return products, softmax + of_query * queries + of_key * keys + shared
 
     # `wraps` tells the signature of `flops`, by which the arguments are read.
     products = wraps(flops)(lambda **given: flops(**given)[0])

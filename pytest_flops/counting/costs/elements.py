@@ -10,6 +10,15 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from pytest_flops.counting.costs.table import Formulas
 
+_SPARSE = {
+    *(torch.sparse_coo, torch.sparse_csr, torch.sparse_csc),
+    *(torch.sparse_bsr, torch.sparse_bsc),
+}
+_ORDINARY = {
+    *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
+    *(torch.uint16, torch.uint32, torch.uint64),
+}
+
 
 def per_output(weight: int = 1, complex_weight: int | None = None) -> Formulas:
     """`weight` FLOPs per element of the (first) output."""
@@ -48,20 +57,37 @@ def weighted(tensor: Tensor, weight: int, complex_weight: int | None = None) -> 
         return tensor.numel() * weight
     if is_exact(tensor):
         return 0
-    each = weight if tensor.dtype.is_floating_point else complex_weight
+    each = weight_of(tensor, weight, complex_weight)
     if each is None or stores_unknown(tensor):
         return None
     return (stored(tensor) if is_sparse(tensor) else tensor.numel()) * each
 
 
+def weight_of(tensor: Tensor, weight: int, complex_weight: int | None = None) -> int | None:
+    """Which of both holds for a tensor of this kind; 0 for integers and booleans."""
+    if tensor.dtype.is_complex:
+        return complex_weight
+    return 0 if is_exact(tensor) else weight
+
+
+def wanted(*tensors: Tensor) -> list[bool]:
+    """Which of a backward kernel's inputs have a gradient that was asked for.
+
+    A kernel without an `output_mask` computes them all. What autograd saved for it still says which
+    require one. Where none does, the kernel was called directly, and is asked for all.
+    """
+    require = [tensor.requires_grad for tensor in tensors]
+    return require if any(require) else [True] * len(tensors)
+
+
 def is_exact(tensor: Tensor) -> bool:
-    """Whether its elements are integers or booleans."""
-    return not tensor.dtype.is_floating_point and not tensor.dtype.is_complex
+    """Whether its elements are integers or booleans, and no others in their form (`quint8`)."""
+    return tensor.dtype in _ORDINARY
 
 
 def is_sparse(tensor: Tensor) -> bool:
     """Whether a tensor stores some of its elements: `Tensor.is_sparse` knows COO alone."""
-    return tensor.layout not in (torch.strided, torch.jagged)
+    return tensor.layout in _SPARSE
 
 
 def stored(sparse: Tensor) -> int:

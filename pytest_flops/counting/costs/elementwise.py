@@ -1,4 +1,4 @@
-"""Pointwise arithmetic and transcendental functions: 1 FLOP per output element; quantisation."""
+"""Pointwise arithmetic and transcendental functions: 1 FLOP per output element."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from pytest_flops.counting.costs.elements import (
-    first_tensor,
     per_input,
     per_output,
     stores_unknown,
@@ -91,12 +90,4 @@ RULES: Rules = {
     "frexp": FREE,
     # A view, and free; but what is computed with no values of a fake tensor counts as nothing.
     "values _values": lambda self: None if stores_unknown(self) else 0,
-    # Divide, round, add the zero point, clamp; the result is of integers.
-    "quantize_per_tensor quantize_per_channel": lambda self=None, tensors=None: weighted(
-        first_tensor(self, tensors), 4
-    ),
-    "dequantize": per_output(2),  # subtract the zero point, multiply
-    "fake_quantize_per_tensor_affine_cachemask": per_input(6),
-    "fake_quantize_per_channel_affine_cachemask": per_input(6),
-    "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams": per_input(6),
 }

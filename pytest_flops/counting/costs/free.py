@@ -25,8 +25,9 @@ _FREE = """
     kthvalue _lazy_clone le lift lift_fresh lift_fresh_copy _linalg_check_errors linspace
     _local_scalar_dense log_normal logical_and logical_not logical_or logical_xor logspace lt
     lu_unpack _make_dual_copy masked_fill masked_scatter masked_scatter_backward masked_select
-    max_unpool2d max_unpool3d _mkldnn_reshape _mkldnn_transpose mode multinomial narrow_copy ne
-    _neg_view_copy _nested_compute_contiguous_strides_offsets _nested_from_padded
+    max_unpool2d max_unpool3d _mkldnn_reshape _mkldnn_transpose mkldnn_reorder_conv2d_weight
+    mkldnn_reorder_conv3d_weight mode multinomial narrow_copy ne _neg_view_copy
+    _nested_compute_contiguous_strides_offsets _nested_from_padded
     _nested_from_padded_and_nested_example _nested_from_padded_tensor _nested_get_jagged_dummy
     _nested_get_lengths _nested_get_max_seqlen _nested_get_min_seqlen _nested_get_offsets
     _nested_get_ragged_idx _nested_get_values_copy _nested_select_backward _nested_sum_backward
@@ -44,16 +45,16 @@ _FREE = """
     slice_scatter sort _sparse_broadcast_to_copy sparse_compressed_tensor
     _sparse_compressed_tensor_with_dims sparse_coo_tensor _sparse_coo_tensor_with_dims
     _sparse_coo_tensor_with_dims_and_tensors sparse_dim sparse_mask _sparse_mask_projection
-    sparse_resize sparse_resize_and_clear _spdiags split_copy split_with_sizes_copy squeeze
-    squeeze_copy _stack stack _standard_gamma t t_copy take _to_copy _to_dense to_padded_tensor
-    _to_sparse _to_sparse_bsc _to_sparse_bsr _to_sparse_csc _to_sparse_csr topk transpose
-    transpose_copy tril tril_indices triu triu_indices unbind_copy unfold_copy uniform _unique
-    _unique2 unique_consecutive unique_dim unique_dim_consecutive _unsafe_index
-    _unsafe_masked_index unsafe_split unsafe_split_with_sizes _unsafe_view unsqueeze
-    unsqueeze_copy upsample_nearest1d upsample_nearest2d upsample_nearest3d
-    _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d
-    _validate_compressed_sparse_indices _values_copy values_copy view_as_complex_copy
-    view_as_real_copy view_copy where __xor__ zero zeros zeros_like
+    _sparse_sum_backward sparse_resize sparse_resize_and_clear _spdiags split_copy
+    split_with_sizes_copy squeeze squeeze_copy _stack stack _standard_gamma t t_copy take
+    _to_copy _to_dense to_mkldnn to_padded_tensor _to_sparse _to_sparse_bsc _to_sparse_bsr
+    _to_sparse_csc _to_sparse_csr topk transpose transpose_copy tril tril_indices triu
+    triu_indices unbind_copy unfold_copy uniform _unique _unique2 unique_consecutive unique_dim
+    unique_dim_consecutive _unsafe_index _unsafe_masked_index unsafe_split
+    unsafe_split_with_sizes _unsafe_view unsqueeze unsqueeze_copy upsample_nearest1d
+    upsample_nearest2d upsample_nearest3d _upsample_nearest_exact1d _upsample_nearest_exact2d
+    _upsample_nearest_exact3d _validate_compressed_sparse_indices _values_copy values_copy
+    view_as_complex_copy view_as_real_copy view_copy where __xor__ zero zeros zeros_like
     """
 
 # What a tensor subclass is asked about itself. PyTorch 2.11 cannot tell whether these decompose.
@@ -64,5 +65,5 @@ _QUERIES = """
 
 RULES: Rules = {_FREE: FREE, _QUERIES: FREE}
 
-# Queries of a tensor, communication between processes, marks in a profile.
-FREE_NAMESPACES = frozenset({"prim", "c10d", "_c10d_functional", "profiler"})
+# Queries of a tensor, marks in a profile.
+FREE_NAMESPACES = frozenset({"prim", "profiler"})

@@ -107,6 +107,9 @@ RULES: Rules = {
     "_cholesky_solve_helper": _substitution(2, of="A"),
     "cholesky_solve": _substitution(2, of="input2"),
     "cholesky_inverse": _factorisation(lambda _m, n: 2 * n**3 // 3),
+    # a Taylor polynomial of degree 18 in 5 products (Bader, Blanes and Casas 2019); how often the
+    # result is squared depends on values, and is not counted
+    "linalg_matrix_exp": _factorisation(lambda _m, n: 5 * 2 * n**3),
     "linalg_eig": _factorisation(lambda _m, n: 25 * n**3),
     "_linalg_eigvals linalg_eigvals": _factorisation(lambda _m, n: 10 * n**3),
     "geqrf": _factorisation(_householder),

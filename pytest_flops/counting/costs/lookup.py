@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
+from importlib import import_module
 from itertools import repeat
 from typing import Any, TypeVar
 
@@ -16,9 +17,25 @@ from torch.autograd import forward_ad
 from pytest_flops.counting.costs.elements import first_tensor
 from pytest_flops.counting.costs.elementwise import pointwise
 from pytest_flops.counting.costs.free import FREE_NAMESPACES
-from pytest_flops.counting.costs.table import FREE, TABLE, Args, Cost, Kwargs, Rule, rule_of_each
+from pytest_flops.counting.costs.table import (
+    FREE,
+    TABLE,
+    Args,
+    Cost,
+    Kwargs,
+    Rule,
+    enter,
+    rule_of_each,
+)
 
 _CostT = TypeVar("_CostT", bound=Callable[..., Any])
+
+# Files of `libraries` by the namespaces of their operators.
+_LIBRARIES = {
+    "torchvision": "torchvision",
+    **dict.fromkeys(("c10d", "fsdp", "_dtensor"), "distributed"),
+    **dict.fromkeys(("_c10d_functional", "_c10d_functional_autograd"), "distributed"),
+}
 
 _registered: dict[str, Rule] = {}
 _found: dict[OpOverload, Rule] = {}
@@ -88,9 +105,20 @@ def _find_rule(operator: OpOverload) -> Rule | None:
         return registered
     if operator.namespace in ("aten", "prims"):
         return _aten_rule(operator, packet)
+    if operator.namespace in _LIBRARIES:
+        _load(_LIBRARIES[operator.namespace])
+    formulas = TABLE.get(f"{operator.namespace}::{packet.__name__}")
+    if formulas is not None:
+        return formulas.of(operator)
     if operator.namespace in FREE_NAMESPACES or operator.is_view:
         return Rule(None)
     return _registry_rule(packet)
+
+
+@cache
+def _load(library: str) -> None:
+    """Enter the rules of another library's operators; most runs never meet one."""
+    enter(import_module(f"{__package__}.libraries.{library}").RULES)
 
 
 def _aten_rule(operator: OpOverload, packet: Any) -> Rule | None:

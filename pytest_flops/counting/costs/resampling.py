@@ -15,14 +15,18 @@ from torch import Tensor
 from pytest_flops.counting.costs.elements import per_input, per_output
 from pytest_flops.counting.costs.table import Rules
 
+# A sampled value; its gradient by one coordinate: two differences of neighbours, interpolated over
+# the other coordinate, times the gradient of the value, summed over channels.
+BILINEAR, BILINEAR_SLOPE = 9, 2 + 3 + 2
+
 _LINEAR, _NEAREST = 0, 1  # interpolation_mode, as PyTorch numbers it
 
 # FLOPs per sampled value, by interpolation mode: bilinear, nearest, bicubic.
-_VALUE = {2: (9, 0, 35), 3: (21, 0, 0)}
+_VALUE = {2: (BILINEAR, 0, 35), 3: (21, 0, 0)}
 # Per sampled value and coordinate, the gradient of the position: the differences of neighbours,
 # interpolated over the other coordinates; times the value's gradient, and summed over channels.
 # Bilinear: 2 differences, 1 interpolation; trilinear: 4 and 3; bicubic: as the value.
-_SLOPE = {2: (2 + 3 + 2, 0, 35 + 2), 3: (4 + 9 + 2, 0, 0)}
+_SLOPE = {2: (BILINEAR_SLOPE, 0, 35 + 2), 3: (4 + 9 + 2, 0, 0)}
 # Per coordinate: from -1..1 to pixels (2), and, to interpolate, the part behind the point.
 _POSITION, _FRACTION = 2, 1
 

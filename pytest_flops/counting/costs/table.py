@@ -18,7 +18,7 @@ from torch._ops import OpOverload
 Args: TypeAlias = Sequence[Any]
 Kwargs: TypeAlias = Mapping[str, Any]
 Cost: TypeAlias = Callable[[Args, Kwargs, Any], "int | None"]
-"""FLOPs of one call; None where these arguments have no cost, e.g. sparse times sparse."""
+"""FLOPs of one call; None where these arguments have no cost, as where only values tell it."""
 CostEach: TypeAlias = Callable[[Args, Kwargs, Any], "list[int | None]"]
 Formula: TypeAlias = Callable[..., Any]
 """A `Cost` or a `CostEach` of named arguments."""
@@ -120,7 +120,15 @@ def rule_of_each(each: CostEach) -> Rule:
 FREE = Formulas(None)
 TABLE: dict[str, Formulas] = {}
 Rules: TypeAlias = Mapping[str, Formulas | Formula]
-"""Formulas by the names of their operators, parted by blanks, without the `_` of in-place forms."""
+"""Formulas by the names of their operators, parted by blanks, without the `_` of in-place forms.
+
+Of `aten` and `prims` the bare name; of others `namespace::name`.
+"""
+
+
+def named(namespace: str, names: str) -> str:
+    """The names of operators that are not `aten`'s."""
+    return " ".join(f"{namespace}::{name}" for name in names.split())
 
 
 def enter(rules: Rules) -> None:

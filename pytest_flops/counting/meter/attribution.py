@@ -38,9 +38,10 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
@@ -58,10 +59,15 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 from pytest_flops.counting.meter.module_paths import OUTSIDE, ModulePaths
 from pytest_flops.counting.meter.parameter_updates import ParameterUpdates
+from pytest_flops.counting.meter.workarounds.frozen_graphs import hidden_operators
+from pytest_flops.counting.metric import Metric
+from pytest_flops.counting.metrics import Counter, counters
 
 MeteredPhase: TypeAlias = Literal["forward", "backward", "recomputed", "optimizer"]
 FLOPsKey: TypeAlias = tuple[MeteredPhase, int, str]
 """What FLOPs are added up by: phase, module number and operator."""
+
+ValuesKey: TypeAlias = tuple[MeteredPhase, int, Metric]
 
 # PyTorch's profiler and its FLOP counter read these too; there is no public way.
 graph_task = torch._C._current_graph_task_id  # noqa: SLF001
@@ -116,6 +122,8 @@ class ThreadState:
 
     counted: bool = False  # whether the meter has been entered in this thread
     flops: defaultdict[FLOPsKey, int] = field(default_factory=lambda: defaultdict(int))
+    # What the other metrics say, by phase, module and metric.
+    values: dict[ValuesKey, int] = field(default_factory=dict)
     # Calls of what has no cost; module calls and steps if no meter counts this thread.
     uncounted: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     child_processes: int = 0  # how many this thread has started
@@ -130,6 +138,11 @@ class ThreadState:
     next_number: int = 0
     task_without_graph: int = _NO_TASK
 
+    def join(self, key: ValuesKey, value: int) -> None:
+        """Join a value with those of the same phase and module."""
+        before = self.values.get(key)
+        self.values[key] = value if before is None else key[2].joined((before, value))
+
 
 class _Local(threading.local):
     """The calling thread's state. One attribute: each reading of a thread-local one costs."""
@@ -142,8 +155,10 @@ class _Local(threading.local):
 class Attribution:
     """Follows modules, autograd and optimizers through global hooks while it is active."""
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: Sequence[Metric] = ()) -> None:
         self.active = False
+        self.metrics = metrics
+        self.counters: dict[Metric, Counter] = counters(metrics)
         self.paths = ModulePaths()
         self.threads: list[ThreadState] = []
         self.local = _Local(self.threads)
@@ -157,12 +172,22 @@ class Attribution:
         keep(register_module_forward_hook(self._leave_module, always_call=True))
         keep(register_optimizer_step_pre_hook(self._enter_step))
         keep(register_optimizer_step_post_hook(self._leave_step))
+        for metric, counter in self.counters.items():
+            counter.start(partial(self.note, metric))
 
     def stop(self) -> None:
         """Remove every hook."""
         self.active = False
+        for counter in self.counters.values():
+            counter.stop()
         while self._handles:
             self._handles.pop().remove()
+
+    def note(self, metric: Metric, value: int) -> None:
+        """Join a value of a metric at the place where the calling thread is."""
+        if self.active:
+            call = self.call_in_progress()
+            self.local.state.join((call.phase, call.module, metric), value)
 
     # --- operators that autograd runs ---
 
@@ -290,6 +315,8 @@ class Attribution:
         task = graph_task()
         number = self.paths.number(module, self._recorder(thread, task))
         self._push(Frame(self._phase_of_call(module, frames[-1], task), number, task, module))
+        for name in hidden_operators(module):
+            thread.uncounted[name] += 1
 
     def _phase_of_call(self, module: Module, caller: Frame, task: int) -> MeteredPhase:
         # A thread that works for a call inside a backward has no task, but that call's phase.

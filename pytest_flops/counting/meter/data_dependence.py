@@ -19,6 +19,8 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.utils._pytree import tree_leaves
 
+from pytest_flops.counting.origin import origin
+
 # What people write that ends in these operators.
 _WRITTEN_AS = {
     "aten._local_scalar_dense": ".item(), float(tensor) or a tensor in an if",
@@ -26,6 +28,12 @@ _WRITTEN_AS = {
     "aten.masked_select": "masked_select()",
     "aten.equal": "torch.equal()",
     "aten._to_copy": ".tolist(), .cpu() or another copy of its values",
+}
+# What an error says that is no error of an operator, and what people write that ends in it.
+_TOLD_AS = {
+    ".numpy()": ".numpy()",
+    "data is not allocated yet": "C++ code that reads its memory",
+    "required positional argument: 'closure'": "its closure, which returns the loss",
 }
 _NEEDS_VALUES = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
 
@@ -35,25 +43,34 @@ class DataDependentError(RuntimeError):
 
 
 @contextmanager
-def naming_the_operator() -> Iterator[None]:
-    """While active, an error for want of a fake tensor's values says what to do."""
+def naming_the_culprit(culprit: str | None = None) -> Iterator[None]:
+    """While active, an error for want of a fake tensor's values says whose it is and what to do.
+
+    Args:
+        culprit: What asks for them; if None, the code that the error comes from.
+    """
     try:
         yield
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
-        raise _of_fake_tensors(_written(error.func)) from error
-    except RuntimeError as error:
-        if ".numpy()" in str(error):
-            raise _of_fake_tensors(".numpy()") from error
-        if "data is not allocated yet" in str(error):
-            raise _of_fake_tensors("C++ code that reads its memory") from error
+        raise _of_fake_tensors(_written(error.func), culprit, error) from error
+    except (RuntimeError, TypeError) as error:
+        for told, written in _TOLD_AS.items():
+            if told in str(error):
+                raise _of_fake_tensors(written, culprit, error) from error
         raise
 
 
-def _of_fake_tensors(written: str) -> DataDependentError:
+def _of_fake_tensors(written: str, culprit: str | None, error: Exception) -> DataDependentError:
+    place = origin(error) if culprit is None else None
+    way_out = "count a real step, in a marked test or by yourself: with FLOPsMeter() as meter: ..."
+    if culprit is None:
+        library = place.library if place else None
+        culprit = f"the library {library}" if library else "the model's code"
+        way_out = f"either write that part so that shapes decide, or {way_out}"
     return DataDependentError(
-        f"the model's code depends on the values of a tensor through {written}, and count_flops "
-        f"runs it on fake tensors, which have shapes but no values. Either write that part so that "
-        f"shapes decide, or count a real step: with FLOPsMeter() as meter: ..."
+        f"{culprit} depends on the values of a tensor through {written}, and count_flops runs it "
+        f"on fake tensors, which have shapes but no values{f' ({place})' if place else ''}; "
+        f"{way_out}"
     )
 
 

@@ -22,8 +22,11 @@ from pytest_flops.counting.meter.attribution import (
     ThreadState,
     graph_task,
 )
+from pytest_flops.counting.meter.module_paths import OUTSIDE
 from pytest_flops.counting.meter.operators import Operator, resolved, resolved_on_nested
+from pytest_flops.counting.meter.parameter_updates import ParameterUpdates
 from pytest_flops.counting.meter.workarounds.distributed_shapes import hide_shape_propagation
+from pytest_flops.counting.metrics import Call
 
 __tracebackhide__ = True  # an error of an operator ends in the line that called it
 
@@ -120,22 +123,46 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             # The module is looked up only if something is written down for the call: more than
             # half of the operators of a backward are free. A metric that also has something to
             # write for those asks at this line.
-            if operator.cost is not None:
+            if operator.cost is not None or attribution.counters:
                 module = attribution.module_of_running_node(thread)
-        if updates is not None:
-            if operator.each is not None:
-                costs = operator.each(args, kwargs, out)
-                modules = updates.follow_each(args, out, len(costs))
-                for module, flops in zip(modules, costs, strict=True):
-                    _write(thread, ("optimizer", module, operator.name), flops, args)
-                return
-            module = updates.follow(args, out)
-        if operator.cost is not None:
-            flops = operator.cost(args, kwargs, out)
-            _write(thread, (phase, module, operator.name), flops, args)
-            if operator.side_cost is not None:
-                flops = operator.side_cost(args, kwargs, out)
-                _write(thread, (phase, module, operator.side_name), flops, args)
+        flops: int | None = 0
+        if updates is not None and operator.each is not None:
+            module, flops = _count_each(thread, updates, operator, (args, kwargs, out))
+        else:
+            if updates is not None:
+                module = updates.follow(args, out)
+            if operator.cost is not None:
+                flops = operator.cost(args, kwargs, out)
+                _write(thread, (phase, module, operator.name), flops, args)
+                if operator.side_cost is not None:
+                    side = operator.side_cost(args, kwargs, out)
+                    _write(thread, (phase, module, operator.side_name), side, args)
+        if attribution.counters:
+            call = Call(operator.func, args, kwargs, out, flops, phase, module)
+            _count_metrics(thread, attribution, call)
+
+
+def _count_each(
+    thread: ThreadState,
+    updates: ParameterUpdates,
+    operator: Operator,
+    call: tuple[Sequence[Any], Mapping[str, Any], Any],
+) -> tuple[int, int | None]:
+    """Write down what an operator over lists costs each module; by other metrics it is one call."""
+    args, kwargs, out = call
+    assert operator.each is not None
+    costs = operator.each(args, kwargs, out)
+    modules = [*updates.follow_each(args, out, len(costs))]
+    for module, flops in zip(modules, costs, strict=True):
+        _write(thread, ("optimizer", module, operator.name), flops, args)
+    whose = modules[0] if len(set(modules)) == 1 else OUTSIDE
+    return whose, sum(flops or 0 for flops in costs)
+
+
+def _count_metrics(thread: ThreadState, attribution: Attribution, call: Call) -> None:
+    for metric, counter in attribution.counters.items():
+        if value := counter.of_call(call):
+            thread.join((call.phase, call.module, metric), value)
 
 
 def _are_distributed(kinds: Iterable[type]) -> bool:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from copy import copy
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._pytree import tree_map_only
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorConverter, FakeTensorMode
 
-from pytest_flops.counting.meter.data_dependence import naming_the_operator
+from pytest_flops.counting.meter.data_dependence import naming_the_culprit
+from pytest_flops.counting.meter.reachable import on_fakes
+from pytest_flops.counting.meter.workarounds.converted_parameters import (
+    converting_fake_parameters,
+)
 
 OptimizerFactory: TypeAlias = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 Loss: TypeAlias = Callable[[Any], Tensor]
@@ -45,24 +48,28 @@ def fake_training_step(
             "was made from, or run it inside FLOPsMeter()"
         )
     make_optimizer = _optimizer_factory(optimizer)
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    inputs, kwargs = tree_map_only(
-        Tensor, lambda tensor: _fake(mode, tensor), (tuple(inputs), dict(kwargs))
-    )
+    mode = _fake_mode()
+    positional, named = [*inputs], dict(kwargs)
+    step = [model, positional, named, loss, make_optimizer]
     with (
-        _fake_model(model, mode, training=training),
-        naming_the_operator(),
+        on_fakes(step, partial(_fake, mode)),
+        converting_fake_parameters(),
+        naming_the_culprit(),
         _without_pytorchs_log(),
     ):
+        with suppress(NotImplementedError):  # an exported module has one mode only
+            model.train(training)
         with mode, torch.set_grad_enabled(training):
-            output = model(*inputs, **kwargs)
+            output = model(*positional, **named)
             if training:
                 _backward((loss or _default_loss)(output))
         # Outside the mode, so that the step counters that the optimizer makes are real numbers:
         # its code reads their values.
         parameters = [p for p in model.parameters() if p.requires_grad]
         if training and make_optimizer is not None and parameters:
-            make_optimizer(parameters).step()
+            stepping = make_optimizer(parameters)
+            with naming_the_culprit(f"the optimizer {type(stepping).__name__}"):
+                stepping.step()
 
 
 def _backward(loss: Tensor) -> None:
@@ -112,51 +119,38 @@ def _tensors(output: Any) -> Iterator[Tensor]:
         yield from _tensors(member)
 
 
-def _fake(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
-    """A fake of a tensor, of the same device; of one on `meta`, on the CPU."""
-    # A model that was built on `meta` is called with inputs of the CPU, and tensors that it makes
-    # itself are on the CPU too. Fakes of two devices would not go into one operator.
-    if tensor.device.type != "meta":
-        return mode.from_tensor(tensor, static_shapes=True)
-    with mode:
-        fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="cpu")
-    return fake.requires_grad_(tensor.requires_grad)
+class _Converter(FakeTensorConverter):
+    """Makes fakes of the CPU of tensors on `meta`, wherever they are used.
 
-
-def _fake_member(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
-    """A fake of a parameter or a buffer; of a parameter, a parameter."""
-    fake = _fake(mode, tensor.detach())
-    if isinstance(tensor, nn.Parameter):
-        return nn.Parameter(fake, requires_grad=tensor.requires_grad)
-    return fake
-
-
-@contextmanager
-def _fake_model(model: nn.Module, mode: FakeTensorMode, *, training: bool) -> Iterator[None]:
-    """The model with fakes in place of its parameters and buffers; afterwards it is as it was.
-
-    So are the attributes of its modules, and the lists and dicts there: a model may keep what it
-    likes, as in a cache, and fakes must not stay in it.
+    A model that was built on `meta` is called with inputs of the CPU, and makes tensors of the CPU
+    itself. Fakes of two devices would not go into one operator.
     """
-    attributes = [vars(module) for module in model.modules()]
-    containers = [
-        value for table in attributes for value in table.values() if isinstance(value, dict | list)
-    ]
-    kept = [(container, copy(container)) for container in (*attributes, *containers)]
-    fakes: dict[Tensor, Tensor] = {}
-    try:
-        for table in attributes:
-            for members in (table["_parameters"], table["_buffers"]):
-                for name, tensor in members.items():
-                    if tensor is not None:
-                        members[name] = fakes.setdefault(tensor, _fake_member(mode, tensor))
-        model.train(training)
-        yield
-    finally:
-        for container, original in kept:
-            container.clear()
-            restore = container.update if isinstance(container, dict) else container.extend
-            restore(original)
+
+    def from_real_tensor(
+        self, fake_mode: FakeTensorMode, t: Tensor, *args: Any, **kwargs: Any
+    ) -> FakeTensor:
+        if t.device.type != "meta":
+            return super().from_real_tensor(fake_mode, t, *args, **kwargs)
+        with fake_mode:
+            fake = torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="cpu")
+        return cast("FakeTensor", fake)
+
+
+def _fake_mode() -> FakeTensorMode:
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    mode.fake_tensor_converter = _Converter(copy_data=False, export=False)
+    return mode
+
+
+def _fake(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
+    """A leaf like the tensor, without values; of a parameter, a parameter."""
+    fake: Tensor = mode.from_tensor(tensor.detach(), static_shapes=True)
+    if isinstance(tensor, nn.Parameter):
+        fake = nn.Parameter(fake, requires_grad=tensor.requires_grad)
+    # Marks that people put on parameters, by which they choose how each is updated.
+    for name, value in vars(tensor).items():
+        vars(fake).setdefault(name, value)
+    return fake.requires_grad_(tensor.requires_grad)
 
 
 @contextmanager

@@ -18,11 +18,20 @@ from pytest_flops.counting.meter.kernels import report_launches
 from pytest_flops.counting.meter.threads import hand_over_to_threads
 from pytest_flops.counting.meter.totals import measurement_of
 from pytest_flops.counting.meter.workarounds.compiled_code import run_eagerly
+from pytest_flops.counting.meter.workarounds.flex_attention import train_on_fakes
 from pytest_flops.counting.meter.workarounds.higher_order import under_autograd
 from pytest_flops.counting.meter.workarounds.spectra import without_vectors
+from pytest_flops.counting.metric import metrics_named
 from pytest_flops.counting.table import table
 
-_CHANGES = (hand_over_to_threads, report_launches, run_eagerly, under_autograd, without_vectors)
+_CHANGES = (
+    hand_over_to_threads,
+    report_launches,
+    run_eagerly,
+    train_on_fakes,
+    under_autograd,
+    without_vectors,
+)
 _lock = threading.RLock()
 _all_meters: set[object] = set()
 _undo_changes = ExitStack()
@@ -76,13 +85,17 @@ class FLOPsMeter:
     The results can be read inside the block too, and are then those so far. Meters nest: an
     operator inside two of them is counted by both.
 
+    Args:
+        metrics: The names of other metrics to count beside the FLOPs, e.g. `["bytes"]`.
+
     Raises:
+        ValueError: There is no metric of a name.
         RuntimeError: The meter is entered twice, read before it is entered, left in another thread
             than it was entered in, or left while one counts that was entered after it.
     """
 
-    def __init__(self) -> None:
-        self._attribution = Attribution()
+    def __init__(self, *, metrics: Iterable[str] = ()) -> None:
+        self._attribution = Attribution(metrics_named(metrics))
         self._active: ExitStack | None = None
         self._result: Measurement | None = None
 
@@ -196,6 +209,7 @@ def count_flops(
     optimizer: str | Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer] = "adamw",
     loss: Callable[[Any], torch.Tensor] | None = None,
     training: bool = True,
+    metrics: Iterable[str] = (),
     **kwargs: Any,
 ) -> Measurement:
     """Count a training step of a model without running it: no weights are read or allocated.
@@ -211,17 +225,20 @@ def count_flops(
             from the parameters to an optimizer.
         loss: From the model's output to a scalar. By default the output's `loss` if it has one,
             else the sum of its first floating-point tensor (`logits` first).
-        training: Whether the model is in training mode; `False` counts the forward alone.
+        training: Whether the model is in training mode; `False` counts the forward alone. A module
+            that `torch.export` has made stays in the mode that it has.
+        metrics: The names of other metrics to count beside the FLOPs.
         **kwargs: The model's keyword inputs.
 
     Returns:
         The count by phase, component and operator.
 
     Raises:
-        DataDependentError: The model's code depends on the values of a tensor, which a fake tensor
-            does not have; the message names the operator.
-        ValueError: The optimizer's name is unknown, or the output holds nothing to sum.
+        DataDependentError: The model's code, a library or the optimizer depends on the values of a
+            tensor, which a fake tensor does not have; the message names it and the operator.
+        ValueError: The name of the optimizer or of a metric is unknown, or the output holds nothing
+            to sum.
     """
-    with FLOPsMeter() as meter:
+    with FLOPsMeter(metrics=metrics) as meter:
         fake_training_step(model, inputs, kwargs, optimizer, loss, training=training)
     return meter.measurement()

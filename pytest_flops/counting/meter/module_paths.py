@@ -80,6 +80,15 @@ class ModulePaths:
         """The number of the module that holds a parameter; a shared one, of the first."""
         return self._owners.get(id(parameter), OUTSIDE)
 
+    def parameters(self) -> Iterator[tuple[int, Tensor]]:
+        """Every parameter once, with the number of the first module that holds it."""
+        told: set[int] = set()
+        for number, module in enumerate(self._modules):
+            for parameter in module._parameters.values() if module is not None else ():  # noqa: SLF001 - as above
+                if parameter is not None and id(parameter) not in told:
+                    told.add(id(parameter))
+                    yield number, parameter
+
     def names(self) -> dict[int, str]:
         """The path of every number, in the order of the model; `WHOLE` is the only root."""
         paths: dict[int, str] = {}

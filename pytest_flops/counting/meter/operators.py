@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch._C import DispatchKey
 from torch._library.custom_ops import OPDEFS
@@ -14,6 +16,8 @@ from torch._ops import HigherOrderOperator, OpOverload
 from torch.utils._pytree import tree_leaves
 
 from pytest_flops.counting.costs import Rule, is_composite, rule_of
+from pytest_flops.counting.costs.elements import is_exact
+from pytest_flops.counting.costs.flex_attention import FLEX_ATTENTION
 from pytest_flops.counting.costs.nested import STRIDED_COSTS
 from pytest_flops.counting.costs.table import Cost, CostEach
 from pytest_flops.counting.meter.data_dependence import explaining_meta
@@ -45,15 +49,21 @@ def resolved(func: Any) -> Operator:
     """What an operator's rule makes of it, else what it is made of, else one without a cost."""
     if isinstance(func, HigherOrderOperator):
         name = f"higher_order.{func.__name__}"
+        if func in FLEX_ATTENTION:
+            return _with_rule(func, name, FLEX_ATTENTION[func])
         form = eager_form(func)
-        return _with_rule(func, name, _UNKNOWN) if form is None else _composite(func, name, form)
+        return (
+            _with_rule(func, name, _unclaimed(name))
+            if form is None
+            else _composite(func, name, form)
+        )
     name = str(func._overloadpacket)  # noqa: SLF001 - the name that FlopCounterMode uses
     rule = rule_of(func)
     if rule is not None:
         return _with_rule(func, name, rule)
     kernel = _decomposition(func)
     if kernel is None:
-        return _with_rule(func, name, _UNKNOWN)
+        return _with_rule(func, name, _unclaimed(name))
     return _composite(func, name, resolving_conjugates(kernel))
 
 
@@ -83,17 +93,32 @@ def _with_rule(func: Callable[..., Any], name: str, rule: Rule) -> Operator:
         rule.side_cost,
         f"{name}:{rule.side_line}",
         rule.each,
-        depends=rule is _UNKNOWN,
+        depends=rule in _UNCLAIMED,
     )
 
 
-def _unknown_cost(args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> int | None:
-    """An operator that no rule claims has no cost; work on integers and booleans alone is free."""
-    tensors = [leaf for leaf in tree_leaves((args, kwargs, out)) if isinstance(leaf, Tensor)]
-    return None if any(t.is_floating_point() or t.is_complex() for t in tensors) else 0
+def _cost_unless_integer(args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> int | None:
+    """0 if all tensors are integers or booleans; there is no cost otherwise.
+
+    Quantised numbers and packed weights (`torch.ScriptObject`) stand for floating-point ones.
+    """
+    leaves = tree_leaves((args, kwargs, out))
+    if any(isinstance(leaf, torch.ScriptObject) for leaf in leaves):
+        return None
+    return 0 if all(is_exact(leaf) for leaf in leaves if isinstance(leaf, Tensor)) else None
 
 
-_UNKNOWN = Rule(_unknown_cost)
+def _no_cost(args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> None:
+    """A product of integers may stand for one of floating-point numbers (`int8`)."""
+
+
+_UNKNOWN, _UNKNOWN_PRODUCT = _UNCLAIMED = (Rule(_cost_unless_integer), Rule(_no_cost))
+_IS_PRODUCT = re.compile(r"mm(_|$)|matmul|gemm|linear|conv(olution|\d|_|$)")
+
+
+def _unclaimed(name: str) -> Rule:
+    """The rule of an operator that no rule claims; what its name calls a product is not free."""
+    return _UNKNOWN_PRODUCT if _IS_PRODUCT.search(name) else _UNKNOWN
 
 
 def _decomposition(func: OpOverload) -> Callable[..., Any] | None:

@@ -6,37 +6,48 @@ are given, and the wrapper enters the meter's dispatch mode where the work runs.
 looked at: a module or an optimizer's step in any other thread is reported as uncounted by the hooks
 of `attribution`.
 
-No dispatch mode reaches into another process, so a process that `multiprocessing` starts, such as a
-worker of a `DataLoader`, is only numbered.
+No dispatch mode reaches into another process, so the processes that counted code starts, such as
+the workers of a `DataLoader`, are only numbered.
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import wraps
 from multiprocessing.process import BaseProcess
+from types import ModuleType
 from typing import Any
 
 from pytest_flops.counting.meter.attribution import Attribution, Frame
 from pytest_flops.counting.meter.dispatch import counting_here, counting_modes
 
+# Whatever starts a process by a name of the standard library; one may start it through another.
+_PROCESSES: tuple[tuple[type | ModuleType, str], ...] = (
+    (BaseProcess, "start"),
+    (subprocess.Popen, "__init__"),
+    *((os, name) for name in ("fork", "forkpty", "posix_spawn", "posix_spawnp", "system")),
+)
+
 
 @contextmanager
 def hand_over_to_threads() -> Iterator[None]:
-    """While active, every counted thread hands over the work that it starts or submits."""
-    with (
-        _replaced(threading.Thread, "start", _start),
-        _replaced(ThreadPoolExecutor, "submit", _submit),
-        _replaced(BaseProcess, "start", _start_process),
-    ):
+    """While active, counted threads hand over what they start, and number child processes."""
+    with ExitStack() as stack:
+        stack.enter_context(_replaced(threading.Thread, "start", _start))
+        stack.enter_context(_replaced(ThreadPoolExecutor, "submit", _submit))
+        for owner, name in _PROCESSES:
+            if hasattr(owner, name):  # Windows has few of them
+                stack.enter_context(_replaced(owner, name, _start_process))
         yield
 
 
 @contextmanager
-def _replaced(owner: type, name: str, around: Callable[..., Any]) -> Iterator[None]:
+def _replaced(owner: type | ModuleType, name: str, around: Callable[..., Any]) -> Iterator[None]:
     """While active, a method is a call of `around` with the method itself and its arguments."""
     before = getattr(owner, name)
 
@@ -73,17 +84,16 @@ def _as_part_of(
     return counted
 
 
-class _Submitting(threading.local):
-    """Whether the calling thread is inside `submit`, which may start a worker of the executor.
-
-    A worker is not counted, only what is submitted. It would hold the first submitter's frame, and
-    the dispatch mode, for as long as it lives.
-    """
+class _Inside(threading.local):
+    """Whether the calling thread is inside a call."""
 
     active = False
 
 
-_submitting = _Submitting()
+# `submit` may start a worker of the executor. A worker is not counted, only what is submitted: it
+# would hold the first submitter's frame, and the dispatch mode, for as long as it lives.
+_submitting = _Inside()
+_starting_process = _Inside()
 
 
 def _submit(
@@ -129,7 +139,14 @@ def _hand_over_run(thread: threading.Thread) -> None:
     attributes["run"] = run_once
 
 
-def _start_process(start: Callable[[BaseProcess], None], process: BaseProcess) -> None:
-    start(process)
+def _start_process(start: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    if _starting_process.active:  # `multiprocessing` forks, `subprocess` spawns: it is one process
+        return start(*args, **kwargs)
+    _starting_process.active = True
+    try:
+        result = start(*args, **kwargs)
+    finally:
+        _starting_process.active = False
     for mode in counting_modes():
         mode.attribution.local.state.child_processes += 1
+    return result

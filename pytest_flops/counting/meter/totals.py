@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 
 from pytest_flops.counting.components import OUTSIDE_PATH, ancestors, summed_up
-from pytest_flops.counting.count import FLOPsCount
+from pytest_flops.counting.count import PHASES, FLOPsCount
 from pytest_flops.counting.measurement import Measurement
 from pytest_flops.counting.meter.attribution import Attribution
 from pytest_flops.counting.meter.module_paths import WHOLE
+from pytest_flops.counting.metric import TOTAL, TRAINABLE_PARAMETERS, Costs, Metric
 
 _PLACE = {"forward": 0, "backward": 1, "recomputed": 1, "optimizer": 2}  # in a FLOPsCount
 
@@ -47,4 +49,34 @@ def measurement_of(attribution: Attribution) -> Measurement:
         operations=operations,
         recomputed=recomputed,
         not_called=tuple(path for path in own if path not in seen),
+        metrics={metric.name: _costs(metric, attribution) for metric in attribution.metrics},
     )
+
+
+def _costs(metric: Metric, attribution: Attribution) -> Costs:
+    """A metric's values over all threads, by phase; of a module also in all that contain it."""
+    whole: dict[str, list[int]] = defaultdict(list)
+    parts: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    paths = attribution.paths.names()
+    for phase, module, value in _values(metric, attribution):
+        whole[phase].append(value)
+        for path in (*ancestors(paths[module]), paths[module]):
+            parts[path][phase].append(value)
+    parts.pop(WHOLE, None)
+
+    def joined(values: dict[str, list[int]]) -> dict[str, int]:
+        return {phase: metric.joined(found) for phase, found in values.items()}
+
+    return Costs(joined(whole), {path: joined(values) for path, values in parts.items()})
+
+
+def _values(metric: Metric, attribution: Attribution) -> Iterator[tuple[str, int, int]]:
+    """Values by phase and module number; a metric without phases has totals alone."""
+    if not metric.phases:
+        for module, parameter in attribution.paths.parameters():
+            if metric is not TRAINABLE_PARAMETERS or parameter.requires_grad:
+                yield TOTAL, module, parameter.numel()
+    for thread in attribution.threads.copy():
+        for (metered, module, kind), value in thread.values.copy().items():
+            if kind is metric:
+                yield PHASES[_PLACE[metered]], module, value

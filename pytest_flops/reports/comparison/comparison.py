@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_flops.counting.metric import QUANTITIES, Quantity
+from pytest_flops.counting.metric import FLOPS, METRICS, Quantity, quantities_of
 from pytest_flops.reports.comparison.new_records import is_newly_recorded, records_of
 from pytest_flops.reports.comparison.pairs import pair_entries, share_nothing
 from pytest_flops.reports.comparison.raised import Raised, raised
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
     from pytest_flops.budgets.budget import Location
-    from pytest_flops.counting.count import FLOPsCount
+    from pytest_flops.counting.measurement import Measurement
     from pytest_flops.reports.entry import Entry
     from pytest_flops.reports.fates import Fate
     from pytest_flops.reports.report import Report
@@ -237,29 +237,29 @@ def _budget_change(
 
 
 def _changes(before: Entry, after: Entry, allowed: Fraction) -> Iterator[Change]:
-    base, head = _counts(before), _counts(after)
+    base, head = before.measurement, after.measurement
+    if base is None or head is None:
+        return
     records = records_of(before), records_of(after)
-    for component in [*head, *(path for path in base if path not in head)]:
-        old, new = base.get(component), head.get(component)
-        for quantity in QUANTITIES:
-            change = Change(
-                component,
-                quantity,
-                old.of(quantity) if old else None,
-                new.of(quantity) if new else None,
-                int(old.of(quantity) * allowed) if old else None,
-            )
+    # A metric that only one of the two counted is in neither's comparison.
+    both = [METRICS[name] for name in head.metrics if name in base.metrics]
+    quantities = [quantity for metric in (FLOPS, *both) for quantity in quantities_of(metric)]
+    gone = [path for path in base.components if path not in head.components]
+    for component in [None, *head.components, *gone]:
+        for quantity in quantities:
+            old, new = (_value(each, quantity, component) for each in (base, head))
+            ceiling = None if old is None else int(old * allowed)
+            change = Change(component, quantity, old, new, ceiling)
             if change.regressed and is_newly_recorded(component, quantity, head, records, allowed):
                 change = replace(change, allowed=change.head, accepted=True)
             yield change
 
 
-def _counts(entry: Entry) -> dict[str | None, FLOPsCount]:
-    counts: dict[str | None, FLOPsCount] = {}
-    if entry.measurement is not None:
-        counts[None] = entry.measurement.count
-        counts.update(entry.measurement.components)
-    return counts
+def _value(measurement: Measurement, quantity: Quantity, component: str | None) -> int | None:
+    """What a component costs; `None` where it is not there."""
+    if component is not None and component not in measurement.components:
+        return None
+    return measurement.of(quantity, component)
 
 
 def _differences(

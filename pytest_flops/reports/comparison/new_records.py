@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from fractions import Fraction
 
-    from pytest_flops.counting.count import FLOPsCount
+    from pytest_flops.counting.measurement import Measurement
     from pytest_flops.counting.metric import Quantity
     from pytest_flops.reports.entry import Entry
 
@@ -35,7 +35,7 @@ def records_of(entry: Entry) -> Records:
 def is_newly_recorded(
     component: str | None,
     quantity: Quantity,
-    counts: Mapping[str | None, FLOPsCount],
+    counted: Measurement,
     records: tuple[Records, Records],
     allowed: Fraction,
 ) -> bool:
@@ -47,16 +47,17 @@ def is_newly_recorded(
     old, new = records
     # Records end at a depth: what is deeper is covered by its nearest recorded ancestor.
     holder = None if component is None else nearest(component, new)
-    if holder not in new or holder not in counts:
+    if holder not in new or (holder is not None and holder not in counted.components):
         return False
     limit = _recorded(new[holder], quantity)
     # A record that fell in another phase accepts nothing in this one.
     changed = limit != _recorded(old.get(holder, {}), quantity)
-    return changed and counts[holder].of(quantity) <= int(limit * allowed)
+    return changed and counted.of(quantity, holder) <= int(limit * allowed)
 
 
 def _recorded(records: Mapping[Quantity, int], quantity: Quantity) -> int:
     """The recorded count in a quantity; a component has no total, which its phases make."""
     if quantity in records or not is_total(quantity):
         return records.get(quantity, 0)
-    return metric_of(quantity).joined(records.values())
+    metric = metric_of(quantity)
+    return metric.joined(value for each, value in records.items() if metric_of(each) is metric)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pytest_flops.budgets.judging.blame import one_per_family
 from pytest_flops.budgets.units import format_flops
 from pytest_flops.counting.components import parent_of, segments
+from pytest_flops.counting.metric import is_total, metric_of, unit_of
 from pytest_flops.reports.report import SessionError, in_order
 from pytest_flops.reports.text import percent, some
 
@@ -107,7 +108,7 @@ def status(budget: BudgetChange) -> str:
     if budget.status == "grew" and not budget.regressed:
         return f"grew, {'as newly recorded' if budget.accepted else 'within its tolerance'}"
     total = budget.total
-    if budget.status == "fell" and total is not None:
+    if budget.status == "fell" and total is not None and total.difference:
         return f"fell by {format_flops(-total.difference)} ({relative(total)})"
     return _STATUS.get(budget.status, budget.status)
 
@@ -129,12 +130,13 @@ def details(budget: BudgetChange) -> Iterator[tuple[str, str]]:
 def line(change: Change) -> str:
     """One change, e.g. `layer_1 total from 140 to 150 FLOP (+7.14 %)`."""
     about = f"{change.component or ''} {change.quantity}".lstrip()
+    unit = unit_of(change.quantity).symbol
     if change.base is None or change.head is None:
-        return f"{about} {relative(change)}: {change.head or change.base or 0:,} FLOP"
+        return f"{about} {relative(change)}: {change.head or change.base or 0:,} {unit}"
     remark = ""
     if change.difference > 0 and not change.regressed:
         remark = f", {'as newly recorded' if change.accepted else 'within tolerance'}"
-    return f"{about} from {change.base:,} to {change.head:,} FLOP ({relative(change)}{remark})"
+    return f"{about} from {change.base:,} to {change.head:,} {unit} ({relative(change)}{remark})"
 
 
 def relative(change: Change) -> str:
@@ -152,12 +154,12 @@ def relative(change: Change) -> str:
 def leading(budget: BudgetChange) -> list[Change]:
     """The changes worth a line: regressions first, then the largest, the deepest of equals first.
 
-    A component has one, most often its total. What came or went with its parent has none, and
-    components that changed alike share one.
+    A component has one for each metric, most often its total. What came or went with its parent
+    has none, and components that changed alike share one.
     """
     statuses = {change.component: change.status for change in budget.changes}
     told = [c for c in budget.changes if c.difference and not _covered_by_parent(c, statuses)]
-    by_component = groupby(told, key=lambda change: change.component)
+    by_component = groupby(told, key=lambda each: (each.component, metric_of(each.quantity).name))
     weightiest = [max(changes, key=_weight) for _, changes in by_component]
     return one_per_family(sorted(weightiest, key=_order))
 
@@ -171,7 +173,7 @@ def _covered_by_parent(change: Change, statuses: Mapping[str | None, Status]) ->
 
 def _weight(change: Change) -> tuple[bool, bool, int]:
     """Largest for the total, unless it hides that a phase regressed: then for that phase."""
-    return change.regressed, change.quantity == "total", abs(change.difference)
+    return change.regressed, is_total(change.quantity), abs(change.difference)
 
 
 def _order(change: Change) -> tuple[bool, int, int, str]:

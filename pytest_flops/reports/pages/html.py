@@ -61,6 +61,7 @@ def _environment() -> Environment:
         not_measured=summary.not_measured,
         other_tools=other_tools,
         other_failures=summary.other_failures,
+        remarks=summary.remarks,
         share=summary.share,
         status=summary.status,
         summary=summary.summary,

@@ -49,6 +49,10 @@ def render_markdown(
         page.add_items(changes, "more changed budgets")
     if left_out := summary.not_measured(report):
         page.add([plain(left_out), ""])
+    remarks = [(entry, text) for entry in report.entries for text in summary.remarks(entry)]
+    page.add_items(
+        [[f"- {code(entry.title)}: {plain(text)}"] for entry, text in remarks], "more remarks"
+    )
     _add_table(page, summary.worst_first(report.entries))
     return page.text
 

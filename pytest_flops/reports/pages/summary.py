@@ -17,7 +17,7 @@ from pytest_flops.reports.entry import KINDS_BY_SEVERITY
 from pytest_flops.reports.text import percent, shorten, some
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from pytest_flops.budgets.verdict import Verdict
     from pytest_flops.reports.entry import Entry
@@ -43,6 +43,10 @@ _FAULTS = {
 }
 """By kind of what is wrong with the run as a whole: what one or several of it are."""
 
+# A wrong prefix of a unit is a factor of 1,000. A hundred finds one also where the limit was meant
+# to be a tenth of the figure, and is more room than a limit has that is meant to hold something.
+_HOLDS_NOTHING = 100
+
 
 _LEFT_OUT: dict[Fate, str] = {
     "unreached": "not reached",
@@ -66,6 +70,27 @@ def limit_used(entry: Entry) -> str | None:
     """How much of the fullest limit is used: `99.9 % of lm_head forward`."""
     limit = fullest(entry)
     return f"{used(limit)} of {subject(limit)}" if limit else None
+
+
+def remarks(entry: Entry) -> Iterator[str]:
+    """What no verdict says: work that was not counted, limits that nothing can reach."""
+    number = entry.measurement.child_processes if entry.measurement else 0
+    if number:
+        processes = "1 child process" if number == 1 else f"{number:,} child processes"
+        yield f"{processes} started meanwhile; what they computed is counted by nobody"
+    nearest: dict[tuple[str | None, str | None], Verdict] = {}
+    for limit in reversed(uses(entry)):  # of the components that a pattern matches, the fullest
+        nearest[limit.pattern, limit.quantity] = limit
+    far = [v for v in nearest.values() if 0 < (v.actual or 0) * _HOLDS_NOTHING < (v.allowed or 0)]
+    if far:
+        furthest = min(far, key=share)
+        actual, allowed = int(furthest.actual or 1), int(furthest.allowed or 0)
+        limit_of = f"{subject(furthest)}, {furthest.written or f'{allowed:,}'},"
+        more = f", and {len(far) - 1} more likewise" if far[1:] else ""
+        yield (
+            f"the limit of {limit_of} is {allowed // actual:,} times the count and holds nothing"
+            f"{more}: is the unit right?"
+        )
 
 
 def totals(entry: Entry) -> list[str]:

@@ -27,6 +27,7 @@ Line = tuple[str, dict[str, bool]]
 _GREEN = {"green": True}
 _RED = {"red": True}
 _BOLD_RED = {"red": True, "bold": True}
+_YELLOW = {"yellow": True}
 _PLAIN: dict[str, bool] = {}
 
 _NAME_WIDTH = 16
@@ -44,7 +45,7 @@ def terminal_lines(
     """The report as `(text, markup)` lines for `terminalreporter.write_line(text, **markup)`.
 
     A `verbosity` below 0 is the headline and what is wrong with the run as a whole, which nothing
-    else tells; above 0 it adds the components and remarks on the count. No line of the table is
+    else tells; above 0 it adds the components. No line of the table is
     wider than `width`.
     """
     last: Line = (summary.headline(report), _GREEN if report.passed else _BOLD_RED)
@@ -61,7 +62,9 @@ def terminal_lines(
 def _table(report: Report, verbosity: int, width: int) -> list[Line]:
     entries = summary.worst_first(report.entries)
     if verbosity == 0:
-        entries = entries[: max(_ROWS, len(report.red))]
+        most = max(_ROWS, len(report.red))
+        told = [entry for entry in entries[most:] if any(summary.remarks(entry))]
+        entries = [*entries[:most], *told]
     rows = [_row(entry) for entry in entries]
     if not rows:
         return []
@@ -70,6 +73,7 @@ def _table(report: Report, verbosity: int, width: int) -> list[Line]:
     for entry, row in zip(entries, rows, strict=True):
         lines.append((_aligned(row, widths), _GREEN if entry.passed else _RED))
         lines += [(f"  {text}", _RED) for text in _why(entry, verbosity)]
+        lines += [(f"  {printable(text)}", _YELLOW) for text in summary.remarks(entry)]
         if verbosity > 0:
             lines += _components(entry, width)
     hidden = len(report.entries) - len(entries)
@@ -136,10 +140,7 @@ def _components(entry: Entry, width: int) -> list[Line]:
         for path in (None, *tree.walk())
     ]
     widths = _widths(rows, width - _GAP)
-    lines = [" " * _GAP + _aligned(row, widths, names=1) for row in rows]
-    if found.child_processes:
-        lines.append(f"  child processes, counted by nobody: {found.child_processes}")
-    return [(line, _PLAIN) for line in lines]
+    return [(" " * _GAP + _aligned(row, widths, names=1), _PLAIN) for row in rows]
 
 
 def _changes(comparison: Comparison) -> list[Line]:

@@ -1,0 +1,51 @@
+"""How the metrics other than FLOPs are counted: one file each, loaded when somebody asks for it.
+
+A counter lives as long as its meter. It sees every operator that the meter counts and returns what
+the call costs in the metric's unit; the meter joins that per phase and module, as the metric says.
+A counter that must see more than operators (Python calls, the ends of tensors) sees to that itself,
+between `start` and `stop`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from pytest_flops.counting.metric import Metric
+
+
+class Call(NamedTuple):
+    """One call of an operator."""
+
+    func: Any
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    out: Any
+    flops: int | None  # what it computes; `None` where nobody knows
+    phase: Literal["forward", "backward", "recomputed", "optimizer"]
+    module: int  # the number of the module that it belongs to, as `ModulePaths` has it
+
+
+class Counter(Protocol):
+    """Counts one metric for one meter: the class `Counter` of `counting.metrics.NAME`."""
+
+    def start(self, note: Callable[[int], None]) -> None:
+        """The meter begins; `note` joins a value at the place where the calling thread is."""
+
+    def stop(self) -> None:
+        """The meter ends; also after an error."""
+
+    def of_call(self, call: Call) -> int:
+        """What a call costs."""
+
+
+def counters(metrics: Iterable[Metric]) -> dict[Metric, Counter]:
+    """A new counter for each metric that needs one; parameters are there without counting."""
+    return {
+        metric: import_module(f"{__name__}.{metric.name}").Counter()
+        for metric in metrics
+        if metric.phases
+    }

@@ -1,0 +1,38 @@
+"""`full_precision`: FLOPs of products whose result is float32 or float64.
+
+0 says that autocast, or a model in bfloat16, reaches every product. A forgotten autocast and a
+float32 island show here, and nowhere in the FLOPs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.utils.flop_counter import flop_registry
+
+from pytest_flops.counting.costs.elements import first_tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_flops.counting.metrics import Call
+
+_FULL = (torch.float32, torch.float64, torch.complex64, torch.complex128)
+
+
+class Counter:
+    """The FLOPs of products in full precision; products are what PyTorch has a formula for."""
+
+    def start(self, note: Callable[[int], None]) -> None:
+        """Nothing to prepare."""
+
+    def stop(self) -> None:
+        """Nothing to undo."""
+
+    def of_call(self, call: Call) -> int:
+        """The FLOPs of a product whose result is in full precision; 0 of anything else."""
+        if not call.flops or getattr(call.func, "_overloadpacket", None) not in flop_registry:
+            return 0
+        in_full = first_tensor(call.out, call.args).dtype in _FULL
+        return int(call.flops) if in_full else 0

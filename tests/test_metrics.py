@@ -1,0 +1,155 @@
+"""Other metrics than FLOPs in budgets: limited, recorded, compared and reported as FLOPs are."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from pytest_flops.budgets.schema import SCHEMA_FILE
+from pytest_flops.counting.metric import METRICS
+from pytest_flops.reports.report import SCHEMA as REPORT_SCHEMA
+
+BUILDERS = """\
+import torch
+WIDE = True
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = torch.nn.Linear(8, 16), torch.nn.Linear(16, 2)
+    def forward(self, x):
+        with torch.autocast("cpu", torch.bfloat16, enabled={autocast}):
+            return self.last(self.first(x)).float()
+def build(batch_size): return Net(), torch.ones(batch_size, 8)
+"""
+BUDGET = """\
+version: 1
+budgets:
+  net:
+    workload: {{model: 'builders:build', batch_size: 4, optimizer: sgd}}
+    limits: {limits}
+"""
+# Of 4 rows: forward (4,8)x(8,16) and (4,16)x(16,2); backward the gradients of both weights and of
+# the second's input.
+FIRST, LAST = 2 * 4 * 8 * 16, 2 * 4 * 16 * 2
+PRODUCTS = {"forward": FIRST + LAST, "backward": FIRST + 2 * LAST}
+PARAMETERS = 8 * 16 + 16 + 16 * 2 + 2
+
+
+def test_the_schemas_of_reports_and_budgets_know_every_metric() -> None:
+    names = [name for name in METRICS if name != "flops"]
+    report = json.loads(REPORT_SCHEMA.read_text(encoding="utf-8"))["$defs"]
+    assert report["measurement"]["properties"]["metrics"]["propertyNames"]["enum"] == names
+    assert f"({'|'.join(names)})" in report["verdict"]["properties"]["quantity"]["pattern"]
+    budgets = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))["$defs"]
+    for place in ("limits", "quantities"):
+        assert [key for key in budgets[place]["properties"] if key in names] == names
+
+
+@pytest.fixture
+def net(project: Any) -> Any:
+    project.ini("pythonpath = .")
+    project.write("builders.py", BUILDERS.format(autocast=False))
+    return project
+
+
+@pytest.mark.parametrize(
+    ("limits", "red"),
+    [
+        (f"{{parameters: {PARAMETERS}}}", ""),
+        (f"{{parameters: {PARAMETERS - 1}}}", "parameters total: 178 elements, limit 177 elements"),
+        (f"{{full_precision: {sum(PRODUCTS.values())} FLOP}}", ""),
+        ("{full_precision: 0}", "full_precision total: 2.816 kFLOP, limit 0 FLOP, over by 2.816"),
+        (f"{{full_precision: {{forward: {PRODUCTS['forward'] - 1}}}}}", "full_precision forward"),
+        ("{components: {last: {full_precision: {forward: 255}}}}", "last full_precision forward"),
+        ("{components: {last: {parameters: 34, full_precision: 1 kFLOP}}}", ""),
+        ("{components: {'*': {parameters: 100}}}", "first parameters total: 144 elements"),
+    ],
+)
+def test_a_limit_on_a_metric_holds_it_in_yaml_and_in_a_marker(
+    net: Any, limits: str, red: str, mode: tuple[str, ...]
+) -> None:
+    net.budgets(BUDGET.format(limits=limits), "budgets/net.yaml")
+    result = net.run("budgets", *mode)
+    assert result.ret == int(bool(red))
+    if red:
+        result.stdout.fnmatch_lines([f"*{red}*"])
+    as_python = limits.replace("{", "{'").replace(": ", "': ").replace(", ", ", '")
+    as_python = as_python.replace("{''*''", "{'*'").replace(" FLOP", "").replace(" kFLOP", "000")
+    net.test(f"""\
+import pytest, torch
+from builders import build
+model, x = build(4)
+@pytest.mark.flops_budget(**{as_python.replace("1 k000", "1000")})
+def test_step():
+    optimizer = torch.optim.SGD(model.parameters())
+    model(x).sum().backward()
+    optimizer.step()
+""")
+    marked = net.run("test_model.py", *mode)
+    assert marked.ret == int(bool(red)), marked.stdout.str()
+
+
+def test_a_forgotten_autocast_is_red_though_the_flops_are_the_same(net: Any) -> None:
+    net.budgets(BUDGET.format(limits="{full_precision: 0}"), "budgets/net.yaml")
+    net.write("builders.py", BUILDERS.format(autocast=True))
+    assert net.run("budgets").ret == 0
+    net.write("builders.py", BUILDERS.format(autocast=False))
+    net.fails("budgets", told=["*full_precision total: 2.816 kFLOP, limit 0 FLOP*"])
+
+
+def test_a_metric_is_recorded_beside_the_flops_and_held(net: Any) -> None:
+    net.budgets(BUDGET.format(limits="{full_precision: 1 MFLOP}"), "budgets/net.yaml")
+    net.write("builders.py", BUILDERS.format(autocast=True))
+    assert net.run("budgets", "--flops-update").ret == 0
+    text = (net.root / "budgets/net.lock.json").read_text(encoding="utf-8")
+    assert '"full_precision": {' in text
+    assert net.run("budgets").ret == 0
+    net.write("builders.py", BUILDERS.format(autocast=False))
+    net.fails("budgets", told=["*full_precision *recorded 0 FLOP, over by*"], passed=1)
+    # What is recorded is counted, and so held, when the limit is gone.
+    net.budgets(BUDGET.format(limits="{total: 1 MFLOP}"), "budgets/net.yaml")
+    net.fails("budgets", told=["*full_precision *recorded 0 FLOP, over by*"], passed=1)
+    result = net.run("budgets", "--flops-update")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*full_precision forward 0 FLOP -> 1.28 kFLOP*"])
+    assert net.run("budgets").ret == 0
+
+
+def test_a_metric_is_compared_with_the_base(net: Any) -> None:
+    net.budgets(BUDGET.format(limits="{full_precision: 1 MFLOP}"), "budgets/net.yaml")
+    net.write("builders.py", BUILDERS.format(autocast=True))
+    assert net.run("budgets", "--flops-report=base").ret == 0
+    net.write("builders.py", BUILDERS.format(autocast=False))
+    result = net.run("budgets", "--flops-compare=base/flops.json")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*costs more than its base: *full_precision total*0 to 2,816 *"])
+    for page in ("flops.json", "flops.html", "flops.md"):
+        assert "full_precision" in (net.root / "reports" / page).read_text(encoding="utf-8")
+
+
+def test_a_metric_that_nobody_counted_is_no_pass(project: Any) -> None:
+    project.marked("full_precision=0", "flops.check(FLOPsCount(1))", "flops")
+    project.fails(told=["*full_precision was not counted*held against nothing*"])
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        ("{byte: 1}", "unknown key 'byte'; did you mean 'bytes'?"),
+        ("{bytes: 3 GFLOP}", "'3 GFLOP' has the unknown unit 'GFLOP'*GiB"),
+        ("{syncs: -1}", "-1 is negative"),
+        ("{syncs: 1.5}", "1.5*"),
+        ("{launches: 3 GB}", "3 GB*calls"),
+        ("{syncs: {optimizer: 1}}", "unknown key 'optimizer'*forward, backward, total"),
+        ("{bytes: {}}", "expected a mapping of forward, backward, optimizer or total*"),
+        ("{parameters: {forward: 3}}", "{'forward': 3} is no number of elements*"),
+        ("{bytes: [3]}", "*bytes*"),
+    ],
+)
+def test_a_wrong_limit_is_told_with_its_place(net: Any, limits: str, words: str) -> None:
+    net.budgets(BUDGET.format(limits=limits), "budgets/net.yaml")
+    result = net.run("budgets")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([f"*budgets/net.yaml:5:*{words}*"])
