@@ -33,7 +33,6 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
     ("WaveFTConfig", {**TARGETS, "n_frequency": 10}),
     ("C3AConfig", {**TARGETS, "block_size": 8}),
     ("MissConfig", {**TARGETS, "r": 4}),
-    ("ShiraConfig", {**TARGETS, "r": 2}),
     ("RoadConfig", {**TARGETS, "group_size": 8}),
     ("DeloraConfig", {**TARGETS, "r": 4}),
     ("GraloraConfig", {**TARGETS, "r": 4, "gralora_k": 2}),

@@ -56,7 +56,16 @@ LAYERS: list[tuple[str, tuple[Any, ...], dict[str, Any], tuple[Any, ...]]] = [
     ("FeaStConv", (8, 16), {"heads": 2}, GRAPH),
     ("HypergraphConv", (8, 16), {}, GRAPH),
     ("LEConv", (8, 16), {}, GRAPH),
-    ("PNAConv", (8, 16), {"aggregators": ["mean", "max", "std"], "scalers": ["identity", "amplification"], "deg": torch.tensor([0, 4, 2])}, GRAPH),
+    (
+        "PNAConv",
+        (8, 16),
+        {
+            "aggregators": ["mean", "max", "std"],
+            "scalers": ["identity", "amplification"],
+            "deg": torch.tensor([0, 4, 2]),
+        },
+        GRAPH,
+    ),
     ("ClusterGCNConv", (8, 16), {}, GRAPH),
     ("GENConv", (8, 16), {}, GRAPH),
     ("GCN2Conv", (8,), {"alpha": 0.1}, (NODES, NODES, EDGES)),
@@ -71,8 +80,31 @@ LAYERS: list[tuple[str, tuple[Any, ...], dict[str, Any], tuple[Any, ...]]] = [
     ("GCN", (8, 16), {"num_layers": 2}, GRAPH),
     ("GraphSAGE", (8, 16), {"num_layers": 2}, GRAPH),
     ("GAT", (8, 16), {"num_layers": 2}, GRAPH),
-    ("PNA", (8, 16), {"num_layers": 2, "aggregators": ["mean"], "scalers": ["identity"], "deg": torch.tensor([0, 4, 2])}, GRAPH),
-    ("SchNet", (), {"hidden_channels": 16, "num_filters": 16, "num_interactions": 2, "interaction_graph": lambda pos, batch: (EDGES, (pos[EDGES[0]] - pos[EDGES[1]]).norm(dim=-1))}, (KINDS[:6] + 1, POSITIONS)),
+    (
+        "PNA",
+        (8, 16),
+        {
+            "num_layers": 2,
+            "aggregators": ["mean"],
+            "scalers": ["identity"],
+            "deg": torch.tensor([0, 4, 2]),
+        },
+        GRAPH,
+    ),
+    (
+        "SchNet",
+        (),
+        {
+            "hidden_channels": 16,
+            "num_filters": 16,
+            "num_interactions": 2,
+            "interaction_graph": lambda pos, _: (
+                EDGES,
+                (pos[EDGES[0]] - pos[EDGES[1]]).norm(dim=-1),
+            ),
+        },
+        (KINDS[:6] + 1, POSITIONS),
+    ),
 ]
 
 

@@ -29,7 +29,7 @@ class Step:
         named: Its inputs, by name.
         training: Whether forward, backward and AdamW run, or the forward alone.
         run: What runs for real in place of this step, as a trainer does.
-        times: How many forwards and backwards of this step `run` makes.
+        times: How many forwards and backwards of this step `run` makes; 0 if values tell.
     """
 
     model: nn.Module
@@ -51,7 +51,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Finding:
-    """What came out: the verdict is "agrees", "refused" (no values to ask for) or "fails"."""
+    """The verdict is "agrees", "refused" (values are asked for), "known" or "fails"."""
 
     verdict: str
     message: str = ""
@@ -68,9 +68,10 @@ def judge(case: Case) -> Finding:
     seed()
     states = _random_states()
     try:
-        fake = count_flops(
-            step.model, *step.inputs, loss=loss_of, training=step.training, **step.named
-        )
+        if step.times:
+            fake = count_flops(
+                step.model, *step.inputs, loss=loss_of, training=step.training, **step.named
+            )
     except DataDependentError as error:
         refusal = str(error)
     after = dict(_state(step.model))
@@ -82,7 +83,7 @@ def judge(case: Case) -> Finding:
     if states != _random_states():
         problems.append("count_flops changed a random state")
     real, products = _run(step)
-    problems += _differences(real, products, fake, step.times if step.run else 0)
+    problems += _differences(real, products, fake, step.times if step.run else None)
     verdict = "fails" if problems else "refused" if refusal else "agrees"
     return Finding(
         verdict,
@@ -104,7 +105,7 @@ def loss_of(output: Any) -> Tensor:
 
 def seed() -> None:
     random.seed(0)
-    np.random.seed(0)  # noqa: NPY002 - the libraries draw from this one
+    np.random.seed(0)
     torch.manual_seed(0)
 
 
@@ -128,7 +129,7 @@ def _run(step: Step) -> tuple[Measurement, Mapping[str, int]]:
 
 
 def _differences(
-    real: Measurement, products: Mapping[str, int], fake: Measurement | None, times: int
+    real: Measurement, products: Mapping[str, int], fake: Measurement | None, times: int | None
 ) -> Iterator[str]:
     """What is wrong; of a trainer's `times` steps, the products alone are compared."""
     if real.uncounted:
@@ -140,7 +141,7 @@ def _differences(
         return
     if fake.uncounted:
         yield f"uncounted on fakes: {dict(fake.uncounted)}"
-    if times:
+    if times is not None:
         fakes = {name: times * flops for name, flops in _products_of(fake).items()}
         yield from _unlike("products on fakes", fakes, products)
     elif fake.count != real.count or fake.operations != real.operations:
@@ -187,5 +188,5 @@ def _random_states() -> tuple[Any, ...]:
     return (
         torch.get_rng_state().numpy().tobytes(),
         random.getstate(),
-        str(np.random.get_state()),  # noqa: NPY002
+        str(np.random.get_state()),
     )

@@ -17,8 +17,8 @@ from torch.utils._pytree import tree_leaves
 
 
 def _of_sums(out: Tensor, length: int) -> int:
-    """Every element of the result is a sum of `length` products."""
-    return 2 * out.numel() * length
+    """Every element of the result is a sum of `length` products; a complex one is 6, a sum 2."""
+    return (8 if out.is_complex() else 2) * out.numel() * length
 
 
 def _convolution(out: Tensor, input: Tensor, weight: Tensor, transposed: bool) -> int:
@@ -37,6 +37,15 @@ def _attention(query: Tensor, key: Tensor, value: Tensor) -> int:
     batch, heads, queries, width = query.shape
     scores = batch * heads * queries * key.shape[-2]
     return 2 * scores * (width + value.shape[-1])
+
+
+def _attention_backward(query: Tensor, key: Tensor, value: Tensor) -> int:
+    """A product for each gradient that is wanted, and one for that of the scores."""
+    scores = query.shape[0] * query.shape[1] * query.shape[2] * key.shape[2]
+    of_query, of_key, of_value = (x.requires_grad for x in (query, key, value))
+    of_scores = of_query or of_key
+    widths = (of_query + of_key) * query.shape[3] + (of_scores + of_value) * value.shape[3]
+    return 2 * scores * widths
 
 
 def _grouped(self: Tensor, mat2: Tensor, out: Tensor) -> int:
@@ -59,10 +68,12 @@ FORMULAS: dict[str, Callable[..., int]] = {
     "aten.convolution": _convolution,
     "aten.convolution_backward": _convolution_backward,
     "aten._scaled_dot_product_flash_attention_for_cpu": _attention,
-    "aten._scaled_dot_product_flash_attention_for_cpu_backward": (
-        lambda query, key, value: 2 * _attention(query, key, value)
-    ),
+    "aten._scaled_dot_product_flash_attention_for_cpu_backward": _attention_backward,
 }
+
+
+def _holds_integers(tensor: Tensor) -> bool:
+    return not tensor.dtype.is_floating_point and not tensor.dtype.is_complex
 
 
 class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -80,8 +91,10 @@ class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]
         name = str(getattr(func, "overloadpacket", func))
         formula = FORMULAS.get(name)
         first = next((leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)), None)
-        if formula and first is not None and first.dtype.is_floating_point:
-            schema = [argument.name for argument in func._schema.arguments]
+        if formula and first is not None and not _holds_integers(first):
+            schema = [argument.name for argument in func._schema.arguments]  # noqa: SLF001
             named = {**dict(zip(schema, args, strict=False)), **given, "out": first}
-            self.flops[name] += formula(**{name: named[name] for name in signature(formula).parameters})
+            self.flops[name] += formula(
+                **{name: named[name] for name in signature(formula).parameters}
+            )
         return out

@@ -1,7 +1,7 @@
 """Lets torchvision import beside PyTorch for the CPU; import this before anything that does.
 
-The torchvision of PyPI is built for CUDA, so its operators do not load beside a build without it, and
-then its import fails where it registers fake kernels for two of them. No model here calls them.
+The torchvision of PyPI is built for CUDA, so its operators do not load beside a build without it,
+and then its import fails where it registers fake kernels for two of them. No model here calls them.
 """
 
 import torch
