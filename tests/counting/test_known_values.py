@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from pytest_flops import FLOPsMeter, count_flops
+from pytest_flops.counting.meter.data_dependence import DataDependentError
 
 EDGES = torch.tensor([[0, 1, 2, 3], [1, 1, 3, 3]])  # two of the four lead from a node to itself
 MASK = torch.tensor([True, False, True, True])
@@ -61,10 +62,26 @@ def test_an_index_that_is_written_to_is_left_as_it_was():
     assert index.tolist() == [0, 1]
 
 
-def test_what_is_only_made_like_an_index_has_no_value():
-    model = Chosen(lambda index: torch.empty_like(index).random_(4).nonzero())
-    with pytest.raises(RuntimeError, match="depends on the values"):
-        count_flops(model, torch.ones(4, 8), torch.tensor([0, 1]))
+def choose_by_chance(index):
+    return slice(int(index[torch.randint(2, (2,))].max()))
+
+
+def write_what_is_unknown(index):
+    made = torch.zeros_like(index)
+    made[0] = torch.randint(2, ())
+    return slice(int(made.max()))
+
+
+@pytest.mark.parametrize("choose", [choose_by_chance, write_what_is_unknown])
+def test_what_is_not_computed_of_indices_alone_has_no_value(choose):
+    with pytest.raises(DataDependentError, match="depends on the values"):
+        count_flops(Chosen(choose), torch.ones(4, 8), torch.tensor([0, 1]))
+
+
+def test_a_large_index_has_no_values():
+    index = torch.arange(4).repeat(2_501)
+    with pytest.raises(DataDependentError, match="depends on the values"):
+        count_flops(Chosen(lambda index: slice(int(index.max()))), torch.ones(4, 8), index)
 
 
 def test_random_numbers_go_on_as_if_nothing_was_counted():
