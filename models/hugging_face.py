@@ -127,9 +127,12 @@ CAUSAL = """
     OlmoeForCausalLM Olmo2ForCausalLM OlmoHybridForCausalLM OpenAIGPTLMHeadModel OPTForCausalLM
     PersimmonForCausalLM PhiForCausalLM Phi3ForCausalLM PhimoeForCausalLM Qwen2ForCausalLM
     Qwen2MoeForCausalLM Qwen3ForCausalLM Qwen3MoeForCausalLM Qwen3NextForCausalLM
-    RecurrentGemmaForCausalLM
-    RwkvForCausalLM StableLmForCausalLM Starcoder2ForCausalLM xLSTMForCausalLM XGLMForCausalLM
-    XLNetLMHeadModel
+    RecurrentGemmaForCausalLM RwkvForCausalLM StableLmForCausalLM Starcoder2ForCausalLM
+    xLSTMForCausalLM XGLMForCausalLM XLNetLMHeadModel CwmForCausalLM DoryForCausalLM
+    Emu3ForCausalLM ExaoneMoeForCausalLM GraniteSWAForCausalLM HYV3ForCausalLM Jais2ForCausalLM
+    MellumForCausalLM MiniMaxM2ForCausalLM MinistralForCausalLM Ministral3ForCausalLM
+    GPTNeoXJapaneseForCausalLM GraniteMoeSharedForCausalLM LagunaForCausalLM Lfm3ForCausalLM
+    HyperCLOVAXForCausalLM
 """
 MASKING = """
     AlbertForMaskedLM BertForMaskedLM BigBirdForMaskedLM ConvBertForMaskedLM DebertaForMaskedLM

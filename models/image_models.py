@@ -23,7 +23,8 @@ UNSIZED = """
     test_mambaout poolformer_s12 mobilenetv3_small_050 mobilevit_xxs mobilevitv2_050 test_nfnet
     pvt_v2_b0 regnetx_002 repghostnet_050 repvit_m0_9 res2net50_26w_4s resnest26d resnet10t
     resnetv2_18 rexnet_100 selecsls42 legacy_seresnet18 shvit_s1 skresnet18 starnet_s050
-    swiftformer_xs ese_vovnet19b_slim_dw focalnet_tiny_srf
+    swiftformer_xs ese_vovnet19b_slim_dw focalnet_tiny_srf test_convnext test_efficientnet
+    test_resnet lcnet_035 regnety_002 hardcorenas_a convnextv2_atto nf_resnet26
 """
 
 

@@ -42,7 +42,6 @@ MEMORY = 8 << 30  # bytes: a model that is not small fails, and takes nothing el
 MAY_BE_REFUSED = 0.05
 KNOWN = {
     "DabDetrForObjectDetection": "on fakes, transformers adds a mask of ones too",
-    "WaveFT": "how many elements a mask chooses, a fake does not tell; reported as uncounted",
     "PatchTSTForPrediction": "a fake has other strides: another operator of the same cost",
 }
 """Models whose counts differ on fakes and for real, and why."""

@@ -48,6 +48,14 @@ def test_what_indices_and_masks_choose_is_counted_without_weights_too(name):
     assert counted == meter.count.forward == 2 * rows * 8 * 16
 
 
+def test_the_gradient_of_what_a_mask_chooses_is_counted():
+    model = nn.Linear(8, 8, bias=False)
+    model.forward = lambda mask: model.weight[mask]
+    # The mask and its inverse choose 4 rows: their sum, and one addition per element in backward.
+    count = count_flops(model, torch.cat([MASK, ~MASK]), optimizer="none").count
+    assert (count.forward, count.backward) == (4 * 8, 4 * 8)
+
+
 def test_a_buffer_of_indices_has_its_values_too():
     model = Chosen(lambda index: index)
     model.register_buffer("index", torch.tensor([True, True, False, False]))
