@@ -5,6 +5,7 @@ VENV ?= .venv
 CHROMIUM ?= chromium
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+SITE := import sysconfig; print(sysconfig.get_path('purelib'))
 
 .PHONY: help gate test test-all models operators lint format coverage fuzz mutants faults screenshot docs build packaging clean
 
@@ -20,9 +21,12 @@ test: $(INSTALLED) ## Run the tests, without the long ones: at most two minutes 
 test-all: $(INSTALLED) ## Run every test, with many more generated examples
 	$(BIN)/python -m pytest -n 2 --hypothesis-profile thorough --flops-report reports
 
-models: $(INSTALLED) ## Count models of Hugging Face, for which transformers is installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt transformers
-	$(BIN)/python -m pytest tests/counting/test_hugging_face.py --flops-report=
+models: $(INSTALLED) ## Count models of many libraries on fakes and for real (docs/models.md)
+	$(BIN)/python -m venv build/models-env
+	$(BIN)/python -c "$(SITE)" > $$(build/models-env/bin/python -c "$(SITE)")/beside.pth
+	build/models-env/bin/python -m pip install --quiet --constraint constraints.txt \
+	  transformers timm diffusers torch-geometric peft accelerate lightning scipy
+	PYTHONPATH=$(CURDIR) build/models-env/bin/python models/sweep.py --write docs/models.md
 
 operators: $(INSTALLED) ## Count PyTorch's own samples of every operator, in every form
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt expecttest numpy

@@ -41,7 +41,7 @@ def _index_put(self: Tensor, indices: Sequence[Tensor | None], accumulate: bool)
     """One addition per element of `self[indices]`, to which the values are broadcast."""
     if not accumulate:
         return 0
-    if any(index is not None and _is_mask(index) and has_no_values(index) for index in indices):
+    if any(index is not None and _is_mask(index) and _is_unknown(index) for index in indices):
         return None  # how many elements a mask chooses, only its values can tell
     return _accumulated(self, _chosen(self, indices))
 
@@ -65,6 +65,11 @@ def _chosen(self: Tensor, indices: Sequence[Tensor | None]) -> int:
 
 def _is_mask(index: Tensor) -> bool:
     return index.dtype in (torch.bool, torch.uint8)
+
+
+def _is_unknown(mask: Tensor) -> bool:
+    """Whether the mask has no values; a fake has some where they follow from the step's inputs."""
+    return has_no_values(mask) and getattr(mask, "constant", None) is None
 
 
 def _put(self: Tensor, source: Tensor, accumulate: bool) -> int | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import random
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorConverter, FakeTensorMode
 
 from pytest_flops.counting.meter.data_dependence import naming_the_culprit
+from pytest_flops.counting.meter.known_values import fake_of, keep_known_values
 from pytest_flops.counting.meter.reachable import on_fakes
 from pytest_flops.counting.meter.workarounds.converted_parameters import (
     converting_fake_parameters,
@@ -56,6 +59,7 @@ def fake_training_step(
     positional, named = [*inputs], dict(kwargs)
     step = [model, positional, named, loss, make_optimizer]
     with (
+        _random_states_kept(),
         on_fakes(step, partial(_fake, mode)),
         converting_fake_parameters(),
         naming_the_culprit(),
@@ -149,18 +153,34 @@ class _Converter(FakeTensorConverter):
 def _fake_mode() -> FakeTensorMode:
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     mode.fake_tensor_converter = _Converter(copy_data=False, export=False)
+    keep_known_values(mode)
     return mode
 
 
 def _fake(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
-    """A leaf like the tensor, without values; of a parameter, a parameter."""
-    fake: Tensor = mode.from_tensor(tensor.detach(), static_shapes=True)
+    """A leaf like the tensor, of a parameter a parameter; only indices and masks have values."""
+    fake = fake_of(mode, tensor)
     if isinstance(tensor, nn.Parameter):
         fake = nn.Parameter(fake, requires_grad=tensor.requires_grad)
     # Marks that people put on parameters, by which they choose how each is updated.
     for name, value in vars(tensor).items():
         vars(fake).setdefault(name, value)
     return fake.requires_grad_(tensor.requires_grad)
+
+
+@contextmanager
+def _random_states_kept() -> Iterator[None]:
+    """Put back the states of the random numbers of PyTorch on the CPU, Python, and NumPy."""
+    numpy = sys.modules.get("numpy")
+    kept = random.getstate()
+    kept_by_numpy = numpy and numpy.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(kept)
+        if numpy:
+            numpy.random.set_state(kept_by_numpy)
 
 
 @contextmanager
