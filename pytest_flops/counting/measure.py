@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_flops.counting.builder import (
     Builder,
@@ -56,6 +56,7 @@ def measure_workload(
         optimizer=workload.optimizer,
         rules=workload.rules,
         metrics=metrics,
+        values=workload.values,
         **sizes,
     )
 
@@ -67,6 +68,7 @@ def measure_built(
     optimizer: str = "adamw",
     rules: Rules | None = None,
     metrics: Sequence[str] = (),
+    values: Literal["fake", "real"] = "fake",
     **sizes: Any,
 ) -> Measurement:
     """Count what a builder returned: `(model, inputs)`, or an object that another one accepts.
@@ -77,6 +79,7 @@ def measure_built(
         optimizer: As in `Workload`.
         rules: As in `Workload`.
         metrics: The names of others to count beside the FLOPs.
+        values: As in `Workload`.
         **sizes: `batch_size` and `seq_len` of an accepted object's step, if they are not its own.
 
     Raises:
@@ -88,7 +91,8 @@ def measure_built(
                 "the published rules are those of a builder that counts by itself; a model is "
                 "metered by the executed rules"
             )
-        return _meter(*built, optimizer, metrics)
+        asked = {"optimizer": optimizer, "metrics": metrics, "values": values}
+        return _meter(*built, asked)
     found = accepted(built, builders)
     if found is None:
         raise WorkloadError(
@@ -128,14 +132,14 @@ def find_builder(name: str, builders: Builders | None = None) -> Builder:
     return as_builder(found)
 
 
-def _meter(model: Any, inputs: Any, optimizer: str, metrics: Sequence[str]) -> Measurement:
+def _meter(model: Any, inputs: Any, asked: Mapping[str, Any]) -> Measurement:
     from pytest_flops.counting.meter.meter import count_flops
 
     try:
         if isinstance(inputs, Mapping):
-            return count_flops(model, optimizer=optimizer, metrics=metrics, **inputs)
+            return count_flops(model, **asked, **inputs)
         positional = inputs if isinstance(inputs, tuple | list) else (inputs,)
-        return count_flops(model, *positional, optimizer=optimizer, metrics=metrics)
+        return count_flops(model, *positional, **asked)
     except Exception as error:
         raise WorkloadError(f"counting {type(model).__name__} raised {_told(error)}") from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +21,7 @@ class Workload:
     seq_len: int | None = None  # tokens per sequence; None leaves it to the builder
     optimizer: str = "adamw"  # "sgd", "adam", "adamw" or "none"
     rules: Rules | None = None  # counting rules; None is the `default_rules` of the builder
+    values: Literal["fake", "real"] = "fake"  # whether the step runs, for code that asks for values
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON."""

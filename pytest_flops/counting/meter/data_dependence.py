@@ -62,7 +62,10 @@ def naming_the_culprit(culprit: str | None = None) -> Iterator[None]:
 
 def _of_fake_tensors(written: str, culprit: str | None, error: Exception) -> DataDependentError:
     place = origin(error) if culprit is None else None
-    way_out = "count a real step, in a marked test or by yourself: with FLOPsMeter() as meter: ..."
+    way_out = (
+        "count a real step, in a marked test or by yourself: with FLOPsMeter() as meter: ...; "
+        'or with values="real" in count_flops or the workload'
+    )
     if culprit is None:
         library = place.library if place else None
         culprit = f"the library {library}" if library else "the model's code"

@@ -1,4 +1,4 @@
-"""A training step on fake tensors: shapes without values, memory or a device."""
+"""A training step on fake tensors: shapes without values, memory or a device; or on real ones."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import random
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from copy import deepcopy
 from functools import partial
 from typing import Any, TypeAlias, cast
 
@@ -67,23 +68,73 @@ def fake_training_step(
     ):
         with suppress(NotImplementedError):  # an exported module has one mode only
             model.train(training)
-        stepping: torch.optim.Optimizer | None = None
-        for counting in (nullcontext(), meter) if second else (meter,):
-            with counting:
-                with mode, torch.set_grad_enabled(training):
-                    output = model(*positional, **named)
-                    if training:
-                        _backward((loss or _default_loss)(output))
-                # Outside the mode, so that the step counters that the optimizer makes are real
-                # numbers: its code reads their values.
-                parameters = [p for p in model.parameters() if p.requires_grad]
-                if training and make_optimizer is not None and parameters:
-                    stepping = stepping or make_optimizer(parameters)
-                    with naming_the_culprit(f"the optimizer {type(stepping).__name__}"):
-                        stepping.step()
-            del output
-            for parameter in parameters:
-                parameter.grad = None
+        run = partial(_forward_and_backward, model, positional, named, loss, training=training)
+        _steps(model, run, make_optimizer if training else None, mode, meter, second=second)
+
+
+def real_training_step(
+    model: nn.Module,
+    inputs: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    optimizer: str | OptimizerFactory,
+    loss: Loss | None,
+    *,
+    training: bool,
+    meter: AbstractContextManager[object],
+    second: bool = False,
+) -> None:
+    """The same with the values that a model and its inputs have, on a copy of them."""
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise ValueError("a real step needs weights, and the model is on the meta device")
+    make_optimizer = _optimizer_factory(optimizer)
+    model, positional, named = deepcopy((model, [*inputs], dict(kwargs)))
+    with _random_states_kept():
+        with suppress(NotImplementedError):
+            model.train(training)
+        run = partial(_forward_and_backward, model, positional, named, loss, training=training)
+        optimizing = make_optimizer if training else None
+        _steps(model, run, optimizing, nullcontext(), meter, second=second)
+
+
+def _steps(
+    model: nn.Module,
+    run: Callable[[], Any],
+    make_optimizer: OptimizerFactory | None,
+    mode: AbstractContextManager[object],
+    meter: AbstractContextManager[object],
+    *,
+    second: bool,
+) -> None:
+    stepping: torch.optim.Optimizer | None = None
+    for counting in (nullcontext(), meter) if second else (meter,):
+        with counting:
+            with mode:
+                output = run()
+            # Outside the mode, so that the step counters that the optimizer makes are real numbers:
+            # its code reads their values.
+            parameters = [p for p in model.parameters() if p.requires_grad]
+            if make_optimizer is not None and parameters:
+                stepping = stepping or make_optimizer(parameters)
+                with naming_the_culprit(f"the optimizer {type(stepping).__name__}"):
+                    stepping.step()
+        del output
+        for parameter in parameters:
+            parameter.grad = None
+
+
+def _forward_and_backward(
+    model: nn.Module,
+    positional: Sequence[Any],
+    named: Mapping[str, Any],
+    loss: Loss | None,
+    *,
+    training: bool,
+) -> Any:
+    with torch.set_grad_enabled(training):
+        output = model(*positional, **named)
+        if training:
+            _backward((loss or _default_loss)(output))
+    return output
 
 
 def _backward(loss: Tensor) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -13,7 +13,7 @@ from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.measurement import Measurement
 from pytest_flops.counting.meter.attribution import Attribution
 from pytest_flops.counting.meter.dispatch import counting_here
-from pytest_flops.counting.meter.fake_step import fake_training_step
+from pytest_flops.counting.meter.fake_step import fake_training_step, real_training_step
 from pytest_flops.counting.meter.kernels import report_launches
 from pytest_flops.counting.meter.threads import hand_over_to_threads
 from pytest_flops.counting.meter.totals import measurement_of
@@ -213,6 +213,7 @@ def count_flops(
     training: bool = True,
     metrics: Iterable[str] = (),
     lines: bool = False,
+    values: Literal["fake", "real"] = "fake",
     **kwargs: Any,
 ) -> Measurement:
     """Count a training step of a model without running it: no weights are read or allocated.
@@ -233,6 +234,8 @@ def count_flops(
         metrics: The names of other metrics to count beside the FLOPs. With `peak_memory` among
             them, the step counted is the second one, when the optimizer has its state.
         lines: Whether to find the line of your own code for what these metrics add up.
+        values: `"real"` runs the step on a copy of the model, with its weights and the inputs that
+            are given, for code that asks for values; the model must fit into memory then.
         **kwargs: The model's keyword inputs.
 
     Returns:
@@ -247,7 +250,10 @@ def count_flops(
     asked_for = metrics_named(metrics)
     meter = FLOPsMeter(metrics=[metric.name for metric in asked_for], lines=lines)
     second = any(metric.of_second_step for metric in asked_for)
-    fake_training_step(
+    if values not in ("fake", "real"):
+        raise ValueError(f"values must be 'fake' or 'real', not {values!r}")
+    training_step = fake_training_step if values == "fake" else real_training_step
+    training_step(
         model, inputs, kwargs, optimizer, loss, training=training, meter=meter, second=second
     )
     return meter.measurement()
