@@ -208,3 +208,13 @@ def test_a_sync_that_is_new_since_the_record_names_its_line(project: Any) -> Non
     assert project.run("--flops-update").ret == 0
     project.test(LOGGED.format(log="loss.item()", limit=9))
     project.fails(told=["*syncs total: 3 calls, recorded 0 calls*test_model.py:10 (3 calls)*"])
+
+
+def test_a_red_peak_names_what_was_alive_and_its_record_is_the_same_twice(net: Any) -> None:
+    net.budgets(BUDGET.format(limits="{peak_memory: 1 B}"), "budgets/net.yaml")
+    net.fails("budgets", told=["*peak_memory total: *limit 1 B*", "*most of it:*", "*first *"])
+    net.budgets(BUDGET.format(limits="{peak_memory: 1 MiB, launches: 900}"), "budgets/net.yaml")
+    assert net.run("budgets", "--flops-update").ret == 0
+    again = net.run("budgets", "--flops-update")
+    again.stdout.fnmatch_lines(["*holds these counts already; it was not changed"])
+    assert net.run("budgets").ret == 0

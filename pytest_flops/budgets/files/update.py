@@ -32,7 +32,10 @@ def recorded_from(measurement: Measurement) -> Recorded:
         count=measurement.count,
         components={path: cost for path, cost in measurement.components.items() if cost.total},
         operations={name: cost for name, cost in measurement.operations.items() if cost.total},
-        metrics=dict(measurement.metrics),
+        metrics={
+            name: Costs(costs.whole, costs.components)
+            for name, costs in measurement.metrics.items()
+        },
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_flops.counting.components import by_parent, contains, depth, family
+from pytest_flops.counting.metric import metric_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -37,6 +38,10 @@ def largest_rows(
         quantity: What is compared.
         component: The judged component, or `None` for the whole workload.
     """
+    metric = metric_of(quantity)
+    if metric.join == "max":  # peaks do not add up; what was alive at the peak does
+        alive = measurement.metrics[metric.name].details.get("modules", {})
+        return _largest([(path, size, None) for path, size in alive.items() if size])
     if recorded is not None and recorded.components:
         rows = _rows_of_growth(measurement, recorded, quantity, component)
         grown = [row for row in rows if row[2] is not None and row[2] > 0]
