@@ -210,6 +210,12 @@ def foreach_reads_and_writes_every_tensor():
 
 
 @case
+def a_list_twice_is_read_once():
+    a = [matrix(), matrix()]
+    return lambda: torch._foreach_add_(a, a), 2 * 2 * MATRIX
+
+
+@case
 def an_embedding_reads_the_rows_that_it_takes():
     table, tokens = torch.ones(V, D), integers(N)
     return lambda: F.embedding(tokens, table), I64 * N + 2 * MATRIX
