@@ -1,5 +1,7 @@
 """What the meter adds to an operator, against an empty dispatch mode and PyTorch's own counter.
 
+The meter alone, and with other metrics.
+
 GPT-2's operator stream (12 layers, dropout, tanh-GELU, attention by parts) at tiny sizes, so that
 time is overhead: forward, backward and AdamW. All rivals run in turn, in every round; the fastest
 round of each is taken, in CPU time.
@@ -30,6 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from pytest_flops.counting.meter.meter import FLOPsMeter
 
 EMPTY_LIMIT, COUNTER_LIMIT = 1.3, 0.35
+METRICS_LIMIT = 2.0  # with bytes and launches, of an empty mode
 ENTERING_LIMIT = 0.4  # ms
 
 
@@ -47,6 +50,9 @@ RIVALS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "nothing": nullcontext,
     "empty TorchDispatchMode": EmptyMode,
     "FLOPsMeter": FLOPsMeter,
+    "and launches": lambda: FLOPsMeter(metrics=["launches"]),
+    "and bytes": lambda: FLOPsMeter(metrics=["bytes"]),
+    "and both": lambda: FLOPsMeter(metrics=["bytes", "launches"]),
     "FlopCounterMode": lambda: FlopCounterMode(display=False),
 }
 
@@ -118,9 +124,16 @@ def print_per_operator(rounds: int) -> bool:
         print(f"{name:<24} {extra[name]:6.1f} us more per operator")
     to_empty = extra["FLOPsMeter"] / extra["empty TorchDispatchMode"]
     to_counter = extra["FLOPsMeter"] / extra["FlopCounterMode"]
+    with_metrics = extra["and both"] / extra["empty TorchDispatchMode"]
     print(f"of an empty TorchDispatchMode: {to_empty:.2f}x (at most {EMPTY_LIMIT}x)")
+    print(f"with bytes and launches:       {with_metrics:.2f}x (at most {METRICS_LIMIT}x)")
     print(f"of FlopCounterMode:            {to_counter:.2f}x (at most {COUNTER_LIMIT}x)")
-    return to_empty <= EMPTY_LIMIT and to_counter <= COUNTER_LIMIT
+    within = [
+        to_empty <= EMPTY_LIMIT,
+        with_metrics <= METRICS_LIMIT,
+        to_counter <= COUNTER_LIMIT,
+    ]
+    return all(within)
 
 
 def print_entering() -> bool:

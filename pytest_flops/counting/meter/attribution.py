@@ -152,11 +152,9 @@ class ThreadState:
 
     def join(self, key: ValuesKey, value: int) -> None:
         """Join a value with those of the same phase and module."""
-        before = self.values.get(key)
-        if before is None:
-            self.values[key] = value
-        else:  # as `Metric.joined`, which would make an iterable of the two for every operator
-            self.values[key] = before + value if key[2].join == "sum" else max(before, value)
+        before = self.values.get(key, 0)
+        # As `Metric.joined`, which would need an iterable of the two at every operator.
+        self.values[key] = before + value if key[2].join == "sum" else max(before, value)
 
 
 class _Local(threading.local):

@@ -160,9 +160,10 @@ def _count_each(
 
 
 def _count_metrics(thread: ThreadState, attribution: Attribution, call: Call) -> None:
+    phase, module = call.phase, call.module
     for metric, counter in attribution.counters.items():
         if value := counter.of_call(call):
-            attribution.join(thread, (call.phase, call.module, metric), value)
+            attribution.join(thread, (phase, module, metric), value)
 
 
 def _are_distributed(kinds: Iterable[type]) -> bool:

@@ -22,7 +22,7 @@ from pytest_flops.counting.costs.table import bound
 from pytest_flops.counting.metrics.operands import always, exceptions_of, moves_nothing, never
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from pytest_flops.counting.costs.table import Args, Kwargs
     from pytest_flops.counting.metrics import Call
@@ -109,8 +109,8 @@ def _compiled(func: OpOverload, exceptions: Operands) -> Traffic:
     written += _new_results(schema)
     for values in (read, written):
         if values:
-            regions_of = {1: "of_one", 2: "of_two"}.get(len(values), "of_all")
-            parts.append(f"{regions_of}({', '.join(values)})")
+            regions = {1: "of_one", 2: "of_two"}.get(len(values), "of_all")
+            parts.append(f"{regions}({', '.join(values)})")
     source = f"lambda args, kwargs, out: {' + '.join(parts) or 0}"
     traffic: Traffic = eval(source, names)
     return traffic
@@ -130,7 +130,7 @@ def of_all(*values: Any) -> int:
     Regions are the same if they have storage, start and span in common. Those that overlap in part
     count each.
     """
-    return sum({_region(tensor): _size(tensor) for tensor in _flattened(values)}.values())
+    return sum([region[-1] for region in {*map(_region, _flattened(values))}])
 
 
 def of_one(value: Any) -> int:
@@ -139,13 +139,14 @@ def of_one(value: Any) -> int:
 
 
 def of_two(one: Any, other: Any) -> int:
-    """The same of two values; where sizes differ, nothing else need be compared."""
-    if not (isinstance(one, Tensor) and isinstance(other, Tensor)):
+    """The same of two values; most often they have nothing but their size in common."""
+    if isinstance(one, _LISTS) or isinstance(other, _LISTS):
         return of_all(one, other)
+    if not isinstance(one, Tensor) or not isinstance(other, Tensor):
+        return of_one(one) + of_one(other)
     size, other_size = _size(one), _size(other)
-    if size == other_size and _region(one) == _region(other):
-        return size
-    return size + other_size
+    are_same = size == other_size and _region(one) == _region(other)
+    return size if are_same else size + other_size
 
 
 def part(tensor: Tensor | None, elements: int) -> int:
@@ -153,31 +154,38 @@ def part(tensor: Tensor | None, elements: int) -> int:
     return 0 if tensor is None else min(_size(tensor), elements * tensor.itemsize)
 
 
-def _flattened(values: Iterable[Any]) -> Iterator[Tensor]:
+def _flattened(values: Iterable[Any]) -> list[Tensor]:
+    tensors: list[Tensor] = []
     for value in values:
         if isinstance(value, Tensor):
-            yield value
+            tensors += (value,)
         elif isinstance(value, _LISTS):
-            yield from _flattened(value)
+            tensors += _flattened(value)
+    return tensors
 
 
 _LISTS = (list, tuple)
+_STRIDED = torch.strided
 
 
 def _size(tensor: Tensor) -> int:
     """How many bytes of memory a tensor has; those that several elements share count once."""
-    if tensor.layout is not torch.strided:
+    if tensor.layout is not _STRIDED:
         return _size_without_strides(tensor)
     return tensor.nbytes if tensor.is_contiguous() else _strided(tensor)[0]
 
 
-def _region(tensor: Tensor) -> object:
-    """What tells the memory of a tensor from others'."""
-    if tensor.layout is not torch.strided:
-        return id(tensor)
+def _region(tensor: Tensor) -> tuple[Any, ...]:
+    """What tells the memory of a tensor from others'; its size comes last."""
+    if tensor.layout is not _STRIDED:
+        return id(tensor), _size_without_strides(tensor)
     storage = tensor.untyped_storage()._cdata  # noqa: SLF001 - a fake one has no address
     start = tensor.storage_offset() * tensor.itemsize
-    return storage, start, tensor.nbytes if tensor.is_contiguous() else _strided(tensor)[1]
+    if tensor.is_contiguous():
+        size = tensor.nbytes
+        return storage, start, size, size
+    size, span = _strided(tensor)
+    return storage, start, span, size
 
 
 def _strided(tensor: Tensor) -> tuple[int, int]:

@@ -30,4 +30,4 @@ class Counter:
 
     def of_call(self, call: Call) -> int:
         """Whether it does work."""
-        return int(bool(call.flops) or self._bytes.of_call(call) > 0)
+        return 1 if call.flops or self._bytes.of_call(call) else 0

@@ -104,10 +104,14 @@ def _in_training(training: bool) -> bool:
     return training
 
 
-_WANTED = {  # the gradients that a backward is asked for: of the input, the weight, the bias
-    "input's": lambda output_mask: output_mask[0],
-    "weight's": lambda output_mask: output_mask[1],
-}
+def _gradient_of_input(output_mask: Sequence[bool]) -> bool:
+    return output_mask[0]
+
+
+def _gradient_of_weight(output_mask: Sequence[bool]) -> bool:
+    return output_mask[1]
+
+
 _STATISTICS = ("running_mean", "running_var")
 _TAKES_ROWS = Operands(elements={"weight": _rows})
 _TAKES_ITS_RESULTS = Operands(elements={"self": _as_results})
@@ -115,10 +119,8 @@ _PUTS = Operands(
     read={"self": lambda accumulate: accumulate},
     elements={"self": _at_indices},
 )
-_FUSED_ADAM = Operands(
-    # The schema marks gradients as changed: they are, where a `GradScaler` leaves scaling to it.
-    written={"grads": lambda grad_scale: grad_scale is not None, "state_steps": never},
-)
+# The schema marks gradients as changed: they are, where a `GradScaler` leaves scaling to it.
+_GRADIENTS_SCALED = {"grads": lambda grad_scale: grad_scale is not None}
 
 _UNFILLED = """
     _efficientzerotensor _empty_affine_quantized empty empty_like
@@ -180,12 +182,12 @@ EXCEPTIONS: Final[Mapping[str, Operands]] = {
         "addbmm addmm addmv addr baddbmm": Operands(read={"self": lambda beta: beta != 0}),
         # Of a product, each gradient takes the other factor.
         "convolution_backward": Operands(
-            read={"input": _WANTED["weight's"], "weight": _WANTED["input's"]}
+            read={"input": _gradient_of_weight, "weight": _gradient_of_input}
         ),
         "native_layer_norm_backward": Operands(
-            read={"weight": _WANTED["input's"], "bias": never},
+            read={"weight": _gradient_of_input, "bias": never},
         ),
-        "_fused_rms_norm_backward": Operands(read={"weight": _WANTED["input's"]}),
+        "_fused_rms_norm_backward": Operands(read={"weight": _gradient_of_input}),
         # Running statistics are of the batch in training, and of what was before in evaluation.
         "native_batch_norm cudnn_batch_norm miopen_batch_norm _native_batch_norm_legit": Operands(
             written=dict.fromkeys(_STATISTICS, _in_training),
@@ -227,10 +229,11 @@ EXCEPTIONS: Final[Mapping[str, Operands]] = {
             elements={"self": lambda self, indices: indices.numel() * self.shape[-1]}
         ),
         # Fused optimizers.
-        "_fused_adam_ _fused_adamw_ _fused_adagrad_": _FUSED_ADAM,
+        "_fused_adam_ _fused_adamw_": Operands(written=_GRADIENTS_SCALED),
+        "_fused_adagrad_": Operands(written={**_GRADIENTS_SCALED, "state_steps": never}),
         "_fused_sgd_": Operands(
             read={"momentum_buffer_list": lambda is_first_step: not is_first_step},
-            written=_FUSED_ADAM.written,
+            written=_GRADIENTS_SCALED,
         ),
         # Collectives, whose schemas mark nothing; some also return what they fill.
         "c10d._allgather_base_ c10d._reduce_scatter_base_": _unread("output_tensor"),
