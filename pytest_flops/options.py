@@ -95,6 +95,10 @@ def folders_up(path: Path, rootdir: Path) -> list[Path]:
 def asks_for_budgets(config: Config) -> bool:
     """Whether somebody named budgets, or gave an option that is wrong or right for all tests."""
     names = "budgets", "tolerance", "compare", "history", "update", "ratchet", "require_recorded"
-    given = any(chosen(config, f"flops_{name}") not in ("", "no", [], False) for name in names)
+    given = any(
+        config.getoption(f"flops_{name}") is not None
+        or config.getini(f"flops_{name}") not in ("", "no", [], False)
+        for name in names
+    )
     folders = {up for path in paths_given(config) for up in folders_up(path, config.rootpath)}
     return given or any(os.path.lexists(folder / DEFAULT_BUDGETS) for folder in folders)

@@ -120,7 +120,9 @@ def test_a_test_that_is_renamed_and_dearer_is_red(
     based.test(inline(**{new: 100_000, "test_other": 200}))
     result = compared(based, *mode)
     assert result.ret == 1
-    result.stdout.fnmatch_lines([f"error: *{new}' is new while *test_step is gone*--flops-update*"])
+    result.stdout.fnmatch_lines(
+        [f"error: *{new}' is new while this is gone: *test_step.*--flops-update*"]
+    )
 
 
 def test_a_test_that_is_renamed_and_recorded_is_green_since_the_diff_shows_it(based: Any) -> None:
@@ -147,7 +149,7 @@ def test_two_tests_of_one_budget_renamed_together_are_not_compared_crosswise(pro
     result = compared(project)
     assert result.ret == 1
     result.stdout.no_fnmatch_line("*fell*")
-    result.stdout.fnmatch_lines(["error: *'b' is new while b is gone*"])
+    result.stdout.fnmatch_lines(["error: *'b' is new while this is gone: b.*"])
     project.test(naming(test_a2=100, test_b2=1000))
     assert compared(project).ret == 0
 
@@ -329,3 +331,75 @@ def test_what_is_no_tests_fault_is_a_failure_in_the_junit_file(
     failures = [failure.text or "" for case in cases for failure in case.iter("failure")]
     assert any(words in text for text in failures)
     assert int(suite.get("failures") or 0) == len(failures)
+
+
+def test_what_the_base_could_not_count_is_told_as_such(project: Any) -> None:
+    project.test(inline(test_step=100, test_other=200).replace("def test_step(flops):", BROKEN))
+    assert project.run("--flops-report", "base").ret == 1
+    project.test(inline(test_step=100_000, test_other=200))
+    result = compared(project)
+    assert result.ret == 0  # a pull request that repairs the base
+    words = "  *test_step: new, and held against nothing: in the base its test was failed"
+    result.stdout.fnmatch_lines([words])
+
+
+BROKEN = "def test_step(flops):\n    import nothere\ndef helper(flops):"
+
+
+def test_a_base_that_measured_nothing_is_no_base(project: Any) -> None:
+    project.test(inline(test_step=1).replace("@pytest", "@pytest.mark.skip\n@pytest"))
+    assert project.run("--flops-report", "base").ret == 1
+    project.test(inline(test_step=1))
+    result = compared(project)
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*is no base to compare with: it measured nothing*"])
+
+
+def test_a_base_that_the_run_would_overwrite_is_refused(based: Any) -> None:
+    assert based.run().ret == 0
+    result = based.run("--flops-compare=reports/flops.json")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines(["*is the report that this run writes*"])
+    assert based.run("--flops-compare=reports/flops.json", "--flops-report=other").ret == 0
+
+
+@pytest.mark.parametrize("name", ["compare", "tolerance", "history", "budgets"])
+def test_an_option_with_an_empty_value_is_refused(project: Any, name: str) -> None:
+    project.test("def test_nothing(): pass")
+    result = project.run(f"--flops-{name}=")
+    assert result.ret == 4
+    result.stderr.fnmatch_lines([f"*--flops-{name} has an empty value: is a variable unset?*"])
+
+
+UNMARKED = """\
+import pytest, torch
+def test_step(flops):
+    with flops.measure(forward="1 kFLOP"): torch.ones(4) + 1
+"""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("def test", "@pytest.mark.skip(reason='later')\ndef test"),
+        ('with flops.measure(forward="1 kFLOP"): ', ""),
+    ],
+    ids=["skipped", "measures-no-more"],
+)
+def test_an_unmarked_test_with_limits_in_its_call_is_not_lost(
+    project: Any, change: tuple[str, str], mode: tuple[str, ...]
+) -> None:
+    project.test(UNMARKED)
+    project.test(inline(test_other=1), "test_other.py")
+    assert project.run("--flops-report", "base").ret == 0
+    project.test(UNMARKED.replace(*change))
+    result = compared(project, *mode)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["error: *test_step' was measured in the base and is not any more"])
+
+
+def test_a_workload_whose_forward_computes_nothing_is_an_error(project: Any) -> None:
+    project.ini("pythonpath = .")
+    project.write("builders.py", BUILDERS.replace("torch.ones(batch_size,", "torch.ones(0,"))
+    project.budgets(WORKLOAD, "budgets/net.yaml")
+    project.fails("budgets", told=["*computes nothing (0 FLOP): are the inputs empty?*"])

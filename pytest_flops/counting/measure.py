@@ -92,7 +92,12 @@ def measure_built(
                 "metered by the executed rules"
             )
         asked = {"optimizer": optimizer, "metrics": metrics, "values": values}
-        return _meter(*built, asked)
+        measurement = _meter(*built, asked)
+        if not (measurement.count.forward or measurement.uncounted):
+            raise WorkloadError(
+                "the forward of the step computes nothing (0 FLOP): are the inputs empty?"
+            )
+        return measurement
     found = accepted(built, builders)
     if found is None:
         raise WorkloadError(

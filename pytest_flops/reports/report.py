@@ -212,13 +212,19 @@ def load_base(path: str | Path) -> Report:
 
     Raises:
         ReportError: As `load_report`; or its run did not come to its end, so that what is missing
-            in it would pass for new; or it counted the code of another checkout.
+            in it would pass for new; or it measured nothing, though it has tests that should have;
+            or it counted the code of another checkout.
     """
     report = load_report(path)
     if not report.complete or report.missing:
         raise ReportError(
             f"{path} is no base to compare with: its run did not come to its end, so it does not "
             "say what every budget cost. Run the base again."
+        )
+    if report.tests and not report.entries and not report.is_idle_shard:
+        raise ReportError(
+            f"{path} is no base to compare with: it measured nothing, though it has "
+            f"{len(report.tests):,} tests that hold budgets; its `tests` say what became of them."
         )
     for error in report.errors:
         if error.kind == "checkout":
@@ -241,7 +247,7 @@ def load_history(directory: str | Path) -> tuple[Report, ...]:
 
 def _parsed(path: str | Path) -> Any:
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
         return json.loads(text, parse_constant=_refuse_constant)
     except OSError as error:
         raise ReportError(f"cannot read the report {path}: {error.strerror}.") from error

@@ -170,7 +170,10 @@ class BudgetHooks:
         """Let the report carry what the test found, and tell a red verdict in its own words."""
         recorder = item.stash.get(RECORDER, None)
         if recorder is None:
-            return (yield)
+            report = yield
+            if report.skipped and self._made is not None and _counts_flops(item):
+                self._note_skipped(item, report)
+            return report
         if call.when == "call":
             item.user_properties.extend(recorder.properties())
         report = yield
@@ -273,6 +276,15 @@ class BudgetHooks:
             budget = item.stash.get(BUDGET, None)
             name, place = (budget.name, budget.location) if budget else (item.nodeid, None)
             self.session.tests[item.nodeid] = BudgetTest(item.nodeid, name, place, fate)
+
+    def _note_skipped(self, item: pytest.Item, report: pytest.TestReport) -> None:
+        """Note an unmarked test that was skipped: in the base it may have held limits of a call."""
+        if self.session.settings.compare:
+            from pytest_flops.reports.fates import BudgetTest
+            from pytest_flops.reports.report import as_record
+
+            test = BudgetTest(item.nodeid, item.nodeid, None, "skipped", _why_skipped(report))
+            report.flops = {"test": as_record(test), "entries": []}  # type: ignore[attr-defined]
 
     def _told(self, item: pytest.Item, error: BaseException, budget: Budget | None) -> str | None:
         """An error of ours in its own words, and the line of a marked test that raised it."""

@@ -288,10 +288,12 @@ class Recorder:
 
     def record(self) -> dict[str, Any]:
         """What the test found since the last report, as plain types for the next one."""
+        settings = self._session.settings
         new = self.entries[self._delivered :]
         self._delivered = len(self.entries)
         return {
-            "test": as_record(self._became()) if self.budget is not None else None,
+            # A test without a marker may hold a limit given in the call: the base says whether.
+            "test": as_record(self._became()) if self.budget or settings.compare else None,
             "entries": [entry.to_dict() for entry in new],
         }
 

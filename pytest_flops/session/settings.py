@@ -61,6 +61,7 @@ class Settings:
 
 def _mistakes(config: Config) -> Iterator[str]:
     yield from _taken_for_tests(config)
+    yield from _empty_or_overwritten(config)
     in_ci = next((name for name in CI_VARIABLES if os.environ.get(name)), None)
     for name in ("flops_update", "flops_ratchet"):
         given = chosen(config, name)
@@ -74,6 +75,23 @@ def _mistakes(config: Config) -> Iterator[str]:
                 f"{option} is refused in CI ({in_ci} is set), where nobody would commit what it "
                 f"writes; {option}=ci allows it"
             )
+
+
+def _empty_or_overwritten(config: Config) -> Iterator[str]:
+    """Options without a value, as an unset variable leaves them, and a base that would be lost."""
+    for name in ("flops_compare", "flops_history", "flops_tolerance", "flops_budgets"):
+        if config.getoption(name) in ("", [""]):
+            yield f"--{name.replace('_', '-')} has an empty value: is a variable unset?"
+    base, folder = chosen(config, "flops_compare"), chosen(config, "flops_report")
+    if base and folder and _same(config.rootpath / base, config.rootpath / folder / "flops.json"):
+        yield (
+            f"--flops-compare={base} is the report that this run writes, and would be overwritten: "
+            "copy it elsewhere, or give another --flops-report"
+        )
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
 
 
 def _taken_for_tests(config: Config) -> Iterator[str]:

@@ -109,7 +109,7 @@ def test_what_is_new_while_something_is_gone_is_red_for_it_may_be_that_under_ano
     comparison = compare(counted(make, name="old"), head)
     assert statuses(comparison) == {"new": "unmatched", "old": "removed"}
     (error,) = regressions(comparison)
-    assert error.message.startswith("the budget 'new' is new while old is gone")
+    assert error.message.startswith("the budget 'new' is new while this is gone: old.")
     for name in FORMATS:
         assert "new" in FORMATS[name](comparison)
 

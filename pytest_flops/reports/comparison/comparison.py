@@ -83,6 +83,7 @@ class BudgetChange:
             lost by an incomplete run, but no longer counted); `grew`, `fell`, or `same`. A budget
             grew when any of its quantities or components did.
         was: The subject it had in the base, if another.
+        in_the_base: What became in the base of the test of an `added` one, if it had it.
         raised: What its author allows more of than in the base.
         changes: Every quantity of the workload, then of each component.
         workload: What changed in the workload, by key, as (before, after).
@@ -93,6 +94,7 @@ class BudgetChange:
     location: Location | None
     status: Status
     was: str | None = None
+    in_the_base: Fate | None = None
     raised: tuple[Raised, ...] = ()
     changes: tuple[Change, ...] = ()
     workload: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
@@ -122,6 +124,7 @@ class BudgetChange:
             "regressed": self.regressed,
             "location": str(self.location) if self.location else None,
             "was": self.was,
+            "in_the_base": self.in_the_base,
             "raised": [list(each) for each in self.raised],
             "workload": {key: list(pair) for key, pair in self.workload.items()},
             "changes": [change.to_dict() for change in self.changes],
@@ -171,11 +174,17 @@ def compare(base: Report, head: Report, *, tolerance: Fraction | None = None) ->
     """
     pairs = pair_entries(base.entries, head.entries)
     budgets = [_budget_change(*pair, tolerance, head) for pair in pairs]
+    known = {test.test: test.fate for test in base.tests}
+    budgets = [
+        replace(change, in_the_base=next((known[t] for t in new.tests if t in known), None))
+        if new and change.status == "added"
+        else change
+        for change, (_, new) in zip(budgets, pairs, strict=True)
+    ]
     if any(budget.status == "removed" for budget in budgets):
-        known = {test.test for test in base.tests}
         budgets = [
             replace(change, status="unmatched")
-            if new and change.status == "added" and not (records_of(new) or known & {*new.tests})
+            if new and change.status == "added" and not (records_of(new) or change.in_the_base)
             else change
             for change, (_, new) in zip(budgets, pairs, strict=True)
         ]

@@ -90,9 +90,9 @@ def judge_regressions(report: Report, comparison: Comparison) -> Report:
 def _message(budget: BudgetChange, gone: list[str]) -> str:
     if budget.status == "unmatched":
         return (
-            f"the budget {budget.budget!r} is new while {some(gone)} is gone: if it is the same "
-            "under another name, nothing holds it against the base. Rename it without changing its "
-            "cost, or record it with pytest --flops-update and commit the lock file"
+            f"the budget {budget.budget!r} is new while this is gone: {some(gone)}. If it is the "
+            "same under another name, nothing holds it against the base. Rename it without a "
+            "change of its cost, or record it with pytest --flops-update and commit the lock file"
         )
     if budget.status == "unmeasured":
         return f"the budget {budget.budget!r} was measured in the base and is not any more"
@@ -103,6 +103,13 @@ def _message(budget: BudgetChange, gone: list[str]) -> str:
     return f"the budget {budget.budget!r} costs more than its base: {listed}{more}"
 
 
+def _told_status(budget: BudgetChange) -> str:
+    words = _STATUS.get(budget.status, budget.status)
+    if budget.in_the_base is None:
+        return words
+    return f"{words}, and held against nothing: in the base its test was {budget.in_the_base}"
+
+
 def status(budget: BudgetChange) -> str:
     """How a budget changed: `grew, within its tolerance`, `fell by 10 FLOP (-3.03 %)`, `new`."""
     if budget.status == "grew" and not budget.regressed:
@@ -110,7 +117,7 @@ def status(budget: BudgetChange) -> str:
     total = budget.total
     if budget.status == "fell" and total is not None and total.difference:
         return f"fell by {format_flops(-total.difference)} ({relative(total)})"
-    return _STATUS.get(budget.status, budget.status)
+    return _told_status(budget)
 
 
 def details(budget: BudgetChange) -> Iterator[tuple[str, str]]:
