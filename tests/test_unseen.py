@@ -403,3 +403,13 @@ def test_a_workload_whose_forward_computes_nothing_is_an_error(project: Any) -> 
     project.write("builders.py", BUILDERS.replace("torch.ones(batch_size,", "torch.ones(0,"))
     project.budgets(WORKLOAD, "budgets/net.yaml")
     project.fails("budgets", told=["*computes nothing (0 FLOP): are the inputs empty?*"])
+
+
+def test_a_recorded_file_that_is_skipped_whole_is_told(project: Any) -> None:
+    project.budgets(NAMED)
+    project.test(naming(test_b=1), "test_named.py")
+    project.test(inline(test_step=100))
+    assert project.run("--flops-update").ret == 0
+    project.test("import pytest\npytest.importorskip('nothere')\n" + inline(test_step=900))
+    result = project.run()
+    result.stdout.fnmatch_lines(["test_model.py was skipped whole, so its records hold nothing: *"])

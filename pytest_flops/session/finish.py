@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from pytest_flops.budgets.files.lock import lock_file_of
 from pytest_flops.reports.comparison.comparison import compare
 from pytest_flops.reports.comparison.wording import judge_regressions
 from pytest_flops.reports.errors import ReportError
@@ -49,6 +50,7 @@ def conclude(
     errors += _foreign_code(session)
     if ended and whole_suite and not settings.update:
         _tell_stale(session)
+    _tell_skipped_files(session)
     session.report = build_report(
         session.entries,
         errors=errors,
@@ -112,6 +114,13 @@ def _not_recorded(session: Session, budgets: list[Budget]) -> Iterator[SessionEr
     elif missing:
         names = some([name for name, _ in missing])
         session.notes.append(f"not recorded yet: {names} (pytest --flops-update does it)")
+
+
+def _tell_skipped_files(session: Session) -> None:
+    """Whole files of tests that were skipped, and whose records so hold nothing."""
+    for file, reason in session.skipped_files.items():
+        if lock_file_of(session.settings.rootdir / file).exists():
+            session.notes.append(f"{file} was skipped whole, so its records hold nothing: {reason}")
 
 
 def _tell_stale(session: Session) -> None:
