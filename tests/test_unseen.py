@@ -413,3 +413,10 @@ def test_a_recorded_file_that_is_skipped_whole_is_told(project: Any) -> None:
     project.test("import pytest\npytest.importorskip('nothere')\n" + inline(test_step=900))
     result = project.run()
     result.stdout.fnmatch_lines(["test_model.py was skipped whole, so its records hold nothing: *"])
+
+
+def test_an_unmarked_test_needs_no_record_beside_a_base(project: Any) -> None:
+    project.test(UNMARKED)
+    assert project.run("--flops-report", "base").ret == 0
+    assert compared(project, "--flops-require-recorded", "test_model.py").ret == 0
+    assert project.report()["tests"] == []

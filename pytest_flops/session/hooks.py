@@ -186,7 +186,7 @@ class BudgetHooks:
             recorder.excuse(report.wasxfail)
         if report.skipped:
             recorder.note_skip(_why_skipped(report))
-        report.flops = recorder.record()  # type: ignore[attr-defined]
+        report.flops = recorder.record(str(report.when))  # type: ignore[attr-defined]
         if report.failed and error is not None:
             report.longrepr = self._told(item, error, recorder.budget) or report.longrepr
         return report

@@ -286,14 +286,16 @@ class Recorder:
         """Red verdicts of a test that is expected to fail turn into remarks."""
         self.entries = [excused(entry, reason) for entry in self.entries]
 
-    def record(self) -> dict[str, Any]:
-        """What the test found since the last report, as plain types for the next one."""
-        settings = self._session.settings
+    def record(self, when: str) -> dict[str, Any]:
+        """What the test found since the last report, as plain types for that of another phase."""
+        marked = self.budget is not None
+        lost = bool(self._session.settings.compare) and when == "teardown" and not self.entries
         new = self.entries[self._delivered :]
         self._delivered = len(self.entries)
         return {
-            # A test without a marker may hold a limit given in the call: the base says whether.
-            "test": as_record(self._became()) if self.budget or settings.compare else None,
+            # A test without a marker may hold a limit given in the call, and does so no more: the
+            # base says whether.
+            "test": as_record(self._became()) if marked or lost else None,
             "entries": [entry.to_dict() for entry in new],
         }
 
