@@ -174,7 +174,7 @@ def compare(base: Report, head: Report, *, tolerance: Fraction | None = None) ->
     """
     pairs = pair_entries(base.entries, head.entries)
     budgets = [_budget_change(*pair, tolerance, head) for pair in pairs]
-    known = {test.test: test.fate for test in base.tests}
+    known = {test.test: test.fate for test in base.tests if test.fate != "measured"}
     budgets = [
         replace(change, in_the_base=next((known[t] for t in new.tests if t in known), None))
         if new and change.status == "added"
