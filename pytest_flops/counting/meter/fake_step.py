@@ -33,7 +33,7 @@ OPTIMIZERS: dict[str, OptimizerFactory | None] = {
 }
 
 
-def fake_training_step(
+def training_step(
     model: nn.Module,
     inputs: Sequence[Any],
     kwargs: Mapping[str, Any],
@@ -43,98 +43,63 @@ def fake_training_step(
     training: bool,
     meter: AbstractContextManager[object],
     second: bool = False,
+    real: bool = False,
 ) -> None:
-    """Run a forward and, when `training`, a backward and a step, on fakes of everything.
+    """Run a forward and, when `training`, a backward and a step.
 
     The arguments are those of `count_flops`, and the `meter` that counts the step. If that is to be
-    the `second` one, whose optimizer has its state, an equal step comes before it, uncounted. The
-    model is left as it was.
+    the `second` one, whose optimizer has its state, an equal step comes before it, uncounted.
+    Everything is a fake, or `real` values on a copy; the model is left as it was either way.
     """
-    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
-        raise ValueError(
-            "a scripted or traced module cannot be given fake parameters; count the module that it "
-            "was made from, or run it inside FLOPsMeter()"
-        )
     make_optimizer = _optimizer_factory(optimizer)
-    mode = _fake_mode()
+    _refuse_unfit(model, real=real)
+    if real:
+        model, inputs, kwargs = deepcopy((model, [*inputs], dict(kwargs)))
+    mode = None if real else _fake_mode()
     positional, named = [*inputs], dict(kwargs)
     step = [model, positional, named, loss, make_optimizer]
+    with _random_states_kept(), nullcontext() if mode is None else _all_fake(step, mode):
+        with suppress(NotImplementedError):  # an exported module has one mode only
+            model.train(training)
+        stepping: torch.optim.Optimizer | None = None
+        for counting in (nullcontext(), meter) if second else (meter,):
+            with counting:
+                with mode or nullcontext(), torch.set_grad_enabled(training):
+                    output = model(*positional, **named)
+                    if training:
+                        _backward((loss or _default_loss)(output))
+                # Outside the mode, so that the step counters that the optimizer makes are real
+                # numbers: its code reads their values.
+                parameters = [p for p in model.parameters() if p.requires_grad]
+                if training and make_optimizer is not None and parameters:
+                    stepping = stepping or make_optimizer(parameters)
+                    with naming_the_culprit(f"the optimizer {type(stepping).__name__}"):
+                        stepping.step()
+            del output
+            for parameter in parameters:
+                parameter.grad = None
+
+
+@contextmanager
+def _all_fake(step: list[Any], mode: FakeTensorMode) -> Iterator[None]:
+    """While active, whatever a step reaches is a fake, and an error says who needs a value."""
     with (
-        _random_states_kept(),
         on_fakes(step, partial(_fake, mode)),
         converting_fake_parameters(),
         naming_the_culprit(),
         _without_pytorchs_log(),
     ):
-        with suppress(NotImplementedError):  # an exported module has one mode only
-            model.train(training)
-        run = partial(_forward_and_backward, model, positional, named, loss, training=training)
-        _steps(model, run, make_optimizer if training else None, mode, meter, second=second)
+        yield
 
 
-def real_training_step(
-    model: nn.Module,
-    inputs: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    optimizer: str | OptimizerFactory,
-    loss: Loss | None,
-    *,
-    training: bool,
-    meter: AbstractContextManager[object],
-    second: bool = False,
-) -> None:
-    """The same with the values that a model and its inputs have, on a copy of them."""
-    if any(parameter.is_meta for parameter in model.parameters()):
+def _refuse_unfit(model: nn.Module, *, real: bool) -> None:
+    if real and any(parameter.is_meta for parameter in model.parameters()):
         raise ValueError("a real step needs weights, and the model is on the meta device")
-    make_optimizer = _optimizer_factory(optimizer)
-    model, positional, named = deepcopy((model, [*inputs], dict(kwargs)))
-    with _random_states_kept():
-        with suppress(NotImplementedError):
-            model.train(training)
-        run = partial(_forward_and_backward, model, positional, named, loss, training=training)
-        optimizing = make_optimizer if training else None
-        _steps(model, run, optimizing, nullcontext(), meter, second=second)
-
-
-def _steps(
-    model: nn.Module,
-    run: Callable[[], Any],
-    make_optimizer: OptimizerFactory | None,
-    mode: AbstractContextManager[object],
-    meter: AbstractContextManager[object],
-    *,
-    second: bool,
-) -> None:
-    stepping: torch.optim.Optimizer | None = None
-    for counting in (nullcontext(), meter) if second else (meter,):
-        with counting:
-            with mode:
-                output = run()
-            # Outside the mode, so that the step counters that the optimizer makes are real numbers:
-            # its code reads their values.
-            parameters = [p for p in model.parameters() if p.requires_grad]
-            if make_optimizer is not None and parameters:
-                stepping = stepping or make_optimizer(parameters)
-                with naming_the_culprit(f"the optimizer {type(stepping).__name__}"):
-                    stepping.step()
-        del output
-        for parameter in parameters:
-            parameter.grad = None
-
-
-def _forward_and_backward(
-    model: nn.Module,
-    positional: Sequence[Any],
-    named: Mapping[str, Any],
-    loss: Loss | None,
-    *,
-    training: bool,
-) -> Any:
-    with torch.set_grad_enabled(training):
-        output = model(*positional, **named)
-        if training:
-            _backward((loss or _default_loss)(output))
-    return output
+    if not real and any(isinstance(m, torch.jit.ScriptModule) for m in model.modules()):
+        raise ValueError(
+            "a scripted or traced module cannot be given fake parameters; count the module that it "
+            "was made from, or run it inside FLOPsMeter()"
+        )
 
 
 def _backward(loss: Tensor) -> None:

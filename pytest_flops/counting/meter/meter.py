@@ -13,7 +13,7 @@ from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.measurement import Measurement
 from pytest_flops.counting.meter.attribution import Attribution
 from pytest_flops.counting.meter.dispatch import counting_here
-from pytest_flops.counting.meter.fake_step import fake_training_step, real_training_step
+from pytest_flops.counting.meter.fake_step import training_step
 from pytest_flops.counting.meter.kernels import report_launches
 from pytest_flops.counting.meter.threads import hand_over_to_threads
 from pytest_flops.counting.meter.totals import measurement_of
@@ -252,8 +252,15 @@ def count_flops(
     second = any(metric.of_second_step for metric in asked_for)
     if values not in ("fake", "real"):
         raise ValueError(f"values must be 'fake' or 'real', not {values!r}")
-    training_step = fake_training_step if values == "fake" else real_training_step
     training_step(
-        model, inputs, kwargs, optimizer, loss, training=training, meter=meter, second=second
+        model,
+        inputs,
+        kwargs,
+        optimizer,
+        loss,
+        training=training,
+        meter=meter,
+        second=second,
+        real=values == "real",
     )
     return meter.measurement()
