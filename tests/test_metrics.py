@@ -218,3 +218,19 @@ def test_a_red_peak_names_what_was_alive_and_its_record_is_the_same_twice(net: A
     again = net.run("budgets", "--flops-update")
     again.stdout.fnmatch_lines(["*holds these counts already; it was not changed"])
     assert net.run("budgets").ret == 0
+
+
+def test_a_recorded_metric_that_nobody_counts_any_more_is_no_pass(net: Any) -> None:
+    budget = BUDGET.format(limits="{total: 1 MFLOP}").replace("    limits: {total: 1 MFLOP}\n", "")
+    net.budgets(budget, "budgets/net.yaml")
+    assert net.run("budgets", "--flops-update").ret == 0
+    lock = net.root / "budgets/net.lock.json"
+    record = json.loads(lock.read_text(encoding="utf-8"))
+    record["budgets"]["net"]["bytes"] = {"count": {"forward": 1}}
+    lock.write_text(json.dumps(record), encoding="utf-8")
+    counts_by_itself = "from pytest_flops.counting.builder import Builder\n"
+    counts_by_itself += "def count(workload): return count_flops(*build(4), optimizer='sgd')\n"
+    source = BUILDERS.format(autocast=False) + "from pytest_flops import count_flops\n"
+    net.write("builders.py", source + counts_by_itself + "own = Builder(build, measure=count)\n")
+    net.budgets(budget.replace("builders:build", "builders:own"), "budgets/net.yaml")
+    net.fails("budgets", told=["*bytes was not counted*held against nothing*"])

@@ -128,8 +128,13 @@ class Budget:
     location: Location | None = None
 
     @property
+    def limited_metrics(self) -> tuple[str, ...]:
+        """The metrics besides FLOPs that its limits are of."""
+        limited = dict.fromkeys(metric_of(limit.quantity).name for limit in self.limits)
+        return tuple(name for name in limited if name != FLOPS.name)
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics besides FLOPs that its limits and its record ask for."""
-        limited = [metric_of(limit.quantity).name for limit in self.limits]
-        recorded = [*self.recorded.metrics] if self.recorded else []
-        return tuple(name for name in dict.fromkeys(limited + recorded) if name != FLOPS.name)
+        recorded = self.recorded.metrics if self.recorded else ()
+        return tuple(dict.fromkeys((*self.limited_metrics, *recorded)))

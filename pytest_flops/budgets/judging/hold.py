@@ -84,6 +84,7 @@ def hold(
     if measurement is not None:
         verdicts += _errors_of_count(measurement, rules)
         verdicts += _vanished_phases(budget, measurement, kinds)
+        verdicts += _not_counted(budget, measurement, kinds)
         if "limit" in kinds:
             verdicts += _hold_limits(budget, measurement)
         if "recorded" in kinds and budget.recorded is not None:
@@ -170,7 +171,6 @@ def _vanished_phases(
 
 def _hold_limits(budget: Budget, measurement: Measurement) -> Iterator[Verdict]:
     unmatched: set[str] = set()
-    yield from _not_counted(budget, measurement)
     for limit in budget.limits:
         quantity, pattern = limit.quantity, limit.pattern
         if not measurement.counts(quantity):
@@ -193,9 +193,13 @@ def _hold_limits(budget: Budget, measurement: Measurement) -> Iterator[Verdict]:
             yield Verdict.error(message, pattern=pattern, location=limit.location)
 
 
-def _not_counted(budget: Budget, measurement: Measurement) -> Iterator[Verdict]:
+def _not_counted(
+    budget: Budget, measurement: Measurement, kinds: tuple[Kind, ...]
+) -> Iterator[Verdict]:
     """Metrics that the budget limits, or its record has, and that nobody counted."""
-    for name in budget.metrics:
+    asked = [*budget.limited_metrics] if "limit" in kinds else []
+    asked += [*budget.recorded.metrics] if "recorded" in kinds and budget.recorded else []
+    for name in dict.fromkeys(asked):
         if name not in measurement.metrics:
             message = (
                 f"{name} was not counted, so what the budget says of it is held against nothing: a "
