@@ -173,7 +173,8 @@ def compare(base: Report, head: Report, *, tolerance: Fraction | None = None) ->
     the new one is red, unless it was recorded, or the base says why it had not run there.
     """
     pairs = pair_entries(base.entries, head.entries)
-    budgets = [_budget_change(*pair, tolerance, head) for pair in pairs]
+    fates, cut_short = _fates(head), bool(head.missing) or not head.complete
+    budgets = [_budget_change(*pair, tolerance, fates, cut_short=cut_short) for pair in pairs]
     known = {test.test: test.fate for test in base.tests if test.fate != "measured"}
     budgets = [
         replace(change, in_the_base=next((known[t] for t in new.tests if t in known), None))
@@ -208,22 +209,32 @@ def _other_tools(base: Report, head: Report) -> dict[str, tuple[str, str]]:
     return {key: pair for key, pair in versions.items() if all(pair) and pair[0] != pair[1]}
 
 
-def _fate(entry: Entry, head: Report) -> Fate | None:
+_Fates = tuple[dict[str, "Fate"], dict[str, "Fate"]]
+
+
+def _fates(head: Report) -> _Fates:
+    """What became of each test of the new run, and of budgets of files that nobody measured."""
+    lost = (known for known in head.budgets_known if known.fate in ("skipped", "unreached"))
+    return {t.test: t.fate for t in head.tests}, {known.name: known.fate for known in lost}
+
+
+def _fate(entry: Entry, fates: _Fates) -> Fate | None:
     """What became of an entry's tests in the new run; `None` if it did not collect any.
 
     A test of another name may hold the budget now, and be skipped.
     """
-    fates = {test.test: test.fate for test in head.tests}
-    fates |= {
-        known.name: known.fate
-        for known in head.budgets_known
-        if entry.location is not None and known.fate in ("skipped", "unreached")
-    }
-    return next((fates[name] for name in (*entry.tests, entry.budget) if name in fates), None)
+    tests, budgets = fates
+    found = next((tests[test] for test in entry.tests if test in tests), None)
+    return found or (budgets.get(entry.budget) if entry.location is not None else None)
 
 
 def _budget_change(
-    before: Entry | None, after: Entry | None, tolerance: Fraction | None, head: Report
+    before: Entry | None,
+    after: Entry | None,
+    tolerance: Fraction | None,
+    fates: _Fates,
+    *,
+    cut_short: bool,
 ) -> BudgetChange:
     entry = after or before
     assert entry is not None
@@ -232,11 +243,11 @@ def _budget_change(
     if before is None or (before.measurement is None and after is not None):
         return change("added")
     if after is None:
-        fate = _fate(entry, head)
+        fate = _fate(entry, fates)
         if fate in NOT_RUN:
             return change("left out")
         # A test that was skipped, or was lost, is still there; only nobody measured it.
-        lost = fate in ("skipped", "unreached") or head.missing or not head.complete
+        lost = fate in ("skipped", "unreached") or cut_short
         return change("unmeasured" if lost else "removed")
     if after.measurement is None:
         return change("unmeasured")

@@ -50,7 +50,6 @@ _FAULTS = {
 _HOLDS_NOTHING = 100
 
 
-_HOLD = {True: "holds", False: "hold"}
 _LEFT_OUT: dict[Fate, str] = {
     "unreached": "not reached",
     "deselected": "deselected",
@@ -224,7 +223,7 @@ def headline(report: Report) -> str:
         number = len(report.entries)
         hold = "the one budget holds" if number == 1 else f"all {number:,} budgets hold"
         idle = sum(not holds_something(entry) for entry in report.entries)
-        but = f", but {idle} of {number} {_HOLD[idle == 1]} nothing yet" if idle else ""
+        but = f", but {idle} of {number} hold{'s' if idle == 1 else ''} nothing yet" if idle else ""
         return f"Green: {hold}{but}."
     return f"Red: {', and '.join([*_red_budgets(report), *_faults(report)])}."
 
