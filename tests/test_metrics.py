@@ -203,6 +203,11 @@ def test_a_red_limit_on_syncs_names_the_line_and_how_often(
         result.stdout.fnmatch_lines([f"*{line}*"])
 
 
+def test_one_call_is_told_in_the_singular(project: Any) -> None:
+    project.test(LOGGED.format(log="loss.item()", limit=0).replace("range(3)", "range(1)"))
+    project.fails(told=["*syncs total: 1 call, limit 0 calls, over by 1 call; at *:10 (1 call)*"])
+
+
 def test_a_sync_that_is_new_since_the_record_names_its_line(project: Any) -> None:
     project.test(LOGGED.format(log="loss.detach()", limit=9))
     assert project.run("--flops-update").ret == 0

@@ -76,6 +76,8 @@ def format_amount(amount: int, unit: Unit) -> str:
         thousandths = (2000 * amount + size) // (2 * size)
         if thousandths < 1_000_000:
             break
+    if amount == 1:
+        symbol = symbol.removesuffix("s")  # 1 call
     whole, decimals = divmod(thousandths, 1000)
     fraction = f".{decimals:03}".rstrip("0").rstrip(".")
     return f"{sign}{whole}{fraction} {symbol}"
