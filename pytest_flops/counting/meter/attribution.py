@@ -63,7 +63,7 @@ from pytest_flops.counting.meter.module_paths import OUTSIDE, ModulePaths
 from pytest_flops.counting.meter.parameter_updates import ParameterUpdates
 from pytest_flops.counting.meter.workarounds.frozen_graphs import hidden_operators
 from pytest_flops.counting.metric import SYNCS, Metric
-from pytest_flops.counting.metrics import Counter, counters
+from pytest_flops.counting.metrics import Call, Counter, Price, counters
 
 MeteredPhase: TypeAlias = Literal["forward", "backward", "recomputed", "optimizer"]
 PHASE: Mapping[MeteredPhase, Phase] = {
@@ -75,7 +75,12 @@ PHASE: Mapping[MeteredPhase, Phase] = {
 FLOPsKey: TypeAlias = tuple[MeteredPhase, int, str]
 """What FLOPs are added up by: phase, module number and operator."""
 
-ValuesKey: TypeAlias = tuple[MeteredPhase, int, Metric]
+Place: TypeAlias = tuple[MeteredPhase, int]
+"""What the values of a metric are joined by: phase and module number."""
+
+Prices: TypeAlias = Sequence[tuple[Metric, Price]]
+"""What the metrics make of the calls of one operator, those left out that it costs nothing by."""
+
 LinesKey: TypeAlias = tuple[Metric, str | int]
 """What is added up by line; by the number of the module where no line is anybody's own."""
 
@@ -132,8 +137,8 @@ class ThreadState:
 
     counted: bool = False  # whether the meter has been entered in this thread
     flops: defaultdict[FLOPsKey, int] = field(default_factory=lambda: defaultdict(int))
-    # What the other metrics say, by phase, module and metric.
-    values: dict[ValuesKey, int] = field(default_factory=dict)
+    # What the other metrics say.
+    values: defaultdict[Metric, dict[Place, int]] = field(default_factory=lambda: defaultdict(dict))
     # The same by metric and line, as far as lines are asked for.
     lines: defaultdict[LinesKey, int] = field(default_factory=lambda: defaultdict(int))
     # Calls of what has no cost; module calls and steps if no meter counts this thread.
@@ -149,12 +154,6 @@ class ThreadState:
     task: int = _NO_TASK
     next_number: int = 0
     task_without_graph: int = _NO_TASK
-
-    def join(self, key: ValuesKey, value: int) -> None:
-        """Join a value with those of the same phase and module."""
-        before = self.values.get(key, 0)
-        # As `Metric.joined`, which would need an iterable of the two at every operator.
-        self.values[key] = before + value if key[2].join == "sum" else max(before, value)
 
 
 class _Local(threading.local):
@@ -201,14 +200,24 @@ class Attribution:
         """Join a value of a metric at the place where the calling thread is."""
         if self.active:
             call = self.call_in_progress()
-            self.join(self.local.state, (call.phase, call.module, metric), value)
+            self._join(self.local.state, metric, (call.phase, call.module), value)
 
-    def join(self, thread: ThreadState, key: ValuesKey, value: int) -> None:
-        """Join a value of a metric with those of its place, if the metric has the place's phase."""
-        phase, module, metric = key
-        if PHASE[phase] not in metric.phases:
-            return
-        thread.join(key, value)
+    def join_all(self, thread: ThreadState, prices: Prices, call: Call) -> None:
+        """Join what metrics make of a call with the values of its place."""
+        place = (call.phase, call.module)
+        for metric, price in prices:
+            value = price(call)
+            if value:
+                self._join(thread, metric, place, value)
+
+    def _join(self, thread: ThreadState, metric: Metric, place: Place, value: int) -> None:
+        phase, module = place
+        if phase not in metric.phases and PHASE[phase] not in metric.phases:
+            return  # the metric does not have it
+        values = thread.values[metric]
+        before = values.get(place, 0)
+        # As `Metric.joined`, which would need an iterable of the two at every operator.
+        values[place] = before + value if metric.join == "sum" else max(before, value)
         # Syncs are few, and a limit on them is of no use to somebody who cannot find them.
         if metric is SYNCS or (self._finds_lines and metric.join == "sum"):
             thread.lines[metric, line_here() or module] += value

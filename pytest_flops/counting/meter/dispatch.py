@@ -19,6 +19,7 @@ from pytest_flops.counting.measurement import SPARSE_WITHOUT_VALUES
 from pytest_flops.counting.meter.attribution import (
     Attribution,
     FLOPsKey,
+    Prices,
     ThreadState,
     graph_task,
 )
@@ -73,6 +74,7 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.attribution = attribution
         self._operators: dict[int, Operator] = {}
+        self._prices: dict[int, Prices] = {}
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -113,6 +115,7 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> None:
         """Write down what a call has cost, for the phase and the module that it belongs to."""
         attribution = self.attribution
+        prices = self._prices_of(operator) if attribution.counters else ()
         thread = attribution.local.state
         phase, module, call_task, _, updates = thread.frames[-1]
         task = graph_task()
@@ -121,9 +124,8 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if task != call_task:  # invariant 3 of `attribution`
             phase, updates = attribution.phase_in_backward(thread, task), None
             # The module is looked up only if something is written down for the call: more than
-            # half of the operators of a backward are free. A metric that also has something to
-            # write for those asks at this line.
-            if operator.cost is not None or attribution.counters:
+            # half of the operators of a backward are free.
+            if operator.cost is not None or prices:
                 module = attribution.module_of_running_node(thread)
         flops: int | None = 0
         if updates is not None and operator.each is not None:
@@ -137,9 +139,18 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if operator.side_cost is not None:
                     side = operator.side_cost(args, kwargs, out)
                     _write(thread, (phase, module, operator.side_name), side, args)
-        if attribution.counters:
-            call = Call(operator.func, args, kwargs, out, flops, phase, module)
-            _count_metrics(thread, attribution, call)
+        if prices:
+            attribution.join_all(thread, prices, Call(args, kwargs, out, flops, phase, module))
+
+    def _prices_of(self, operator: Operator) -> Prices:
+        """What the other metrics make of the calls of an operator."""
+        prices = self._prices.get(id(operator.func))
+        if prices is None:
+            counters = self.attribution.counters.items()
+            asked = ((metric, counter.of_operator(operator.func)) for metric, counter in counters)
+            prices = [(metric, price) for metric, price in asked if price is not None]
+            self._prices[id(operator.func)] = prices
+        return prices
 
 
 def _count_each(
@@ -157,13 +168,6 @@ def _count_each(
         _write(thread, ("optimizer", module, operator.name), flops, args)
     whose = modules[0] if len(set(modules)) == 1 else OUTSIDE
     return whose, sum(flops or 0 for flops in costs)
-
-
-def _count_metrics(thread: ThreadState, attribution: Attribution, call: Call) -> None:
-    phase, module = call.phase, call.module
-    for metric, counter in attribution.counters.items():
-        if value := counter.of_call(call):
-            attribution.join(thread, (phase, module, metric), value)
 
 
 def _are_distributed(kinds: Iterable[type]) -> bool:

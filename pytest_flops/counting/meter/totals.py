@@ -95,6 +95,5 @@ def _values(metric: Metric, attribution: Attribution) -> Iterator[tuple[str, int
             if metric is not TRAINABLE_PARAMETERS or parameter.requires_grad:
                 yield TOTAL, module, parameter.numel()
     for thread in attribution.threads.copy():
-        for (metered, module, kind), value in thread.values.copy().items():
-            if kind is metric:
-                yield PHASE[metered], module, value
+        for (metered, module), value in thread.values.get(metric, {}).copy().items():
+            yield PHASE[metered], module, value

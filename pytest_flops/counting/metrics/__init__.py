@@ -1,7 +1,8 @@
 """How the metrics other than FLOPs are counted: one file each, loaded when somebody asks for it.
 
-A counter lives as long as its meter. It sees every operator that the meter counts and returns what
-the call costs in the metric's unit; the meter joins that per phase and module, as the metric says.
+A counter lives as long as its meter. It is asked once for every operator, and returns what tells
+the cost of each call in the metric's unit; the meter joins that per phase and module, as the metric
+says. What is decided once for an operator costs nothing in its thousands of calls.
 A counter that must see more than operators (Python calls, the ends of tensors) sees to that itself,
 between `start` and `stop`.
 """
@@ -9,7 +10,15 @@ between `start` and `stop`.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    NamedTuple,
+    Protocol,
+    TypeAlias,
+    runtime_checkable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,13 +29,16 @@ if TYPE_CHECKING:
 class Call(NamedTuple):
     """One call of an operator."""
 
-    func: Any
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
     out: Any
     flops: int | None  # what it computes; `None` where nobody knows
     phase: Literal["forward", "backward", "recomputed", "optimizer"]
     module: int  # the number of the module that it belongs to, as `ModulePaths` has it
+
+
+Price: TypeAlias = "Callable[[Call], int]"
+"""What a call of one operator costs."""
 
 
 class Counter(Protocol):
@@ -38,8 +50,8 @@ class Counter(Protocol):
     def stop(self) -> None:
         """The meter ends; also after an error."""
 
-    def of_call(self, call: Call) -> int:
-        """What a call costs."""
+    def of_operator(self, func: Any) -> Price | None:
+        """What tells the cost of an operator's calls; `None` if each costs nothing."""
 
 
 @runtime_checkable

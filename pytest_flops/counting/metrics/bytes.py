@@ -11,7 +11,10 @@ and tensors on the meta device move as much as real ones.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from functools import cache
+from math import prod
+from operator import mul
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -24,16 +27,12 @@ from pytest_flops.counting.metrics.operands import always, exceptions_of, moves_
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from pytest_flops.counting.costs.table import Args, Kwargs
-    from pytest_flops.counting.metrics import Call
+    from pytest_flops.counting.metrics import Price
     from pytest_flops.counting.metrics.operands import Operands
-
-Traffic: TypeAlias = "Callable[[Args, Kwargs, Any], int] | None"
-"""The bytes that a call of one operator moves; `None` if it moves none, whatever it is given."""
 
 
 class Counter:
-    """The bytes that each call moves."""
+    """The bytes that each call reads and writes."""
 
     def start(self, note: Callable[[int], None]) -> None:
         """Nothing to prepare."""
@@ -41,29 +40,20 @@ class Counter:
     def stop(self) -> None:
         """Nothing to undo."""
 
-    def of_call(self, call: Call) -> int:
-        """What a call reads and writes."""
-        func = call.func
-        known = _known.get(id(func))
-        if known is None:
-            known = _known[id(func)] = (func, traffic_of(func))
-        traffic = known[1]
-        return 0 if traffic is None else traffic(call.args, call.kwargs, call.out)
+    def of_operator(self, func: Any) -> Price | None:
+        """The bytes that its calls move."""
+        return traffic_of(func)
 
 
-# By id, since the hash of an operator is a function in Python. Each is kept alive here, so that its
-# id is never another's.
-_known: dict[int, tuple[object, Traffic]] = {}
-
-
-def traffic_of(func: Any) -> Traffic:
-    """What the calls of an operator move.
+@cache
+def traffic_of(func: Any) -> Price | None:
+    """What the calls of an operator move; `None` if they move nothing, whatever they are given.
 
     A higher-order operator, which has no schema, reads the tensors among its arguments and writes
     those that it returns.
     """
     if not isinstance(func, OpOverload):
-        return lambda args, kwargs, out: of_all(*tree_leaves((args, kwargs))) + of_one(out)
+        return lambda call: of_all(*tree_leaves((call.args, call.kwargs))) + of_one(call.out)
     name = func._overloadpacket.__name__  # noqa: SLF001 - the overload's only way to its name
     is_view = func.is_view or torch.Tag.inplace_view in func.tags
     if is_view or moves_nothing(func.namespace, name):
@@ -71,13 +61,13 @@ def traffic_of(func: Any) -> Traffic:
     return _compiled(func, exceptions_of(func.namespace, name))
 
 
-def _compiled(func: OpOverload, exceptions: Operands) -> Traffic:
+def _compiled(func: OpOverload, exceptions: Operands) -> Price:
     """The traffic of an operator that has a schema, as a function of its calls.
 
     Every operator of a step comes here, so the function is compiled, as `bound` compiles formulas.
     """
     schema = func._schema  # noqa: SLF001 - PyTorch has no public way to a schema
-    names = {"of_one": of_one, "of_two": of_two, "of_all": of_all, "part": part}
+    names: dict[str, Any] = {"of_one": of_one, "of_two": of_two, "of_all": of_all, "part": part}
 
     def formula(of_arguments: Callable[..., Any]) -> str:
         name = f"formula_{len(names)}"
@@ -111,8 +101,9 @@ def _compiled(func: OpOverload, exceptions: Operands) -> Traffic:
         if values:
             regions = {1: "of_one", 2: "of_two"}.get(len(values), "of_all")
             parts.append(f"{regions}({', '.join(values)})")
-    source = f"lambda args, kwargs, out: {' + '.join(parts) or 0}"
-    traffic: Traffic = eval(source, names)
+    operands = "args, kwargs, out = call.args, call.kwargs, call.out"
+    exec(f"def traffic(call):\n    {operands}\n    return {' + '.join(parts) or 0}", names)
+    traffic: Price = names["traffic"]
     return traffic
 
 
@@ -130,35 +121,41 @@ def of_all(*values: Any) -> int:
     Regions are the same if they have storage, start and span in common. Those that overlap in part
     count each.
     """
-    return sum([region[-1] for region in {*map(_region, _flattened(values))}])
+    tensors = _flattened(values)
+    if len({*map(_storage, tensors)}) == len(tensors):  # most often; cheaper than regions
+        return sum(map(of_one, tensors))
+    return sum([region[-1] for region in {*map(_region, tensors)}])
 
 
 def of_one(value: Any) -> int:
-    """The same of a single value, which most often is a tensor."""
-    return _size(value) if isinstance(value, Tensor) else of_all(value)
+    """The same of a single value, which most often is a tensor without gaps."""
+    if isinstance(value, Tensor):
+        if value.layout is _STRIDED and value.is_contiguous():
+            return value.nbytes
+        return _size_with_gaps(value)
+    return of_all(*value) if isinstance(value, _LISTS) else 0
 
 
 def of_two(one: Any, other: Any) -> int:
     """The same of two values; most often they have nothing but their size in common."""
     if isinstance(one, _LISTS) or isinstance(other, _LISTS):
         return of_all(one, other)
-    if not isinstance(one, Tensor) or not isinstance(other, Tensor):
-        return of_one(one) + of_one(other)
-    size, other_size = _size(one), _size(other)
-    are_same = size == other_size and _region(one) == _region(other)
+    size, other_size = of_one(one), of_one(other)
+    # What has a size is a tensor.
+    are_same = size == other_size != 0 and _region(one) == _region(other)
     return size if are_same else size + other_size
 
 
 def part(tensor: Tensor | None, elements: int) -> int:
     """The bytes of so many elements of a tensor, and of no more than it has."""
-    return 0 if tensor is None else min(_size(tensor), elements * tensor.itemsize)
+    return 0 if tensor is None else min(of_one(tensor), elements * tensor.itemsize)
 
 
 def _flattened(values: Iterable[Any]) -> list[Tensor]:
     tensors: list[Tensor] = []
     for value in values:
         if isinstance(value, Tensor):
-            tensors += (value,)
+            tensors.append(value)
         elif isinstance(value, _LISTS):
             tensors += _flattened(value)
     return tensors
@@ -168,18 +165,25 @@ _LISTS = (list, tuple)
 _STRIDED = torch.strided
 
 
-def _size(tensor: Tensor) -> int:
+def _size_with_gaps(tensor: Tensor) -> int:
     """How many bytes of memory a tensor has; those that several elements share count once."""
     if tensor.layout is not _STRIDED:
         return _size_without_strides(tensor)
-    return tensor.nbytes if tensor.is_contiguous() else _strided(tensor)[0]
+    return _strided(tensor)[0]
+
+
+def _storage(tensor: Tensor) -> int:
+    """What tells the storage of a tensor from others'."""
+    if tensor.layout is not _STRIDED:
+        return id(tensor)
+    return int(tensor.untyped_storage()._cdata)  # noqa: SLF001 - a fake one has no address
 
 
 def _region(tensor: Tensor) -> tuple[Any, ...]:
     """What tells the memory of a tensor from others'; its size comes last."""
     if tensor.layout is not _STRIDED:
         return id(tensor), _size_without_strides(tensor)
-    storage = tensor.untyped_storage()._cdata  # noqa: SLF001 - a fake one has no address
+    storage = _storage(tensor)
     start = tensor.storage_offset() * tensor.itemsize
     if tensor.is_contiguous():
         size = tensor.nbytes
@@ -189,16 +193,19 @@ def _region(tensor: Tensor) -> tuple[Any, ...]:
 
 
 def _strided(tensor: Tensor) -> tuple[int, int]:
-    """The size of a tensor with gaps or overlaps, and the span of bytes that it reaches over."""
+    """The size of a tensor with gaps or overlaps, and the span of bytes that it reaches over.
+
+    It is not empty: PyTorch calls every empty tensor contiguous.
+    """
     if tensor.is_nested:
         return tensor.nbytes, tensor.nbytes
-    elements, reach = 1, 1
-    for length, stride in zip(tensor.shape, tensor.stride(), strict=True):
-        if stride:  # a dimension of stride 0 is one element, repeated
-            elements *= length
-            reach += (length - 1) * stride
-    # Windows that overlap hold no more than their span; an empty tensor holds nothing.
-    return min(elements, reach, tensor.numel()) * tensor.itemsize, reach * tensor.itemsize
+    shape, strides = tensor.shape, tensor.stride()
+    reach = 1 + sum(map(mul, shape, strides)) - sum(strides)  # of (length - 1) * stride, and 1
+    elements = tensor.numel()
+    if 0 in strides:  # a dimension of stride 0 is one element, repeated
+        elements = prod([length for length, stride in zip(shape, strides, strict=True) if stride])
+    # Windows that overlap hold no more than their span.
+    return min(elements, reach) * tensor.itemsize, reach * tensor.itemsize
 
 
 def _size_without_strides(tensor: Tensor) -> int:

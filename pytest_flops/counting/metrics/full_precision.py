@@ -6,7 +6,7 @@ float32 island show here, and nowhere in the FLOPs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.flop_counter import flop_registry
@@ -16,7 +16,7 @@ from pytest_flops.counting.costs.elements import first_tensor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_flops.counting.metrics import Call
+    from pytest_flops.counting.metrics import Call, Price
 
 _FULL = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 
@@ -30,9 +30,11 @@ class Counter:
     def stop(self) -> None:
         """Nothing to undo."""
 
-    def of_call(self, call: Call) -> int:
-        """The FLOPs of a product whose result is in full precision; 0 of anything else."""
-        if not call.flops or getattr(call.func, "_overloadpacket", None) not in flop_registry:
-            return 0
-        in_full = first_tensor(call.out, call.args).dtype in _FULL
-        return int(call.flops) if in_full else 0
+    def of_operator(self, func: Any) -> Price | None:
+        """The FLOPs of a product whose result is in full precision."""
+        return _of_product if getattr(func, "_overloadpacket", None) in flop_registry else None
+
+
+def _of_product(call: Call) -> int:
+    in_full = first_tensor(call.out, call.args).dtype in _FULL
+    return (call.flops or 0) if in_full else 0

@@ -6,21 +6,18 @@ They are operators and not kernels: one operator may launch several kernels, and
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pytest_flops.counting.metrics.bytes import Counter as Bytes
+from pytest_flops.counting.metrics.bytes import traffic_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_flops.counting.metrics import Call
+    from pytest_flops.counting.metrics import Price
 
 
 class Counter:
     """1 for a call that computes or moves something, 0 for a view and what only allocates."""
-
-    def __init__(self) -> None:
-        self._bytes = Bytes()
 
     def start(self, note: Callable[[int], None]) -> None:
         """Nothing to prepare."""
@@ -28,6 +25,7 @@ class Counter:
     def stop(self) -> None:
         """Nothing to undo."""
 
-    def of_call(self, call: Call) -> int:
-        """Whether it does work."""
-        return 1 if call.flops or self._bytes.of_call(call) else 0
+    def of_operator(self, func: Any) -> Price | None:
+        """Whether a call does work."""
+        traffic = traffic_of(func)
+        return traffic and (lambda call: 1 if call.flops or traffic(call) else 0)

@@ -15,6 +15,7 @@ import weakref
 from collections import defaultdict, deque
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import torch
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from pytest_flops.counting.metric import Costs
-    from pytest_flops.counting.metrics import Call
+    from pytest_flops.counting.metrics import Call, Price
 
 GRANULE = 512
 """What sizes are rounded up to, as PyTorch's allocator for CUDA does, on every device alike."""
@@ -143,12 +144,12 @@ class Counter:
         self._hook.remove()
         self._hook = None
 
-    def of_call(self, call: Call) -> int:
-        """What is alive while the call's arguments and results are; 0 if none is a tensor.
+    def of_operator(self, func: Any) -> Price:
+        """What is alive while a call's arguments and results are; 0 if none is a tensor."""
+        return partial(self._of_call, func)
 
-        Calls without tensors are marks for the profiler, as an optimizer sets them round its step.
-        """
-        func, args, kwargs, out, _, phase, module = call
+    def _of_call(self, func: Any, call: Call) -> int:
+        args, kwargs, out, _, phase, module = call
         alive = self._alive
         with self._lock:
             if self._ended:
@@ -165,6 +166,7 @@ class Counter:
                 else:
                     tensors += self._see(value, call, func is _LIFT_FRESH)
             tensors += self._see(out, call, True)
+            # Calls without tensors are marks for the profiler, as optimizers set round their steps.
             if not tensors:
                 return 0
             self._phase = phase
@@ -221,6 +223,14 @@ class Counter:
 
     def _see(self, value: Any, call: Call, made: bool) -> int:
         """Meet an argument or a result of a call; returns how many tensors it holds."""
+        if type(value) is Tensor and value.layout is _STRIDED:  # as below, for most of them
+            storage = value.untyped_storage()
+            known = self._alive.get(storage._cdata)  # noqa: SLF001
+            if known is None:
+                self._begin(storage, call.phase, call.module, made=made)
+            elif known.nbytes != storage.nbytes():
+                self._go_on(known, storage)
+            return 1
         if isinstance(value, Tensor):
             for storage in _storages(value):
                 known = self._alive.get(storage._cdata)  # noqa: SLF001 - data_ptr() is 0 on fakes

@@ -14,19 +14,19 @@ that asking for syncs would change what the other metrics count.
 from __future__ import annotations
 
 import threading
-from contextlib import ExitStack, contextmanager, suppress
-from functools import cache, wraps
+import weakref
+from contextlib import ExitStack, contextmanager
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
-from torch.multiprocessing.reductions import StorageWeakRef
+from torch import Tensor, UntypedStorage
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from pytest_flops.counting.metrics import Call
+    from pytest_flops.counting.metrics import Call, Price
 
 __tracebackhide__ = True  # an error of a wrapped call ends in the line that made it
 
@@ -38,12 +38,8 @@ class Counter:
     """The calls by which the host waits."""
 
     def __init__(self) -> None:
-        # Storages, and not tensors: views share them, and PyTorch refuses to swap a parameter to
-        # which there is a weak reference. They are held weakly, so that no address is reused.
-        self._of_host: set[StorageWeakRef] = set()
-        # What operators made, literals left out; where there are many, the ended ones are dropped.
-        self._computed: set[StorageWeakRef] = set()
-        self._many = 1000
+        self._of_host = Storages()
+        self._computed = Storages()  # what operators made, and not of literals alone
         self._has_device = False  # whether an operator has run on an accelerator
 
     def start(self, note: Callable[[int], None]) -> None:
@@ -55,15 +51,33 @@ class Counter:
         """Unwrap them, if no other meter counts syncs."""
         _unwrap_calls(self)
 
-    def of_call(self, call: Call) -> int:
-        """1 of an operator that makes the host wait, else 0."""
-        operator = getattr(call.func, "_overloadpacket", None)
-        if call.phase == "optimizer" and operator is not _aten.lift_fresh:
-            return 0  # what an optimizer writes into stays where it is
+    def of_operator(self, func: Any) -> Price:
+        """1 of a call that makes the host wait, else 0; and notes where its results live."""
+        operator = getattr(func, "_overloadpacket", None)
+        if operator is _aten.lift_fresh:  # a literal, or memory of NumPy
+            return lambda call: self._hold(call.out)
+        if operator is _aten._pack_padded_sequence:  # noqa: SLF001
+            return lambda call: self._hold(call.out[1:])  # the sizes of the batches
         waits = _WAITS.get(operator)
-        found = waits is not None and not _here.inside and waits(self, call)
-        self._follow(operator, call)
-        return int(found)
+        takes_tensors, returns_arguments = _uses_of_tensors(func)
+
+        def price(call: Call) -> int:
+            if call.phase == "optimizer":
+                return 0  # what an optimizer writes into stays where it is
+            found = waits is not None and not _here.inside and waits(self, _Named(func, call))
+            out = call.out
+            if type(out) is not Tensor or not out.is_cpu:
+                self._look_for_device(out)
+            if self._of_host and self._takes_nothing_else(call):
+                if not returns_arguments:
+                    self._of_host.add(out)
+            elif returns_arguments:
+                self._of_host.discard(out)  # perhaps a value of the device, in a literal
+            elif takes_tensors:
+                self._computed.add(out)
+            return int(found)
+
+        return price
 
     def see(
         self, method: str, tensor: Tensor, args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -72,46 +86,101 @@ class Counter:
         if not self.is_of_host(tensor) and _copies_to_host(self, method, tensor, args, kwargs):
             self._note(1)
         if method == "to" and _device_asked_for(args, kwargs) is not None:
-            self._of_host.difference_update(_storages([tensor]))
+            self._of_host.discard(tensor)
 
     def is_of_host(self, tensor: Tensor) -> bool:
         """Whether a tensor lives on the host, with a device or without."""
-        if tensor.device.type != "cpu":
-            return False
-        return self._has_device or any(each in self._of_host for each in _storages([tensor]))
+        return tensor.is_cpu and (self._has_device or tensor in self._of_host)
 
     def is_computed(self, tensor: Tensor) -> bool:
         """Whether an operator made a tensor, and not of literals alone."""
-        return any(each in self._computed for each in _storages([tensor]))
+        return tensor in self._computed
 
-    def _follow(self, operator: Any, call: Call) -> None:
-        """Note where the results of an operator live."""
-        results = [*_tensors(call.out if isinstance(call.out, tuple | list) else (call.out,))]
-        if not all(map(_stands_for_device, results)):
+    def _hold(self, out: Any) -> int:
+        self._look_for_device(out)
+        self._of_host.add(out)
+        return 0
+
+    def _look_for_device(self, out: Any) -> None:
+        if not all(map(_stands_for_device, _tensors((out,)))):
             self._has_device = True
-        if operator is _aten.lift_fresh:  # a literal, or memory of NumPy
-            self._of_host |= _storages(results)
-            return
-        if operator is _aten._pack_padded_sequence:  # noqa: SLF001
-            self._of_host |= _storages(results[1:])  # the sizes of the batches
-            return
-        given = [*_tensors((*call.args, *call.kwargs.values()))]
-        from_host = bool(self._of_host) and all(map(self.is_of_host, given))
-        if _returns_arguments(call.func):
-            if not from_host and self._of_host:  # perhaps a value of the device, in a literal
-                self._of_host -= _storages(results)
-        elif given:
-            (self._of_host if from_host else self._computed).update(_storages(results))
-            if len(self._computed) > self._many:
-                self._computed = {each for each in self._computed if not each.expired()}  # type: ignore[no-untyped-call]
-                self._many = 2 * len(self._computed) + 1000
+
+    def _takes_nothing_else(self, call: Call) -> bool:
+        """Whether a call is given tensors of the host, and no others."""
+        first = call.args[0] if call.args else None
+        if type(first) is Tensor and not self._has_device and first not in self._of_host:
+            return False  # as below, for most calls
+        tensor = None
+        for tensor in _tensors((*call.args, *call.kwargs.values())):
+            if not self.is_of_host(tensor):
+                return False
+        return tensor is not None
 
 
-@cache
-def _returns_arguments(func: Any) -> bool:
-    """Whether an operator returns views of its arguments, or what it has written into."""
-    schema = getattr(func, "_schema", None)  # those of higher order have none
-    return schema is not None and any(each.alias_info is not None for each in schema.returns)
+class Storages:
+    """Storages, held weakly, so that none is taken for a later one at the same address.
+
+    Storages, and not tensors: views share them, and PyTorch refuses to swap a parameter to which
+    there is a weak reference.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[int, weakref.ref[UntypedStorage]] = {}
+        self._many = 1000  # the number at which those that have ended are dropped
+
+    def __bool__(self) -> bool:
+        return bool(self._held)
+
+    def __contains__(self, tensor: Tensor) -> bool:
+        try:
+            storage = tensor.untyped_storage()
+        except NotImplementedError:
+            return False
+        held = self._held.get(storage._cdata)  # noqa: SLF001 - data_ptr() is 0 on fakes
+        return held is not None and held() is storage
+
+    def add(self, value: Any) -> None:
+        """Hold the storages of a tensor, or of a list of them."""
+        held = self._held
+        for tensor in (value,) if type(value) is Tensor else _tensors((value,)):
+            storage = _storage(tensor)
+            if storage is not None:
+                held[storage._cdata] = weakref.ref(storage)  # noqa: SLF001
+        if len(held) > self._many:
+            self._held = {key: each for key, each in held.items() if each() is not None}
+            self._many = 2 * len(self._held) + 1000
+
+    def discard(self, value: Any) -> None:
+        """Hold the storages of a tensor, or of a list of them, no longer."""
+        for tensor in _tensors((value,)) if self._held else ():
+            storage = _storage(tensor)
+            if storage is not None:
+                self._held.pop(storage._cdata, None)  # noqa: SLF001
+
+
+def _storage(tensor: Tensor) -> UntypedStorage | None:
+    """The storage of a tensor that may stand for one on a device.
+
+    Sparse tensors have none, nor those that `torch.func` transforms.
+    """
+    if not _stands_for_device(tensor):
+        return None
+    try:
+        return tensor.untyped_storage()
+    except NotImplementedError:
+        return None
+
+
+def _uses_of_tensors(func: Any) -> tuple[bool, bool]:
+    """Whether an operator takes tensors; whether it returns views of them, or what it writes into.
+
+    Operators of higher order have no schema.
+    """
+    schema = getattr(func, "_schema", None)
+    if schema is None:
+        return True, False
+    takes = any("Tensor" in str(argument.type) for argument in schema.arguments)
+    return takes, any(result.alias_info is not None for result in schema.returns)
 
 
 def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
@@ -125,88 +194,80 @@ def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
 
 def _stands_for_device(tensor: Tensor) -> bool:
     """Whether a tensor is not on a device, but may stand for one there."""
-    return tensor.device.type in ("cpu", "meta")
-
-
-def _storages(tensors: Iterable[Tensor]) -> set[StorageWeakRef]:
-    """The storages of tensors that may stand for ones on a device.
-
-    Sparse tensors have none, nor those that `torch.func` transforms.
-    """
-    storages = set()
-    for tensor in tensors:
-        if _stands_for_device(tensor):
-            with suppress(NotImplementedError):
-                storages.add(StorageWeakRef(tensor.untyped_storage()))  # type: ignore[no-untyped-call]
-    return storages
+    return tensor.is_cpu or tensor.is_meta
 
 
 # --- operators ---
 
 
-def _argument(call: Call, name: str) -> Any:
-    """An argument of an operator by the name of its schema."""
-    for position, argument in enumerate(call.func._schema.arguments):  # noqa: SLF001
-        if argument.name == name:
-            given = dict(enumerate(call.args)).get(position, argument.default_value)
-            return call.kwargs.get(name, given)
-    return None
+class _Named:
+    """The arguments of a call by the names of the operator's schema."""
+
+    def __init__(self, func: Any, call: Call) -> None:
+        self._schema, self._call = func._schema, call  # noqa: SLF001 - the only way to it
+
+    def __getitem__(self, name: str) -> Any:
+        for position, argument in enumerate(self._schema.arguments):
+            if argument.name == name:
+                given = dict(enumerate(self._call.args)).get(position, argument.default_value)
+                return self._call.kwargs.get(name, given)
+        return None
 
 
-def _reads(name: str) -> Callable[[Counter, Call], bool]:
+def _reads(name: str) -> Callable[[Counter, _Named], bool]:
     """An operator that needs the values of an argument before it can go on."""
 
-    def waits(counter: Counter, call: Call) -> bool:
-        value = _argument(call, name)
+    def waits(counter: Counter, call: _Named) -> bool:
+        value = call[name]
         return isinstance(value, Tensor) and not counter.is_of_host(value)
 
     return waits
 
 
-def _where(counter: Counter, call: Call) -> bool:
+def _where(counter: Counter, call: _Named) -> bool:
     """With a condition alone it is `nonzero`, and whole under `torch.inference_mode`."""
-    return _argument(call, "self") is None and _reads("condition")(counter, call)
+    return call["self"] is None and _reads("condition")(counter, call)
 
 
-def _repeat_interleave(counter: Counter, call: Call) -> bool:
-    return _argument(call, "output_size") is None and _reads("repeats")(counter, call)
+def _repeat_interleave(counter: Counter, call: _Named) -> bool:
+    return call["output_size"] is None and _reads("repeats")(counter, call)
 
 
-def _multinomial(counter: Counter, call: Call) -> bool:
+def _multinomial(counter: Counter, call: _Named) -> bool:
     # Several samples with replacement are drawn by one kernel, which checks nothing on the host.
-    if _argument(call, "replacement") and _argument(call, "num_samples") > 1:
+    if call["replacement"] and call["num_samples"] > 1:
         return False
     return _reads("self")(counter, call)
 
 
-def _index(counter: Counter, call: Call) -> bool:
+def _index(counter: Counter, call: _Named) -> bool:
     """A mask among the indices: how many elements it takes decides the shape."""
-    indices = [*_tensors(_argument(call, "indices"))]
+    indices = [*_tensors(call["indices"])]
     return any(i.dtype in _MASKS and not counter.is_of_host(i) for i in indices)
 
 
-def _index_put(counter: Counter, call: Call) -> bool:
+def _index_put(counter: Counter, call: _Named) -> bool:
     """As `_index`; but one value of the host, as in `x[mask] = 0`, is filled in by a kernel."""
-    value, indices = _argument(call, "values"), [*_tensors(_argument(call, "indices"))]
-    fills = value.numel() == 1 and counter.is_of_host(value) and not _argument(call, "accumulate")
+    value, indices = call["values"], [*_tensors(call["indices"])]
+    fills = value.numel() == 1 and counter.is_of_host(value) and not call["accumulate"]
     return _index(counter, call) and not (fills and len(indices) == 1)
 
 
-def _to_copy(_counter: Counter, call: Call) -> bool:
-    to = _argument(call, "device")
-    return to is not None and _leaves_device(call, _argument(call, "self"), torch.device(to))
+def _to_copy(_counter: Counter, call: _Named) -> bool:
+    to = call["device"]
+    return to is not None and _leaves_device(call, call["self"], torch.device(to))
 
 
-def _copy(_counter: Counter, call: Call) -> bool:
-    return _leaves_device(call, _argument(call, "src"), _argument(call, "self").device)
+def _copy(_counter: Counter, call: _Named) -> bool:
+    return _leaves_device(call, call["src"], call["self"].device)
 
 
-def _leaves_device(call: Call, source: Tensor, target: torch.device) -> bool:
+def _leaves_device(call: _Named, source: Tensor, target: torch.device) -> bool:
     to_host = target.type == "cpu" and not _stands_for_device(source)
-    return to_host and not _argument(call, "non_blocking")
+    return to_host and not call["non_blocking"]
 
 
-_WAITS: dict[Any, Callable[[Counter, Call], bool]] = {
+_WAITS: dict[Any, Callable[[Counter, _Named], bool]] = {
     _aten._local_scalar_dense: _reads("self"),  # noqa: SLF001 - item, float, int, bool, if
     # The shape of the result depends on the values.
     _aten.nonzero: _reads("self"),
