@@ -1,6 +1,7 @@
 """What the meter adds to an operator, against an empty dispatch mode and PyTorch's own counter.
 
-The meter alone, and with other metrics.
+The meter alone, and with other metrics, which are also held against PyTorch's `MemTracker`. Its
+`RuntimeEstimator` does not run without a GPU.
 
 GPT-2's operator stream (12 layers, dropout, tanh-GELU, attention by parts) at tiny sizes, so that
 time is overhead: forward, backward and AdamW. All rivals run in turn, in every round; the fastest
@@ -25,6 +26,7 @@ from typing import Any
 import torch
 import torch._dynamo
 from language_models import GPT2
+from torch.distributed._tools.mem_tracker import MemTracker
 from torch.nn import functional as F  # noqa: N812 - as everybody calls it
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -32,7 +34,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from pytest_flops.counting.meter.meter import FLOPsMeter
 
 EMPTY_LIMIT, COUNTER_LIMIT = 1.3, 0.35
-METRICS_LIMIT = 2.0  # with bytes and launches, of an empty mode
+METRICS_LIMIT = 2.0  # with bytes, launches and syncs, of an empty mode
+MEMORY_LIMIT = 2.7  # and with peak memory
 ENTERING_LIMIT = 0.4  # ms
 
 
@@ -50,10 +53,10 @@ RIVALS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "nothing": nullcontext,
     "empty TorchDispatchMode": EmptyMode,
     "FLOPsMeter": FLOPsMeter,
-    "and launches": lambda: FLOPsMeter(metrics=["launches"]),
-    "and bytes": lambda: FLOPsMeter(metrics=["bytes"]),
-    "and both": lambda: FLOPsMeter(metrics=["bytes", "launches"]),
+    "with three metrics": lambda: FLOPsMeter(metrics=["bytes", "launches", "syncs"]),
+    "with memory": lambda: FLOPsMeter(metrics=["bytes", "launches", "syncs", "peak_memory"]),
     "FlopCounterMode": lambda: FlopCounterMode(display=False),
+    "MemTracker": MemTracker,
 }
 
 
@@ -124,13 +127,17 @@ def print_per_operator(rounds: int) -> bool:
         print(f"{name:<24} {extra[name]:6.1f} us more per operator")
     to_empty = extra["FLOPsMeter"] / extra["empty TorchDispatchMode"]
     to_counter = extra["FLOPsMeter"] / extra["FlopCounterMode"]
-    with_metrics = extra["and both"] / extra["empty TorchDispatchMode"]
+    with_metrics = extra["with three metrics"] / extra["empty TorchDispatchMode"]
+    with_memory = extra["with memory"] / extra["empty TorchDispatchMode"]
     print(f"of an empty TorchDispatchMode: {to_empty:.2f}x (at most {EMPTY_LIMIT}x)")
-    print(f"with bytes and launches:       {with_metrics:.2f}x (at most {METRICS_LIMIT}x)")
+    print(f"with bytes, launches, syncs:   {with_metrics:.2f}x (at most {METRICS_LIMIT}x)")
+    print(f"and with peak memory:          {with_memory:.2f}x (at most {MEMORY_LIMIT}x)")
     print(f"of FlopCounterMode:            {to_counter:.2f}x (at most {COUNTER_LIMIT}x)")
     within = [
         to_empty <= EMPTY_LIMIT,
         with_metrics <= METRICS_LIMIT,
+        with_memory <= MEMORY_LIMIT,
+        extra["with memory"] < min(extra["FlopCounterMode"], extra["MemTracker"]),
         to_counter <= COUNTER_LIMIT,
     ]
     return all(within)

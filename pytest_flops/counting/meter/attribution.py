@@ -138,7 +138,7 @@ class ThreadState:
     counted: bool = False  # whether the meter has been entered in this thread
     flops: defaultdict[FLOPsKey, int] = field(default_factory=lambda: defaultdict(int))
     # What the other metrics say.
-    values: defaultdict[Metric, dict[Place, int]] = field(default_factory=lambda: defaultdict(dict))
+    values: defaultdict[Place, dict[Metric, int]] = field(default_factory=lambda: defaultdict(dict))
     # The same by metric and line, as far as lines are asked for.
     lines: defaultdict[LinesKey, int] = field(default_factory=lambda: defaultdict(int))
     # Calls of what has no cost; module calls and steps if no meter counts this thread.
@@ -199,28 +199,24 @@ class Attribution:
     def note(self, metric: Metric, value: int) -> None:
         """Join a value of a metric at the place where the calling thread is."""
         if self.active:
-            call = self.call_in_progress()
-            self._join(self.local.state, metric, (call.phase, call.module), value)
+            frame = self.call_in_progress()
+            call = Call((), {}, None, 0, frame.phase, frame.module)
+            self.join(self.local.state, call, [(metric, lambda _: value)])
 
-    def join_all(self, thread: ThreadState, prices: Prices, call: Call) -> None:
-        """Join what metrics make of a call with the values of its place."""
-        place = (call.phase, call.module)
+    def join(self, thread: ThreadState, call: Call, prices: Prices) -> None:
+        """Join what metrics make of a call with the values of its place, if they have its phase."""
+        phase, module = call.phase, call.module
+        values = thread.values[phase, module]
         for metric, price in prices:
             value = price(call)
-            if value:
-                self._join(thread, metric, place, value)
-
-    def _join(self, thread: ThreadState, metric: Metric, place: Place, value: int) -> None:
-        phase, module = place
-        if phase not in metric.phases and PHASE[phase] not in metric.phases:
-            return  # the metric does not have it
-        values = thread.values[metric]
-        before = values.get(place, 0)
-        # As `Metric.joined`, which would need an iterable of the two at every operator.
-        values[place] = before + value if metric.join == "sum" else max(before, value)
-        # Syncs are few, and a limit on them is of no use to somebody who cannot find them.
-        if metric is SYNCS or (self._finds_lines and metric.join == "sum"):
-            thread.lines[metric, line_here() or module] += value
+            if not value or (phase not in metric.phases and PHASE[phase] not in metric.phases):
+                continue
+            before = values.get(metric, 0)
+            # As `Metric.joined`, which would need an iterable of the two at every operator.
+            values[metric] = before + value if metric.join == "sum" else max(before, value)
+            # Syncs are few, and a limit on them is of no use to somebody who cannot find them.
+            if metric is SYNCS or (self._finds_lines and metric.join == "sum"):
+                thread.lines[metric, line_here() or module] += value
 
     # --- operators that autograd runs ---
 

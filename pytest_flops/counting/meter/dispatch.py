@@ -140,7 +140,7 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
                     side = operator.side_cost(args, kwargs, out)
                     _write(thread, (phase, module, operator.side_name), side, args)
         if prices:
-            attribution.join_all(thread, prices, Call(args, kwargs, out, flops, phase, module))
+            attribution.join(thread, Call(args, kwargs, out, flops, phase, module), prices)
 
     def _prices_of(self, operator: Operator) -> Prices:
         """What the other metrics make of the calls of an operator."""

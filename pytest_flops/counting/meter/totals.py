@@ -95,5 +95,6 @@ def _values(metric: Metric, attribution: Attribution) -> Iterator[tuple[str, int
             if metric is not TRAINABLE_PARAMETERS or parameter.requires_grad:
                 yield TOTAL, module, parameter.numel()
     for thread in attribution.threads.copy():
-        for (metered, module), value in thread.values.get(metric, {}).copy().items():
-            yield PHASE[metered], module, value
+        for (metered, module), values in thread.values.copy().items():
+            if metric in values:
+                yield PHASE[metered], module, values[metric]

@@ -141,9 +141,9 @@ def of_two(one: Any, other: Any) -> int:
     if isinstance(one, _LISTS) or isinstance(other, _LISTS):
         return of_all(one, other)
     size, other_size = of_one(one), of_one(other)
-    # What has a size is a tensor.
-    are_same = size == other_size != 0 and _region(one) == _region(other)
-    return size if are_same else size + other_size
+    if size != other_size or not size or _storage(one) != _storage(other):
+        return size + other_size
+    return size if _region(one) == _region(other) else size + other_size
 
 
 def part(tensor: Tensor | None, elements: int) -> int:

@@ -156,15 +156,14 @@ class Counter:
                 self._take_out_ended()
             tensors = 0
             for value in (*args, *kwargs.values()) if kwargs else args:
-                # Spares most arguments the call below.
-                if (
-                    type(value) is Tensor
-                    and value.layout is _STRIDED
-                    and value.untyped_storage()._cdata in alive  # noqa: SLF001
-                ):
-                    tensors += 1
-                else:
-                    tensors += self._see(value, call, func is _LIFT_FRESH)
+                # Spares most arguments the call below: there is nothing to learn of them.
+                is_plain = type(value) is Tensor
+                if (is_plain or type(value) is Parameter) and value.layout is _STRIDED:
+                    known = alive.get(value.untyped_storage()._cdata)  # noqa: SLF001
+                    if known and (is_plain or (known.kind == "parameters" and known.module)):
+                        tensors += 1
+                        continue
+                tensors += self._see(value, call, func is _LIFT_FRESH)
             tensors += self._see(out, call, True)
             # Calls without tensors are marks for the profiler, as optimizers set round their steps.
             if not tensors:

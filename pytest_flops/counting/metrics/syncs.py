@@ -59,7 +59,7 @@ class Counter:
         if operator is _aten._pack_padded_sequence:  # noqa: SLF001
             return lambda call: self._hold(call.out[1:])  # the sizes of the batches
         waits = _WAITS.get(operator)
-        takes_tensors, returns_arguments = _uses_of_tensors(func)
+        makes = _makes_of_tensors(func)
 
         def price(call: Call) -> int:
             if call.phase == "optimizer":
@@ -68,14 +68,14 @@ class Counter:
             out = call.out
             if type(out) is not Tensor or not out.is_cpu:
                 self._look_for_device(out)
-            if self._of_host and self._takes_nothing_else(call):
-                if not returns_arguments:
+            if self._of_host.held and self._takes_nothing_else(call):
+                if makes:
                     self._of_host.add(out)
-            elif returns_arguments:
-                self._of_host.discard(out)  # perhaps a value of the device, in a literal
-            elif takes_tensors:
+            elif makes:
                 self._computed.add(out)
-            return int(found)
+            elif self._of_host.held:
+                self._of_host.discard(out)  # perhaps a value of the device, in a literal
+            return 1 if found else 0
 
         return price
 
@@ -125,37 +125,34 @@ class Storages:
     """
 
     def __init__(self) -> None:
-        self._held: dict[int, weakref.ref[UntypedStorage]] = {}
+        self.held: dict[int, weakref.ref[UntypedStorage]] = {}
         self._many = 1000  # the number at which those that have ended are dropped
-
-    def __bool__(self) -> bool:
-        return bool(self._held)
 
     def __contains__(self, tensor: Tensor) -> bool:
         try:
             storage = tensor.untyped_storage()
         except NotImplementedError:
             return False
-        held = self._held.get(storage._cdata)  # noqa: SLF001 - data_ptr() is 0 on fakes
+        held = self.held.get(storage._cdata)  # noqa: SLF001 - data_ptr() is 0 on fakes
         return held is not None and held() is storage
 
     def add(self, value: Any) -> None:
         """Hold the storages of a tensor, or of a list of them."""
-        held = self._held
+        held = self.held
         for tensor in (value,) if type(value) is Tensor else _tensors((value,)):
             storage = _storage(tensor)
             if storage is not None:
                 held[storage._cdata] = weakref.ref(storage)  # noqa: SLF001
         if len(held) > self._many:
-            self._held = {key: each for key, each in held.items() if each() is not None}
-            self._many = 2 * len(self._held) + 1000
+            self.held = {key: each for key, each in held.items() if each() is not None}
+            self._many = 2 * len(self.held) + 1000
 
     def discard(self, value: Any) -> None:
         """Hold the storages of a tensor, or of a list of them, no longer."""
-        for tensor in _tensors((value,)) if self._held else ():
+        for tensor in _tensors((value,)):
             storage = _storage(tensor)
             if storage is not None:
-                self._held.pop(storage._cdata, None)  # noqa: SLF001
+                self.held.pop(storage._cdata, None)  # noqa: SLF001
 
 
 def _storage(tensor: Tensor) -> UntypedStorage | None:
@@ -171,16 +168,13 @@ def _storage(tensor: Tensor) -> UntypedStorage | None:
         return None
 
 
-def _uses_of_tensors(func: Any) -> tuple[bool, bool]:
-    """Whether an operator takes tensors; whether it returns views of them, or what it writes into.
-
-    Operators of higher order have no schema.
-    """
+def _makes_of_tensors(func: Any) -> bool:
+    """Whether an operator makes its results, of tensors; not views, nor what it writes into."""
     schema = getattr(func, "_schema", None)
-    if schema is None:
-        return True, False
+    if schema is None:  # of higher order
+        return True
     takes = any("Tensor" in str(argument.type) for argument in schema.arguments)
-    return takes, any(result.alias_info is not None for result in schema.returns)
+    return takes and all(result.alias_info is None for result in schema.returns)
 
 
 def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
