@@ -18,11 +18,18 @@ if TYPE_CHECKING:
 
     from pytest_flops.counting.metrics import Call
 
+_ON_THE_CPU = (
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu,  # noqa: SLF001
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward,  # noqa: SLF001
+)
 _FULL = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 
 
 class Counter:
-    """The FLOPs of products in full precision; products are what PyTorch has a formula for."""
+    """The FLOPs of products in full precision.
+
+    Products are what PyTorch has a formula for, and the CPU's attention, for which it has none.
+    """
 
     def start(self, note: Callable[[int], None]) -> None:
         """Nothing to prepare."""
@@ -32,7 +39,8 @@ class Counter:
 
     def of_call(self, call: Call) -> int:
         """The FLOPs of a product whose result is in full precision; 0 of anything else."""
-        if not call.flops or getattr(call.func, "_overloadpacket", None) not in flop_registry:
+        packet = getattr(call.func, "_overloadpacket", None)
+        if not call.flops or (packet not in flop_registry and packet not in _ON_THE_CPU):
             return 0
         in_full = first_tensor(call.out, call.args).dtype in _FULL
         return int(call.flops) if in_full else 0
