@@ -8,9 +8,11 @@ GPU too, and is asked itself; where a GPU is, real steps are.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
 from pytest_flops import FLOPsMeter, count_flops
+from pytest_flops.counting.meter.autocast_like_cuda import _NOT_IN_FLOAT32
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 needs_build = pytest.mark.skipif(torch.version.cuda is None, reason="PyTorch has no CUDA in it")
@@ -59,7 +62,15 @@ class Log(TorchDispatchMode):
         self, func: Any, _: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         name = func._overloadpacket.__name__
-        allocates = name in ("empty", "empty_like", "new_ones", "detach", "ones", "scalar_tensor")
+        allocates = name in (
+            "_unsafe_view",
+            "empty",
+            "empty_like",
+            "new_ones",
+            "detach",
+            "ones",
+            "scalar_tensor",
+        )
         if func.namespace == "aten" and not func.is_view and not allocates:
             self.names.append(name)
         return func(*args, **(kwargs or {}))
@@ -278,6 +289,81 @@ def test_bytes_launches_and_memory_are_those_of_the_operators():
     assert found.of("bytes forward") == 4 * (n + W * W + n) + (4 + 4 + 1) * n + 4 * (n + 1) + 4
 
 
+def half(x: Tensor) -> Tensor:
+    return F.linear(x, x.new_ones(W, W))
+
+
+# Of bfloat16, after a product that autocast has cast: two casts and the product come first. The
+# rules are the lists AT_FORALL_FP32 and AT_FORALL_FP32_SET_OPT_DTYPE of ATen/autocast_mode.h.
+PRODUCT = ["_to_copy", "_to_copy", "mm"]
+AUTOCASTS = {
+    "gelu": (lambda x: F.gelu(half(x)), [*PRODUCT, "gelu"]),
+    "exp": (lambda x: half(x).exp(), [*PRODUCT, "_to_copy", "exp"]),
+    "power": (lambda x: half(x) ** 3, [*PRODUCT, "_to_copy", "pow"]),
+    "layer_norm": (
+        lambda x: F.layer_norm(half(x), (W,), x.new_ones(W)),
+        [*PRODUCT, "_to_copy", "native_layer_norm"],
+    ),
+    "softmax": (lambda x: F.softmax(half(x), -1), [*PRODUCT, "_to_copy", "_softmax"]),
+    "softmax of bfloat16": (
+        lambda x: F.softmax(half(x), -1, dtype=BRAIN),
+        [*PRODUCT, "_softmax"],
+    ),
+    "sum": (lambda x: half(x).sum(-1), [*PRODUCT, "sum"]),
+    "cumsum": (lambda x: half(x).cumsum(-1), [*PRODUCT, "cumsum"]),
+    "loss": (
+        lambda x: F.mse_loss(half(x), x),
+        [*PRODUCT, "_to_copy", "mse_loss"],
+    ),
+    "float64": (lambda x: x.double().exp(), ["_to_copy", "exp"]),
+    "attention": (
+        lambda x: F.scaled_dot_product_attention(*[half(x)[None]] * 3),
+        [*PRODUCT, FLASH],
+    ),
+}
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize(("function", "run"), AUTOCASTS.values(), ids=AUTOCASTS)
+def test_autocast_casts_as_cudas(function, run, device):
+    def autocast(x: Tensor) -> Tensor:
+        with torch.autocast(device, BRAIN):
+            return function(x)
+
+    assert forward_of(autocast, X) == run
+
+
+def test_what_is_cast_to_float32_is_what_pytorchs_header_lists():
+    header = Path(torch.__file__).parent / "include" / "ATen" / "autocast_mode.h"
+    lists = re.findall(r"#define AT_FORALL_FP32\w*\(_\)(.*?)\n\n", header.read_text(), re.S)
+    listed = {name for each in lists for name in re.findall(r"_\((\w+)", each)}
+    assert {"softmax", "layer_norm", "exp"} < listed
+    registered = torch._C._dispatch_get_registrations_for_dispatch_key
+    more = {*registered("AutocastCUDA")} - {*registered("AutocastCPU")}
+    names = {name.removeprefix("aten::").partition(".")[0] for name in more}
+    assert names & listed == names - set(_NOT_IN_FLOAT32)
+
+
+def test_autocast_on_cuda_reaches_the_products():
+    def autocast(x: Tensor) -> Tensor:
+        with torch.autocast("cuda"):
+            y = half(x)
+        assert y.dtype == HALF  # the default of CUDA's
+        return y
+
+    model = Applied(autocast)
+    found = count_flops(model, X, like="cuda", metrics=["full_precision", "peak_memory"])
+    assert found.of("full_precision total") == 0
+    assert autocast_of_the_cpu() == ["_to_copy", "_to_copy", "mm", "_softmax", "exp"]
+
+
+def autocast_of_the_cpu() -> list[str]:
+    """What real tensors run under the CPU's autocast."""
+    with Log() as log, torch.autocast("cpu", BRAIN):
+        F.softmax(half(torch.ones(1, W)), -1).exp()
+    return log.names
+
+
 def optimizer_of(name: str, **options: Any) -> Callable[..., torch.optim.Optimizer]:
     return lambda parameters: getattr(torch.optim, name)(parameters, **options)
 
@@ -374,7 +460,7 @@ def names_of_the_cpu() -> list[str]:
         F.dropout(F.rms_norm(imported_by_name(*qkv(SINGLE)), (W,)), 0.1)
         layer(torch.ones(1, W)).sum().backward()
         torch.optim.SGD(layer.parameters(), 0.1).step()
-    return log.names
+    return [*log.names, *autocast_of_the_cpu()]
 
 
 def test_nothing_else_is_affected_and_all_is_put_back():
@@ -437,6 +523,21 @@ def fake_forward_on_cuda(function: Callable[..., Any], *inputs: Tensor) -> list[
 def test_pytorch_chooses_the_same_for_fakes_on_cuda(name):
     function = FORWARDS[name][0]
     assert fake_forward_on_cuda(function, X) == forward_of(function, X)
+
+
+@needs_build
+@pytest.mark.parametrize("name", AUTOCASTS)
+def test_pytorch_casts_the_same_for_fakes_on_cuda(name):
+    function, run = AUTOCASTS[name]
+    if name == "attention" and not torch.cuda.is_available():
+        pytest.skip("without a GPU, attention on CUDA has one form alone")
+    torch.set_autocast_enabled("cuda", True)  # `torch.autocast` does so with a GPU alone
+    torch.set_autocast_dtype("cuda", BRAIN)
+    try:
+        assert fake_forward_on_cuda(function, X) == run
+    finally:
+        torch.set_autocast_enabled("cuda", False)
+        torch.set_autocast_dtype("cuda", HALF)
 
 
 @needs_cuda

@@ -29,6 +29,8 @@ from torch.nn import functional as F  # noqa: N812 - as everybody calls it
 from torch.optim import optimizer
 from torch.utils import _foreach_utils as foreach_utils
 
+from pytest_flops.counting.meter.autocast_like_cuda import autocast_like_cuda
+
 aten = torch.ops.aten
 _FUSED_RMS_NORM = aten._fused_rms_norm.default
 _COMPOSITE = DispatchKey.CompositeImplicitAutograd
@@ -41,25 +43,29 @@ def like_cuda(mode: FakeTensorMode) -> Iterator[None]:
 
     Other threads that count like CUDA wait; those that do not are not affected.
     """
+
+    def is_ours(value: object) -> bool:
+        return isinstance(value, FakeTensor) and value.fake_mode is mode
+
     with _lock, ExitStack() as undo:
         library = undo.enter_context(torch.library._scoped_library("aten", "IMPL"))
         for operator, kernel in _KERNELS.items():
-            library.impl(operator, _on_fakes_of(mode, operator, kernel), "AutogradCPU")
+            library.impl(operator, _where(is_ours, kernel, operator), "AutogradCPU")
         # It has a kernel, so the meter does not take it apart. Only real tensors ever reach it.
         library.impl(_FUSED_RMS_NORM, partial(_FUSED_RMS_NORM._op_dk, _COMPOSITE), "CPU")
+        undo.enter_context(autocast_like_cuda(library, is_ours))
         undo.enter_context(_foreach_by_default())
         yield
 
 
-def _on_fakes_of(
-    mode: FakeTensorMode, operator: OpOverload, kernel: Callable[..., Any]
+def _where(
+    is_ours: Callable[[object], bool], kernel: Callable[..., Any], operator: OpOverload
 ) -> Callable[..., Any]:
-    """The kernel on fakes of `mode`; on other tensors what the CPU runs."""
+    """The kernel where the first argument is ours and it wants to; else what the CPU runs."""
     cpu = partial(operator._op_dk, _COMPOSITE)
 
     def run(first: Tensor, *args: Any, **kwargs: Any) -> Any:
-        ours = isinstance(first, FakeTensor) and first.fake_mode is mode
-        out = kernel(first, *args, **kwargs) if ours else None
+        out = kernel(first, *args, **kwargs) if is_ours(first) else None
         return cpu(first, *args, **kwargs) if out is None else out
 
     return run

@@ -238,7 +238,7 @@ def count_flops(
         values: `"real"` runs the step on a copy of the model, with its weights and the inputs that
             are given, for code that asks for values; the model must fit into memory then.
         like: `"cuda"` has the step run the operators that CUDA runs where those of the CPU differ:
-            attention, RMS norm, dropout, optimizers. It takes no GPU, and fake values.
+            attention, RMS norm, dropout, autocast, optimizers. It takes no GPU, and fake values.
         **kwargs: The model's keyword inputs.
 
     Returns:
