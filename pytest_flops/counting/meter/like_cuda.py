@@ -15,6 +15,7 @@ Recurrent layers, `ctc_loss` and functions under `torch.inference_mode` stay the
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -43,9 +44,10 @@ def like_cuda(mode: FakeTensorMode) -> Iterator[None]:
 
     Other threads that count like CUDA wait; those that do not are not affected.
     """
+    reference = weakref.ref(mode)  # the dispatcher keeps a kernel until it gets another one
 
     def is_ours(value: object) -> bool:
-        return isinstance(value, FakeTensor) and value.fake_mode is mode
+        return isinstance(value, FakeTensor) and value.fake_mode is reference()
 
     with _lock, ExitStack() as undo:
         library = undo.enter_context(torch.library._scoped_library("aten", "IMPL"))
