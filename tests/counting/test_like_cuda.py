@@ -561,6 +561,24 @@ def test_a_real_step_on_cuda_runs_the_same_operators(dtype, checkpointed):
 
 
 @needs_cuda
+@pytest.mark.parametrize("name", AUTOCASTS)
+def test_a_model_on_the_gpu_counts_as_on_the_cpu(name):
+    function, _ = AUTOCASTS[name]
+
+    def autocast(x: Tensor) -> Tensor:
+        with torch.autocast("cuda", BRAIN):
+            return function(x)
+
+    backends = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+    with sdpa_kernel(backends):
+        cpu, gpu = (
+            count_flops(Applied(autocast).to(device), X.to(device), like="cuda", metrics=["bytes"])
+            for device in ("cpu", "cuda")
+        )
+    assert gpu == cpu
+
+
+@needs_cuda
 @pytest.mark.parametrize(("inputs", "options", "kernel"), CHOICES.values(), ids=CHOICES)
 def test_a_real_attention_on_cuda_chooses_the_same_kernel(inputs, options, kernel):
     given = {name: x.cuda() if isinstance(x, Tensor) else x for name, x in options.items()}

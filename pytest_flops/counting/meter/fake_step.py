@@ -91,9 +91,13 @@ def _all_fake(step: list[Any], mode: FakeTensorMode, like: str | None) -> Iterat
         converting_fake_parameters(),
         naming_the_culprit(),
         _without_pytorchs_log(),
-        like_cuda(mode) if like else nullcontext(),
+        like_cuda(mode, on_gpu=_is_on_gpu(step[0])) if like else nullcontext(),
     ):
         yield
+
+
+def _is_on_gpu(model: nn.Module) -> bool:
+    return any(parameter.is_cuda for parameter in model.parameters())
 
 
 def _refuse_unfit(model: nn.Module, *, real: bool, like: str | None) -> None:
@@ -212,8 +216,12 @@ def _random_states_kept() -> Iterator[None]:
 def _without_pytorchs_log() -> Iterator[None]:
     """While active, PyTorch does not log what fails on fake tensors: it raises it as well."""
     logger = logging.getLogger("torch._subclasses.fake_tensor")
-    was_disabled, logger.disabled = logger.disabled, True
+
+    def silent(_: logging.LogRecord) -> bool:
+        return False  # a filter of each step's own, since threads count at the same time
+
+    logger.addFilter(silent)
     try:
         yield
     finally:
-        logger.disabled = was_disabled
+        logger.removeFilter(silent)

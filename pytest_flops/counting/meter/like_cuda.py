@@ -35,14 +35,15 @@ from pytest_flops.counting.meter.autocast_like_cuda import autocast_like_cuda
 aten = torch.ops.aten
 _FUSED_RMS_NORM = aten._fused_rms_norm.default
 _COMPOSITE = DispatchKey.CompositeImplicitAutograd
-_lock = threading.Lock()  # the dispatcher has one kernel for all threads
+_lock = threading.RLock()  # the dispatcher has one kernel for all threads
 
 
 @contextmanager
-def like_cuda(mode: FakeTensorMode) -> Iterator[None]:
+def like_cuda(mode: FakeTensorMode, *, on_gpu: bool) -> Iterator[None]:
     """While active, fakes of `mode` run CUDA's operators, and optimizers are `foreach` by default.
 
-    Other threads that count like CUDA wait; those that do not are not affected.
+    Fakes of tensors `on_gpu` do so by themselves, but for the optimizers. Other threads that count
+    like CUDA wait; those that do not are not affected.
     """
     reference = weakref.ref(mode)  # the dispatcher keeps a kernel until it gets another one
 
@@ -55,7 +56,8 @@ def like_cuda(mode: FakeTensorMode) -> Iterator[None]:
             library.impl(operator, _where(is_ours, kernel, operator), "AutogradCPU")
         # It has a kernel, so the meter does not take it apart. Only real tensors ever reach it.
         library.impl(_FUSED_RMS_NORM, partial(_FUSED_RMS_NORM._op_dk, _COMPOSITE), "CPU")
-        undo.enter_context(autocast_like_cuda(library, is_ours))
+        if not on_gpu:
+            undo.enter_context(autocast_like_cuda(library, is_ours))
         undo.enter_context(_foreach_by_default())
         yield
 
