@@ -57,6 +57,7 @@ def measure_workload(
         rules=workload.rules,
         metrics=metrics,
         values=workload.values,
+        like=workload.like,
         **sizes,
     )
 
@@ -69,6 +70,7 @@ def measure_built(
     rules: Rules | None = None,
     metrics: Sequence[str] = (),
     values: Literal["fake", "real"] = "fake",
+    like: Literal["cuda"] | None = None,
     **sizes: Any,
 ) -> Measurement:
     """Count what a builder returned: `(model, inputs)`, or an object that another one accepts.
@@ -80,6 +82,7 @@ def measure_built(
         rules: As in `Workload`.
         metrics: The names of others to count beside the FLOPs.
         values: As in `Workload`.
+        like: As in `Workload`.
         **sizes: `batch_size` and `seq_len` of an accepted object's step, if they are not its own.
 
     Raises:
@@ -91,7 +94,7 @@ def measure_built(
                 "the published rules are those of a builder that counts by itself; a model is "
                 "metered by the executed rules"
             )
-        asked = {"optimizer": optimizer, "metrics": metrics, "values": values}
+        asked = {"optimizer": optimizer, "metrics": metrics, "values": values, "like": like}
         measurement = _meter(*built, asked)
         if not (measurement.count.forward or measurement.uncounted):
             raise WorkloadError(

@@ -458,7 +458,9 @@ def test_a_mistake_on_fake_tensors_is_told_once_by_its_error(caplog):
     with pytest.raises(RuntimeError, match=r"\[2, 3\]"):
         count_flops(Mistaken(), torch.ones(2, 3))
     assert not caplog.records
-    assert not logging.getLogger("torch._subclasses.fake_tensor").disabled
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    assert not logger.disabled
+    assert not logger.filters
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

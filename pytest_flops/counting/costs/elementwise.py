@@ -81,7 +81,7 @@ RULES: Rules = {
     ),
     "lerp": per_output(3, 10),  # a + weight * (b - a)
     "addcdiv": per_output(3, 19),  # a + value * b / c
-    "native_dropout_backward": per_output(2),  # gradient * mask * scale
+    "native_dropout_backward": per_output(1),  # times the mask that the forward has scaled
     "linalg_cross": per_output(3, 14),  # two multiplies, subtract
     # Their output is not of the input's kind.
     "abs": per_input(1, 4),  # two squares, their sum, its root

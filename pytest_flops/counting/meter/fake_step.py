@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorConverter, FakeT
 
 from pytest_flops.counting.meter.data_dependence import naming_the_culprit
 from pytest_flops.counting.meter.known_values import fake_of, keep_known_values
+from pytest_flops.counting.meter.like_cuda import like_cuda
 from pytest_flops.counting.meter.reachable import on_fakes
 from pytest_flops.counting.meter.workarounds.converted_parameters import (
     converting_fake_parameters,
@@ -44,21 +45,23 @@ def training_step(
     meter: AbstractContextManager[object],
     second: bool = False,
     real: bool = False,
+    like: str | None = None,
 ) -> None:
     """Run a forward and, when `training`, a backward and a step.
 
     The arguments are those of `count_flops`, and the `meter` that counts the step. If that is to be
     the `second` one, whose optimizer has its state, an equal step comes before it, uncounted.
     Everything is a fake, or `real` values on a copy; the model is left as it was either way.
+    Fakes may run the operators of another device, `like` CUDA.
     """
     make_optimizer = _optimizer_factory(optimizer)
-    _refuse_unfit(model, real=real)
+    _refuse_unfit(model, real=real, like=like)
     if real:
         model, inputs, kwargs = deepcopy((model, [*inputs], dict(kwargs)))
     mode = None if real else _fake_mode()
     positional, named = [*inputs], dict(kwargs)
     step = [model, positional, named, loss, make_optimizer]
-    with _random_states_kept(), nullcontext() if mode is None else _all_fake(step, mode):
+    with _random_states_kept(), nullcontext() if mode is None else _all_fake(step, mode, like):
         with suppress(NotImplementedError):  # an exported module has one mode only
             model.train(training)
         stepping: torch.optim.Optimizer | None = None
@@ -81,18 +84,28 @@ def training_step(
 
 
 @contextmanager
-def _all_fake(step: list[Any], mode: FakeTensorMode) -> Iterator[None]:
+def _all_fake(step: list[Any], mode: FakeTensorMode, like: str | None) -> Iterator[None]:
     """While active, whatever a step reaches is a fake, and an error says who needs a value."""
     with (
         on_fakes(step, partial(_fake, mode)),
         converting_fake_parameters(),
         naming_the_culprit(),
         _without_pytorchs_log(),
+        like_cuda(mode, on_gpu=_is_on_gpu(step[0])) if like else nullcontext(),
     ):
         yield
 
 
-def _refuse_unfit(model: nn.Module, *, real: bool) -> None:
+def _is_on_gpu(model: nn.Module) -> bool:
+    return any(parameter.is_cuda for parameter in model.parameters())
+
+
+def _refuse_unfit(model: nn.Module, *, real: bool, like: str | None) -> None:
+    if real and like:
+        raise ValueError(
+            f"a step with real values runs the operators of the device that it is on, not those of "
+            f"{like!r}: leave out values='real' or like={like!r}"
+        )
     if real and any(parameter.is_meta for parameter in model.parameters()):
         raise ValueError("a real step needs weights, and the model is on the meta device")
     if not real and any(isinstance(m, torch.jit.ScriptModule) for m in model.modules()):
@@ -203,8 +216,12 @@ def _random_states_kept() -> Iterator[None]:
 def _without_pytorchs_log() -> Iterator[None]:
     """While active, PyTorch does not log what fails on fake tensors: it raises it as well."""
     logger = logging.getLogger("torch._subclasses.fake_tensor")
-    was_disabled, logger.disabled = logger.disabled, True
+
+    def silent(_: logging.LogRecord) -> bool:
+        return False  # a filter of each step's own, since threads count at the same time
+
+    logger.addFilter(silent)
     try:
         yield
     finally:
-        logger.disabled = was_disabled
+        logger.removeFilter(silent)

@@ -214,6 +214,7 @@ def count_flops(
     metrics: Iterable[str] = (),
     lines: bool = False,
     values: Literal["fake", "real"] = "fake",
+    like: Literal["cuda"] | None = None,
     **kwargs: Any,
 ) -> Measurement:
     """Count a training step of a model without running it: no weights are read or allocated.
@@ -236,6 +237,8 @@ def count_flops(
         lines: Whether to find the line of your own code for what these metrics add up.
         values: `"real"` runs the step on a copy of the model, with its weights and the inputs that
             are given, for code that asks for values; the model must fit into memory then.
+        like: `"cuda"` has the step run the operators that CUDA runs where those of the CPU differ:
+            attention, RMS norm, dropout, autocast, optimizers. It takes no GPU, and fake values.
         **kwargs: The model's keyword inputs.
 
     Returns:
@@ -244,14 +247,16 @@ def count_flops(
     Raises:
         DataDependentError: The model's code, a library or the optimizer depends on the values of a
             tensor, which a fake tensor does not have; the message names it and the operator.
-        ValueError: The name of the optimizer or of a metric is unknown, or the output holds nothing
-            to sum.
+        ValueError: The name of the optimizer or of a metric is unknown, the output holds nothing to
+            sum, or values are real in a step like CUDA's.
     """
     asked_for = metrics_named(metrics)
     meter = FLOPsMeter(metrics=[metric.name for metric in asked_for], lines=lines)
     second = any(metric.of_second_step for metric in asked_for)
     if values not in ("fake", "real"):
         raise ValueError(f"values must be 'fake' or 'real', not {values!r}")
+    if like not in (None, "cuda"):
+        raise ValueError(f"like must be 'cuda' or None, not {like!r}")
     training_step(
         model,
         inputs,
@@ -262,5 +267,6 @@ def count_flops(
         meter=meter,
         second=second,
         real=values == "real",
+        like=like,
     )
     return meter.measurement()

@@ -18,11 +18,18 @@ if TYPE_CHECKING:
 
     from pytest_flops.counting.metrics import Call, Price
 
+_ON_THE_CPU = (
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu,  # noqa: SLF001
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward,  # noqa: SLF001
+)
 _FULL = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 
 
 class Counter:
-    """The FLOPs of products in full precision; products are what PyTorch has a formula for."""
+    """The FLOPs of products in full precision.
+
+    Products are what PyTorch has a formula for, and the CPU's attention, for which it has none.
+    """
 
     def start(self, note: Callable[[int], None]) -> None:
         """Nothing to prepare."""
@@ -32,7 +39,8 @@ class Counter:
 
     def of_operator(self, func: Any) -> Price | None:
         """The FLOPs of a product whose result is in full precision."""
-        return _of_product if getattr(func, "_overloadpacket", None) in flop_registry else None
+        packet = getattr(func, "_overloadpacket", None)
+        return _of_product if packet in flop_registry or packet in _ON_THE_CPU else None
 
 
 def _of_product(call: Call) -> int:

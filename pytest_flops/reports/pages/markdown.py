@@ -108,5 +108,10 @@ def _add_table(page: Page, entries: Sequence[Entry]) -> None:
 
 def _row(entry: Entry) -> str:
     share = plain(summary.limit_used(entry) or "no limit")
-    cells = ["✅" if entry.passed else "❌", code(entry.title), share, *summary.totals(entry)]
+    cells = [
+        "✅" if entry.passed else "❌",
+        code(summary.title(entry)),
+        share,
+        *summary.totals(entry),
+    ]
     return f"| {' | '.join(cells)} |"

@@ -68,6 +68,12 @@ def fullest(entry: Entry) -> Verdict | None:
     return next(iter(uses(entry)), None)
 
 
+def title(entry: Entry) -> str:
+    """The entry's name, and whose operators the figures are of where they are not the CPU's."""
+    like_cuda = entry.workload is not None and entry.workload.like == "cuda"
+    return f"{entry.title} (as on CUDA)" if like_cuda else entry.title
+
+
 def limit_used(entry: Entry) -> str | None:
     """How much of the fullest limit is used: `99.9 % of lm_head forward`."""
     limit = fullest(entry)

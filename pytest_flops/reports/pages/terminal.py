@@ -94,7 +94,7 @@ def _why(entry: Entry, verbosity: int) -> list[str]:
 
 def _row(entry: Entry) -> tuple[str, ...]:
     return (
-        printable(entry.title),
+        printable(summary.title(entry)),
         summary.status(entry),
         summary.limit_used(entry) or "-",
         *summary.totals(entry),
