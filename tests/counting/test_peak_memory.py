@@ -311,7 +311,9 @@ def rounded(what: Tensor | int) -> int:
 
 def allocated_at_most(step: Callable[[], object]) -> int:
     """The most bytes that PyTorch's allocator had given out during a step, each rounded up."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    # PyTorch 2.11 warns unless `acc_events` is set; it changes nothing for a single profile.
+    cpu = [ProfilerActivity.CPU]
+    with profile(activities=cpu, profile_memory=True, acc_events=True) as profiler:
         step()
     events = profiler.profiler.kineto_results.events()  # type: ignore[union-attr]
     changes = [(each.start_ns(), each.nbytes()) for each in events if each.name() == "[memory]"]
