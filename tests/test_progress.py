@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import pty
+import subprocess
 import sys
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
 
 SLOW_BUILDER = """
@@ -19,19 +20,15 @@ SLOW_BUILDER = """
 
 def on_a_terminal(project: Any, *arguments: str) -> str:
     """What a real run writes to a terminal."""
-    told = bytearray()
-
-    def keep(descriptor: int) -> bytes:
-        told.extend(data := os.read(descriptor, 4096))
-        return data
-
+    ours, its = pty.openpty()
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
-    previous = Path.cwd()
-    os.chdir(project.root)
-    try:
-        pty.spawn(command, keep)
-    finally:
-        os.chdir(previous)
+    told = bytearray()
+    with subprocess.Popen(command, cwd=project.root, stdin=its, stdout=its, stderr=its):
+        os.close(its)
+        with suppress(OSError):  # where the run has ended, Linux says so by EIO
+            while data := os.read(ours, 4096):
+                told.extend(data)
+    os.close(ours)
     return told.decode(errors="replace")
 
 

@@ -140,7 +140,7 @@ NO_OBJECT = 'no lock file of pytest-flops: its "format" is not "pytest-flops loc
         (b"\xff" + TEXT.encode(), "1:1", "not UTF-8: the byte 0xff"),
         ("[]", "1:1", NO_OBJECT),
         ('{"packages": {}}', "1:1", NO_OBJECT),
-        ("[" * 100_000, "1:1", "recursion"),
+        ("[" * 100_000, "1:1", "while decoding a JSON array"),
         (TEXT.replace(": 30", f": {'9' * 5000}", 1), "1:1", "Exceeds the limit"),
         (TEXT.replace('"version": 1', '"version": 2'), "1:1", "version 2*a newer one"),
         (TEXT.replace('"version": 1', '"version": "1"'), "1:1", "it has version '1'"),

@@ -385,6 +385,17 @@ def test_complex_pseudoinverses_and_least_squares_are_right_inside_the_meter():
     torch.testing.assert_close(fit.residuals, error, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.skipif(not hasattr(torch.linalg, "polar"), reason="torch 2.14 brings it")
+def test_complex_polar_factors_and_square_roots_are_right_inside_the_meter():
+    matrix = torch.complex(A, A.flip(0).sin())[:, :2]
+    with FLOPsMeter():
+        unitary, positive = torch.linalg.polar(matrix)
+        root = torch.linalg.matrix_sqrth(positive)
+    torch.testing.assert_close(unitary @ positive, matrix)
+    torch.testing.assert_close(unitary.mH @ unitary, torch.eye(2, dtype=torch.complex64))
+    torch.testing.assert_close(root @ root, positive)
+
+
 def test_conjugates_inside_an_operator_are_heeded():
     @torch.library.custom_op("conjugates::energy", mutates_args=())
     def energy(x: torch.Tensor) -> torch.Tensor:
