@@ -63,7 +63,7 @@ from pytest_flops.counting.meter.module_paths import OUTSIDE, ModulePaths
 from pytest_flops.counting.meter.parameter_updates import ParameterUpdates
 from pytest_flops.counting.meter.workarounds.frozen_graphs import hidden_operators
 from pytest_flops.counting.metric import SYNCS, Metric
-from pytest_flops.counting.metrics import Call, Counter, Price, counters
+from pytest_flops.counting.metrics import Call, Counter, Prices, counters
 
 MeteredPhase: TypeAlias = Literal["forward", "backward", "recomputed", "optimizer"]
 PHASE: Mapping[MeteredPhase, Phase] = {
@@ -77,9 +77,6 @@ FLOPsKey: TypeAlias = tuple[MeteredPhase, int, str]
 
 Place: TypeAlias = tuple[MeteredPhase, int]
 """What the values of a metric are joined by: phase and module number."""
-
-Prices: TypeAlias = Sequence[tuple[Metric, Price]]
-"""What the metrics make of the calls of one operator, those left out that it costs nothing by."""
 
 LinesKey: TypeAlias = tuple[Metric, str | int]
 """What is added up by line; by the number of the module where no line is anybody's own."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,7 +20,6 @@ from pytest_flops.counting.measurement import SPARSE_WITHOUT_VALUES
 from pytest_flops.counting.meter.attribution import (
     Attribution,
     FLOPsKey,
-    Prices,
     ThreadState,
     graph_task,
 )
@@ -74,7 +74,6 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.attribution = attribution
         self._operators: dict[int, Operator] = {}
-        self._prices: dict[int, Prices] = {}
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -95,14 +94,14 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return NotImplemented  # DTensor runs it on what this rank holds, which comes back here
         operator = self._operators.get(id(func))
         if operator is None:
-            operator = self._operators[id(func)] = resolved(func)
+            operator = self._operators[id(func)] = self._with_prices(resolved(func))
         kwargs = kwargs or {}
         if operator.depends:
             nested = layout_of_nested(args)
             if nested == torch.jagged:
                 return NotImplemented  # its class runs it, by operators that this mode will see
             if nested is not None and operator.name in STRIDED_COSTS:
-                operator = resolved_on_nested(func, operator.name)
+                operator = self._with_prices(resolved_on_nested(func, operator.name))
             elif operator.decomposes:
                 with self:
                     return operator.run(*args, **kwargs)
@@ -115,7 +114,6 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> None:
         """Write down what a call has cost, for the phase and the module that it belongs to."""
         attribution = self.attribution
-        prices = self._prices_of(operator) if attribution.counters else ()
         thread = attribution.local.state
         phase, module, call_task, _, updates = thread.frames[-1]
         task = graph_task()
@@ -125,7 +123,7 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
             phase, updates = attribution.phase_in_backward(thread, task), None
             # The module is looked up only if something is written down for the call: more than
             # half of the operators of a backward are free.
-            if operator.cost is not None or prices:
+            if operator.cost is not None or operator.prices:
                 module = attribution.module_of_running_node(thread)
         flops: int | None = 0
         if updates is not None and operator.each is not None:
@@ -139,18 +137,17 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 if operator.side_cost is not None:
                     side = operator.side_cost(args, kwargs, out)
                     _write(thread, (phase, module, operator.side_name), side, args)
-        if prices:
-            attribution.join(thread, Call(args, kwargs, out, flops, phase, module), prices)
+        if operator.prices:
+            # The constructor of a named tuple takes twice as long.
+            call = tuple.__new__(Call, (args, kwargs, out, flops, phase, module))
+            attribution.join(thread, call, operator.prices)
 
-    def _prices_of(self, operator: Operator) -> Prices:
-        """What the other metrics make of the calls of an operator."""
-        prices = self._prices.get(id(operator.func))
-        if prices is None:
-            counters = self.attribution.counters.items()
-            asked = ((metric, counter.of_operator(operator.func)) for metric, counter in counters)
-            prices = [(metric, price) for metric, price in asked if price is not None]
-            self._prices[id(operator.func)] = prices
-        return prices
+    def _with_prices(self, operator: Operator) -> Operator:
+        """An operator with what the meter's other metrics make of its calls."""
+        counters = self.attribution.counters.items()
+        asked = ((metric, counter.of_operator(operator.func)) for metric, counter in counters)
+        prices = tuple((metric, price) for metric, price in asked if price is not None)
+        return replace(operator, prices=prices)
 
 
 def _count_each(

@@ -28,6 +28,7 @@ from pytest_flops.counting.meter.workarounds.conjugates import (
 from pytest_flops.counting.meter.workarounds.fake_kernels import running_on_fakes
 from pytest_flops.counting.meter.workarounds.higher_order import eager_form
 from pytest_flops.counting.meter.workarounds.spectra import SPECTRA
+from pytest_flops.counting.metrics import Prices
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class Operator:
     each: CostEach | None = None  # of an operator over lists of tensors: the cost of each position
     decomposes: bool = False  # whether `run` runs operators that are counted in its place
     depends: bool = False  # whether the kind of the tensors decides what it is
+    prices: Prices = ()  # what the other metrics of a meter make of a call
 
 
 def resolved(func: Any) -> Operator:

@@ -40,6 +40,9 @@ class Call(NamedTuple):
 Price: TypeAlias = "Callable[[Call], int]"
 """What a call of one operator costs."""
 
+Prices: TypeAlias = "Sequence[tuple[Metric, Price]]"
+"""What metrics make of the calls of one operator, those left out that it costs nothing by."""
+
 
 class Counter(Protocol):
     """Counts one metric for one meter: the class `Counter` of `counting.metrics.NAME`."""

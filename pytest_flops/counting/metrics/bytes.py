@@ -80,8 +80,7 @@ def _compiled(func: OpOverload, exceptions: Operands) -> Price:
     for place, argument in enumerate(schema.arguments):
         if "Tensor" not in str(argument.type):
             continue
-        name = argument.name
-        value = f"(args[{place}] if len(args) > {place} else kwargs.get({name!r}))"
+        name, value = argument.name, _expression(place, argument)
         is_written = argument.alias_info is not None and argument.alias_info.is_write
         reads = never if argument.is_out else exceptions.read.get(name, always)
         writes = exceptions.written.get(name, always if is_written else never)
@@ -105,6 +104,13 @@ def _compiled(func: OpOverload, exceptions: Operands) -> Price:
     exec(f"def traffic(call):\n    {operands}\n    return {' + '.join(parts) or 0}", names)
     traffic: Price = names["traffic"]
     return traffic
+
+
+def _expression(place: int, argument: Any) -> str:
+    """An argument of a call; the dispatcher gives those by position that have to be there."""
+    if argument.kwarg_only or argument.has_default_value():
+        return f"(args[{place}] if len(args) > {place} else kwargs.get({argument.name!r}))"
+    return f"args[{place}]"
 
 
 def _new_results(schema: Any) -> list[str]:

@@ -146,9 +146,9 @@ class Counter:
 
     def of_operator(self, func: Any) -> Price:
         """What is alive while a call's arguments and results are; 0 if none is a tensor."""
-        return partial(self._of_call, func)
+        return partial(self._of_call, func, _has_new_results(func))
 
-    def _of_call(self, func: Any, call: Call) -> int:
+    def _of_call(self, func: Any, makes: bool, call: Call) -> int:
         args, kwargs, out, _, phase, module = call
         alive = self._alive
         with self._lock:
@@ -164,7 +164,9 @@ class Counter:
                         tensors += 1
                         continue
                 tensors += self._see(value, call, func is _LIFT_FRESH)
-            tensors += self._see(out, call, True)
+            # A plain tensor that is no new result has been seen among the arguments.
+            if makes or type(out) is not Tensor or out.layout is not _STRIDED:
+                tensors += self._see(out, call, True)
             # Calls without tensors are marks for the profiler, as optimizers set round their steps.
             if not tensors:
                 return 0
@@ -304,6 +306,23 @@ class Counter:
                     self._mark(parameter.grad, "gradients", module)
                     for state in optimizer.state.get(parameter, {}).values():
                         self._mark(state, "optimizer state", module)
+
+
+def _has_new_results(func: Any) -> bool:
+    """Whether an operator returns more than views of its arguments and what it writes into.
+
+    What it resizes is as good as new. Operators of higher order have no schema.
+    """
+    schema = getattr(func, "_schema", None)
+    return (
+        schema is None
+        or any(result.alias_info is None for result in schema.returns)
+        or any(argument.is_out for argument in schema.arguments)
+        or schema.name in _RESIZE
+    )
+
+
+_RESIZE = ("aten::resize_", "aten::resize_as_", "aten::set_")
 
 
 def _raised(values: Mapping[str, int], by: int) -> dict[str, int]:

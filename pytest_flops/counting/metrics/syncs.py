@@ -51,14 +51,14 @@ class Counter:
         """Unwrap them, if no other meter counts syncs."""
         _unwrap_calls(self)
 
-    def of_operator(self, func: Any) -> Price:
+    def of_operator(self, func: Any) -> Price | None:
         """1 of a call that makes the host wait, else 0; and notes where its results live."""
         operator = getattr(func, "_overloadpacket", None)
-        if operator is _aten.lift_fresh:  # a literal, or memory of NumPy
-            return lambda call: self._hold(call.out)
-        if operator is _aten._pack_padded_sequence:  # noqa: SLF001
-            return lambda call: self._hold(call.out[1:])  # the sizes of the batches
+        if operator in _MAKES_ON_HOST:
+            return lambda call: self._hold(_MAKES_ON_HOST[operator](call.out))
         waits = _WAITS.get(operator)
+        if waits is None and getattr(func, "is_view", False):
+            return None  # its result lives where its argument does
         makes = _makes_of_tensors(func)
 
         def price(call: Call) -> int:
@@ -190,6 +190,11 @@ def _stands_for_device(tensor: Tensor) -> bool:
     """Whether a tensor is not on a device, but may stand for one there."""
     return tensor.is_cpu or tensor.is_meta
 
+
+_MAKES_ON_HOST: dict[Any, Callable[[Any], Any]] = {
+    _aten.lift_fresh: lambda out: out,  # a literal, or memory of NumPy
+    _aten._pack_padded_sequence: lambda out: out[1:],  # noqa: SLF001 - the sizes of the batches
+}
 
 # --- operators ---
 
