@@ -6,11 +6,12 @@ float32 island show here, and nowhere in the FLOPs.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.flop_counter import flop_registry
 
+from pytest_flops.counting.costs import attention, products
 from pytest_flops.counting.costs.elements import first_tensor
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _FULL = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 
 
 class Counter:
-    """The FLOPs of products in full precision; products are what PyTorch has a formula for."""
+    """The FLOPs of products in full precision; by `is_product`."""
 
     def start(self, note: Callable[[int], None]) -> None:
         """Nothing to prepare."""
@@ -32,7 +33,22 @@ class Counter:
 
     def of_call(self, call: Call) -> int:
         """The FLOPs of a product whose result is in full precision; 0 of anything else."""
-        if not call.flops or getattr(call.func, "_overloadpacket", None) not in flop_registry:
+        if not call.flops or not is_product(call.func):
             return 0
         in_full = first_tensor(call.out, call.args).dtype in _FULL
         return int(call.flops) if in_full else 0
+
+
+_PRODUCTS = {
+    *flop_registry,
+    *(
+        getattr(torch.ops.aten, name)
+        for name in " ".join((*products.RULES, *attention.RULES)).split()
+        if hasattr(torch.ops.aten, name)  # some came with later versions
+    ),
+}
+
+
+def is_product(func: Any) -> bool:
+    """Whether an operator is a matrix product, a convolution or attention."""
+    return getattr(func, "_overloadpacket", None) in _PRODUCTS
