@@ -138,7 +138,7 @@ def _count(given: argparse.Namespace) -> int:
 
 def _step_time(text: str) -> int:
     """The nanoseconds that a time says; it must have a unit, and be above 0."""
-    if text.strip()[-1:].isdigit():
+    if not text.strip()[-1:].isalpha():
         raise BudgetError(
             f"--step-time {text} has no unit; write {text}ms, or another of s, ms, us"
         )
