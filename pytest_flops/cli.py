@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from fractions import Fraction
 
+    from pytest_flops.counting.measurement import Measurement
     from pytest_flops.reports.report import Report
 
 OK, REGRESSED, UNUSABLE = 0, 1, 2
@@ -103,37 +104,42 @@ def _html(given: argparse.Namespace) -> int:
 
 
 def _count(given: argparse.Namespace) -> int:
+    if given.device is not None:
+        return _count_on_device(given)
+    if given.step_time is not None or given.tf32:
+        raise DeviceError("--step-time and --tf32 say something of a device; name it with --device")
+    _, measurement = _counted(given.target)
+    text = table(measurement, given.depth)
+    print(json.dumps(measurement.to_dict(), indent=2) if given.json else text)
+    return OK
+
+
+def _count_on_device(given: argparse.Namespace) -> int:
     from pytest_flops.reports.pages.roofline import roofline_text
 
-    at = device(given.device) if given.device else None
-    took = _step_time(given.step_time) if given.step_time else None
-    if at is None and (took is not None or given.tf32):
-        raise DeviceError("--step-time and --tf32 say something of a device; name it with --device")
-    is_file = "::" in given.target or Path(given.target).suffix in (".yaml", ".yml")
-    workload = _workload_of(given.target) if is_file else Workload(given.target)
-    Extensions(hookspecs.installed()).register_costs()
-    with importable(Path.cwd()):
-        measurement = measure_workload(workload, metrics=[ROOFLINE.name] if at else [])
-    if at is None:
-        print(
-            json.dumps(measurement.to_dict(), indent=2)
-            if given.json
-            else table(measurement, given.depth)
-        )
-        return OK
+    at = device(given.device)
+    took = None if given.step_time is None else _step_time(given.step_time)
+    workload, measurement = _counted(given.target, ROOFLINE.name)
     if ROOFLINE.name not in measurement.metrics:
         raise WorkloadError(
             f"{workload.model!r} counts by itself, and not call by call, which the roofline needs"
         )
     found = roofline(measurement, at, tf32=given.tf32)
-    if given.json:
-        record = found.to_dict()
-        if took is not None:
-            record |= {"step_seconds": took / 1e9, "mfu": found.mfu(took / 1e9)}
-        print(json.dumps(record, indent=2))
-    else:
-        print(roofline_text(found, measurement, levels=given.depth, nanoseconds=took))
+    record = found.to_dict()
+    if took is not None:
+        record |= {"step_seconds": took / 1e9, "mfu": found.mfu(took / 1e9)}
+    text = roofline_text(found, measurement, levels=given.depth, nanoseconds=took)
+    print(json.dumps(record, indent=2) if given.json else text)
     return OK
+
+
+def _counted(target: str, *metrics: str) -> tuple[Workload, Measurement]:
+    """The workload that a target names, of a budget or of a builder, and what it costs."""
+    is_budget = "::" in target or Path(target).suffix in (".yaml", ".yml")
+    workload = _workload_of(target) if is_budget else Workload(target)
+    Extensions(hookspecs.installed()).register_costs()
+    with importable(Path.cwd()):
+        return workload, measure_workload(workload, metrics=metrics)
 
 
 def _step_time(text: str) -> int:

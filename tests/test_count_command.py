@@ -88,7 +88,7 @@ def test_the_roofline_is_told_per_component(
     layer = ["layers.0", "4.096", "kFLOP", "2.048", "kB", "2.0", "4.096", "µs", "100", "%"]
     assert layer in lines
     assert layer not in told(capsys, target, "--device", "round.yaml", "--depth", "0")
-    assert any("no step is faster than" in " ".join(line) for line in lines)
+    assert any("on Round this is not faster than" in " ".join(line) for line in lines)
     assert ["products:", "100.0", "%", "float32"] in lines
     halved = told(capsys, target, "--device", "round.yaml", "--tf32")
     assert ["products:", "100.0", "%", "tf32"] in halved
@@ -180,3 +180,26 @@ def test_a_budget_cannot_limit_the_roofline(project: Any, limits: str, place: st
 def test_a_marker_cannot_limit_the_roofline(project: Any) -> None:
     project.marked("roofline='200 ms'", "pass")
     project.refuses(told=["*test_model.py*'roofline' is reported and never limited*"])
+
+
+def test_a_test_that_counts_the_roofline_holds_its_other_limits(project: Any) -> None:
+    project.marked(
+        "forward='1 kFLOP', bytes='1 kB'",
+        """
+        from pytest_flops import FLOPsMeter
+        with FLOPsMeter(metrics=["roofline", "bytes"]) as meter:
+            torch.ones(10) + 1
+        flops.check(meter)
+        """,
+        "flops",
+    )
+    project.run("--flops-report", "reports").assert_outcomes(passed=1)
+    (entry,) = project.report()["entries"]
+    assert [*entry["measurement"]["metrics"]] == ["bytes"]
+
+
+@pytest.mark.parametrize("option", ["--device", "--step-time"])
+def test_an_empty_option_is_refused(
+    target: str, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    refused(capsys, target, "--device", "round.yaml", option, "")

@@ -130,14 +130,16 @@ def quantities_of(metric: Metric) -> tuple[Quantity, ...]:
     return tuple(quantity_of(metric, phase) for phase in (*metric.phases, TOTAL))
 
 
-def metrics_named(names: Iterable[str]) -> tuple[Metric, ...]:
+def metrics_named(names: Iterable[str], *, unlimited: bool = False) -> tuple[Metric, ...]:
     """The metrics of these names besides FLOPs, which are always counted.
+
+    The roofline is among them only where `unlimited` says that nobody will hold a limit.
 
     Raises:
         ValueError: There is no metric of a name.
     """
     names = [*dict.fromkeys(names)]
-    known = {**METRICS, ROOFLINE.name: ROOFLINE}
+    known = {**METRICS, **({ROOFLINE.name: ROOFLINE} if unlimited else {})}
     for name in names:
         if name not in known:
             raise ValueError(f"there is no metric {name!r}; there are {', '.join(METRICS)}")

@@ -39,7 +39,8 @@ def roofline_text(
     )
     lines = [
         *aligned(rows),
-        f"on {found.device.name} no step is faster than {_time(found.whole.seconds)}: {phases}",
+        f"on {found.device.name} this is not faster than {_time(found.whole.seconds)}",
+        f"phases: {phases}",
         *([f"products: {products}"] if products else []),
         *remarks(measurement),
     ]
