@@ -13,8 +13,13 @@ from typing import TYPE_CHECKING
 
 from pytest_flops import __version__, hookspecs
 from pytest_flops.budgets.errors import BudgetError
-from pytest_flops.budgets.units import parse_percent
-from pytest_flops.counting.measure import WorkloadError
+from pytest_flops.budgets.units import parse_amount, parse_percent
+from pytest_flops.counting.measure import WorkloadError, measure_workload
+from pytest_flops.counting.metric import ROOFLINE, TIME
+from pytest_flops.counting.roofline.device import DeviceError, device
+from pytest_flops.counting.roofline.roofline import FasterThanTheBoundError, roofline
+from pytest_flops.counting.table import table
+from pytest_flops.counting.workload import Workload
 from pytest_flops.reports.comparison.comparison import compare
 from pytest_flops.reports.errors import ReportError
 from pytest_flops.reports.report import load_base, load_history, load_report
@@ -25,10 +30,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from fractions import Fraction
 
-    from pytest_flops.counting.workload import Workload
+    from pytest_flops.counting.measurement import Measurement
     from pytest_flops.reports.report import Report
 
 OK, REGRESSED, UNUSABLE = 0, 1, 2
+_UNUSABLE = (
+    *(BudgetError, ReportError, ScalingError, WorkloadError),
+    *(DeviceError, FasterThanTheBoundError),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     try:
         code: int = given.run(given)
-    except (BudgetError, ReportError, ScalingError, WorkloadError) as error:
+    except _UNUSABLE as error:
         print(f"pytest-flops: error: {error}", file=sys.stderr)
         return UNUSABLE
     except BrokenPipeError:
@@ -92,6 +101,57 @@ def _html(given: argparse.Namespace) -> int:
     print(write_text(output, render_html(report, comparison=comparison, history=history)))
     _tell_why_red(report)
     return OK
+
+
+def _count(given: argparse.Namespace) -> int:
+    if given.device is not None:
+        return _count_on_device(given)
+    if given.step_time is not None or given.tf32:
+        raise DeviceError("--step-time and --tf32 say something of a device; name it with --device")
+    _, measurement = _counted(given.target)
+    text = table(measurement, given.depth)
+    print(json.dumps(measurement.to_dict(), indent=2) if given.json else text)
+    return OK
+
+
+def _count_on_device(given: argparse.Namespace) -> int:
+    from pytest_flops.reports.pages.roofline import roofline_text
+
+    at = device(given.device)
+    took = None if given.step_time is None else _step_time(given.step_time)
+    workload, measurement = _counted(given.target, ROOFLINE.name)
+    if ROOFLINE.name not in measurement.metrics:
+        raise WorkloadError(
+            f"{workload.model!r} counts by itself, and not call by call, which the roofline needs"
+        )
+    found = roofline(measurement, at, tf32=given.tf32)
+    record = found.to_dict()
+    if took is not None:
+        record |= {"step_seconds": took / 1e9, "mfu": found.mfu(took / 1e9)}
+    text = roofline_text(found, measurement, levels=given.depth, nanoseconds=took)
+    print(json.dumps(record, indent=2) if given.json else text)
+    return OK
+
+
+def _counted(target: str, *metrics: str) -> tuple[Workload, Measurement]:
+    """The workload that a target names, of a budget or of a builder, and what it costs."""
+    is_budget = "::" in target or Path(target).suffix in (".yaml", ".yml")
+    workload = _workload_of(target) if is_budget else Workload(target)
+    Extensions(hookspecs.installed()).register_costs()
+    with importable(Path.cwd()):
+        return workload, measure_workload(workload, metrics=metrics)
+
+
+def _step_time(text: str) -> int:
+    """The nanoseconds that a time says; it must have a unit, and be above 0."""
+    if not text.strip()[-1:].isalpha():
+        raise BudgetError(
+            f"--step-time {text} has no unit; write {text}ms, or another of s, ms, us"
+        )
+    time = parse_amount(text, TIME)
+    if time == 0:
+        raise BudgetError(f"--step-time {text} is no time that a step takes")
+    return time
 
 
 def _explain(given: argparse.Namespace) -> int:
@@ -180,6 +240,17 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--tolerance", metavar="PCT", help="replaces every budget's own")
     command.add_argument("--history", metavar="DIR", help="a folder of past reports")
     command.set_defaults(run=_html)
+
+    command = commands.add_parser("count", help="print what a step costs, and how fast it can be")
+    command.add_argument("target", metavar="TARGET", help="FILE::BUDGET, or package.module:builder")
+    command.add_argument("--device", metavar="NAME", help="the roofline on it, e.g. h100-sxm")
+    command.add_argument(
+        "--step-time", metavar="TIME", help="what you measured, e.g. 210ms; tells the MFU"
+    )
+    command.add_argument("--tf32", action="store_true", help="float32 products may run in TF32")
+    command.add_argument("--depth", metavar="N", type=int, help="levels of components to print")
+    command.add_argument("--json", action="store_true", help="as data")
+    command.set_defaults(run=_count)
 
     command = commands.add_parser("explain", help="print a workload's cost as a formula")
     command.add_argument("budget", metavar="FILE::BUDGET")

@@ -104,6 +104,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(
         names = set(archive.namelist())
     package = {file for file in tracked if file.startswith("pytest_flops/")}
     assert {"pytest_flops/py.typed", "pytest_flops/budgets/schema.json"} <= package
+    assert "pytest_flops/counting/roofline/devices/h100-sxm.yaml" in package
     assert names == package | {f"pytest_flops-{VERSION}.dist-info/{file}" for file in METADATA}
 
 

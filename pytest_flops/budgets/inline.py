@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_flops.budgets.build import build_budget
 from pytest_flops.budgets.errors import BudgetError, dotted
-from pytest_flops.budgets.schema import suggestion, violations
+from pytest_flops.budgets.schema import unknown, violations
 from pytest_flops.counting.metric import FLOPS, METRICS, QUANTITIES
 
 if TYPE_CHECKING:
@@ -31,11 +31,7 @@ def inline_budget(name: str, arguments: Mapping[str, object]) -> Budget:
     Raises:
         BudgetError: With every mistake, one per line.
     """
-    problems = [
-        f"unknown keyword {key!r}{suggestion(key, _KEYWORDS)}"
-        for key in arguments
-        if key not in _KEYWORDS
-    ]
+    problems = [unknown("keyword", key, _KEYWORDS) for key in arguments if key not in _KEYWORDS]
     record = {key: _plain(arguments[key]) for key in _KEYWORDS if key in arguments}
     limits = {key: record.pop(key) for key in _LIMITS if key in record}
     if limits:

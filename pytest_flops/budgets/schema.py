@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator, FormatChecker, validators
 from pytest_flops.budgets.errors import BudgetError
 from pytest_flops.budgets.patterns import parse_pattern
 from pytest_flops.budgets.units import parse_amount, parse_flops, parse_percent
-from pytest_flops.counting.metric import BYTE, CALL, ELEMENT
+from pytest_flops.counting.metric import BYTE, CALL, ELEMENT, ROOFLINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +25,7 @@ Keys = tuple[str | int, ...]
 
 SCHEMA_FILE = Path(__file__).with_name("schema.json")
 
+_REPORTED = (ROOFLINE.name, "intensity", "mfu")
 _MOVED = (
     "the recorded counts moved to the lock file beside this one, NAME.lock.json for NAME.yaml: "
     "delete this key and run pytest --flops-update"
@@ -46,6 +47,17 @@ def violations(data: Any, definition: str | None = None) -> Iterator[Violation]:
     """Every violation of the schema, or of one of its `$defs`, in no particular order."""
     for error in _validator(definition).iter_errors(data):
         yield from _translated(error)
+
+
+def unknown(kind: str, name: str, known: Sequence[str]) -> str:
+    """What is wrong with a key or keyword that is not known here, and what would be right."""
+    if name in _REPORTED:
+        return (
+            f"{name!r} is reported and never limited: measured times are far from the bound, and "
+            "not by one factor. Limit flops, bytes or launches; "
+            "`pytest-flops count --device` prints it"
+        )
+    return f"unknown {kind} {name!r}{suggestion(name, known)}"
 
 
 def suggestion(misspelt: str, known: Sequence[str]) -> str:
@@ -138,7 +150,7 @@ def _translated(error: Any) -> Iterator[Violation]:
         free = tuple(error.schema.get("patternProperties", {}))
         for key in error.instance:
             if key not in known and not any(re.search(pattern, key) for pattern in free):
-                message = f"unknown key {key!r}{suggestion(key, offered)}"
+                message = unknown("key", key, offered)
                 yield Violation((*keys, key), at_key=True, message=message)
     elif error.validator == "not":
         yield Violation(keys, at_key=True, message=_MOVED)

@@ -87,6 +87,14 @@ ELEMENT = Unit(
     printed=_ELEMENT_SYMBOLS,
     usual="M",
 )
+_TIME_SYMBOLS = ("ns", "µs", "ms", "s")
+TIME = Unit(
+    symbol="ns",
+    noun="time",
+    sizes={"us": 1000, **{symbol: 1000**power for power, symbol in enumerate(_TIME_SYMBOLS)}},
+    printed=_TIME_SYMBOLS,
+    usual="ms",
+)
 
 FLOPS = Metric("flops", FLOP, zero_is_void=True)
 SYNCS = Metric("syncs", CALL, phases=("forward", "backward"))
@@ -108,6 +116,9 @@ METRICS: Final[dict[str, Metric]] = {
 }
 """The registered metrics by name."""
 
+ROOFLINE = Metric("roofline", TIME)
+"""Reported and never limited, so not among them: a bound on the time, on a device."""
+
 
 def quantity_of(metric: Metric, phase: str) -> Quantity:
     """The quantity of a metric in a phase, or in `total`."""
@@ -119,17 +130,20 @@ def quantities_of(metric: Metric) -> tuple[Quantity, ...]:
     return tuple(quantity_of(metric, phase) for phase in (*metric.phases, TOTAL))
 
 
-def metrics_named(names: Iterable[str]) -> tuple[Metric, ...]:
+def metrics_named(names: Iterable[str], *, unlimited: bool = False) -> tuple[Metric, ...]:
     """The metrics of these names besides FLOPs, which are always counted.
+
+    The roofline is among them only where `unlimited` says that nobody will hold a limit.
 
     Raises:
         ValueError: There is no metric of a name.
     """
     names = [*dict.fromkeys(names)]
+    known = {**METRICS, **({ROOFLINE.name: ROOFLINE} if unlimited else {})}
     for name in names:
-        if name not in METRICS:
+        if name not in known:
             raise ValueError(f"there is no metric {name!r}; there are {', '.join(METRICS)}")
-    return tuple(METRICS[name] for name in names if name != FLOPS.name)
+    return tuple(known[name] for name in names if name != FLOPS.name)
 
 
 def metric_of(quantity: Quantity) -> Metric:

@@ -9,6 +9,7 @@ from pytest_flops.budgets.errors import BudgetError
 from pytest_flops.counting.builder import accepted
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.measurement import Measurement
+from pytest_flops.counting.metric import METRICS
 
 if TYPE_CHECKING:
     from pytest_flops.counting.builder import Builder, Builders
@@ -35,7 +36,10 @@ def measured(
     """
     found = accepted(counted, builders)
     if found is None:
-        return _measurement_of(counted), None
+        measurement = _measurement_of(counted)
+        # A report knows none but the registered metrics, and so no roofline.
+        kept = {name: costs for name, costs in measurement.metrics.items() if name in METRICS}
+        return replace(measurement, metrics=kept), None
     like = base or replace(found.workload, batch_size=None, seq_len=None)
     workload = replace(
         found.workload,

@@ -97,7 +97,7 @@ class FLOPsMeter:
     """
 
     def __init__(self, *, metrics: Iterable[str] = (), lines: bool = False) -> None:
-        self._attribution = Attribution(metrics_named(metrics), lines=lines)
+        self._attribution = Attribution(metrics_named(metrics, unlimited=True), lines=lines)
         self._active: ExitStack | None = None
         self._result: Measurement | None = None
 
@@ -250,7 +250,7 @@ def count_flops(
         ValueError: The name of the optimizer or of a metric is unknown, the output holds nothing to
             sum, or values are real in a step like CUDA's.
     """
-    asked_for = metrics_named(metrics)
+    asked_for = metrics_named(metrics, unlimited=True)
     meter = FLOPsMeter(metrics=[metric.name for metric in asked_for], lines=lines)
     second = any(metric.of_second_step for metric in asked_for)
     if values not in ("fake", "real"):

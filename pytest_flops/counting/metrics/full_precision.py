@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.flop_counter import flop_registry
 
+from pytest_flops.counting.costs import attention, products
 from pytest_flops.counting.costs.elements import first_tensor
 
 if TYPE_CHECKING:
@@ -18,18 +19,11 @@ if TYPE_CHECKING:
 
     from pytest_flops.counting.metrics import Call, Price
 
-_ON_THE_CPU = (
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu,  # noqa: SLF001
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward,  # noqa: SLF001
-)
 _FULL = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 
 
 class Counter:
-    """The FLOPs of products in full precision.
-
-    Products are what PyTorch has a formula for, and the CPU's attention, for which it has none.
-    """
+    """The FLOPs of products in full precision; by `is_product`."""
 
     def start(self, note: Callable[[int], None]) -> None:
         """Nothing to prepare."""
@@ -39,10 +33,24 @@ class Counter:
 
     def of_operator(self, func: Any) -> Price | None:
         """The FLOPs of a product whose result is in full precision."""
-        packet = getattr(func, "_overloadpacket", None)
-        return _of_product if packet in flop_registry or packet in _ON_THE_CPU else None
+        return _of_product if is_product(func) else None
 
 
 def _of_product(call: Call) -> int:
     in_full = first_tensor(call.out, call.args).dtype in _FULL
     return (call.flops or 0) if in_full else 0
+
+
+_PRODUCTS = {
+    *flop_registry,
+    *(
+        getattr(torch.ops.aten, name)
+        for name in " ".join((*products.RULES, *attention.RULES)).split()
+        if hasattr(torch.ops.aten, name)  # some came with later versions
+    ),
+}
+
+
+def is_product(func: Any) -> bool:
+    """Whether an operator is a matrix product, a convolution or attention."""
+    return getattr(func, "_overloadpacket", None) in _PRODUCTS

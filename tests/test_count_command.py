@@ -1,0 +1,205 @@
+"""`pytest-flops count`: the table, the roofline on a device, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from pytest_flops.cli import main
+
+# Two products of (8, 16) @ (16, 16): 2 x 8 x 16 x 16 FLOPs each; no backward, no optimizer.
+MODEL = """
+    import torch
+    class Twice(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = torch.nn.ModuleList(torch.nn.Linear(16, 16, bias=False) for _ in "12")
+        def forward(self, x):
+            for layer in self.layers: x = layer(x)
+            return {"loss": x.new_zeros((), requires_grad=True), "x": x}
+    def build(): return Twice(), torch.ones(8, 16)
+"""
+FLOPS = 2 * 8 * 16 * 16  # 4,096
+BYTES = 4 * (8 * 16 + 16 * 16 + 8 * 16)  # 2,048
+ROUND = """
+    name: Round
+    source: made up
+    gigabytes_per_second: 1 # 2,048 ns a product
+    teraflops_per_second: {float32: 0.001, tf32: 0.002} # 4,096 ns a product
+"""
+
+
+@pytest.fixture
+def target(project: Any, monkeypatch: pytest.MonkeyPatch) -> str:
+    name = f"twice_{project.root.name}"
+    project.write(f"{name}.py", MODEL)
+    project.write("round.yaml", ROUND)
+    project.budget(
+        "twice",
+        "limits: {total: 1 TFLOP}",
+        f"workload: {{model: '{name}:build', optimizer: none}}",
+    )
+    monkeypatch.chdir(project.root)
+    return "budgets/model.yaml::twice"
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[list[str]]:
+    capsys.readouterr()
+    assert main(["count", *arguments]) == 0
+    return [line.split() for line in capsys.readouterr().out.splitlines()]
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    capsys.readouterr()
+    assert main(["count", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert not captured.out
+    assert "Traceback" not in captured.err
+    return captured.err
+
+
+def test_without_a_device_it_prints_the_flops(
+    target: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = told(capsys, target)
+    assert ["total", "8,192", "0", "0", "8,192"] in lines
+    assert ["layers.1", "4,096", "0", "0", "4,096"] in lines
+    assert not [line for line in told(capsys, target, "--depth", "0") if line[0] == "layers.1"]
+    capsys.readouterr()
+    main(["count", target, "--json"])
+    assert json.loads(capsys.readouterr().out)["count"]["total"] == 2 * FLOPS
+
+
+def test_a_builder_is_counted_without_a_budget(
+    target: str, project: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    builder = f"twice_{project.root.name}:build"
+    # Nothing has a gradient, so AdamW, which is the default, has nothing to do.
+    assert ["total", "8,192", "0", "0", "8,192"] in told(capsys, builder)
+
+
+def test_the_roofline_is_told_per_component(
+    target: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = told(capsys, target, "--device", "round.yaml")
+    assert lines[0] == ["component", "FLOPs", "bytes", "FLOP/B", "bound", "computing"]
+    layer = ["layers.0", "4.096", "kFLOP", "2.048", "kB", "2.0", "4.096", "µs", "100", "%"]
+    assert layer in lines
+    assert layer not in told(capsys, target, "--device", "round.yaml", "--depth", "0")
+    assert any("on Round this is not faster than" in " ".join(line) for line in lines)
+    assert ["products:", "100.0", "%", "float32"] in lines
+    halved = told(capsys, target, "--device", "round.yaml", "--tf32")
+    assert ["products:", "100.0", "%", "tf32"] in halved
+    assert ["layers.0", "2.048", "µs"] in [[line[0], *line[6:8]] for line in halved]
+
+
+def test_a_step_time_tells_the_mfu(target: str, capsys: pytest.CaptureFixture[str]) -> None:
+    # 8,192 FLOPs of products at 10^9 in a second are 8.192 µs, a tenth of 81.92 µs.
+    asked = (target, "--device", "round.yaml", "--step-time", "81.92us")
+    (line,) = [line for line in told(capsys, *asked) if line[:2] == ["a", "step"]]
+    assert line[:7] == ["a", "step", "of", "81.92", "µs:", "MFU", "10.0"]
+    capsys.readouterr()
+    assert main(["count", *asked, "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["mfu"] == pytest.approx(0.1)
+    assert record["step_seconds"] == pytest.approx(81.92e-6)
+    assert record["components"]["layers"]["bytes"] == 2 * BYTES
+    assert record["products"] == {"float32": 2 * FLOPS}
+    assert record["source"] == "made up"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--device", "h100_sxm"], "no device 'h100_sxm'; did you mean 'h100-sxm'?"),
+        (["--device", "zx"], "There are a100-40, a100-80, b200"),
+        (["--device", "gone.yaml"], "gone.yaml: cannot be read"),
+        (["--device", "round.yaml", "--step-time", "210"], "--step-time 210 has no unit"),
+        (["--device", "round.yaml", "--step-time", "0ms"], "--step-time 0ms is no time"),
+        (["--device", "round.yaml", "--step-time=-2ms"], "is negative"),
+        (["--device", "round.yaml", "--step-time", "2min"], "has the unknown unit 'min'"),
+        (["--device", "round.yaml", "--step-time", "soon"], "'soon' does not begin with a number"),
+        (
+            ["--device", "round.yaml", "--step-time", "1us"],
+            "is faster than the bound",
+        ),
+        (["--step-time", "1ms"], "name it with --device"),
+        (["--tf32"], "name it with --device"),
+    ],
+    ids=lambda given: " ".join(given) if isinstance(given, list) else "",
+)
+def test_what_says_nothing_is_refused(
+    target: str, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    assert words in refused(capsys, target, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("source: made up", "sources: made up", "exactly the keys name, source"),
+        ("0.001", "-1", "float32 is a number above 0, not -1"),
+        ("float32:", "fp32:", "holds float32 and none but float64, float32"),
+        ("name: Round", "name: [", "cannot be read as YAML"),
+    ],
+)
+def test_a_device_file_that_says_too_little_is_refused(
+    target: str,
+    project: Any,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    old: str,
+    new: str,
+    words: str,
+) -> None:
+    project.write("round.yaml", ROUND.replace(old, new))
+    assert words in refused(capsys, target, "--device", "round.yaml")
+
+
+def test_a_builder_that_counts_by_itself_has_no_calls(
+    project: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = str(project.budgets())
+    assert "counts by itself" in refused(capsys, file, "--device", "h200")
+
+
+@pytest.mark.parametrize(
+    ("limits", "place"),
+    [
+        ("limits: {roofline: 200 ms}", "budgets/model.yaml:4:14: "),
+        ("limits: {total: 1, components: {a: {mfu: 1}}}", "budgets/model.yaml:4:41: "),
+    ],
+)
+def test_a_budget_cannot_limit_the_roofline(project: Any, limits: str, place: str) -> None:
+    project.budget("twice", limits)
+    project.refuses("budgets", told=[f"*{place}*is reported and never limited*"])
+
+
+def test_a_marker_cannot_limit_the_roofline(project: Any) -> None:
+    project.marked("roofline='200 ms'", "pass")
+    project.refuses(told=["*test_model.py*'roofline' is reported and never limited*"])
+
+
+def test_a_test_that_counts_the_roofline_holds_its_other_limits(project: Any) -> None:
+    project.marked(
+        "forward='1 kFLOP', bytes='1 kB'",
+        """
+        from pytest_flops import FLOPsMeter
+        with FLOPsMeter(metrics=["roofline", "bytes"]) as meter:
+            torch.ones(10) + 1
+        flops.check(meter)
+        """,
+        "flops",
+    )
+    project.run("--flops-report", "reports").assert_outcomes(passed=1)
+    (entry,) = project.report()["entries"]
+    assert [*entry["measurement"]["metrics"]] == ["bytes"]
+
+
+@pytest.mark.parametrize("option", ["--device", "--step-time"])
+def test_an_empty_option_is_refused(
+    target: str, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    refused(capsys, target, "--device", "round.yaml", option, "")
