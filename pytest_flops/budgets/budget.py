@@ -63,8 +63,9 @@ class ScalingLimit:
         dimension: The swept dimension, e.g. `"seq_len"`.
         sizes: The sizes the author named, ascending, at least three.
         max_exponent: Largest allowed exponent of the total and of every phase; `None` holds only
-            the components.
+            the components and the metrics.
         components: Largest allowed exponent by component pattern.
+        metrics: Largest allowed exponent of the total of other metrics, by name.
         location: Where it stands.
         tolerance: How far above a largest exponent a measured one may be; 0 unless given.
     """
@@ -73,6 +74,7 @@ class ScalingLimit:
     sizes: tuple[int, ...]
     max_exponent: float | None = None
     components: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
     location: Location | None = None
     tolerance: float = 0.0
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pytest_flops.budgets.patterns import matching, no_match
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.components import ancestors, contains
-from pytest_flops.counting.metric import QUANTITIES
+from pytest_flops.counting.metric import METRICS, QUANTITIES, TOTAL, quantity_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +26,9 @@ def hold_scaling(limit: ScalingLimit, sweep: Sweep) -> tuple[Verdict, ...]:
     the largest local exponent of the sweep is, or the asymptotic exponent of a part inside if that
     is larger: what contains it grows at least as fast. A component is judged by its
     fastest-growing phase. A pattern that matches no component is an error.
+
+    Another metric passes by an exact polynomial alone. Memory has a large constant part, the
+    parameters, so that a local exponent stays below the true one at every size.
     """
     verdicts = []
     if limit.max_exponent is not None:
@@ -33,6 +36,8 @@ def hold_scaling(limit: ScalingLimit, sweep: Sweep) -> tuple[Verdict, ...]:
         verdicts += [_verdict(limit, sweep, growth, limit.max_exponent) for growth in whole]
     for pattern, allowed in limit.components.items():
         verdicts += _components(limit, sweep, pattern, allowed)
+    for name, allowed in limit.metrics.items():
+        verdicts.append(_metric(limit, sweep, name, allowed))
     return tuple(verdicts)
 
 
@@ -50,6 +55,26 @@ def _components(limit: ScalingLimit, sweep: Sweep, pattern: str, allowed: float)
     ]
     fastest = [max(growth, key=lambda phase: _decisive(sweep, phase).exponent) for growth in phases]
     return [_verdict(limit, sweep, growth, allowed, pattern) for growth in fastest]
+
+
+def _metric(limit: ScalingLimit, sweep: Sweep, name: str, allowed: float) -> Verdict:
+    quantity = quantity_of(METRICS[name], TOTAL)
+    about = {"quantity": quantity, "dimension": limit.dimension, "location": limit.location}
+    growth = next((found for found in sweep.growth if found.quantity == quantity), None)
+    if growth is None:
+        message = f"scaling over {limit.dimension}: {name} was not counted at its sizes"
+        return Verdict.error(message, **about)
+    verdict = _verdict(limit, sweep, growth, allowed)
+    if not verdict.passed or growth.asymptotic is not None:
+        return verdict
+    pairs = zip(sweep.sizes, growth.counts, strict=True)
+    return Verdict.error(
+        f"scaling over {limit.dimension}: {name} lies on no polynomial, and its exponent between "
+        f"two sizes, at most {growth.exponent:.6g}, may be smaller than the true one (constant "
+        "parts such as parameters hide growth); take larger sizes, multiples of 128: "
+        + ", ".join(f"{size:,}: {count:,}" for size, count in pairs),
+        **about,
+    )
 
 
 def _verdict(
