@@ -68,7 +68,7 @@ class Measured:
 
 
 def parts_of(measurements: Iterable[Measurement]) -> list[Part]:
-    """FLOPs of the whole and of every component that any of them has, and the other metrics' totals.
+    """FLOPs of the whole and of every component that any of them has; other metrics' totals.
 
     Another metric has no parts by component: a peak is not the sum of its parts.
     """
