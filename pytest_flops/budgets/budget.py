@@ -65,7 +65,7 @@ class ScalingLimit:
         max_exponent: Largest allowed exponent of the total and of every phase; `None` holds only
             the components and the metrics.
         components: Largest allowed exponent by component pattern.
-        metrics: Largest allowed exponent of the total of other metrics, by name.
+        metrics: Largest allowed exponent of other metrics, by name.
         location: Where it stands.
         tolerance: How far above a largest exponent a measured one may be; 0 unless given.
     """

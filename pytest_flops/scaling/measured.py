@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_flops.counting.measure import WorkloadError
-from pytest_flops.counting.metric import METRICS, QUANTITIES, TOTAL, Quantity, quantity_of
+from pytest_flops.counting.metric import METRICS, QUANTITIES, Quantity, quantities_of
 from pytest_flops.scaling.errors import ScalingError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Measured:
 
 
 def parts_of(measurements: Iterable[Measurement]) -> list[Part]:
-    """FLOPs of the whole and of every component that any of them has; other metrics' totals.
+    """FLOPs of the whole and of every component that any of them has; other metrics of the whole.
 
     Another metric has no parts by component: a peak is not the sum of its parts.
     """
@@ -78,7 +78,7 @@ def parts_of(measurements: Iterable[Measurement]) -> list[Part]:
         paths.update(dict.fromkeys(measurement.components))
         others.update(dict.fromkeys(measurement.metrics))
     flops: list[Part] = [(path, quantity) for path in paths for quantity in QUANTITIES]
-    return flops + [(None, quantity_of(METRICS[name], TOTAL)) for name in others]
+    return flops + [(None, each) for name in others for each in quantities_of(METRICS[name])]
 
 
 def cost_of(measurement: Measurement, part: Part) -> int | None:

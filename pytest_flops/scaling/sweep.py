@@ -28,7 +28,7 @@ class Growth:
 
     Attributes:
         component: The component's path; `None` is the whole workload.
-        quantity: `forward`, `backward`, `optimizer` or `total`; of another metric its total.
+        quantity: `forward`, `backward`, `optimizer` or `total`, or one of another metric.
         counts: The cost at each size of the sweep; 0 where the component does not exist.
         fitted: The log-log slope fitted to the counts.
         fit_error: What the slope leaves unexplained: root mean square of the residuals in

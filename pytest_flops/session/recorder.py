@@ -135,7 +135,7 @@ class Recorder:
             max_exponent: Largest allowed exponent of the total and every phase; unless given, the
                 test's budget has a scaling limit over this dimension.
             components: Largest allowed exponent by component pattern.
-            metrics: Largest allowed exponent of other metrics' totals, by name.
+            metrics: Largest allowed exponent of other metrics, by name.
             tolerance: How far above a largest exponent a measured one may be.
             optimizer: The optimizer's name.
             **dimension: The one swept dimension and its sizes, e.g. `seq_len=[64, 128, 256]`.
