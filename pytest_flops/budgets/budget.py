@@ -65,18 +65,18 @@ class ScalingLimit:
         max_exponent: Largest allowed exponent of the total and of every phase; `None` holds only
             the components and the metrics.
         components: Largest allowed exponent by component pattern.
-        metrics: Largest allowed exponent of other metrics, by name.
         location: Where it stands.
         tolerance: How far above a largest exponent a measured one may be; 0 unless given.
+        metrics: Largest allowed exponent of other metrics, by name.
     """
 
     dimension: str
     sizes: tuple[int, ...]
     max_exponent: float | None = None
     components: Mapping[str, float] = field(default_factory=dict)
-    metrics: Mapping[str, float] = field(default_factory=dict)
     location: Location | None = None
     tolerance: float = 0.0
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,11 +70,12 @@ def _metric(limit: ScalingLimit, sweep: Sweep, quantity: Quantity, allowed: floa
     if not verdict.passed or growth.asymptotic is not None:
         return verdict
     pairs = zip(sweep.sizes, growth.counts, strict=True)
+    counts = ", ".join(f"{size:,}: {count:,}" for size, count in pairs)
     return Verdict.error(
         f"scaling over {limit.dimension}: {quantity} lies on no polynomial, and its exponent "
-        f"between two sizes, at most {growth.exponent:.6g}, may be smaller than the true one (constant "
-        "parts such as parameters hide growth); take larger sizes, multiples of 128: "
-        + ", ".join(f"{size:,}: {count:,}" for size, count in pairs),
+        f"between two sizes, at most {growth.exponent:.6g}, may be smaller than the true one: "
+        "constant parts, such as parameters, hide growth. Take larger sizes, multiples of 128: "
+        f"{counts}",
         **about,
     )
 
