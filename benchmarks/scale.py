@@ -16,6 +16,8 @@ import time
 CASES = {
     "GPT, 48 layers, d=1600, N=8192, B=64": {"seconds": 4.0, "mebibytes": 400},
     "Llama, 70 billion parameters, N=8192, B=1": {"seconds": 30.0, "mebibytes": 1024},
+    "GPT, 48 layers, with every metric": {"seconds": 8.0, "mebibytes": 450},
+    "Llama, 70 billion parameters, with every metric": {"seconds": 12.0, "mebibytes": 500},
     "parity of the ResNet-BK baseline, B=2, N=16": {"seconds": 2.0, "mebibytes": 1024},
 }
 
@@ -25,7 +27,9 @@ def count_model(name: str) -> str:
     from language_models import GPT, Llama
 
     from pytest_flops.counting.meter.meter import count_flops
+    from pytest_flops.counting.metric import METRICS
 
+    metrics = tuple(METRICS) if name.endswith("every metric") else ()
     with torch.device("meta"):
         if name.startswith("GPT"):
             model, batch = GPT(50257, 1600, 25, 48, 8192), 64
@@ -34,7 +38,7 @@ def count_model(name: str) -> str:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     tokens = torch.zeros(batch, 8192, dtype=torch.int64, device="meta")
     begin = time.process_time()
-    measurement = count_flops(model, tokens)
+    measurement = count_flops(model, tokens, metrics=metrics)
     spent = time.process_time() - begin
     assert not measurement.uncounted
     total = measurement.count.total

@@ -233,9 +233,14 @@ def test_a_recorded_metric_that_nobody_counts_any_more_is_no_pass(net: Any) -> N
     record = json.loads(lock.read_text(encoding="utf-8"))
     record["budgets"]["net"]["bytes"] = {"count": {"forward": 1}}
     lock.write_text(json.dumps(record), encoding="utf-8")
-    counts_by_itself = "from pytest_flops.counting.builder import Builder\n"
-    counts_by_itself += "def count(workload): return count_flops(*build(4), optimizer='sgd')\n"
-    source = BUILDERS.format(autocast=False) + "from pytest_flops import count_flops\n"
-    net.write("builders.py", source + counts_by_itself + "own = Builder(build, measure=count)\n")
-    net.budgets(budget.replace("builders:build", "builders:own"), "budgets/net.yaml")
-    net.fails("budgets", told=["*bytes was not counted*held against nothing*"])
+    net.test("""
+        import pytest
+        from builders import build
+        from pytest_flops import FLOPsMeter
+        @pytest.mark.flops_budget("net")
+        def test_it(flops):
+            model, x = build(4)
+            with FLOPsMeter() as meter: model(x).sum().backward()
+            flops.check(meter)
+    """)
+    net.fails("test_model.py", told=["*bytes was not counted*held against nothing*"])

@@ -63,10 +63,11 @@ class ScalingLimit:
         dimension: The swept dimension, e.g. `"seq_len"`.
         sizes: The sizes the author named, ascending, at least three.
         max_exponent: Largest allowed exponent of the total and of every phase; `None` holds only
-            the components.
+            the components and the metrics.
         components: Largest allowed exponent by component pattern.
         location: Where it stands.
         tolerance: How far above a largest exponent a measured one may be; 0 unless given.
+        metrics: Largest allowed exponent of other metrics, by name.
     """
 
     dimension: str
@@ -75,6 +76,7 @@ class ScalingLimit:
     components: Mapping[str, float] = field(default_factory=dict)
     location: Location | None = None
     tolerance: float = 0.0
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

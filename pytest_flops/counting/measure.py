@@ -32,8 +32,8 @@ def measure_workload(
 ) -> Measurement:
     """Count one training step of a workload; `builders` are known besides installed plugins' ones.
 
-    `metrics` are the names of others to count beside the FLOPs; a builder that counts by itself
-    counts none of them.
+    `metrics` are the names of others to count beside the FLOPs. A builder that counts by itself
+    counts FLOPs alone: its other metrics are those of the step of the model that it builds.
 
     Raises:
         WorkloadError: The builder is unknown or raised, what it returned cannot be counted, or the
@@ -43,23 +43,28 @@ def measure_workload(
     sizes = {"batch_size": workload.batch_size, "seq_len": workload.seq_len}
     given = {name: size for name, size in sizes.items() if size is not None}
     try:
-        if builder.measure:
-            return builder.measure(workload)
+        by_itself = builder.measure(workload) if builder.measure else None
+        if by_itself and not metrics:
+            return by_itself
         built = builder.build(**workload.config, **given)
     except WorkloadError:
         raise
     except Exception as error:
         raise WorkloadError(f"the builder {workload.model!r} raised {_told(error)}") from error
-    return measure_built(
+    measured = measure_built(
         built,
         builders,
         optimizer=workload.optimizer,
-        rules=workload.rules,
+        rules=None if by_itself else workload.rules,
         metrics=metrics,
         values=workload.values,
         like=workload.like,
         **sizes,
     )
+    if by_itself is None:
+        return measured
+    others = {name: getattr(measured, name) for name in ("metrics", "lines", "uncounted")}
+    return replace(by_itself, **others)
 
 
 def measure_built(

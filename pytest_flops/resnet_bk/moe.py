@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -77,11 +78,18 @@ class MixtureOfExperts(nn.Module):
 def tokens_per_expert(chosen: Tensor, num_experts: int) -> list[int]:
     """How many of the choices `chosen` (T, K) fell on each expert; the sum is always T*K.
 
+    Reading them is the one time that the host waits for the device: how an eager step splits its
+    tokens is a matter of values. (`bincount` would wait once more.)
+
     Meta and fake tensors carry no choice to read: there the tokens are spread evenly, the first
     experts taking one more where T*K does not divide by E; the totals are those of any routing.
+    A fake step copies what it would read, so that `syncs` sees the wait of the real one.
     """
-    if chosen.is_meta or isinstance(chosen, FakeTensor):
+    experts = torch.arange(num_experts, device=chosen.device)
+    ends = torch.searchsorted(chosen.flatten().sort().values, experts, right=True)
+    if ends.is_meta or isinstance(ends, FakeTensor):
+        if isinstance(ends, FakeTensor):
+            ends.cpu()
         each, rest = divmod(chosen.numel(), num_experts)
         return [each + (expert < rest) for expert in range(num_experts)]
-    counts: list[int] = torch.bincount(chosen.flatten(), minlength=num_experts).tolist()
-    return counts
+    return [end - start for start, end in pairwise([0, *ends.tolist()])]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from pytest_flops.scaling.errors import ScalingError
 from pytest_flops.scaling.explanation import ExactCost, Explanation
 from pytest_flops.scaling.fit import ENOUGH, HELD_OUT, Fit, fits
-from pytest_flops.scaling.measured import Measured, flops_of, parts_of, refuse_uncounted
+from pytest_flops.scaling.measured import Measured, cost_of, parts_of, refuse_uncounted
 from pytest_flops.scaling.polynomial import Polynomial, crossover, interpolate
 
 if TYPE_CHECKING:
@@ -142,13 +142,13 @@ def _through_grid(
     grid: Mapping[Point, Measurement],
     off_grid: Mapping[Point, Measurement],
 ) -> Polynomial | None:
-    values = {point: flops_of(measurement, part) for point, measurement in grid.items()}
+    values = {point: cost_of(measurement, part) for point, measurement in grid.items()}
     known = {point: flops for point, flops in values.items() if flops is not None}
     if len(known) < len(values):
         return None
     polynomial = interpolate([*axes], [*axes.values()], known)
     verified = all(
-        polynomial.value(**dict(zip(axes, point, strict=True))) == flops_of(measurement, part)
+        polynomial.value(**dict(zip(axes, point, strict=True))) == cost_of(measurement, part)
         for point, measurement in off_grid.items()
     )
     return polynomial if verified else None

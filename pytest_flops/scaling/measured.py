@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_flops.counting.measure import WorkloadError
-from pytest_flops.counting.metric import QUANTITIES, Quantity
+from pytest_flops.counting.metric import METRICS, QUANTITIES, Quantity, quantities_of
 from pytest_flops.scaling.errors import ScalingError
 
 if TYPE_CHECKING:
@@ -61,25 +61,32 @@ class Measured:
         return True
 
     def points(self, part: Part, sizes: Iterable[int]) -> tuple[tuple[int, int], ...]:
-        """(size, FLOPs) of one part, ascending, at those sizes where it was counted and exists."""
+        """(size, cost) of one part, ascending, at those sizes where it was counted and exists."""
         known = sorted(size for size in sizes if size in self.measured)
-        flops = ((size, flops_of(self.measured[size], part)) for size in known)
-        return tuple((size, count) for size, count in flops if count is not None)
+        costs = ((size, cost_of(self.measured[size], part)) for size in known)
+        return tuple((size, cost) for size, cost in costs if cost is not None)
 
 
 def parts_of(measurements: Iterable[Measurement]) -> list[Part]:
-    """Every quantity of the whole and of every component that any of them has, in their order."""
+    """FLOPs of the whole and of every component that any of them has; other metrics of the whole.
+
+    Another metric has no parts by component: a peak is not the sum of its parts.
+    """
     paths: dict[str | None, None] = {None: None}
+    others: dict[str, None] = {}
     for measurement in measurements:
         paths.update(dict.fromkeys(measurement.components))
-    return [(path, quantity) for path in paths for quantity in QUANTITIES]
+        others.update(dict.fromkeys(measurement.metrics))
+    flops: list[Part] = [(path, quantity) for path in paths for quantity in QUANTITIES]
+    return flops + [(None, each) for name in others for each in quantities_of(METRICS[name])]
 
 
-def flops_of(measurement: Measurement, part: Part) -> int | None:
-    """FLOPs of one part; `None` where there is no such component."""
+def cost_of(measurement: Measurement, part: Part) -> int | None:
+    """What one part costs; `None` where there is no such component."""
     path, quantity = part
-    count = measurement.count if path is None else measurement.components.get(path)
-    return None if count is None else count.of(quantity)
+    if path is not None and path not in measurement.components:
+        return None
+    return measurement.of(quantity, path)
 
 
 def refuse_uncounted(measurement: Measurement, where: str) -> None:

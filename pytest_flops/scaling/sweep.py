@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_flops.scaling.errors import ScalingError
 from pytest_flops.scaling.formula import find_formulas
-from pytest_flops.scaling.measured import COUNTED_UP_TO, Measured, flops_of, listed, parts_of
+from pytest_flops.scaling.measured import COUNTED_UP_TO, Measured, cost_of, listed, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,8 +28,8 @@ class Growth:
 
     Attributes:
         component: The component's path; `None` is the whole workload.
-        quantity: `forward`, `backward`, `optimizer` or `total`.
-        counts: FLOPs at each size of the sweep; 0 where the component does not exist.
+        quantity: `forward`, `backward`, `optimizer` or `total`, or one of another metric.
+        counts: The cost at each size of the sweep; 0 where the component does not exist.
         fitted: The log-log slope fitted to the counts.
         fit_error: What the slope leaves unexplained: root mean square of the residuals in
             logarithms of FLOPs, so that 0.01 is 1 %.
@@ -161,12 +161,14 @@ def _refuse_no_change(counts: Measured, own: Sequence[int]) -> None:
 
 
 def _all_alike(counts: Measured) -> bool:
-    first, *others = ((found.count, found.components) for found in counts.measured.values())
+    first, *others = (
+        (found.count, found.components, found.metrics) for found in counts.measured.values()
+    )
     return all(other == first for other in others)
 
 
 def _growth(counts: Measured, own: Sequence[int], part: Part, formula: Formula | None) -> Growth:
-    flops = [_flops_at(counts, size, part, formula) for size in own]
+    flops = [_cost_at(counts, size, part, formula) for size in own]
     fitted, fit_error = fitted_exponent(own, flops)
     return Growth(
         *part,
@@ -180,9 +182,9 @@ def _growth(counts: Measured, own: Sequence[int], part: Part, formula: Formula |
     )
 
 
-def _flops_at(counts: Measured, size: int, part: Part, formula: Formula | None) -> int | None:
+def _cost_at(counts: Measured, size: int, part: Part, formula: Formula | None) -> int | None:
     if size in counts.measured:
-        return flops_of(counts.measured[size], part)
+        return cost_of(counts.measured[size], part)
     return formula.at(size) if formula else None
 
 

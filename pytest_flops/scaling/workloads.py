@@ -11,7 +11,7 @@ from pytest_flops.scaling.explain import explain
 from pytest_flops.scaling.sweep import sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from pytest_flops.counting.builder import Builders
     from pytest_flops.counting.measurement import Measurement
@@ -27,6 +27,7 @@ def sweep_workload(
     dimension: str,
     sizes: Iterable[int],
     *,
+    metrics: Sequence[str] = (),
     builders: Builders | None = None,
     on_count: OnCount | None = None,
 ) -> Sweep:
@@ -36,6 +37,7 @@ def sweep_workload(
         workload: The workload; all else stays as it is.
         dimension: `batch_size`, `seq_len`, or any key of the configuration.
         sizes: At least three different positive integers.
+        metrics: The names of others to count beside the FLOPs.
         builders: Builders by name, besides those of the installed plugins.
         on_count: Called with each size before it is counted.
 
@@ -48,7 +50,7 @@ def sweep_workload(
     def count_at(size: int) -> Measurement:
         if on_count:
             on_count(size)
-        return measure_workload(builder.at(workload, dimension, size), builders)
+        return measure_workload(builder.at(workload, dimension, size), builders, metrics=metrics)
 
     return sweep(count_at, dimension, sizes)
 
@@ -59,6 +61,7 @@ def sweep_builder(
     sizes: Iterable[int],
     *,
     optimizer: str = "adamw",
+    metrics: Sequence[str] = (),
     builders: Builders | None = None,
     on_count: OnCount | None = None,
 ) -> Sweep:
@@ -71,6 +74,7 @@ def sweep_builder(
             it is no part of it.
         sizes: At least three different positive integers.
         optimizer: `"sgd"`, `"adam"`, `"adamw"` or `"none"`.
+        metrics: The names of others to count beside the FLOPs.
         builders: Builders by name, besides those of the installed plugins.
         on_count: Called with each size before it is counted.
 
@@ -83,7 +87,8 @@ def sweep_builder(
             on_count(size)
         swept = {dimension: size}
         sizes: dict[str, Any] = swept if dimension == "batch_size" else {}
-        return measure_built(builder(**swept), builders, optimizer=optimizer, **sizes)
+        built = builder(**swept)
+        return measure_built(built, builders, optimizer=optimizer, metrics=metrics, **sizes)
 
     return sweep(count_at, dimension, sizes)
 

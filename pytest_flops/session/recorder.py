@@ -122,6 +122,7 @@ class Recorder:
         *,
         max_exponent: float | None = None,
         components: dict[str, float] | None = None,
+        metrics: dict[str, float] | None = None,
         tolerance: float = 0.0,
         optimizer: str = "adamw",
         **dimension: Sequence[int],
@@ -134,6 +135,7 @@ class Recorder:
             max_exponent: Largest allowed exponent of the total and every phase; unless given, the
                 test's budget has a scaling limit over this dimension.
             components: Largest allowed exponent by component pattern.
+            metrics: Largest allowed exponent of other metrics, by name.
             tolerance: How far above a largest exponent a measured one may be.
             optimizer: The optimizer's name.
             **dimension: The one swept dimension and its sizes, e.g. `seq_len=[64, 128, 256]`.
@@ -153,16 +155,18 @@ class Recorder:
             )
         ((name, sizes),) = dimension.items()
         sizes = list(sizes) if isinstance(sizes, Iterable) else sizes
-        most = {"max_exponent": max_exponent, "components": components}
+        most = {"max_exponent": max_exponent, "components": components, "metrics": metrics}
         given = {key: value for key, value in most.items() if value is not None}
         limit = {"sizes": sizes, "tolerance": tolerance, **given}
         budget = self._budget_with({"scaling": {name: limit}} if given else {})
+        held = (each.metrics for each in budget.scaling if each.dimension == name)
         with self._session.counting(f"{budget.name}: {name}") as on_count:
             sweep = sweep_builder(
                 builder,
                 name,
                 sizes,
                 optimizer=optimizer,
+                metrics=tuple(next(held, ())),
                 builders=self._session.extensions.builders,
                 on_count=on_count,
             )

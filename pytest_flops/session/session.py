@@ -136,7 +136,12 @@ class Session:
         builders = self.extensions.builders
         with self.counting(f"{budget.name}: {limit.dimension}") as on_count:
             return sweep_workload(
-                workload, limit.dimension, limit.sizes, builders=builders, on_count=on_count
+                workload,
+                limit.dimension,
+                limit.sizes,
+                metrics=tuple(limit.metrics),
+                builders=builders,
+                on_count=on_count,
             )
 
     def collected(self) -> dict[str, Any]:

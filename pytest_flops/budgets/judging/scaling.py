@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from pytest_flops.budgets.patterns import matching, no_match
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.components import ancestors, contains
-from pytest_flops.counting.metric import QUANTITIES
+from pytest_flops.counting.metric import METRICS, QUANTITIES, quantities_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_flops.budgets.budget import ScalingLimit
+    from pytest_flops.counting.metric import Quantity
     from pytest_flops.scaling.sweep import Growth, Sweep
 
 _SLACK = 1e-9
@@ -26,6 +27,10 @@ def hold_scaling(limit: ScalingLimit, sweep: Sweep) -> tuple[Verdict, ...]:
     the largest local exponent of the sweep is, or the asymptotic exponent of a part inside if that
     is larger: what contains it grows at least as fast. A component is judged by its
     fastest-growing phase. A pattern that matches no component is an error.
+
+    Another metric passes by an exact polynomial alone. Memory has a large constant part, the
+    parameters, so that a local exponent stays below the true one at every size. Its phases are held
+    too: while the sizes are small the peak may be that of the optimizer, which does not grow.
     """
     verdicts = []
     if limit.max_exponent is not None:
@@ -33,6 +38,9 @@ def hold_scaling(limit: ScalingLimit, sweep: Sweep) -> tuple[Verdict, ...]:
         verdicts += [_verdict(limit, sweep, growth, limit.max_exponent) for growth in whole]
     for pattern, allowed in limit.components.items():
         verdicts += _components(limit, sweep, pattern, allowed)
+    for name, allowed in limit.metrics.items():
+        quantities = quantities_of(METRICS[name])
+        verdicts += [_metric(limit, sweep, quantity, allowed) for quantity in quantities]
     return tuple(verdicts)
 
 
@@ -50,6 +58,26 @@ def _components(limit: ScalingLimit, sweep: Sweep, pattern: str, allowed: float)
     ]
     fastest = [max(growth, key=lambda phase: _decisive(sweep, phase).exponent) for growth in phases]
     return [_verdict(limit, sweep, growth, allowed, pattern) for growth in fastest]
+
+
+def _metric(limit: ScalingLimit, sweep: Sweep, quantity: Quantity, allowed: float) -> Verdict:
+    about = {"quantity": quantity, "dimension": limit.dimension, "location": limit.location}
+    growth = next((found for found in sweep.growth if found.quantity == quantity), None)
+    if growth is None:
+        message = f"scaling over {limit.dimension}: {quantity} was not counted"
+        return Verdict.error(message, **about)
+    verdict = _verdict(limit, sweep, growth, allowed)
+    if not verdict.passed or growth.asymptotic is not None:
+        return verdict
+    pairs = zip(sweep.sizes, growth.counts, strict=True)
+    counts = ", ".join(f"{size:,}: {count:,}" for size, count in pairs)
+    return Verdict.error(
+        f"scaling over {limit.dimension}: {quantity} lies on no polynomial, and its exponent "
+        f"between two sizes, at most {growth.exponent:.6g}, may be smaller than the true one: "
+        "constant parts, such as parameters, hide growth. Take larger sizes, multiples of 128: "
+        f"{counts}",
+        **about,
+    )
 
 
 def _verdict(

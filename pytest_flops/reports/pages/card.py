@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_flops.counting.count import FLOPsCount
+from pytest_flops.counting.metric import QUANTITIES
 from pytest_flops.reports.pages.plots import Plot, Sparkline, scaling_plot, sparkline
 from pytest_flops.reports.pages.strips import Tree, branches, pictures
 from pytest_flops.reports.pages.summary import uses
@@ -90,7 +91,8 @@ class Card:
             verdicts = sorted(over, key=lambda verdict: verdict.passed)
             held = {(verdict.component, verdict.quantity) for verdict in verdicts}
             rows = [row for row in sweep.growth if row.component is None or _about(row) in held]
-            limit = next((v.allowed for v in verdicts if v.component is None), None)
+            whole = (v for v in verdicts if v.component is None and v.quantity in QUANTITIES)
+            limit = next((v.allowed for v in whole), None)
             yield SweepView(sweep, scaling_plot(sweep, limit), verdicts, rows)
 
 

@@ -97,7 +97,8 @@ def scaling_plot(sweep: Sweep, exponent: float | None) -> Plot | None:
     lines: dict[str, list[tuple[int, int]]] = {}
     for growth in sweep.growth:
         line = [(s, c) for s, c in zip(sweep.sizes, growth.counts, strict=False) if c]
-        if growth.component is None and len(line) >= 2:  # nothing has no logarithm
+        flops = growth.component is None and growth.quantity in QUANTITIES
+        if flops and len(line) >= 2:  # nothing has no logarithm
             lines[growth.quantity] = line
     if not lines:
         return None
