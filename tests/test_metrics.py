@@ -239,3 +239,96 @@ def test_a_recorded_metric_that_nobody_counts_any_more_is_no_pass(net: Any) -> N
     net.write("builders.py", source + counts_by_itself + "own = Builder(build, measure=count)\n")
     net.budgets(budget.replace("builders:build", "builders:own"), "budgets/net.yaml")
     net.fails("budgets", told=["*bytes was not counted*held against nothing*"])
+
+
+STEP = """\
+import torch
+KEPT = []
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Linear(8, 8)
+    def forward(self, x):
+        y = self.first(x)
+        {planted}
+        return y
+def build(batch_size): return Net(), torch.ones(batch_size, 8)
+"""
+IN_YAML = """\
+version: 1
+budgets:
+  net:
+    workload: {{model: 'model:build', batch_size: 4, optimizer: none}}
+    limits: {limits}
+"""
+IN_PYTHON = """\
+import pytest, torch
+from model import Net
+
+@pytest.mark.flops_budget({limits})
+def test_step():
+    net, x = Net(), torch.ones(4, 8)
+    net(x).sum().backward()
+"""
+# Without what is planted the forward is one addmm and, for the backward to begin, one sum.
+SINE = "for _ in range(3): y = y.sin()"
+# Of a product of 4 rows: addmm of (4,8)x(8,8) and, planted, another one of the same size.
+PRODUCT = "y = y @ self.first.weight"
+
+
+def planted(project: Any, where: str, limits: dict[str, str], line: str = "pass") -> None:
+    project.ini("pythonpath = .")
+    project.write("model.py", STEP.format(planted=line))
+    if where == "yaml":
+        text = ", ".join(f"{name}: {limit}" for name, limit in limits.items())
+        project.budgets(IN_YAML.format(limits=f"{{{text}}}"), "budgets/net.yaml")
+    else:
+        text = ", ".join(f"{name}={limit!r}" for name, limit in limits.items())
+        project.test(IN_PYTHON.format(limits=text))
+
+
+@pytest.mark.parametrize("where", ["yaml", "marker"])
+@pytest.mark.parametrize(
+    ("metric", "line", "told"),
+    [
+        ("launches", SINE, "model.py:9 (6 calls)"),  # three sines, and each one's backward: 2 each
+        ("full_precision", PRODUCT, "model.py:9 (512 FLOP)"),  # 2 * 4 * 8 * 8
+    ],
+)
+def test_a_red_verdict_names_the_line_and_how_often(
+    project: Any, where: str, metric: str, line: str, told: str
+) -> None:
+    if metric == "launches":
+        told = "model.py:9 (3 calls)"
+    planted(project, where, {metric: "{forward: 0}" if where == "yaml" else "0"}, line)
+    if where == "yaml":
+        project.fails("budgets", told=[f"*{metric} forward: *{told}*"])
+    else:
+        project.fails(told=[f"*{metric} total: *{told}*"])
+
+
+@pytest.mark.parametrize("where", ["yaml", "marker"])
+def test_a_red_limit_on_bytes_names_the_operators(project: Any, where: str) -> None:
+    """Three sines read and write 4 * 8 elements of 4 bytes: 3 * 256 B."""
+    planted(project, where, {"bytes": "1 MB"})
+    args = ("budgets",) if where == "yaml" else ()
+    assert project.run(*args, "--flops-update").ret == 0
+    planted(project, where, {"bytes": "1 MB"}, SINE)
+    project.fails(*args, told=["*bytes forward: *more by aten.sin (new, +768 B)*"])
+    planted(project, where, {"bytes": "1 B"}, SINE)
+    project.fails(*args, told=["*bytes total: *limit 1 B*more by *aten.sin (new, +768 B)*"])
+
+
+@pytest.mark.parametrize("where", ["yaml", "marker"])
+def test_a_red_peak_names_the_moment_and_what_was_not_in_the_record(
+    project: Any, where: str
+) -> None:
+    """Each storage is rounded up to 512 B; four that are kept are 2,048 B."""
+    planted(project, where, {"peak_memory": "1 MiB"})
+    args = ("budgets",) if where == "yaml" else ()
+    assert project.run(*args, "--flops-update").ret == 0
+    assert project.run(*args).ret == 0
+    keep = "y = y + sum([y.sin().exp() for _ in range(4)])"
+    planted(project, where, {"peak_memory": "1 MiB"}, keep)
+    told = ["*peak_memory total: *recorded *; at aten.* in *alive now and not in the record: *+*"]
+    project.fails(*args, told=[*told, "*what grew most:*", "*above the record*"])

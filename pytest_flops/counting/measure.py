@@ -28,12 +28,16 @@ class WorkloadError(ValueError):
 
 
 def measure_workload(
-    workload: Workload, builders: Builders | None = None, *, metrics: Sequence[str] = ()
+    workload: Workload,
+    builders: Builders | None = None,
+    *,
+    metrics: Sequence[str] = (),
+    lines: bool = False,
 ) -> Measurement:
     """Count one training step of a workload; `builders` are known besides installed plugins' ones.
 
     `metrics` are the names of others to count beside the FLOPs; a builder that counts by itself
-    counts none of them.
+    counts none of them. `lines` asks for the lines of somebody's code that they come from.
 
     Raises:
         WorkloadError: The builder is unknown or raised, what it returned cannot be counted, or the
@@ -56,6 +60,7 @@ def measure_workload(
         optimizer=workload.optimizer,
         rules=workload.rules,
         metrics=metrics,
+        lines=lines,
         values=workload.values,
         **sizes,
     )
@@ -68,6 +73,7 @@ def measure_built(
     optimizer: str = "adamw",
     rules: Rules | None = None,
     metrics: Sequence[str] = (),
+    lines: bool = False,
     values: Literal["fake", "real"] = "fake",
     **sizes: Any,
 ) -> Measurement:
@@ -79,6 +85,7 @@ def measure_built(
         optimizer: As in `Workload`.
         rules: As in `Workload`.
         metrics: The names of others to count beside the FLOPs.
+        lines: Whether to find the lines that they come from.
         values: As in `Workload`.
         **sizes: `batch_size` and `seq_len` of an accepted object's step, if they are not its own.
 
@@ -91,7 +98,7 @@ def measure_built(
                 "the published rules are those of a builder that counts by itself; a model is "
                 "metered by the executed rules"
             )
-        asked = {"optimizer": optimizer, "metrics": metrics, "values": values}
+        asked = {"optimizer": optimizer, "metrics": metrics, "lines": lines, "values": values}
         measurement = _meter(*built, asked)
         if not (measurement.count.forward or measurement.uncounted):
             raise WorkloadError(

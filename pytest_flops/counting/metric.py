@@ -51,6 +51,8 @@ class Metric:
     zero_is_void: bool = False
     # Whether a workload is counted in its second step, when the optimizer has its state.
     of_second_step: bool = False
+    # Whether a red verdict names the lines of somebody's own code that it comes from.
+    told_by_line: bool = False
 
     def joined(self, values: Iterable[int]) -> int:
         """The values of several phases, or of several children, as one."""
@@ -89,7 +91,7 @@ ELEMENT = Unit(
 )
 
 FLOPS = Metric("flops", FLOP, zero_is_void=True)
-SYNCS = Metric("syncs", CALL, phases=("forward", "backward"))
+SYNCS = Metric("syncs", CALL, phases=("forward", "backward"), told_by_line=True)
 PARAMETERS = Metric("parameters", ELEMENT, phases=())
 TRAINABLE_PARAMETERS = Metric("trainable_parameters", ELEMENT, phases=())
 
@@ -99,9 +101,9 @@ METRICS: Final[dict[str, Metric]] = {
         FLOPS,
         Metric("bytes", BYTE),
         Metric("peak_memory", BYTE, join="max", of_second_step=True),
-        Metric("launches", CALL),
+        Metric("launches", CALL, told_by_line=True),
         SYNCS,
-        Metric("full_precision", FLOP),
+        Metric("full_precision", FLOP, told_by_line=True),
         PARAMETERS,
         TRAINABLE_PARAMETERS,
     )

@@ -11,6 +11,9 @@ and tensors on the meta device move as much as real ones.
 
 from __future__ import annotations
 
+import threading
+from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
@@ -22,9 +25,10 @@ from pytest_flops.counting.costs.table import bound
 from pytest_flops.counting.metrics.operands import always, exceptions_of, moves_nothing, never
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from pytest_flops.counting.costs.table import Args, Kwargs
+    from pytest_flops.counting.metric import Costs
     from pytest_flops.counting.metrics import Call
     from pytest_flops.counting.metrics.operands import Operands
 
@@ -33,7 +37,11 @@ Traffic: TypeAlias = "Callable[[Args, Kwargs, Any], int] | None"
 
 
 class Counter:
-    """The bytes that each call moves."""
+    """The bytes that each call moves, and those of each operator in `details["operations"]`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # several threads may count at once
+        self._operations: defaultdict[tuple[Any, str], int] = defaultdict(int)
 
     def start(self, note: Callable[[int], None]) -> None:
         """Nothing to prepare."""
@@ -43,12 +51,31 @@ class Counter:
 
     def of_call(self, call: Call) -> int:
         """What a call reads and writes."""
-        func = call.func
-        known = _known.get(id(func))
-        if known is None:
-            known = _known[id(func)] = (func, traffic_of(func))
-        traffic = known[1]
-        return 0 if traffic is None else traffic(call.args, call.kwargs, call.out)
+        moved = moved_by(call)
+        if moved:
+            with self._lock:
+                self._operations[call.func, call.phase] += moved
+        return moved
+
+    def finished(self, costs: Costs, paths: Mapping[int, str]) -> Costs:  # noqa: ARG002
+        """The costs with those of each operator, by phase."""
+        operations: dict[str, dict[str, int]] = {}
+        with self._lock:
+            for (func, phase), moved in self._operations.items():
+                of_phase = operations.setdefault(str(getattr(func, "_overloadpacket", func)), {})
+                told = "backward" if phase == "recomputed" else phase
+                of_phase[told] = of_phase.get(told, 0) + moved
+        return replace(costs, details={"operations": dict(sorted(operations.items()))})
+
+
+def moved_by(call: Call) -> int:
+    """The bytes that a call reads and writes."""
+    func = call.func
+    known = _known.get(id(func))
+    if known is None:
+        known = _known[id(func)] = (func, traffic_of(func))
+    traffic = known[1]
+    return 0 if traffic is None else traffic(call.args, call.kwargs, call.out)
 
 
 # By id, since the hash of an operator is a function in Python. Each is kept alive here, so that its
