@@ -270,65 +270,87 @@ def test_step():
     net, x = Net(), torch.ones(4, 8)
     net(x).sum().backward()
 """
-# Without what is planted the forward is one addmm and, for the backward to begin, one sum.
-SINE = "for _ in range(3): y = y.sin()"
-# Of a product of 4 rows: addmm of (4,8)x(8,8) and, planted, another one of the same size.
+SINES = "for _ in range(3): y = y.sin()"
 PRODUCT = "y = y @ self.first.weight"
+KEPT = "KEPT.extend(self.first(x) for _ in range(4))"
 
 
-def planted(project: Any, where: str, limits: dict[str, str], line: str = "pass") -> None:
-    project.ini("pythonpath = .")
-    project.write("model.py", STEP.format(planted=line))
-    if where == "yaml":
-        text = ", ".join(f"{name}: {limit}" for name, limit in limits.items())
-        project.budgets(IN_YAML.format(limits=f"{{{text}}}"), "budgets/net.yaml")
-    else:
-        text = ", ".join(f"{name}={limit!r}" for name, limit in limits.items())
-        project.test(IN_PYTHON.format(limits=text))
+class Planted:
+    """A step of which one line is planted, held by a YAML budget or by a marked test."""
+
+    def __init__(self, project: Any, where: str) -> None:
+        self.project, self.in_yaml = project, where == "yaml"
+        project.ini("pythonpath = .")
+
+    def write(self, metric: str, limit: str, line: str = "pass") -> None:
+        self.project.write("model.py", STEP.format(planted=line))
+        if self.in_yaml:
+            text = IN_YAML.format(limits=f"{{{metric}: {limit}}}")
+            self.project.budgets(text, "budgets/net.yaml")
+        else:
+            self.project.test(IN_PYTHON.format(limits=f"{metric}={limit!r}"))
+
+    def run(self, *options: str) -> Any:
+        return self.project.run(*["budgets"] * self.in_yaml, *options)
+
+    def is_red(self, *told: str) -> Any:
+        result = self.run()
+        assert result.ret == pytest.ExitCode.TESTS_FAILED
+        result.stdout.fnmatch_lines([*told])
+        return result
 
 
-@pytest.mark.parametrize("where", ["yaml", "marker"])
+@pytest.fixture(params=["yaml", "marker"])
+def step(project: Any, request: pytest.FixtureRequest) -> Planted:
+    return Planted(project, request.param)
+
+
 @pytest.mark.parametrize(
     ("metric", "line", "told"),
     [
-        ("launches", SINE, "model.py:9 (6 calls)"),  # three sines, and each one's backward: 2 each
-        ("full_precision", PRODUCT, "model.py:9 (512 FLOP)"),  # 2 * 4 * 8 * 8
+        # The backward of the three sines is at the line that began it.
+        ("launches", SINES, "model.py:9 (3 calls)"),
+        # The forward of (4,8)x(8,8); its backward has other lines.
+        ("full_precision", PRODUCT, f"model.py:9 ({2 * 4 * 8 * 8} FLOP)"),
     ],
 )
 def test_a_red_verdict_names_the_line_and_how_often(
-    project: Any, where: str, metric: str, line: str, told: str
+    step: Planted, metric: str, line: str, told: str
 ) -> None:
-    if metric == "launches":
-        told = "model.py:9 (3 calls)"
-    planted(project, where, {metric: "{forward: 0}" if where == "yaml" else "0"}, line)
-    if where == "yaml":
-        project.fails("budgets", told=[f"*{metric} forward: *{told}*"])
-    else:
-        project.fails(told=[f"*{metric} total: *{told}*"])
+    step.write(metric, "0", line)
+    result = step.is_red(f"*{metric} total: *{told}*")
+    result.stdout.no_fnmatch_line("*outside every component*")
+    result.stdout.no_fnmatch_line("*conftest.py*")  # which has run pytest
 
 
-@pytest.mark.parametrize("where", ["yaml", "marker"])
-def test_a_red_limit_on_bytes_names_the_operators(project: Any, where: str) -> None:
-    """Three sines read and write 4 * 8 elements of 4 bytes: 3 * 256 B."""
-    planted(project, where, {"bytes": "1 MB"})
-    args = ("budgets",) if where == "yaml" else ()
-    assert project.run(*args, "--flops-update").ret == 0
-    planted(project, where, {"bytes": "1 MB"}, SINE)
-    project.fails(*args, told=["*bytes forward: *more by aten.sin (new, +768 B)*"])
-    planted(project, where, {"bytes": "1 B"}, SINE)
-    project.fails(*args, told=["*bytes total: *limit 1 B*more by *aten.sin (new, +768 B)*"])
+def test_lines_of_a_green_budget_are_not_looked_up(step: Planted) -> None:
+    step.write("launches", "99", SINES)
+    assert step.run().ret == 0
+    (entry,) = step.project.report()["entries"]
+    assert ("launches" in entry["measurement"]["lines"]) == (not step.in_yaml)
 
 
-@pytest.mark.parametrize("where", ["yaml", "marker"])
-def test_a_red_peak_names_the_moment_and_what_was_not_in_the_record(
-    project: Any, where: str
-) -> None:
-    """Each storage is rounded up to 512 B; four that are kept are 2,048 B."""
-    planted(project, where, {"peak_memory": "1 MiB"})
-    args = ("budgets",) if where == "yaml" else ()
-    assert project.run(*args, "--flops-update").ret == 0
-    assert project.run(*args).ret == 0
-    keep = "y = y + sum([y.sin().exp() for _ in range(4)])"
-    planted(project, where, {"peak_memory": "1 MiB"}, keep)
-    told = ["*peak_memory total: *recorded *; at aten.* in *alive now and not in the record: *+*"]
-    project.fails(*args, told=[*told, "*what grew most:*", "*above the record*"])
+def test_a_red_verdict_on_bytes_names_the_operators(step: Planted) -> None:
+    """Each of three sines reads and writes 4 * 8 elements of 4 bytes: 3 * 256 B."""
+    step.write("bytes", "1 MB")
+    assert step.run("--flops-update").ret == 0
+    step.write("bytes", "1 MB", SINES)
+    step.is_red("*bytes forward: *more by aten.sin (new, +768 B)*")
+    step.project.root.joinpath(
+        "budgets/net.lock.json" if step.in_yaml else "test_model.lock.json"
+    ).unlink()
+    step.write("bytes", "1 B", SINES)
+    step.is_red("*bytes total: *limit 1 B*; most by *aten.sin (768 B)*")
+
+
+def test_a_red_peak_names_the_moment_and_what_was_not_in_the_record(step: Planted) -> None:
+    step.write("peak_memory", "1 MiB")
+    assert step.run("--flops-update").ret == 0
+    again = step.run("--flops-update")
+    again.stdout.fnmatch_lines(["*holds these counts already; it was not changed"])
+    step.write("peak_memory", "1 MiB", KEPT)
+    step.is_red(
+        "*peak_memory total: *; at aten.* in *; alive now and not in the record: *activations +*",
+        "*what grew most:*",
+        "*first *above the record*",
+    )

@@ -22,7 +22,7 @@ from pytest_flops.budgets.judging.wording import (
 from pytest_flops.budgets.patterns import matching, no_match
 from pytest_flops.budgets.units import format_amount, format_percent
 from pytest_flops.budgets.verdict import Verdict
-from pytest_flops.counting.components import depth
+from pytest_flops.counting.components import OUTSIDE_PATH, depth
 from pytest_flops.counting.count import PHASES
 from pytest_flops.counting.measurement import how_to_count, is_thread
 from pytest_flops.counting.metric import (
@@ -240,9 +240,8 @@ def _compared(
         return Verdict("limit", passed, quantity, component, actual, allowed)
     where = _where(measurement, recorded, quantity) if component is None else ""
     parts = largest_rows(measurement, recorded, quantity, component)
-    metric = metric_of(quantity)
-    if where and metric.told_by_line:  # the line has told it already
-        parts = tuple(part for part in parts if part[0] != OUTSIDE)
+    if where:  # which tells what is outside of components better
+        parts = tuple(part for part in parts if part[0] not in (OUTSIDE, OUTSIDE_PATH))
     if not _is_of_the_moment(measurement, quantity):
         parts = ()
     return Verdict(
