@@ -354,3 +354,26 @@ def test_a_red_peak_names_the_moment_and_what_was_not_in_the_record(step: Plante
         "*what grew most:*",
         "*first *above the record*",
     )
+
+
+def test_a_record_without_what_was_alive_is_read_and_updated(step: Planted) -> None:
+    """As an earlier version has written it."""
+    step.write("peak_memory", "1 MiB")
+    assert step.run("--flops-update").ret == 0
+    name = "budgets/net.lock.json" if step.in_yaml else "test_model.lock.json"
+    lock = step.project.root / name
+    text = lock.read_text(encoding="utf-8")
+    data = json.loads(text)
+    section = "budgets" if step.in_yaml else "tests"
+    for record in data[section].values():
+        assert {*record["peak_memory"]} > {"kinds", "modules"}
+        del record["peak_memory"]["kinds"], record["peak_memory"]["modules"]
+    lock.write_text(json.dumps(data), encoding="utf-8")
+    assert step.run().ret == 0
+    step.write("peak_memory", "1 MiB", KEPT)
+    step.is_red(
+        "*peak_memory total: *recorded *; alive then: *activations *", "*most of it*", "*first *"
+    )
+    step.write("peak_memory", "1 MiB")
+    step.run("--flops-update").stdout.fnmatch_lines(["updated in *: the same in total"])
+    assert lock.read_text(encoding="utf-8") == text

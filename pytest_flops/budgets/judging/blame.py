@@ -55,7 +55,7 @@ def largest_rows(
 def _alive(now: Costs, then: Costs | None) -> tuple[Row, ...]:
     """What was alive at the peak, by the module that made it: what is more, or else the most."""
     modules, whole = now.details.get("modules", {}), sum(now.details.get("kinds", {}).values())
-    if then is not None and then.details:
+    if then is not None and {"kinds", "modules"} <= then.details.keys():
         before, whole_before = then.details["modules"], sum(then.details["kinds"].values())
         paths = {*modules, *before}
         grown = _growth(
