@@ -377,3 +377,10 @@ def test_a_record_without_what_was_alive_is_read_and_updated(step: Planted) -> N
     step.write("peak_memory", "1 MiB")
     step.run("--flops-update").stdout.fnmatch_lines(["updated in *: the same in total"])
     assert lock.read_text(encoding="utf-8") == text
+
+
+def test_launches_above_the_record_name_the_new_operators_and_the_lines(step: Planted) -> None:
+    step.write("launches", "99")
+    assert step.run("--flops-update").ret == 0
+    step.write("launches", "99", SINES)
+    step.is_red("*launches forward: *; more by aten.sin (new, +3 calls); at *model.py:9 (3 calls)*")

@@ -207,7 +207,7 @@ class Recorder:
         self._swept.update(sweep.dimension for sweep in sweeps)
         tolerance = self._session.tolerance
         verdicts = [*hold(budget, judged, sweeps, tolerance=tolerance, rules=rules, kinds=kinds)]
-        if judged and with_lines and any(map(_lacks_lines, verdicts)):
+        if judged and with_lines and any(_lacks_lines(verdict, judged) for verdict in verdicts):
             judged = replace(judged, lines=with_lines().lines)
             held = hold(budget, judged, sweeps, tolerance=tolerance, rules=rules, kinds=kinds)
             verdicts = [*held]
@@ -369,11 +369,12 @@ class Recorder:
             yield Verdict.error(f"the test counted another workload than the budget's: {found}")
 
 
-def _lacks_lines(verdict: Verdict) -> bool:
+def _lacks_lines(verdict: Verdict, measurement: Measurement) -> bool:
     """Whether a red verdict is told by lines that nobody has looked up."""
     if verdict.passed or verdict.quantity is None or verdict.kind not in ("limit", "recorded"):
         return False
-    return metric_of(verdict.quantity).told_by_line and not verdict.message
+    metric = metric_of(verdict.quantity)
+    return metric.told_by_line and metric.name not in measurement.lines
 
 
 def _not_held(measurement: Measurement, *, update: bool) -> Verdict:

@@ -252,18 +252,19 @@ def _compared(
 def _where(measurement: Measurement, recorded: Recorded | None, quantity: Quantity) -> str:
     """What a metric tells of where it comes from: lines, operators, or the moment of a peak."""
     metric = metric_of(quantity)
-    if metric.told_by_line:
-        return lines_told(measurement.lines.get(metric.name, {}), metric.unit)
+    found = measurement.lines.get(metric.name, {}) if metric.told_by_line else {}
+    lines = lines_told(found, metric.unit)
     costs = measurement.metrics.get(metric.name)
     then = recorded.metrics.get(metric.name) if recorded else None
-    if costs is None or not costs.details:
-        return ""
     before = then.details if then else {}
+    if costs is None or not costs.details or (lines and not before):
+        return lines
     if "at" in costs.details:
         alone = _is_of_the_moment(measurement, quantity)
         return moment_told(costs.details, before, alone=not alone)
     phase = phase_of(quantity)
-    return operators_told(costs.details, before, phase, metric.unit)
+    operators = operators_told(costs.details, before, phase, metric.unit)
+    return "; ".join(told for told in (operators, lines) if told)
 
 
 def _is_of_the_moment(measurement: Measurement, quantity: Quantity) -> bool:

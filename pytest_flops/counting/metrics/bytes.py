@@ -51,20 +51,24 @@ class Counter:
 
     def of_call(self, call: Call) -> int:
         """What a call reads and writes."""
-        moved = moved_by(call)
-        if moved:
+        cost = self.cost(call)
+        if cost:
             with self._lock:
-                self._operations[call.func, call.phase] += moved
-        return moved
+                self._operations[call.func, call.phase] += cost
+        return cost
+
+    def cost(self, call: Call) -> int:
+        """The same; another metric of operators replaces it."""
+        return moved_by(call)
 
     def finished(self, costs: Costs, paths: Mapping[int, str]) -> Costs:  # noqa: ARG002
         """The costs with those of each operator, by phase."""
         operations: dict[str, dict[str, int]] = {}
         with self._lock:
-            for (func, phase), moved in self._operations.items():
+            for (func, phase), cost in self._operations.items():
                 of_phase = operations.setdefault(str(getattr(func, "_overloadpacket", func)), {})
                 told = "backward" if phase == "recomputed" else phase
-                of_phase[told] = of_phase.get(told, 0) + moved
+                of_phase[told] = of_phase.get(told, 0) + cost
         return replace(costs, details={"operations": dict(sorted(operations.items()))})
 
 

@@ -8,23 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_flops.counting.metrics.bytes import Counter as ByOperator
 from pytest_flops.counting.metrics.bytes import moved_by
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pytest_flops.counting.metrics import Call
 
 
-class Counter:
+class Counter(ByOperator):
     """1 for a call that computes or moves something, 0 for a view and what only allocates."""
 
-    def start(self, note: Callable[[int], None]) -> None:
-        """Nothing to prepare."""
-
-    def stop(self) -> None:
-        """Nothing to undo."""
-
-    def of_call(self, call: Call) -> int:
+    def cost(self, call: Call) -> int:
         """Whether it does work."""
         return 1 if call.flops or moved_by(call) else 0
