@@ -244,3 +244,148 @@ def test_a_recorded_metric_that_nobody_counts_any_more_is_no_pass(net: Any) -> N
             flops.check(meter)
     """)
     net.fails("test_model.py", told=["*bytes was not counted*held against nothing*"])
+
+
+STEP = """\
+import torch
+KEPT = []
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Linear(8, 8)
+    def forward(self, x):
+        y = self.first(x)
+        {planted}
+        return y
+def build(batch_size): return Net(), torch.ones(batch_size, 8)
+"""
+IN_YAML = """\
+version: 1
+budgets:
+  net:
+    workload: {{model: 'model:build', batch_size: 4, optimizer: none}}
+    limits: {limits}
+"""
+IN_PYTHON = """\
+import pytest, torch
+from model import Net
+
+@pytest.mark.flops_budget({limits})
+def test_step():
+    net, x = Net(), torch.ones(4, 8)
+    net(x).sum().backward()
+"""
+SINES = "for _ in range(3): y = y.sin()"
+PRODUCT = "y = y @ self.first.weight"
+KEPT = "KEPT.extend(self.first(x) for _ in range(4))"
+
+
+class Planted:
+    """A step of which one line is planted, held by a YAML budget or by a marked test."""
+
+    def __init__(self, project: Any, where: str) -> None:
+        self.project, self.in_yaml = project, where == "yaml"
+        project.ini("pythonpath = .")
+
+    def write(self, metric: str, limit: str, line: str = "pass") -> None:
+        self.project.write("model.py", STEP.format(planted=line))
+        if self.in_yaml:
+            text = IN_YAML.format(limits=f"{{{metric}: {limit}}}")
+            self.project.budgets(text, "budgets/net.yaml")
+        else:
+            self.project.test(IN_PYTHON.format(limits=f"{metric}={limit!r}"))
+
+    def run(self, *options: str) -> Any:
+        return self.project.run(*["budgets"] * self.in_yaml, *options)
+
+    def is_red(self, *told: str) -> Any:
+        result = self.run()
+        assert result.ret == pytest.ExitCode.TESTS_FAILED
+        result.stdout.fnmatch_lines([*told])
+        return result
+
+
+@pytest.fixture(params=["yaml", "marker"])
+def step(project: Any, request: pytest.FixtureRequest) -> Planted:
+    return Planted(project, request.param)
+
+
+@pytest.mark.parametrize(
+    ("metric", "line", "told"),
+    [
+        # The backward of the three sines is at the line that began it.
+        ("launches", SINES, "model.py:9 (3 calls)"),
+        # The forward of (4,8)x(8,8); its backward has other lines.
+        ("full_precision", PRODUCT, f"model.py:9 ({2 * 4 * 8 * 8} FLOP)"),
+    ],
+)
+def test_a_red_verdict_names_the_line_and_how_often(
+    step: Planted, metric: str, line: str, told: str
+) -> None:
+    step.write(metric, "0", line)
+    result = step.is_red(f"*{metric} total: *{told}*")
+    result.stdout.no_fnmatch_line("*outside every component*")
+    result.stdout.no_fnmatch_line("*conftest.py*")  # which has run pytest
+
+
+def test_lines_of_a_green_budget_are_not_looked_up(step: Planted) -> None:
+    step.write("launches", "99", SINES)
+    assert step.run().ret == 0
+    (entry,) = step.project.report()["entries"]
+    assert ("launches" in entry["measurement"]["lines"]) == (not step.in_yaml)
+
+
+def test_a_red_verdict_on_bytes_names_the_operators(step: Planted) -> None:
+    """Each of three sines reads and writes 4 * 8 elements of 4 bytes: 3 * 256 B."""
+    step.write("bytes", "1 MB")
+    assert step.run("--flops-update").ret == 0
+    step.write("bytes", "1 MB", SINES)
+    step.is_red("*bytes forward: *more by aten.sin (new, +768 B)*")
+    step.project.root.joinpath(
+        "budgets/net.lock.json" if step.in_yaml else "test_model.lock.json"
+    ).unlink()
+    step.write("bytes", "1 B", SINES)
+    step.is_red("*bytes total: *limit 1 B*; most by *aten.sin (768 B)*")
+
+
+def test_a_red_peak_names_the_moment_and_what_was_not_in_the_record(step: Planted) -> None:
+    step.write("peak_memory", "1 MiB")
+    assert step.run("--flops-update").ret == 0
+    again = step.run("--flops-update")
+    again.stdout.fnmatch_lines(["*holds these counts already; it was not changed"])
+    step.write("peak_memory", "1 MiB", KEPT)
+    step.is_red(
+        "*peak_memory total: *; at aten.* in *; alive now and not in the record: *activations +*",
+        "*what grew most:*",
+        "*first *above the record*",
+    )
+
+
+def test_a_record_without_what_was_alive_is_read_and_updated(step: Planted) -> None:
+    """As an earlier version has written it."""
+    step.write("peak_memory", "1 MiB")
+    assert step.run("--flops-update").ret == 0
+    name = "budgets/net.lock.json" if step.in_yaml else "test_model.lock.json"
+    lock = step.project.root / name
+    text = lock.read_text(encoding="utf-8")
+    data = json.loads(text)
+    section = "budgets" if step.in_yaml else "tests"
+    for record in data[section].values():
+        assert {*record["peak_memory"]} > {"kinds", "modules"}
+        del record["peak_memory"]["kinds"], record["peak_memory"]["modules"]
+    lock.write_text(json.dumps(data), encoding="utf-8")
+    assert step.run().ret == 0
+    step.write("peak_memory", "1 MiB", KEPT)
+    step.is_red(
+        "*peak_memory total: *recorded *; alive then: *activations *", "*most of it*", "*first *"
+    )
+    step.write("peak_memory", "1 MiB")
+    step.run("--flops-update").stdout.fnmatch_lines(["updated in *: the same in total"])
+    assert lock.read_text(encoding="utf-8") == text
+
+
+def test_launches_above_the_record_name_the_new_operators_and_the_lines(step: Planted) -> None:
+    step.write("launches", "99")
+    assert step.run("--flops-update").ret == 0
+    step.write("launches", "99", SINES)
+    step.is_red("*launches forward: *; more by aten.sin (new, +3 calls); at *model.py:9 (3 calls)*")

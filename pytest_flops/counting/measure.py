@@ -28,12 +28,17 @@ class WorkloadError(ValueError):
 
 
 def measure_workload(
-    workload: Workload, builders: Builders | None = None, *, metrics: Sequence[str] = ()
+    workload: Workload,
+    builders: Builders | None = None,
+    *,
+    metrics: Sequence[str] = (),
+    lines: bool = False,
 ) -> Measurement:
     """Count one training step of a workload; `builders` are known besides installed plugins' ones.
 
     `metrics` are the names of others to count beside the FLOPs. A builder that counts by itself
-    counts FLOPs alone: its other metrics are those of the step of the model that it builds.
+    counts FLOPs alone: its other metrics are those of the step of the model that it builds. `lines`
+    asks for the lines of somebody's code that they come from.
 
     Raises:
         WorkloadError: The builder is unknown or raised, what it returned cannot be counted, or the
@@ -57,6 +62,7 @@ def measure_workload(
         optimizer=workload.optimizer,
         rules=None if by_itself else workload.rules,
         metrics=metrics,
+        lines=lines,
         values=workload.values,
         like=workload.like,
         **sizes,
@@ -74,6 +80,7 @@ def measure_built(
     optimizer: str = "adamw",
     rules: Rules | None = None,
     metrics: Sequence[str] = (),
+    lines: bool = False,
     values: Literal["fake", "real"] = "fake",
     like: Literal["cuda"] | None = None,
     **sizes: Any,
@@ -86,6 +93,7 @@ def measure_built(
         optimizer: As in `Workload`.
         rules: As in `Workload`.
         metrics: The names of others to count beside the FLOPs.
+        lines: Whether to find the lines that they come from.
         values: As in `Workload`.
         like: As in `Workload`.
         **sizes: `batch_size` and `seq_len` of an accepted object's step, if they are not its own.
@@ -99,7 +107,13 @@ def measure_built(
                 "the published rules are those of a builder that counts by itself; a model is "
                 "metered by the executed rules"
             )
-        asked = {"optimizer": optimizer, "metrics": metrics, "values": values, "like": like}
+        asked = {
+            "optimizer": optimizer,
+            "metrics": metrics,
+            "lines": lines,
+            "values": values,
+            "like": like,
+        }
         measurement = _meter(*built, asked)
         if not (measurement.count.forward or measurement.uncounted):
             raise WorkloadError(

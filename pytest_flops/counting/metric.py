@@ -51,6 +51,10 @@ class Metric:
     zero_is_void: bool = False
     # Whether a workload is counted in its second step, when the optimizer has its state.
     of_second_step: bool = False
+    # Whether a red verdict names the lines of somebody's own code that it comes from.
+    told_by_line: bool = False
+    # Whether its values by operator and phase are kept, in the `operations` of its details.
+    told_by_operator: bool = False
 
     def joined(self, values: Iterable[int]) -> int:
         """The values of several phases, or of several children, as one."""
@@ -97,7 +101,7 @@ TIME = Unit(
 )
 
 FLOPS = Metric("flops", FLOP, zero_is_void=True)
-SYNCS = Metric("syncs", CALL, phases=("forward", "backward"))
+SYNCS = Metric("syncs", CALL, phases=("forward", "backward"), told_by_line=True)
 PARAMETERS = Metric("parameters", ELEMENT, phases=())
 TRAINABLE_PARAMETERS = Metric("trainable_parameters", ELEMENT, phases=())
 
@@ -105,11 +109,11 @@ METRICS: Final[dict[str, Metric]] = {
     metric.name: metric
     for metric in (
         FLOPS,
-        Metric("bytes", BYTE),
+        Metric("bytes", BYTE, told_by_operator=True),
         Metric("peak_memory", BYTE, join="max", of_second_step=True),
-        Metric("launches", CALL),
+        Metric("launches", CALL, told_by_line=True, told_by_operator=True),
         SYNCS,
-        Metric("full_precision", FLOP),
+        Metric("full_precision", FLOP, told_by_line=True),
         PARAMETERS,
         TRAINABLE_PARAMETERS,
     )

@@ -48,11 +48,19 @@ class BudgetGroup(pytest.Collector):
     @cached_property
     def measurement(self) -> Measurement:
         """The count of the workload, for all items."""
+        return self._count()
+
+    @cached_property
+    def _with_lines(self) -> Measurement:
+        """The same, counted again with the lines that red verdicts name."""
+        return self._count(lines=True)
+
+    def _count(self, *, lines: bool = False) -> Measurement:
         from pytest_flops.counting.measure import measure_workload
 
         with self.flops.counting():
             builders, metrics = self.flops.extensions.builders, self.budget.metrics
-            return measure_workload(self.workload, builders, metrics=metrics)
+            return measure_workload(self.workload, builders, metrics=metrics, lines=lines)
 
     def collect(self) -> Iterable[pytest.Item]:
         """The items that have something to hold."""
@@ -74,10 +82,10 @@ class BudgetGroup(pytest.Collector):
         return item
 
     def _hold_limits(self, recorder: Recorder) -> None:
-        recorder.hold(self.measurement, kinds=("limit",))
+        recorder.hold(self.measurement, kinds=("limit",), with_lines=lambda: self._with_lines)
 
     def _hold_recorded(self, recorder: Recorder) -> None:
-        recorder.hold(self.measurement, kinds=("recorded",))
+        recorder.hold(self.measurement, kinds=("recorded",), with_lines=lambda: self._with_lines)
         if not self.budget.recorded and not self.flops.settings.update:
             pytest.skip("not recorded yet: run pytest --flops-update and commit the lock file")
 

@@ -12,7 +12,7 @@ from pytest_flops.budgets.budget import Budget
 from pytest_flops.budgets.errors import BudgetError, printable
 from pytest_flops.budgets.judging.hold import EVERY_KIND, hold, uncounted_messages
 from pytest_flops.budgets.verdict import Verdict
-from pytest_flops.counting.metric import QUANTITIES
+from pytest_flops.counting.metric import METRICS, QUANTITIES, metric_of
 from pytest_flops.reports.entry import Entry
 from pytest_flops.reports.fates import BudgetTest
 from pytest_flops.reports.report import as_record
@@ -110,7 +110,10 @@ class Recorder:
         self._session.extensions.register_costs()
         given = self.budget is not None or limits
         budget = self._budget_with(limits) if given else None
-        with FLOPsMeter(metrics=budget.metrics if budget else ()) as meter:
+        # The body cannot run a second time, so what a red verdict would tell is looked up now.
+        asked_for = budget.metrics if budget else ()
+        lines = any(METRICS[name].told_by_line for name in asked_for)
+        with FLOPsMeter(metrics=asked_for, lines=lines) as meter:
             yield meter
         if budget is not None:
             rules = self._rules_of(budget.workload)
@@ -182,11 +185,13 @@ class Recorder:
         workload: Workload | None = None,
         rules: Rules | None = None,
         kinds: tuple[Kind, ...] = EVERY_KIND,
+        with_lines: Callable[[], Measurement] | None = None,
     ) -> None:
         """Hold a count and sweeps against a budget, the test's own unless given; keep the outcome.
 
         `workload` is what was counted, where it may differ from the budget's workload; `rules` are
-        the counting rules of the budget's figures, where others may have been counted.
+        the counting rules of the budget's figures, where others may have been counted. `with_lines`
+        counts again and looks up lines, for a red verdict that is told by them.
 
         Raises:
             BudgetExceeded: A verdict is red.
@@ -206,6 +211,10 @@ class Recorder:
         self._swept.update(sweep.dimension for sweep in sweeps)
         tolerance = self._session.tolerance
         verdicts = [*hold(budget, judged, sweeps, tolerance=tolerance, rules=rules, kinds=kinds)]
+        if judged and with_lines and any(_lacks_lines(verdict, judged) for verdict in verdicts):
+            judged = replace(judged, lines=with_lines().lines)
+            held = hold(budget, judged, sweeps, tolerance=tolerance, rules=rules, kinds=kinds)
+            verdicts = [*held]
         if all(verdict.passed for verdict in verdicts):
             verdicts += self._of_another_workload(budget.workload, workload)
         if measurement is not None and not verdicts:
@@ -362,6 +371,14 @@ class Recorder:
         found = "; ".join(differences(counted, budgeted, builder)) if builder else ""
         if found:
             yield Verdict.error(f"the test counted another workload than the budget's: {found}")
+
+
+def _lacks_lines(verdict: Verdict, measurement: Measurement) -> bool:
+    """Whether a red verdict is told by lines that nobody has looked up."""
+    if verdict.passed or verdict.quantity is None or verdict.kind not in ("limit", "recorded"):
+        return False
+    metric = metric_of(verdict.quantity)
+    return metric.told_by_line and metric.name not in measurement.lines
 
 
 def _not_held(measurement: Measurement, *, update: bool) -> Verdict:

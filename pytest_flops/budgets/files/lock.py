@@ -22,7 +22,7 @@ from pytest_flops.counting.count import PHASES, FLOPsCount
 from pytest_flops.counting.metric import METRICS, TOTAL, Costs
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from pathlib import Path
 
     from pytest_flops.counting.metric import Metric
@@ -38,6 +38,7 @@ Key = tuple[Section, str]
 """Names a record in its file: a YAML budget by its name, a test by its node id without the file."""
 Records = dict[Key, Recorded]
 
+_ALIVE = "alive"
 _SECTIONS: tuple[Section, ...] = ("budgets", "tests")
 _CONFLICT = re.compile(r"^(?:<{7}|>{7}) ", re.MULTILINE)
 _START_AGAIN = "take the file of an earlier commit, or delete it and run pytest --flops-update"
@@ -107,7 +108,11 @@ def _record_of_metric(costs: Costs) -> dict[str, Any]:
     record: dict[str, Any] = {"count": _above_zero(costs.whole)}
     parts = {path: tuple(_above_zero(values).items()) for path, values in costs.components.items()}
     named = {name: dict(values) for name, values in folded(parts).items() if values}
-    return record | ({"components": named} if named else {})
+    details = dict(costs.details)
+    if "modules" in details:  # one line each, as of components
+        modules = folded(details["modules"])
+        details["modules"] = {name: {_ALIVE: size} for name, size in modules.items()}
+    return record | ({"components": named} if named else {}) | details
 
 
 def _above_zero(values: Mapping[str, int]) -> dict[str, int]:
@@ -195,7 +200,7 @@ def _recorded(entry: object) -> Recorded:
 
 
 def _costs(value: object, metric: Metric) -> Costs:
-    parts = _object(value, metric.name, "count", "components")
+    parts = _object(value, metric.name, "count", "components", *_DETAILS)
     known = metric.phases or (TOTAL,)
     components = _object(parts.get("components", {}), "components")
     return Costs(
@@ -203,7 +208,30 @@ def _costs(value: object, metric: Metric) -> Costs:
         components=_unfolded(
             (name, _values(each, f"components: {name}", known)) for name, each in components.items()
         ),
+        details={name: _DETAILS[name](parts[name]) for name in _DETAILS if name in parts},
     )
+
+
+def _kinds(value: object) -> dict[str, int]:
+    return _values(value, "kinds", _object(value, "kinds"))
+
+
+def _modules(value: object) -> dict[str, int]:
+    modules = _object(value, "modules").items()
+    sizes = ((name, _values(each, f"modules: {name}", (_ALIVE,))) for name, each in modules)
+    return {path: size.get(_ALIVE, 0) for path, size in _unfolded(sizes).items()}
+
+
+def _operations(value: object) -> dict[str, dict[str, int]]:
+    operations = _object(value, "operations").items()
+    return {name: _values(each, f"operations: {name}", PHASES) for name, each in operations}
+
+
+_DETAILS: dict[str, Callable[[object], dict[str, Any]]] = {
+    "kinds": _kinds,  # alive at the peak, of `peak_memory`
+    "modules": _modules,  # likewise
+    "operations": _operations,  # of `bytes` and `launches`
+}
 
 
 def _unfolded(costs: Iterable[tuple[str, Cost]]) -> dict[str, Cost]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_flops.budgets.budget import Recorded
 from pytest_flops.budgets.errors import BudgetError, BudgetFileError
@@ -33,10 +33,19 @@ def recorded_from(measurement: Measurement) -> Recorded:
         components={path: cost for path, cost in measurement.components.items() if cost.total},
         operations={name: cost for name, cost in measurement.operations.items() if cost.total},
         metrics={
-            name: Costs(costs.whole, costs.components)
+            name: Costs(costs.whole, costs.components, _explaining(costs.details))
             for name, costs in measurement.metrics.items()
         },
     )
+
+
+def _explaining(details: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a metric's details a later red verdict is told with, without zeros."""
+    kept = {name: details[name] for name in ("kinds", "modules", "operations") if name in details}
+    return {
+        name: {each: value for each, value in values.items() if value}
+        for name, values in kept.items()
+    }
 
 
 def lowered(recorded: Recorded, counted: Recorded) -> Recorded:
@@ -99,7 +108,7 @@ def difference(old: Recorded, new: Recorded) -> str:
     operations = _changed(old.operations, new.operations)
     places = list(folded(dict.fromkeys(innermost(components), 0))) or operations
     if not places:
-        return ", ".join(figures)
+        return ", ".join(figures) or "the same in total"
     more = f" and {len(places) - _NAMED:,} more" if len(places) > _NAMED else ""
     where = f"in {', '.join(places[:_NAMED])}{more}"
     return f"{', '.join(figures) or 'the same in total'}; {where}"
@@ -153,10 +162,11 @@ def _smaller_costs(recorded: Costs, counted: Costs) -> Costs:
     def smaller(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
         return {phase: min(value, other.get(phase, 0)) for phase, value in one.items()}
 
-    parts = recorded.components.items()
+    parts, whole = recorded.components.items(), smaller(recorded.whole, counted.whole)
     return Costs(
-        smaller(recorded.whole, counted.whole),
+        whole,
         {p: smaller(v, counted.components[p]) for p, v in parts if p in counted.components},
+        recorded.details if whole == recorded.whole else counted.details,
     )
 
 

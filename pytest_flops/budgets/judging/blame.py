@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
     from pytest_flops.budgets.budget import Recorded
     from pytest_flops.counting.measurement import Measurement
-    from pytest_flops.counting.metric import Quantity
+    from pytest_flops.counting.metric import Costs, Quantity
 
 Row = tuple[str, int, int | None]
 """A component's path, what it costs, and how much more than recorded (`None` without a record)."""
 
 _MOST_ROWS = 5
-_OUTSIDE = "(outside every component)"
+OUTSIDE = "(outside every component)"
 
 
 def largest_rows(
@@ -40,8 +40,8 @@ def largest_rows(
     """
     metric = metric_of(quantity)
     if metric.join == "max":  # peaks do not add up; what was alive at the peak does
-        alive = measurement.metrics[metric.name].details.get("modules", {})
-        return _largest([(path, size, None) for path, size in alive.items() if size])
+        then = recorded.metrics.get(metric.name) if recorded else None
+        return _alive(measurement.metrics[metric.name], then)
     if recorded is not None and recorded.components:
         rows = _rows_of_growth(measurement, recorded, quantity, component)
         grown = [row for row in rows if row[2] is not None and row[2] > 0]
@@ -50,6 +50,22 @@ def largest_rows(
     costs = {path: measurement.of(quantity, path) for path in measurement.components}
     shares = _shares(costs, measurement.of(quantity, component), component)
     return _largest([(path, cost, None) for path, cost in shares if cost > 0])
+
+
+def _alive(now: Costs, then: Costs | None) -> tuple[Row, ...]:
+    """What was alive at the peak, by the module that made it: what is more, or else the most."""
+    modules, whole = now.details.get("modules", {}), sum(now.details.get("kinds", {}).values())
+    if then is not None and {"kinds", "modules"} <= then.details.keys():
+        before, whole_before = then.details["modules"], sum(then.details["kinds"].values())
+        paths = {*modules, *before}
+        grown = _growth(
+            {path: modules.get(path, 0) for path in paths},
+            whole,
+            {path: before.get(path, 0) for path in paths},
+            whole_before,
+        )
+        return _largest(row for row in grown if (row[2] or 0) > 0)
+    return _largest((path, size, None) for path, size in _shares(modules, whole, None) if size > 0)
 
 
 def _rows_of_growth(
@@ -61,8 +77,20 @@ def _rows_of_growth(
     paths = known | set(recorded.components)
     now = {path: measurement.of(quantity, path) for path in paths}
     then = {path: recorded.of(quantity, path) for path in paths}
-    before = dict(_shares(then, recorded.of(quantity, component), component))
-    for path, cost in _shares(now, measurement.of(quantity, component), component):
+    whole, whole_before = measurement.of(quantity, component), recorded.of(quantity, component)
+    yield from _growth(now, whole, then, whole_before, component)
+
+
+def _growth(
+    now: Mapping[str, int],
+    whole: int,
+    then: Mapping[str, int],
+    whole_before: int,
+    under: str | None = None,
+) -> Iterator[Row]:
+    """The shares of the same paths now, and what they are above those of the record."""
+    before = dict(_shares(then, whole_before, under))
+    for path, cost in _shares(now, whole, under):
         yield path, cost, cost - before[path]
 
 
@@ -80,7 +108,7 @@ def _shares(costs: Mapping[str, int], whole: int, under: str | None) -> Iterator
     children = by_parent(below)
     rest_of_whole = whole - sum(costs[path] for path in children.get(None, ()))
     if under is None:
-        yield _OUTSIDE, rest_of_whole
+        yield OUTSIDE, rest_of_whole
     elif below:
         yield f"{under} (itself)", rest_of_whole
     for path in below:

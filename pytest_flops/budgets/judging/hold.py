@@ -11,13 +11,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pytest_flops.budgets.errors import BudgetError
-from pytest_flops.budgets.judging.blame import largest_rows
+from pytest_flops.budgets.judging.blame import OUTSIDE, largest_rows
 from pytest_flops.budgets.judging.scaling import hold_scaling
-from pytest_flops.budgets.judging.wording import below_the_record
+from pytest_flops.budgets.judging.wording import (
+    below_the_record,
+    lines_told,
+    moment_told,
+    operators_told,
+)
 from pytest_flops.budgets.patterns import matching, no_match
 from pytest_flops.budgets.units import format_amount, format_percent
 from pytest_flops.budgets.verdict import Verdict
-from pytest_flops.counting.components import depth
+from pytest_flops.counting.components import OUTSIDE_PATH, depth
 from pytest_flops.counting.count import PHASES
 from pytest_flops.counting.measurement import how_to_count, is_thread
 from pytest_flops.counting.metric import (
@@ -28,6 +33,7 @@ from pytest_flops.counting.metric import (
     Metric,
     is_total,
     metric_of,
+    phase_of,
     quantities_of,
     quantity_of,
     unit_of,
@@ -46,7 +52,6 @@ if TYPE_CHECKING:
 
 _TOTAL: Final = quantity_of(FLOPS, TOTAL)
 _OPTIMIZER: Final = quantity_of(FLOPS, "optimizer")
-_LINES: Final = 5
 EVERY_KIND: Final[tuple[Kind, ...]] = ("limit", "recorded", "scaling")
 
 # Deeper components are recorded to explain what grew. Held are the upper ones alone: how a mixture
@@ -231,20 +236,42 @@ def _compared(
 ) -> Verdict:
     actual = measurement.of(quantity, component)
     passed = actual <= allowed
-    parts = () if passed else largest_rows(measurement, recorded, quantity, component)
-    where = "" if passed or component else _lines(measurement, metric_of(quantity))
+    if passed:
+        return Verdict("limit", passed, quantity, component, actual, allowed)
+    where = _where(measurement, recorded, quantity) if component is None else ""
+    parts = largest_rows(measurement, recorded, quantity, component)
+    if where:  # which tells what is outside of components better
+        parts = tuple(part for part in parts if part[0] not in (OUTSIDE, OUTSIDE_PATH))
+    if not _is_of_the_moment(measurement, quantity):
+        parts = ()
     return Verdict(
         "limit", passed, quantity, component, actual, allowed, message=where, parts=parts
     )
 
 
-def _lines(measurement: Measurement, metric: Metric) -> str:
-    """The lines of the user's code that most of a metric comes from, as far as they are known."""
-    found = measurement.lines.get(metric.name, {})
-    most = sorted(found, key=lambda line: (-found[line], line))
-    listed = [f"{line} ({format_amount(found[line], metric.unit)})" for line in most[:_LINES]]
-    more = f" and {len(most) - _LINES:,} more lines" if len(most) > _LINES else ""
-    return f"at {', '.join(listed)}{more}" if listed else ""
+def _where(measurement: Measurement, recorded: Recorded | None, quantity: Quantity) -> str:
+    """What a metric tells of where it comes from: lines, operators, or the moment of a peak."""
+    metric = metric_of(quantity)
+    found = measurement.lines.get(metric.name, {}) if metric.told_by_line else {}
+    lines = lines_told(found, metric.unit)
+    costs = measurement.metrics.get(metric.name)
+    then = recorded.metrics.get(metric.name) if recorded else None
+    before = then.details if then else {}
+    if costs is None or not costs.details or (lines and not before):
+        return lines
+    if "at" in costs.details:
+        alone = _is_of_the_moment(measurement, quantity)
+        return moment_told(costs.details, before, alone=not alone)
+    phase = phase_of(quantity)
+    operators = operators_told(costs.details, before, phase, metric.unit)
+    return "; ".join(told for told in (operators, lines) if told)
+
+
+def _is_of_the_moment(measurement: Measurement, quantity: Quantity) -> bool:
+    """Whether what is known of the moment of a peak is about this quantity; true of no peak."""
+    costs = measurement.metrics.get(metric_of(quantity).name)
+    at = costs.details.get("at") if costs else None
+    return at is None or phase_of(quantity) in (TOTAL, at["phase"])
 
 
 class _Record(NamedTuple):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.judging.blame import one_per_family
 from pytest_flops.budgets.units import format_amount, format_apart, format_exact
-from pytest_flops.counting.metric import FLOP, unit_of
+from pytest_flops.counting.metric import BYTE, FLOP, TOTAL, unit_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pytest_flops.budgets.budget import Location
     from pytest_flops.budgets.verdict import Verdict
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _IN_FULL = 8
 _IN_BRIEF = 20
+_NAMED = 5
 
 
 def headline(verdict: Verdict) -> str:
@@ -72,6 +73,70 @@ def below_the_record(quantity: Quantity, actual: int, recorded: int) -> str:
     saved = recorded - actual
     shown = format_amount(saved, unit_of(quantity))
     return f"cheaper than recorded by {shown} ({_percent(-saved, recorded)})"
+
+
+def lines_told(found: Mapping[str, int], unit: Unit) -> str:
+    """The lines of the user's code that most of a metric comes from, as far as they are known."""
+    most = sorted(found, key=lambda line: (-found[line], line))
+    listed = [f"{line} ({format_amount(found[line], unit)})" for line in most[:_NAMED]]
+    more = f" and {len(most) - _NAMED:,} more lines" if len(most) > _NAMED else ""
+    return f"at {', '.join(listed)}{more}" if listed else ""
+
+
+def operators_told(
+    details: Mapping[str, Any], recorded: Mapping[str, Any], phase: str, unit: Unit
+) -> str:
+    """The operators that are new or more since the record, or else those that cost most.
+
+    Args:
+        details: Those of the metric; `operations` has its values by operator and phase.
+        recorded: The same of the record; empty where it has none.
+        phase: A phase, or `total`.
+        unit: What the values are counted in.
+    """
+
+    def values(of: Mapping[str, Any]) -> dict[str, int]:
+        operations: Mapping[str, Mapping[str, int]] = of.get("operations", {})
+        return {
+            name: sum(phases.values()) if phase == TOTAL else phases.get(phase, 0)
+            for name, phases in operations.items()
+        }
+
+    now, then = values(details), values(recorded)
+    told, sign = now, ""
+    if then:
+        told, sign = {name: cost - then.get(name, 0) for name, cost in now.items()}, "+"
+    most = sorted((name for name in told if told[name] > 0), key=lambda name: (-told[name], name))
+    listed = [
+        f"{name} ({'new, ' if then and not then.get(name) else ''}"
+        f"{sign}{format_amount(told[name], unit)})"
+        for name in most[:_NAMED]
+    ]
+    more = f" and {len(most) - _NAMED:,} more" if len(most) > _NAMED else ""
+    return f"{'more' if then else 'most'} by {', '.join(listed)}{more}" if listed else ""
+
+
+def moment_told(
+    details: Mapping[str, Any], recorded: Mapping[str, Any], *, alone: bool = False
+) -> str:
+    """When a peak was, and what kinds were alive: what is more since the record, or all.
+
+    Args:
+        details: Those of the metric: `at` and `kinds`.
+        recorded: The same of the record; empty where it has none.
+        alone: Whether the peak is of another phase than the one that is told of.
+    """
+    at = details["at"]
+    if alone:
+        return f"what was alive is known of the highest peak alone, which is in {at['phase']}"
+    when = f"at {at['operator']} in {at['phase']}"
+    when += f" of {at['module']}" if at["module"] else ", outside modules"
+    kinds, before = details["kinds"], recorded.get("kinds", {})
+    told = {kind: size - before.get(kind, 0) for kind, size in kinds.items()} if before else kinds
+    most = sorted((kind for kind in told if told[kind] > 0), key=lambda kind: -told[kind])
+    listed = [f"{kind} {'+' if before else ''}{format_amount(told[kind], BYTE)}" for kind in most]
+    what = "alive now and not in the record" if before else "alive then"
+    return f"{when}; {what}: {', '.join(listed)}" if listed else when
 
 
 def subject(verdict: Verdict) -> str:

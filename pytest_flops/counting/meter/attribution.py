@@ -72,11 +72,8 @@ PHASE: Mapping[MeteredPhase, Phase] = {
     "recomputed": "backward",
     "optimizer": "optimizer",
 }
-FLOPsKey: TypeAlias = tuple[MeteredPhase, int, str]
-"""What FLOPs are added up by: phase, module number and operator."""
-
-Place: TypeAlias = tuple[MeteredPhase, int]
-"""What the values of a metric are joined by: phase and module number."""
+Place: TypeAlias = tuple[MeteredPhase, int, str]
+"""What values are joined by: phase, module number and operator."""
 
 LinesKey: TypeAlias = tuple[Metric, str | int]
 """What is added up by line; by the number of the module where no line is anybody's own."""
@@ -133,7 +130,7 @@ class ThreadState:
     """
 
     counted: bool = False  # whether the meter has been entered in this thread
-    flops: defaultdict[FLOPsKey, int] = field(default_factory=lambda: defaultdict(int))
+    flops: defaultdict[Place, int] = field(default_factory=lambda: defaultdict(int))
     # What the other metrics say.
     values: defaultdict[Place, dict[Metric, int]] = field(default_factory=lambda: defaultdict(dict))
     # The same by metric and line, as far as lines are asked for.
@@ -198,12 +195,12 @@ class Attribution:
         if self.active:
             frame = self.call_in_progress()
             call = Call((), {}, None, 0, frame.phase, frame.module)
-            self.join(self.local.state, call, [(metric, lambda _: value)])
+            self.join(self.local.state, call, "", [(metric, lambda _: value)])
 
-    def join(self, thread: ThreadState, call: Call, prices: Prices) -> None:
+    def join(self, thread: ThreadState, call: Call, operator: str, prices: Prices) -> None:
         """Join what metrics make of a call with the values of its place, if they have its phase."""
         phase, module = call.phase, call.module
-        values = thread.values[phase, module]
+        values = thread.values[phase, module, operator]
         for metric, price in prices:
             value = price(call)
             if not value or (phase not in metric.phases and PHASE[phase] not in metric.phases):

@@ -19,7 +19,7 @@ from pytest_flops.counting.costs.nested import STRIDED_COSTS, layout_of_nested
 from pytest_flops.counting.measurement import SPARSE_WITHOUT_VALUES
 from pytest_flops.counting.meter.attribution import (
     Attribution,
-    FLOPsKey,
+    Place,
     ThreadState,
     graph_task,
 )
@@ -140,7 +140,7 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if operator.prices:
             # The constructor of a named tuple takes twice as long.
             call = tuple.__new__(Call, (args, kwargs, out, flops, phase, module))
-            attribution.join(thread, call, operator.prices)
+            attribution.join(thread, call, operator.name, operator.prices)
 
     def _with_prices(self, operator: Operator) -> Operator:
         """An operator with what the meter's other metrics make of its calls."""
@@ -176,7 +176,7 @@ def _are_distributed(kinds: Iterable[type]) -> bool:
     return found
 
 
-def _write(thread: ThreadState, key: FLOPsKey, flops: int | None, args: Sequence[Any]) -> None:
+def _write(thread: ThreadState, key: Place, flops: int | None, args: Sequence[Any]) -> None:
     """Add the cost of a call; 0 makes no line, and `None` is an operator without a cost."""
     if flops:
         thread.flops[key] += flops

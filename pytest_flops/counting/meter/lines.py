@@ -16,6 +16,7 @@ _FOLDERS = (
     sysconfig.get_path("stdlib"),
 )
 _INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
+_PYTEST = f"{os.sep}_pytest{os.sep}"
 
 
 def line_here() -> str | None:
@@ -25,7 +26,8 @@ def line_here() -> str | None:
     """
     frame = sys._getframe(1)  # noqa: SLF001 - traceback.walk_stack would read each frame's line
     while not _is_own(frame.f_code.co_filename):
-        if frame.f_back is None:
+        # Above pytest there is what has started it, such as its own script.
+        if frame.f_back is None or _PYTEST in frame.f_code.co_filename:
             return None
         frame = frame.f_back
     return f"{_told(frame.f_code.co_filename)}:{frame.f_lineno}"

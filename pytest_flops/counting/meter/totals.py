@@ -74,8 +74,11 @@ def _costs(metric: Metric, attribution: Attribution) -> Costs:
     whole: dict[str, list[int]] = defaultdict(list)
     parts: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     paths = attribution.paths.names()
-    for phase, module, value in _values(metric, attribution):
+    operations: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for phase, module, operator, value in _values(metric, attribution):
         whole[phase].append(value)
+        if metric.told_by_operator:
+            operations[operator][phase] += value
         for path in (*ancestors(paths[module]), paths[module]):
             parts[path][phase].append(value)
     parts.pop(WHOLE, None)
@@ -83,18 +86,23 @@ def _costs(metric: Metric, attribution: Attribution) -> Costs:
     def joined(values: dict[str, list[int]]) -> dict[str, int]:
         return {phase: metric.joined(found) for phase, found in values.items()}
 
-    costs = Costs(joined(whole), {path: joined(values) for path, values in parts.items()})
+    details = {"operations": {name: dict(operations[name]) for name in sorted(operations)}}
+    costs = Costs(
+        joined(whole),
+        {path: joined(values) for path, values in parts.items()},
+        details if operations else {},
+    )
     counter = attribution.counters.get(metric)
     return counter.finished(costs, paths) if isinstance(counter, Finisher) else costs
 
 
-def _values(metric: Metric, attribution: Attribution) -> Iterator[tuple[str, int, int]]:
-    """Values by phase and module number; a metric without phases has totals alone."""
+def _values(metric: Metric, attribution: Attribution) -> Iterator[tuple[str, int, str, int]]:
+    """Values by phase, module number and operator; a metric without phases has totals alone."""
     if not metric.phases:
         for module, parameter in attribution.paths.parameters():
             if metric is not TRAINABLE_PARAMETERS or parameter.requires_grad:
-                yield TOTAL, module, parameter.numel()
+                yield TOTAL, module, "", parameter.numel()
     for thread in attribution.threads.copy():
-        for (metered, module), values in thread.values.copy().items():
+        for (metered, module, operator), values in thread.values.copy().items():
             if metric in values:
-                yield PHASE[metered], module, values[metric]
+                yield PHASE[metered], module, operator, values[metric]
