@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -252,7 +253,7 @@ def count_flops(
     second = any(metric.of_second_step for metric in asked_for)
     if values not in ("fake", "real"):
         raise ValueError(f"values must be 'fake' or 'real', not {values!r}")
-    training_step(
+    assumptions = training_step(
         model,
         inputs,
         kwargs,
@@ -263,4 +264,4 @@ def count_flops(
         second=second,
         real=values == "real",
     )
-    return meter.measurement()
+    return replace(meter.measurement(), assumptions=assumptions)
