@@ -1,9 +1,9 @@
 """transformers takes every fake tensor for one that is traced, and makes no use of its values.
 
 transformers: where a mask hides nothing, or positions are those of one sequence, it goes without a
-mask. It does not look while something is traced, of which the value differs later, and for that it
-asks `is_fake_tensor`. Fakes in a step here may have their values: see `known_values`.
-Seen in: transformers 4.57 to 5.24.
+mask. While a graph is traced, whose values may differ later, it does not look, and a tensor that
+`is_fake_tensor` is a sign of that. Fakes in a step here may have their values: see `known_values`.
+Seen in: transformers 5.24; 4.57 did not ask, and looked.
 May go when: `test_a_mask_without_padding_is_counted_as_it_runs` passes without it.
 """
 
