@@ -37,6 +37,7 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
     ("DeloraConfig", {**TARGETS, "r": 4}),
     ("GraloraConfig", {**TARGETS, "r": 4, "gralora_k": 2}),
     ("HiraConfig", {**TARGETS, "r": 4}),
+    ("ShiraConfig", {**TARGETS, "r": 4, "random_seed": 0}),
     ("TrainableTokensConfig", {"target_modules": ["embed_tokens"], "token_indices": [0, 1]}),
     ("PolyConfig", {**TASK, **TARGETS, "r": 4, "n_tasks": 2, "n_skills": 2}),
     ("PromptTuningConfig", PROMPT),

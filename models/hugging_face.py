@@ -155,7 +155,8 @@ T5 = """
 """
 SEEING = """
     BeitForImageClassification BitForImageClassification CLIPVisionModel
-    Data2VecVisionForImageClassification DeiTForImageClassification Dinov2ForImageClassification
+    Data2VecVisionForImageClassification DeiTForImageClassification DINOv3ViTModel
+    Dinov2ForImageClassification
     FocalNetForImageClassification HGNetV2ForImageClassification IJepaForImageClassification
     MobileNetV1ForImageClassification MobileNetV2ForImageClassification
     MobileViTForImageClassification PoolFormerForImageClassification
@@ -192,15 +193,13 @@ TOKENS = torch.arange(32).reshape(2, 16) + 3
 PADDED = (torch.arange(16) < torch.tensor([[16], [12]])).long()
 IMAGE, SOUND = torch.ones(2, 3, 32, 32), torch.ones(2, 8000)
 
-TEXT = {"input_ids": TOKENS, "labels": TOKENS}
+TEXT = {"input_ids": TOKENS, "labels": TOKENS, "attention_mask": torch.ones_like(TOKENS)}
 PAIR = {"input_ids": TOKENS, "pixel_values": IMAGE}
 PICTURE = {"pixel_values": IMAGE}
 LARGER = {"pixel_values": torch.ones(2, 3, 64, 64)}
 WAVE = {"input_values": SOUND}
 SPECTRUM = {"input_features": torch.ones(2, 8, 100), "labels": TOKENS}
 
-# Of a mask without padding, transformers leaves out what it would do, except where it takes itself
-# to be traced, and so on fakes. With padding the step is the same.
 MASKED = {**TEXT, "attention_mask": PADDED}
 
 WIDTHS = {"num_heads": [2, 2], "depths": [1, 1], "embed_dim": 16, "window_size": 4}
@@ -324,6 +323,7 @@ MODELS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
             **TEXT,
             "input_ids": torch.cat([torch.full((2, 16), 99), TOKENS], 1),
             "labels": torch.cat([TOKENS, TOKENS], 1),
+            "attention_mask": torch.ones(2, 32, dtype=torch.int64),
             "pixel_values": IMAGE,
         },
     ),

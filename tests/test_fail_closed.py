@@ -138,6 +138,32 @@ def test_child_processes_are_a_remark_and_no_failure(project: Any) -> None:
     is_remark_everywhere(project, result, f"2 child processes {STARTED}")
 
 
+def test_what_a_step_on_fakes_assumes_is_a_remark_and_no_failure(project: Any) -> None:
+    project.write(
+        "guarded.py",
+        """
+        import torch
+
+        class Guarded(torch.nn.Linear):
+            def forward(self, x):
+                y = super().forward(x)
+                return y if y.isfinite().all() else y.clamp(-1, 1)
+
+        def build():
+            return Guarded(4, 4, bias=False), torch.ones(2, 4)
+        """,
+    )
+    project.ini("pythonpath = .")
+    workload = "workload: {model: 'guarded:build', optimizer: none}"
+    # the product; the absolute values, of which none is infinite; the sum that is the loss
+    project.budget("guarded", workload, f"limits: {{forward: {2 * 2 * 4 * 4 + 8 + 8}}}")
+    result = project.run_apart("budgets")
+    result.assert_outcomes(passed=1)
+    (entry,) = project.report()["entries"]
+    assert len(entry["measurement"]["assumptions"]) == 1
+    is_remark_everywhere(project, result, "counted as if all numbers were finite")
+
+
 @pytest.mark.parametrize(
     "start",
     [

@@ -31,6 +31,8 @@ class Measurement:
         child_processes: How many processes were started meanwhile, by `multiprocessing`,
             `subprocess` or `os`, which nobody counts; a remark, and no part of what makes two
             measurements equal.
+        assumptions: What `count_flops` took for granted, where code asked for values that fake
+            tensors do not have: a sentence each, and likewise a remark.
         operations: Cost by operator name, of the meter only.
         not_called: Components that no call entered: submodules of a traced, scripted or exported
             module, and modules that are used without being called, or not at all. What they compute
@@ -48,6 +50,7 @@ class Measurement:
     rules: Rules
     uncounted: Mapping[str, int] = field(default_factory=dict)
     child_processes: int = field(default=0, compare=False)
+    assumptions: tuple[str, ...] = field(default=(), compare=False)
     operations: Mapping[str, FLOPsCount] = field(default_factory=dict)
     recomputed: int = 0
     not_called: tuple[str, ...] = ()
@@ -77,6 +80,7 @@ class Measurement:
             "rules": self.rules,
             "uncounted": dict(self.uncounted),
             "child_processes": self.child_processes,
+            "assumptions": list(self.assumptions),
             "operations": {name: cost.to_dict() for name, cost in self.operations.items()},
             "recomputed": self.recomputed,
             "not_called": list(self.not_called),
@@ -96,6 +100,7 @@ class Measurement:
             rules=record["rules"],
             uncounted=dict(record["uncounted"]),
             child_processes=record.get("child_processes", 0),
+            assumptions=tuple(record.get("assumptions", ())),
             operations={
                 name: FLOPsCount.from_dict(cost) for name, cost in record["operations"].items()
             },

@@ -48,6 +48,7 @@ def remarks(measurement: Measurement) -> Iterator[str]:
         yield f"uncounted: {_printable(name)}, {calls} call{'s' if calls > 1 else ''}"
     if measurement.child_processes:
         yield f"child processes, counted by nobody: {measurement.child_processes}"
+    yield from measurement.assumptions
 
 
 def _printable(name: str) -> str:

@@ -1,11 +1,12 @@
-"""Operators of other libraries: torchvision's, and communication between processes."""
+"""Operators of other libraries: torchvision's, torchaudio's, communication between processes."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from importlib import import_module
 
 import pytest
 import torch
@@ -44,16 +45,23 @@ SCHEMAS = (
 )
 
 
+@contextmanager
+def operators_of(name: str, schemas: Sequence[str]) -> Iterator[torch.library.Library]:
+    """While active, the operators of a library are there: its own, or of these schemas."""
+    library = torch.library.Library(name, "FRAGMENT")
+    if not hasattr(getattr(torch.ops, name), schemas[0].partition("(")[0]):
+        for schema in schemas:
+            library.define(schema)
+    yield library
+    library._destroy()
+
+
 @pytest.fixture(scope="module")
 def vision() -> Iterator[object]:
-    """The operators of torchvision, or of its schemas."""
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    if not hasattr(torch.ops.torchvision, "nms"):
-        for schema in SCHEMAS:
-            library.define(schema)
-        library.impl("nms", lambda dets, _scores, _threshold: torch.arange(len(dets)), "CPU")
-    yield torch.ops.torchvision
-    library._destroy()
+    with operators_of("torchvision", SCHEMAS) as library:
+        if "torchvision" not in sys.modules:
+            library.impl("nms", lambda dets, _scores, _threshold: torch.arange(len(dets)), "CPU")
+        yield torch.ops.torchvision
 
 
 # Two images of 4 channels of 8x8. One region of 4x6 pixels, and one of 2x2, at half the scale.
@@ -183,6 +191,91 @@ def test_a_deformable_convolution_costs_the_gradients_that_are_wanted(vision, wa
     args = (DEFORMED, *deformed(*wanted, use_mask=True))
     assert rule.cost(args, {}, None) == expected
     assert rule.side_cost(args, {}, None) == ("bias" in wanted) * 2 * 6 * 36
+
+
+# The schemas of torchaudio 2.11, which need not be installed.
+_LOOPS = "Tensor(a!) last_in, Tensor(b!) last_out, Tensor(c!) output_waveform"
+_WRITTEN = "(Tensor(a!), Tensor(b!), Tensor(c!))"
+_LOSS = (
+    "Tensor targets, Tensor logit_lengths, Tensor target_lengths, int blank, float clamp, "
+    "bool fused_log_softmax"
+)
+_ALIGNED_TO = "Tensor targets, Tensor input_lengths, Tensor target_lengths, int blank"
+_FILTER = "Tensor a_coeff_flipped, Tensor(a!) padded_output_waveform"
+AUDIO_SCHEMAS = (
+    f"_lfilter_core_loop(Tensor input_signal_windows, {_FILTER}) -> Tensor(a!)",
+    f"_overdrive_core_loop(Tensor waveform, Tensor temp, {_LOOPS}) -> {_WRITTEN}",
+    f"rnnt_loss_forward(Tensor logits, {_LOSS}) -> {_PAIR}",
+    f"forced_align(Tensor log_probs, {_ALIGNED_TO}) -> {_PAIR}",
+)
+
+
+@pytest.fixture(scope="module")
+def audio() -> Iterator[object]:
+    with suppress(ImportError, OSError):  # it may be built for another PyTorch
+        import_module("torchaudio")
+    with operators_of("torchaudio", AUDIO_SCHEMAS):
+        yield torch.ops.torchaudio
+
+
+# Two sounds of 3 channels and 100 samples; two of 6 and 5 steps, of 3 and 2 targets in 10 classes.
+SOUND, LOGITS = torch.ones(2, 3, 100), torch.ones(2, 6, 4, 10)
+LENGTHS = (torch.tensor([6, 5]), torch.tensor([3, 2]))
+STATES = 6 * 4 + 5 * 3
+TARGETS = torch.ones(2, 3, dtype=torch.int64)
+AUDIO = {
+    # of 4 coefficients the first is of the sample itself
+    "_lfilter_core_loop": ((SOUND, torch.ones(3, 4), SOUND), 600 * 2 * 3),
+    # the difference to the last, 0.995 of the last result, their sum; two products and their sum
+    "_overdrive_core_loop": ((SOUND[0],) * 5, 300 * 6),
+    # From both ends, two log-probabilities and their log-sum: 2 and 8. The gradient of a class is
+    # an exponential of four terms, and twice another one is taken away.
+    "rnnt_loss_forward": (
+        (LOGITS, TARGETS, *LENGTHS, 0, -1.0, False),
+        STATES * (2 * (2 + 8) + 4 * 10 + 2 * 5),
+    ),
+    "rnnt_loss_forward of logits": (
+        (LOGITS, TARGETS, *LENGTHS, 0, -1.0, True),
+        STATES * (2 * (2 + 8) + 4 * 10 + 2 * 5 + 5 * 10),
+    ),
+    # 3 targets, and a blank before, between and after them: a sum each in every step
+    "forced_align": ((torch.ones(1, 8, 5), TARGETS[:1], *LENGTHS, 0), 8 * 7),
+}
+
+
+@pytest.mark.parametrize("name", AUDIO)
+def test_an_operator_of_torchaudio_costs_its_parts(audio, name):
+    args, expected = AUDIO[name]
+    rule = rule_of(getattr(audio, name.partition(" ")[0]).default)
+    assert rule.cost(args, {}, None) == expected
+
+
+def test_how_many_states_a_transducer_has_only_lengths_tell(audio):
+    lengths = (length.to("meta") for length in LENGTHS)
+    args = (LOGITS, TARGETS, *lengths, 0, -1.0, True)
+    assert rule_of(audio.rnnt_loss_forward.default).cost(args, {}, None) is None
+
+
+@pytest.mark.usefixtures("audio")
+def test_filters_and_losses_of_torchaudio_are_counted_where_they_run():
+    functional = sys.modules.get("torchaudio.functional")
+    if functional is None:
+        pytest.skip("torchaudio is not installed, or for another PyTorch")
+    # its lengths are 32-bit integers
+    targets, lengths = TARGETS.int(), [length.int() for length in LENGTHS]
+    with FLOPsMeter() as meter:
+        functional.lfilter(torch.rand(2, 100), torch.tensor([1.0, 0.2]), torch.tensor([0.1, 0.2]))
+        functional.overdrive(torch.rand(2, 100))
+        functional.rnnt_loss(LOGITS.clone().requires_grad_(), targets, *lengths).backward()
+        functional.forced_align(torch.randn(1, 8, 5).log_softmax(-1), targets[:1])
+    assert not meter.uncounted
+    found = {name: flops.total for name, flops in meter.operations.items() if "audio" in name}
+    assert found == {
+        "torchaudio._lfilter_core_loop": 200 * 2 * 1,
+        "torchaudio._overdrive_core_loop": 200 * 6,
+        "torchaudio.rnnt_loss_forward": STATES * (20 + 40 + 10 + 50),
+        "torchaudio.forced_align": 8 * 7,
+    }
 
 
 def test_rules_of_a_library_are_loaded_with_its_first_operator():

@@ -32,6 +32,7 @@ _CostT = TypeVar("_CostT", bound=Callable[..., Any])
 
 # Files of `libraries` by the namespaces of their operators.
 _LIBRARIES = {
+    "torchaudio": "torchaudio",
     "torchvision": "torchvision",
     **dict.fromkeys(("c10d", "fsdp", "_dtensor"), "distributed"),
     **dict.fromkeys(("_c10d_functional", "_c10d_functional_autograd"), "distributed"),

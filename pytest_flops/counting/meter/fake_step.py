@@ -22,6 +22,7 @@ from pytest_flops.counting.meter.reachable import on_fakes
 from pytest_flops.counting.meter.workarounds.converted_parameters import (
     converting_fake_parameters,
 )
+from pytest_flops.counting.meter.workarounds.traced_masks import reading_known_masks
 
 OptimizerFactory: TypeAlias = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 Loss: TypeAlias = Callable[[Any], Tensor]
@@ -46,8 +47,8 @@ def training_step(
     second: bool = False,
     real: bool = False,
     like: str | None = None,
-) -> None:
-    """Run a forward and, when `training`, a backward and a step.
+) -> tuple[str, ...]:
+    """Run a forward and, when `training`, a backward and a step; return what was assumed.
 
     The arguments are those of `count_flops`, and the `meter` that counts the step. If that is to be
     the `second` one, whose optimizer has its state, an equal step comes before it, uncounted.
@@ -58,10 +59,14 @@ def training_step(
     _refuse_unfit(model, real=real, like=like)
     if real:
         model, inputs, kwargs = deepcopy((model, [*inputs], dict(kwargs)))
-    mode = None if real else _fake_mode()
+    assumptions: set[str] = set()
+    mode = None if real else _fake_mode(assumptions)
     positional, named = [*inputs], dict(kwargs)
     step = [model, positional, named, loss, make_optimizer]
-    with _random_states_kept(), nullcontext() if mode is None else _all_fake(step, mode, like):
+    with (
+        _random_states_kept(),
+        nullcontext() if mode is None else _all_fake(step, mode, like, assumptions),
+    ):
         with suppress(NotImplementedError):  # an exported module has one mode only
             model.train(training)
         stepping: torch.optim.Optimizer | None = None
@@ -81,14 +86,18 @@ def training_step(
             del output
             for parameter in parameters:
                 parameter.grad = None
+    return tuple(sorted(assumptions))
 
 
 @contextmanager
-def _all_fake(step: list[Any], mode: FakeTensorMode, like: str | None) -> Iterator[None]:
+def _all_fake(
+    step: list[Any], mode: FakeTensorMode, like: str | None, assumptions: set[str]
+) -> Iterator[None]:
     """While active, whatever a step reaches is a fake, and an error says who needs a value."""
     with (
         on_fakes(step, partial(_fake, mode)),
         converting_fake_parameters(),
+        reading_known_masks(assumptions),
         naming_the_culprit(),
         _without_pytorchs_log(),
         like_cuda(mode, on_gpu=_is_on_gpu(step[0])) if like else nullcontext(),
@@ -178,11 +187,16 @@ class _Converter(FakeTensorConverter):
             fake = torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="cpu")
         return cast("FakeTensor", fake)
 
+    def invalidate_constant_aliases(self, tensor: Tensor) -> None:
+        """Forget values that are written to; a sparse tensor, which has no storage, shares none."""
+        if tensor.layout == torch.strided:
+            super().invalidate_constant_aliases(tensor)
 
-def _fake_mode() -> FakeTensorMode:
+
+def _fake_mode(assumptions: set[str]) -> FakeTensorMode:
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     mode.fake_tensor_converter = _Converter(copy_data=False, export=False)
-    keep_known_values(mode)
+    keep_known_values(mode, assumptions)
     return mode
 
 

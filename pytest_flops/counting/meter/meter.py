@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -257,7 +258,7 @@ def count_flops(
         raise ValueError(f"values must be 'fake' or 'real', not {values!r}")
     if like not in (None, "cuda"):
         raise ValueError(f"like must be 'cuda' or None, not {like!r}")
-    training_step(
+    assumptions = training_step(
         model,
         inputs,
         kwargs,
@@ -269,4 +270,4 @@ def count_flops(
         real=values == "real",
         like=like,
     )
-    return meter.measurement()
+    return replace(meter.measurement(), assumptions=assumptions)

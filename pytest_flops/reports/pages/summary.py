@@ -82,6 +82,8 @@ def limit_used(entry: Entry) -> str | None:
 
 def remarks(entry: Entry) -> Iterator[str]:
     """What no verdict says: work that was not counted, limits that nothing can reach."""
+    if entry.measurement:
+        yield from entry.measurement.assumptions
     number = entry.measurement.child_processes if entry.measurement else 0
     if number:
         processes = "1 child process" if number == 1 else f"{number:,} child processes"
