@@ -4,9 +4,8 @@ GPT-2 124M on one A100 80GB, 16 sequences of 1,024 tokens: the chapter titles of
 "Let's reproduce GPT-2 (124M)" (https://github.com/karpathy/build-nanogpt). Llama 3.1 8B on eight
 H100, 2 sequences of 8,192 tokens each: torchtitan's benchmarks/llama3_h100_202412_torchtitan.md.
 
-The models are ours, in the same shapes; all is counted on fake tensors, by the operators of the
-CPU. Of Llama's eight ranks the communication and the optimizer are left out; the RMS norms are the
-CPU's, which move more than CUDA's.
+The models are ours, in the same shapes; all is counted on fake tensors, as on CUDA. Of
+Llama's eight ranks the communication and the optimizer are left out.
 
 Run `python benchmarks/roofline.py`.
 """
@@ -152,6 +151,7 @@ def row(published: Published) -> str:
         tokens,
         optimizer="none" if is_llama else lambda given: torch.optim.AdamW(given, foreach=True),
         metrics=["roofline"],
+        like="cuda",
     )
     found = roofline(measurement, published.device, tf32=published.tf32)
     bound, took = found.whole.seconds * 1e3, published.milliseconds

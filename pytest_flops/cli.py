@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,7 +109,7 @@ def _count(given: argparse.Namespace) -> int:
         return _count_on_device(given)
     if given.step_time is not None or given.tf32:
         raise DeviceError("--step-time and --tf32 say something of a device; name it with --device")
-    _, measurement = _counted(given.target)
+    measurement = _counted(given.target)
     text = table(measurement, given.depth)
     print(json.dumps(measurement.to_dict(), indent=2) if given.json else text)
     return OK
@@ -119,11 +120,7 @@ def _count_on_device(given: argparse.Namespace) -> int:
 
     at = device(given.device)
     took = None if given.step_time is None else _step_time(given.step_time)
-    workload, measurement = _counted(given.target, ROOFLINE.name)
-    if ROOFLINE.name not in measurement.metrics:
-        raise WorkloadError(
-            f"{workload.model!r} counts by itself, and not call by call, which the roofline needs"
-        )
+    measurement = _counted(given.target, ROOFLINE.name)
     found = roofline(measurement, at, tf32=given.tf32)
     record = found.to_dict()
     if took is not None:
@@ -133,13 +130,15 @@ def _count_on_device(given: argparse.Namespace) -> int:
     return OK
 
 
-def _counted(target: str, *metrics: str) -> tuple[Workload, Measurement]:
-    """The workload that a target names, of a budget or of a builder, and what it costs."""
+def _counted(target: str, *metrics: str) -> Measurement:
+    """What the workload costs that a target names, of a budget or of a builder."""
     is_budget = "::" in target or Path(target).suffix in (".yaml", ".yml")
     workload = _workload_of(target) if is_budget else Workload(target)
     Extensions(hookspecs.installed()).register_costs()
+    if metrics:  # they are of what runs, and so are the FLOPs beside them
+        workload = replace(workload, rules="executed")
     with importable(Path.cwd()):
-        return workload, measure_workload(workload, metrics=metrics)
+        return measure_workload(workload, metrics=metrics)
 
 
 def _step_time(text: str) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pytest_flops import BASELINE_CONFIG, FLOPsCounter
 from pytest_flops.cli import main
 
 # Two products of (8, 16) @ (16, 16): 2 x 8 x 16 x 16 FLOPs each; no backward, no optimizer.
@@ -158,11 +159,16 @@ def test_a_device_file_that_says_too_little_is_refused(
     assert words in refused(capsys, target, "--device", "round.yaml")
 
 
-def test_a_builder_that_counts_by_itself_has_no_calls(
+def test_of_a_builder_that_counts_by_itself_it_is_the_step_that_runs(
     project: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = str(project.budgets())
-    assert "counts by itself" in refused(capsys, file, "--device", "h200")
+    """Whatever rules its budget is counted by."""
+    target = f"{project.budgets()}::baseline"
+    assert main(["count", target, "--device", "h200", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    sizes = {"batch_size": 32, "seq_len": 128}
+    executed = FLOPsCounter.from_config(BASELINE_CONFIG, **sizes, rules="executed")
+    assert found["whole"]["flops"] == executed.count_total_flops("adamw").total
 
 
 @pytest.mark.parametrize(
