@@ -207,7 +207,10 @@ class Attribution:
                 continue
             before = values.get(metric, 0)
             # As `Metric.joined`, which would need an iterable of the two at every operator.
-            values[metric] = before + value if metric.join == "sum" else max(before, value)
+            if metric.join == "sum":
+                values[metric] = before + value
+            elif value > before:
+                values[metric] = value
             # Syncs are few, and a limit on them is of no use to somebody who cannot find them.
             if metric is SYNCS or (self._finds_lines and metric.join == "sum"):
                 thread.lines[metric, line_here() or module] += value

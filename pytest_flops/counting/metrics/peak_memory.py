@@ -50,6 +50,7 @@ _FROM_BEFORE: dict[str, Kind] = {
 _BEFORE_THE_BLOCK = 0
 
 _LISTS = (list, tuple)
+_HOLD_TENSORS = (Tensor, *_LISTS)
 _STRIDED = torch.strided
 # A tensor of these classes has one storage; any other is asked what it is made of.
 _PLAIN = {Tensor, Parameter, FakeTensor}
@@ -163,7 +164,8 @@ class Counter:
                     if known and (is_plain or (known.kind == "parameters" and known.module)):
                         tensors += 1
                         continue
-                tensors += self._see(value, call, func is _LIFT_FRESH)
+                if isinstance(value, _HOLD_TENSORS):
+                    tensors += self._see(value, call, func is _LIFT_FRESH)
             # A plain tensor that is no new result has been seen among the arguments.
             if makes or type(out) is not Tensor or out.layout is not _STRIDED:
                 tensors += self._see(out, call, True)
