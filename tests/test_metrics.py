@@ -240,3 +240,14 @@ def test_a_recorded_metric_that_nobody_counts_any_more_is_no_pass(net: Any) -> N
     net.write("builders.py", source + counts_by_itself + "own = Builder(build, measure=count)\n")
     net.budgets(budget.replace("builders:build", "builders:own"), "budgets/net.yaml")
     net.fails("budgets", told=["*bytes was not counted*held against nothing*"])
+
+
+def test_the_page_draws_memory_over_the_step_and_the_lock_file_does_not_hold_it(net: Any) -> None:
+    net.budgets(BUDGET.format(limits="{peak_memory: 1 MiB}"), "budgets/net.yaml")
+    assert net.run("budgets", "--flops-update").ret == 0
+    assert "curve" not in (net.root / "budgets/net.lock.json").read_text(encoding="utf-8")
+    told = net.report()["entries"][0]["measurement"]["metrics"]["peak_memory"]
+    levels = [sum(sizes) for sizes in zip(*told["details"]["curve"]["kinds"].values(), strict=True)]
+    assert max(levels) == max(told["whole"].values())
+    page = (net.root / "reports/flops.html").read_text(encoding="utf-8")
+    assert "Memory over the step: the peak is" in page
