@@ -168,7 +168,8 @@ def test_pages_tell_metrics_in_their_units(net: Any) -> None:
         ]
     )
     page = (net.root / "reports/flops.html").read_text(encoding="utf-8")
-    assert "Other costs of the step" in page
+    assert "What a step costs" in page
+    assert "Other costs of the step" not in page
     assert "178 elements<small>178</small>" in page
     assert "178 FLOP" not in page
     assert "178 elements" in (net.root / "reports/flops.md").read_text(encoding="utf-8")
@@ -389,3 +390,14 @@ def test_launches_above_the_record_name_the_new_operators_and_the_lines(step: Pl
     assert step.run("--flops-update").ret == 0
     step.write("launches", "99", SINES)
     step.is_red("*launches forward: *; more by aten.sin (new, +3 calls); at *model.py:9 (3 calls)*")
+
+
+def test_the_page_draws_memory_over_the_step_and_the_lock_file_does_not_hold_it(net: Any) -> None:
+    net.budgets(BUDGET.format(limits="{peak_memory: 1 MiB}"), "budgets/net.yaml")
+    assert net.run("budgets", "--flops-update").ret == 0
+    assert "curve" not in (net.root / "budgets/net.lock.json").read_text(encoding="utf-8")
+    told = net.report()["entries"][0]["measurement"]["metrics"]["peak_memory"]
+    levels = [sum(sizes) for sizes in zip(*told["details"]["curve"]["kinds"].values(), strict=True)]
+    assert max(levels) == max(told["whole"].values())
+    page = (net.root / "reports/flops.html").read_text(encoding="utf-8")
+    assert "Memory over the step: the peak is" in page

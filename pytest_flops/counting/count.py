@@ -53,7 +53,7 @@ class FLOPsCount:
     @classmethod
     def from_dict(cls, record: Mapping[str, int]) -> FLOPsCount:
         """The inverse of `to_dict`; the total is derived, a missing phase is 0."""
-        return cls(*(_from_json(record.get(phase, 0)) for phase in PHASES))
+        return cls(*(whole_number(record.get(phase, 0)) for phase in PHASES))
 
     def __add__(self, other: FLOPsCount) -> FLOPsCount:
         if not isinstance(other, FLOPsCount):
@@ -72,6 +72,6 @@ class FLOPsCount:
     __rmul__ = __mul__
 
 
-def _from_json(number: float) -> int:
+def whole_number(number: float) -> int:
     """JSON has one kind of number; what another tool wrote again as `5.0` or `1e+17` is whole."""
     return int(number) if isinstance(number, float) and number.is_integer() else number  # type: ignore[return-value]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from pytest_flops.counting.count import PHASES
+from pytest_flops.counting.count import PHASES, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -210,4 +210,9 @@ class Costs:
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Costs:
         """The inverse of `to_dict`."""
-        return cls(record["whole"], record["components"], record.get("details", {}))
+        parts = {path: _numbers(values) for path, values in record["components"].items()}
+        return cls(_numbers(record["whole"]), parts, record.get("details", {}))
+
+
+def _numbers(record: Mapping[str, float]) -> dict[str, int]:
+    return {phase: whole_number(value) for phase, value in record.items()}

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 _CUT = "..."
 _NAMED = 5
 _MOST_DECIMALS = 6
+_EXACT_FLOAT = 2**53
 
 
 def shorten(text: str, width: int) -> str:
@@ -37,6 +38,8 @@ def percent(part: float, whole: float) -> str:
     if not whole:
         return "-"
     share = Fraction(part) / Fraction(whole) * 100
+    if abs(share) > _EXACT_FLOAT:
+        return f"{round(share):,} %"
     fewest = 0 if share in (0, 100) else 2 if abs(share) < 10 else 1
     for decimals in range(fewest, _MOST_DECIMALS + 1):
         rounded = round(share, decimals)

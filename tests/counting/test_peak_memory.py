@@ -351,7 +351,9 @@ def test_fake_tensors_live_as_real_ones(name: str) -> None:
         training = STEPS[name]()
         fake = measured(training.step)
     assert real.metrics["peak_memory"].whole == fake.metrics["peak_memory"].whole
-    assert details(real) == details(fake)
+    # The curves run over other calls: kernels of fakes are made of operators, which are counted.
+    told = ("at", "kinds", "modules")
+    assert [details(real)[each] for each in told] == [details(fake)[each] for each in told]
 
 
 @pytest.mark.parametrize("name", ["gpt, foreach", "llama"])
@@ -503,6 +505,57 @@ def test_a_sparse_tensor_has_the_storages_of_its_parts(layout: torch.layout) -> 
     # Indices are 8 bytes: two for each value, or one and 1001 bounds. Values are 4.
     indices = rounded(16000) if layout is torch.sparse_coo else rounded(8000) + rounded(8008)
     assert peak(sparse.clone) == 2 * (indices + rounded(4000))
+
+
+# --- the curve ---
+
+
+def test_the_curve_of_two_operators() -> None:
+    x = batch()
+    with torch.no_grad():
+        found = measured(lambda: x.sin().cos())
+    # Of two calls both are told. After the first there are the batch and its sine, which the second
+    # still has as its argument.
+    kinds = ("parameters", "gradients", "optimizer state", "activations")
+    nothing = {kind: [0, 0] for kind in kinds}
+    assert details(found)["curve"] == {
+        "calls": [1, 2],
+        "phases": ["forward", "forward"],
+        "kinds": nothing
+        | {"inputs": 2 * [ACTIVATION], "temporaries": [ACTIVATION, 2 * ACTIVATION]},
+    }
+
+
+def test_the_curve_of_two_operators_and_their_backward() -> None:
+    weight = torch.ones(ROWS, WIDTH, requires_grad=True)
+    found = measured(lambda: weight.sin().sum().backward())
+    told = details(found)["curve"]
+    # The sine; its sum, a scalar. The gradient of the sum, a scalar of ones, which is expanded; the
+    # cosine of the weight; the product of both, which is the weight's gradient and is then kept.
+    assert told["phases"][:2] == ["forward", "forward"]
+    assert told["kinds"]["inputs"] == [ACTIVATION] * len(told["calls"])
+    assert told["kinds"]["gradients"][-1] == ACTIVATION
+    levels = [sum(sizes) for sizes in zip(*told["kinds"].values(), strict=True)]
+    assert levels[:2] == [2 * ACTIVATION, 2 * ACTIVATION + SCALAR]
+    assert max(levels) == 3 * ACTIVATION + 2 * SCALAR == found.of("peak_memory total")
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_long_curve_keeps_the_peak_and_the_borders_of_phases(name: str) -> None:
+    found = measured(STEPS[name]().step)
+    told, calls = details(found)["curve"], details(found)["curve"]["calls"]
+    assert len(calls) <= 192
+    assert calls == sorted({*calls})
+    assert calls[0] == 1
+    levels = [sum(sizes) for sizes in zip(*told["kinds"].values(), strict=True)]
+    assert max(levels) == found.of("peak_memory total")
+    peak_at = levels.index(max(levels))
+    assert told["phases"][peak_at] == details(found)["at"]["phase"]
+    at_peak = {kind: sizes[peak_at] for kind, sizes in told["kinds"].items()}
+    assert at_peak == details(found)["kinds"]
+    for phase in ("forward", "backward", "optimizer"):
+        in_it = [level for level, each in zip(levels, told["phases"], strict=True) if each == phase]
+        assert max(in_it) == found.of(f"peak_memory {phase}")
 
 
 # --- attribution and form ---

@@ -11,6 +11,7 @@ from pytest_flops.budgets.budget import Location
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.measurement import Measurement
+from pytest_flops.counting.metric import Costs
 from pytest_flops.counting.workload import Workload
 from pytest_flops.reports.comparison.comparison import compare
 from pytest_flops.reports.entry import Entry
@@ -53,6 +54,19 @@ FORWARD_GROWTH = Growth(
 )
 SWEEP = Sweep("seq_len", (128, 256, 512), (FORWARD_GROWTH,))
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)> {{ 7*7 }} \x00\u202e"
+
+
+def memory(calls: int = 3, kind: str = "inputs", module: str = "layer_0") -> Costs:
+    """A peak of 3,072 bytes in the second call, of a curve of so many."""
+    sizes = [1024, 2048, *[512] * (calls - 2)]
+    curve = {
+        "calls": [*range(1, calls + 1)],
+        "phases": ["forward", *["backward"] * (calls - 1)],
+        "kinds": {kind: [1024] * calls, "optimizer state": [0] * calls, "temporaries": sizes},
+    }
+    alive = {kind: 1024, "optimizer state": 0, "temporaries": 2048}
+    details = {"kinds": alive, "modules": {module: 2048}, "curve": curve}
+    return Costs({"forward": 2048, "backward": 3072}, {module: {"forward": 2048}}, details)
 
 
 def measurement(
@@ -116,6 +130,7 @@ class Make:
 
     BASELINE, LAYER, COMPONENTS = BASELINE, LAYER, COMPONENTS
     measurement: Callable[..., Measurement] = staticmethod(measurement)
+    memory: Callable[..., Costs] = staticmethod(memory)
     limit: Callable[..., Verdict] = staticmethod(limit)
     entry: Callable[..., Entry] = staticmethod(entry)
     red_entry: Callable[..., Entry] = staticmethod(red_entry)
@@ -141,6 +156,10 @@ def full_page() -> str:
         child_processes=2,
         operations={"aten.addmm": FLOPsCount(5, 6, 7)},
         recomputed=12_000,
+        metrics={
+            "bytes": Costs({"forward": 7}, {"layer_0": {"forward": 5}}),
+            "peak_memory": memory(9),
+        },
     )
     found = report(
         red_entry("wide"),
@@ -166,6 +185,10 @@ def hostile_page() -> str:
         source="meter",
         uncounted={name: 1},
         operations={name: FLOPsCount(1)},
+        metrics={
+            "bytes": Costs({"forward": 7}, {name: {"forward": 5}}),
+            "peak_memory": memory(9, name, name),
+        },
     )
     place = Location(name, 1, 1)
     red = limit(1, 3, component=name, location=place, parts=((name, 3, 2),), pattern=name)

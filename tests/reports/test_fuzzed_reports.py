@@ -18,6 +18,7 @@ import pytest
 
 from pytest_flops.budgets.budget import Location
 from pytest_flops.budgets.verdict import Verdict
+from pytest_flops.counting.metric import Costs
 from pytest_flops.reports.comparison.comparison import compare
 from pytest_flops.reports.errors import ReportError
 from pytest_flops.reports.merge import merge
@@ -81,9 +82,11 @@ def full(make: Any, sweep: Any) -> Report:
         Verdict("recorded", passed=True, quantity="total", actual=7, allowed=7, recorded=7),
     )
     few = {path: cost for path, cost in make.COMPONENTS.items() if "layer_0" in path}
+    metrics = {"peak_memory": make.memory(), "bytes": Costs({"forward": 7}, {"a": {"forward": 5}})}
     return make.report(
         make.red_entry("wide"),
         make.entry("small", measurement=make.measurement(make.LAYER, few, uncounted={"op": 1})),
+        make.entry("metered", measurement=make.measurement(metrics=metrics)),
         make.entry("grown", "scaling", verdicts=kinds, scaling=(sweep,)),
         environment={"commit": "abc", "time": "2026-11-01T00:00:00+00:00"},
         errors=[SessionError("wrong", Location("b.yaml", 1, 1))],

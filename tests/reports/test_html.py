@@ -11,6 +11,7 @@ import pytest
 from pytest_flops.budgets.budget import Location
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.count import FLOPsCount
+from pytest_flops.counting.metric import Costs
 from pytest_flops.reports.comparison.comparison import compare
 from pytest_flops.reports.pages.card import anchor
 from pytest_flops.reports.pages.html import render_html
@@ -220,6 +221,61 @@ def test_missing_tests_and_errors_are_on_top(make):
     )
     assert page.text.index("t.py::lost") < page.text.index("Budgets")
     assert page.text.index("b:1:1 : stale") < page.text.index("Budgets")
+
+
+def test_a_step_costs_by_metric_and_phase(make):
+    metrics = {
+        "bytes": Costs({"forward": 1500, "backward": 2500, "optimizer": 0}, {}),
+        "peak_memory": Costs({"forward": 2048, "backward": 3072}, {}),
+        "syncs": Costs({"forward": 0, "backward": 1}, {}),
+        "parameters": Costs({"total": 9}, {}),
+    }
+    page = Page(render_html(make.report(make.entry(measurement=make.measurement(metrics=metrics)))))
+    assert (
+        "Metric forward backward optimizer total "
+        "flops 16.288 GFLOP 32.568 GFLOP 62.192 MFLOP 48.918 GFLOP "
+        "bytes 1.5 kB 2.5 kB 0 B 4 kB "
+        "peak_memory 2.048 kB 3.072 kB 0 B 3.072 kB "
+        "syncs 0 calls 1 call - 1 call "
+        "parameters - - - 9 elements "
+    ) in page.text
+    # None of them says where.
+    assert "The other metrics by component" not in page.text
+    assert "Memory over the step" not in page.text
+
+
+def test_each_metric_that_costs_something_has_its_flame_graph_behind_a_fold(make):
+    metrics = {
+        "bytes": Costs({"forward": 8}, {"a": {"forward": 6}, "a.b": {"forward": 2}}),
+        "syncs": Costs({"forward": 0}, {"a": {"forward": 0}}),
+        "peak_memory": make.memory(module="a"),
+    }
+    page = Page(render_html(make.report(make.entry(measurement=make.measurement(metrics=metrics)))))
+    folds = page.text.partition("The other metrics by component:")[2]
+    bytes_fold, _, memory_fold = folds.partition("peak_memory 3.072 kB alive at the peak")
+    assert "syncs" not in folds.partition("Memory over the step")[0]
+    assert "everything 8 B 8 0 B 0 0 B 0 8 B 8 100 % a 6 B 6" in bytes_fold
+    assert "everything 3.072 kB 3,072 100 % a 2.048 kB 2,048 66.7 %" in memory_fold
+    titles = [attributes.get("title") for _, attributes in page.tags]
+    assert "a: 6 B, 75.0 %" in titles
+    assert "a: 2,048 B, 66.7 %" in titles
+
+
+def test_memory_over_the_step_is_drawn_with_its_peak_and_told_in_tables(everything):
+    (label,) = (
+        a["aria-label"]
+        for _, a in everything.tags
+        if "Memory" in (a.get("aria-label") or "") and a.get("role") == "img"
+    )
+    assert (
+        label
+        == "Memory over the step: the peak is 3.072 kB in backward; the tables have the numbers"
+    )
+    assert "peak 3.072 kB, in backward" in everything.text
+    assert (
+        "Kind bytes share A temporaries 2.048 kB 66.7 % B inputs 1.024 kB 33.3 %" in everything.text
+    )
+    assert "peak backward 2 2,048 1,024 3,072" in everything.text
 
 
 def test_a_report_of_nothing_is_a_page_too():

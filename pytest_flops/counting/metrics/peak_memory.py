@@ -26,12 +26,14 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from pytest_flops.counting.components import ancestors
+from pytest_flops.counting.metrics.memory_curve import curve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from pytest_flops.counting.metric import Costs
     from pytest_flops.counting.metrics import Call, Price
+    from pytest_flops.counting.metrics.memory_curve import Life
 
 GRANULE = 512
 """What sizes are rounded up to, as PyTorch's allocator for CUDA does, on every device alike."""
@@ -48,6 +50,7 @@ _FROM_BEFORE: dict[str, Kind] = {
     "optimizer": "optimizer state",
 }
 _BEFORE_THE_BLOCK = 0
+_MOST_ENDED = 200_000  # kept for the curve, of some 250 bytes each; a longer block has no curve
 
 _LISTS = (list, tuple)
 _HOLD_TENSORS = (Tensor, *_LISTS)
@@ -74,12 +77,13 @@ class _Storage(weakref.ref[UntypedStorage]):
     holds it. The tensors are not referenced: PyTorch cannot swap one that is.
     """
 
-    __slots__ = ("address", "born", "died_in", "kind", "module", "nbytes", "phase", "size")
+    __slots__ = ("address", "born", "died", "died_in", "kind", "module", "nbytes", "phase", "size")
 
     address: int  # of the storage; later it may be another one's
     nbytes: int
     size: int  # the same, rounded up
     born: int  # the number of the call that made it, or `_BEFORE_THE_BLOCK`
+    died: int  # the number of the first call that did not find it alive; unset while it lives
     phase: str  # that it was made in, or first used in
     died_in: str  # a phase too; empty while it lives
     module: int  # that made it; of a parameter, the first that uses it; 0 is outside modules
@@ -102,7 +106,7 @@ class Counter:
        that it joins `_ended`. A call takes those out before it looks up anything, and an address
        becomes another storage's only after the one that had it has joined `_ended`.
     3. `_lost` holds what was alive at the highest level and is not any more. The peak is made of
-       these and of what in `_alive` is as old.
+       these and of what in `_alive` is as old. `_past` holds all that has ended, for the curve.
     """
 
     def __init__(self) -> None:
@@ -110,12 +114,14 @@ class Counter:
         self._alive: dict[int, _Storage] = {}
         self._ended: deque[Any] = deque()  # of `_Storage`
         self._lost: list[_Storage] = []
+        self._past: list[_Storage] = []
         # Sizes are multiples of 512. So no level that begins at 1 is 0, which a call returns that
         # has nothing to say.
         self._level = 1
         self._before = -1
         self._call = _BEFORE_THE_BLOCK + 1  # the number of the one that is running, or is next
         self._phase = "forward"  # of the last call
+        self._begins = {self._call: self._phase}  # the phases by their first call
         self._highest = 0
         self._highest_call = _BEFORE_THE_BLOCK  # its number
         self._highest_at: tuple[str, int, Any] | None = None  # its phase, module and operator
@@ -149,7 +155,7 @@ class Counter:
         """What is alive while a call's arguments and results are; 0 if none is a tensor."""
         return partial(self._of_call, func, _has_new_results(func))
 
-    def _of_call(self, func: Any, makes: bool, call: Call) -> int:
+    def _of_call(self, func: Any, makes: bool, call: Call) -> int:  # noqa: C901 - a call costs
         args, kwargs, out, _, phase, module = call
         alive = self._alive
         with self._lock:
@@ -172,7 +178,8 @@ class Counter:
             # Calls without tensors are marks for the profiler, as optimizers set round their steps.
             if not tensors:
                 return 0
-            self._phase = phase
+            if phase != self._phase:
+                self._phase = self._begins[self._call] = phase
             if phase == "backward" and _accumulates_gradient():
                 self._mark(out, "gradients")
             if self._level > self._highest or self._highest_at is None:
@@ -186,6 +193,7 @@ class Counter:
         """The costs with what was there before the block, and what was alive at the peak."""
         with self._lock:
             before, at, last = self._before, self._highest_at, self._highest_call
+            over_the_step = {} if at is None else self._curve()
             alive = [*self._lost, *(each for each in self._alive.values() if each.born <= last)]
         if at is None:
             return costs
@@ -203,14 +211,26 @@ class Counter:
             components={path: _raised(each, before) for path, each in costs.components.items()},
             details={
                 "at": {
-                    "phase": "backward" if phase == "recomputed" else phase,
+                    "phase": _told(phase),
                     "module": paths[module],
                     "operator": str(getattr(func, "_overloadpacket", func)),
                 },
                 "kinds": kinds,
                 "modules": {path: modules[path] for path in sorted(modules) if path},
+                **over_the_step,
             },
         )
+
+    def _curve(self) -> dict[str, Any]:
+        if len(self._past) == _MOST_ENDED:
+            return {}
+        lives: dict[str, list[Life]] = {kind: [] for kind in get_args(Kind)}
+        for each in self._past:
+            lives[each.kind_at_end()].append((each.born, each.died, each.size))
+        for each in self._alive.values():
+            lives[each.kind_at_end()].append((each.born, self._call, each.size))
+        begins = [(call, _told(phase)) for call, phase in self._begins.items()]
+        return {"curve": curve(lives, begins, self._call)}
 
     @contextmanager
     def resizing(self, storage: UntypedStorage) -> Iterator[None]:
@@ -278,7 +298,9 @@ class Counter:
     def _end(self, known: _Storage) -> None:
         del self._alive[known.address]
         self._level -= known.size
-        known.died_in = self._phase
+        known.died, known.died_in = self._call, self._phase
+        if len(self._past) < _MOST_ENDED:
+            self._past.append(known)
         if known.born <= self._highest_call:
             self._lost.append(known)
 
@@ -308,6 +330,10 @@ class Counter:
                     self._mark(parameter.grad, "gradients", module)
                     for state in optimizer.state.get(parameter, {}).values():
                         self._mark(state, "optimizer state", module)
+
+
+def _told(phase: str) -> str:
+    return "backward" if phase == "recomputed" else phase
 
 
 def _has_new_results(func: Any) -> bool:

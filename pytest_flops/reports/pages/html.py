@@ -13,7 +13,7 @@ from pytest_flops.budgets.units import format_amount, format_exact, format_flops
 from pytest_flops.counting.count import PHASES
 from pytest_flops.counting.metric import QUANTITIES, unit_of
 from pytest_flops.reports.comparison.wording import leading, other_tools, relative
-from pytest_flops.reports.pages import plots, summary
+from pytest_flops.reports.pages import memory, plots, summary
 from pytest_flops.reports.pages.card import Card, anchor, past_totals
 from pytest_flops.reports.text import percent, shorten
 
@@ -70,7 +70,8 @@ def _environment() -> Environment:
         worst=summary.worst,
         relative=relative,
         amount=lambda value, quantity: format_amount(int(value), unit_of(quantity)),
-        other_metrics=summary.other_metrics,
+        by_phase=summary.by_phase,
+        in_unit=lambda value, unit: format_amount(int(value), unit),
         si=lambda flops: format_flops(int(flops)),
         exact=lambda flops: format_exact(int(flops)),
         signed=lambda flops: f"{flops:+,}",
@@ -83,6 +84,7 @@ def _environment() -> Environment:
         WITH_PICTURES=_WITH_PICTURES,
         PHASES=PHASES,
         QUANTITIES=QUANTITIES,
+        memory=memory,
         plots=plots,
         percent=percent,
         format_percent=format_percent,

@@ -43,7 +43,7 @@ class Series:
     @property
     def path(self) -> str:
         """The points as an SVG `points` list."""
-        return _path((point.x, point.y) for point in self.points)
+        return path_of((point.x, point.y) for point in self.points)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +77,16 @@ class Sparkline:
 
 
 @dataclass(frozen=True, slots=True)
-class _Axis:
+class Axis:
+    """Where a value stands between the ends of an axis."""
+
     low: float
     high: float
     start: float
     end: float
 
     def at(self, value: float) -> float:
+        """The place of a value; in the middle where all values are the same."""
         span = self.high - self.low
         share = (value - self.low) / span if span else 0.5
         return self.start + share * (self.end - self.start)
@@ -106,8 +109,8 @@ def scaling_plot(sweep: Sweep, exponent: float | None) -> Plot | None:
     guide = _guide(lines.get("total") or next(iter(lines.values())), exponent)
     heights = [log10(count) for line in lines.values() for _, count in line]
     heights += [height for _, height in guide]
-    x = _Axis(log10(sizes[0]), log10(sizes[-1]), _LEFT + 8, PLOT_WIDTH - _RIGHT)
-    y = _Axis(min(heights), max(heights), PLOT_HEIGHT - _BOTTOM - 8, _TOP)
+    x = Axis(log10(sizes[0]), log10(sizes[-1]), _LEFT + 8, PLOT_WIDTH - _RIGHT)
+    y = Axis(min(heights), max(heights), PLOT_HEIGHT - _BOTTOM - 8, _TOP)
 
     return Plot(
         series=tuple(
@@ -115,13 +118,14 @@ def scaling_plot(sweep: Sweep, exponent: float | None) -> Plot | None:
             for name in QUANTITIES[::-1]
             if name in lines
         ),
-        limit=_path((x.at(place), y.at(height)) for place, height in guide) or None,
+        limit=path_of((x.at(place), y.at(height)) for place, height in guide) or None,
         x_ticks=tuple(Tick(x.at(log10(size)), f"{size:,}") for size in _spread(sizes)),
         y_ticks=tuple(_decades(y)),
     )
 
 
-def _path(points: Iterable[tuple[float, float]]) -> str:
+def path_of(points: Iterable[tuple[float, float]]) -> str:
+    """Points as an SVG `points` list."""
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
 
 
@@ -142,7 +146,7 @@ def _spread(values: Sequence[int]) -> Sequence[int]:
     return [values[round(i * step)] for i in range(_MOST_TICKS)]
 
 
-def _decades(axis: _Axis) -> list[Tick]:
+def _decades(axis: Axis) -> list[Tick]:
     first, last = ceil(axis.low - 1e-9), floor(axis.high + 1e-9)
     if last <= first:
         ends = sorted({axis.low, axis.high})
@@ -156,7 +160,7 @@ def sparkline(counts: Sequence[int], limit: float | None) -> Sparkline | None:
     if len(counts) < 2:
         return None
     heights = [*counts] if limit is None else [*counts, limit]
-    x = _Axis(0, len(counts) - 1, _MARGIN, SPARK_WIDTH - _MARGIN)
-    y = _Axis(min(heights), max(heights), SPARK_HEIGHT - _MARGIN, _MARGIN)
+    x = Axis(0, len(counts) - 1, _MARGIN, SPARK_WIDTH - _MARGIN)
+    y = Axis(min(heights), max(heights), SPARK_HEIGHT - _MARGIN, _MARGIN)
     points = [(x.at(place), y.at(count)) for place, count in enumerate(counts)]
-    return Sparkline(_path(points), points[-1], None if limit is None else y.at(limit))
+    return Sparkline(path_of(points), points[-1], None if limit is None else y.at(limit))

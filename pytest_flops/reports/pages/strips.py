@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from pytest_flops.counting.components import by_parent, last_name, relative_to
-from pytest_flops.counting.count import PHASES, FLOPsCount
+from pytest_flops.counting.components import by_parent, last_name, natural, relative_to
+from pytest_flops.counting.metric import TOTAL, quantity_of
 from pytest_flops.reports.text import percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from pytest_flops.counting.count import Phase
+    from pytest_flops.counting.measurement import Measurement
+    from pytest_flops.counting.metric import Metric
+
+Cost: TypeAlias = tuple[int, ...]
+"""What a component costs by a metric, in each phase of its tree."""
 
 OWN = "(its own operations)"
 HUES = 8
@@ -35,7 +39,7 @@ class Slice:
 
     path: str
     name: str
-    cost: FLOPsCount
+    cost: Cost
     hue: int
 
 
@@ -44,7 +48,7 @@ class Segment:
     """One slice in one strip; `width` is in percent of the strip, `share` of the whole phase."""
 
     slice: Slice
-    flops: int
+    value: int
     width: float
     share: str
 
@@ -68,8 +72,8 @@ class Strip:
 class PhasePicture:
     """The strips of one phase."""
 
-    phase: Phase
-    flops: int
+    phase: str
+    value: int
     strips: tuple[Strip, ...]
 
     @property
@@ -84,16 +88,17 @@ class Branch:
     """A component one can step into, with siblings that cost the same in every detail."""
 
     path: str
-    cost: FLOPsCount
+    cost: Cost
     alike: tuple[str, ...]
     pictures: tuple[PhasePicture, ...]
     branches: tuple[Branch, ...]
 
 
 class Tree:
-    """The components of one measurement, by parent; `None` in place of a path is the whole."""
+    """Components by parent, and what adds up in them; `None` in place of a path is the whole."""
 
-    def __init__(self, components: Mapping[str, FLOPsCount], whole: FLOPsCount) -> None:
+    def __init__(self, phases: Sequence[str], components: Mapping[str, Cost], whole: Cost) -> None:
+        self.phases = phases
         self.components = components
         self.whole = whole
         self.children: Mapping[str | None, Sequence[str]] = by_parent(components)
@@ -109,7 +114,7 @@ class Tree:
                 return start
             start = below[0]
 
-    def cost(self, path: str | None) -> FLOPsCount:
+    def cost(self, path: str | None) -> Cost:
         """What a component costs."""
         return self.whole if path is None else self.components[path]
 
@@ -122,8 +127,9 @@ class Tree:
             name = relative_to(path, parent)
             hue = names.setdefault(_without_numbers(name), len(names) % (HUES - 1))
             found.append(Slice(path, name, self.components[path], hue))
-        own = FLOPsCount(*(cost.of(p) - sum(each.cost.of(p) for each in found) for p in PHASES))
-        if found and any(own.of(phase) > 0 for phase in PHASES):
+        parts = zip(*(each.cost for each in found), strict=True)
+        own = tuple(whole - sum(part) for whole, part in zip(cost, parts, strict=False))
+        if any(value > 0 for value in own):
             found.append(Slice(OWN, OWN, own, HUES - 1))
         return found
 
@@ -139,13 +145,31 @@ class Tree:
         return _without_numbers(last_name(path)), self.components[path], inside
 
 
+def tree_of(measurement: Measurement, metric: Metric) -> Tree:
+    """What adds up of a metric: its phases, or what was alive at its peak by who made it."""
+    if metric.join == "max":
+        told = measurement.metrics[metric.name].details
+        modules = told.get("modules", {})
+        alive = {path: (int(modules[path]),) for path in sorted(modules, key=natural)}
+        return Tree(("at the peak",), alive, (sum(map(int, told.get("kinds", {}).values())),))
+    quantities = [quantity_of(metric, phase) for phase in metric.phases or (TOTAL,)]
+    components: Iterable[str] = measurement.components
+    if metric.name in measurement.metrics:
+        components = measurement.metrics[metric.name].components
+    return Tree(
+        metric.phases or (TOTAL,),
+        {path: tuple(measurement.of(each, path) for each in quantities) for path in components},
+        tuple(measurement.of(each) for each in quantities),
+    )
+
+
 def pictures(tree: Tree, parent: str | None) -> tuple[PhasePicture, ...]:
     """The phases of one component, each as strips of its children."""
     slices, cost = tree.slices(parent), tree.cost(parent)
     return tuple(
-        PhasePicture(phase, cost.of(phase), tuple(_strips(slices, phase, cost.of(phase))))
-        for phase in PHASES
-        if any(each.cost.of(phase) for each in slices if each.path != OWN)
+        PhasePicture(phase, cost[i], tuple(_strips(slices, i, cost[i])))
+        for i, phase in enumerate(tree.phases)
+        if any(each.cost[i] for each in slices if each.path != OWN)
     )
 
 
@@ -162,19 +186,19 @@ def branches(tree: Tree, parent: str | None, room: int) -> tuple[Branch, ...]:
     return tuple(found)
 
 
-def _strips(slices: Sequence[Slice], phase: Phase, whole: int) -> Iterable[Strip]:
-    left = [(each, each.cost.of(phase)) for each in slices if each.cost.of(phase) > 0]
+def _strips(slices: Sequence[Slice], phase: int, whole: int) -> Iterable[Strip]:
+    left = [(each, each.cost[phase]) for each in slices if each.cost[phase] > 0]
     left.sort(key=lambda pair: -pair[1])
     begins = 0.0
     for _ in range(_MOST_STRIPS):
-        flops = sum(cost for _, cost in left)
-        if not flops:
+        value = sum(cost for _, cost in left)
+        if not value:
             return
-        segments = [Segment(s, cost, 100 * cost / flops, percent(cost, whole)) for s, cost in left]
+        segments = [Segment(s, cost, 100 * cost / value, percent(cost, whole)) for s, cost in left]
         drawn = tuple(segment for segment in segments if segment.width >= 100 * _DRAWN)
-        yield Strip(drawn, percent(flops, whole), whole / flops, begins)
-        left = [(segment.slice, segment.flops) for segment in segments if not segment.labelled]
-        tail = sum(cost for _, cost in left) / flops
+        yield Strip(drawn, percent(value, whole), whole / value, begins)
+        left = [(segment.slice, segment.value) for segment in segments if not segment.labelled]
+        tail = sum(cost for _, cost in left) / value
         if tail > _WORTH_MAGNIFYING:
             return
         begins = 100 * (1 - tail)

@@ -13,7 +13,14 @@ from pytest_flops.budgets.judging.wording import subject
 from pytest_flops.budgets.units import format_amount, format_flops
 from pytest_flops.counting.components import common_ancestor
 from pytest_flops.counting.count import PHASES
-from pytest_flops.counting.metric import METRICS, QUANTITIES, TOTAL, quantities_of, quantity_of
+from pytest_flops.counting.metric import (
+    FLOPS,
+    METRICS,
+    QUANTITIES,
+    TOTAL,
+    quantities_of,
+    quantity_of,
+)
 from pytest_flops.reports.entry import KINDS_BY_SEVERITY
 from pytest_flops.reports.text import percent, shorten, some
 
@@ -109,10 +116,10 @@ def totals(entry: Entry) -> list[str]:
     return [format_flops(found.count.of(quantity)) if found else "-" for quantity in QUANTITIES]
 
 
-def other_metrics(measurement: Measurement) -> list[tuple[str, list[str]]]:
-    """What was counted beside the FLOPs: by metric, a value for each phase and the total."""
+def by_phase(measurement: Measurement) -> list[tuple[str, list[str]]]:
+    """What was counted: by metric, FLOPs first, a value for each phase and the total."""
     rows = []
-    for metric in (METRICS[name] for name in measurement.metrics):
+    for metric in (FLOPS, *(METRICS[name] for name in measurement.metrics)):
         own = quantities_of(metric)
         every = [quantity_of(metric, phase) for phase in (*PHASES, TOTAL)]
         values = [

@@ -8,10 +8,10 @@ from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.judging.wording import headline
 from pytest_flops.budgets.units import format_exact, format_flops
 from pytest_flops.counting.count import PHASES
-from pytest_flops.counting.metric import QUANTITIES
+from pytest_flops.counting.metric import FLOPS, QUANTITIES
 from pytest_flops.reports.comparison import wording
 from pytest_flops.reports.pages import summary
-from pytest_flops.reports.pages.strips import Tree
+from pytest_flops.reports.pages.strips import tree_of
 from pytest_flops.reports.text import shorten
 
 if TYPE_CHECKING:
@@ -132,16 +132,15 @@ def _components(entry: Entry, width: int) -> list[Line]:
     found = entry.measurement
     if found is None:
         return []
-    tree = Tree(found.components, found.count)
     quantities: tuple[Quantity, ...] = PHASES if width >= _ROOM_FOR_PHASES else ("total",)
     shown = format_exact if width >= _ROOM_FOR_DIGITS else format_flops
     rows = [
-        (printable(path or "total"), *(shown(tree.cost(path).of(q)) for q in quantities))
-        for path in (None, *tree.walk())
+        (printable(path or "total"), *(shown(found.of(q, path)) for q in quantities))
+        for path in (None, *tree_of(found, FLOPS).walk())
     ]
     widths = _widths(rows, width - _GAP)
     lines = [" " * _GAP + _aligned(row, widths, names=1) for row in rows]
-    for name, values in summary.other_metrics(found):
+    for name, values in summary.by_phase(found)[1:]:
         named = zip(QUANTITIES, values, strict=True)
         lines.append(f"  {name}: {', '.join(' '.join(pair) for pair in named if pair[1] != '-')}")
     return [(line, _PLAIN) for line in lines]
