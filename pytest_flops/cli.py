@@ -15,6 +15,7 @@ from pytest_flops import __version__, hookspecs
 from pytest_flops.budgets.errors import BudgetError
 from pytest_flops.budgets.units import parse_percent
 from pytest_flops.counting.measure import WorkloadError
+from pytest_flops.counting.registration import register_installed
 from pytest_flops.reports.comparison.comparison import compare
 from pytest_flops.reports.errors import ReportError
 from pytest_flops.reports.report import load_base, load_history, load_report
@@ -97,6 +98,7 @@ def _html(given: argparse.Namespace) -> int:
 def _explain(given: argparse.Namespace) -> int:
     from pytest_flops.scaling.workloads import explain_workload
 
+    register_installed()
     workload = _workload_of(given.budget)
     Extensions(hookspecs.installed()).register_costs()
     over = given.over.split(",") if given.over else _sized(workload)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from pytest_flops.budgets.budget import Location
+from pytest_flops.counting.metric import described, learn
 from pytest_flops.reports.entry import Entry, join_entries
 from pytest_flops.reports.errors import ReportError
 from pytest_flops.reports.fates import (
@@ -83,6 +84,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON."""
+        metrics = described()
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -93,12 +95,14 @@ class Report:
             "budgets_known": [as_record(known) for known in self.budgets_known],
             "tests": [as_record(test) for test in self.tests],
             "entries": [entry.to_dict() for entry in self.entries],
+            **({"metrics": metrics} if metrics else {}),
             "environment": dict(self.environment),
         }
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Report:
         """The inverse of `to_dict`."""
+        learn(record.get("metrics", {}))
         return cls(
             entries=tuple(Entry.from_dict(entry) for entry in record["entries"]),
             errors=tuple(SessionError(**placed(error)) for error in record["errors"]),
