@@ -110,7 +110,7 @@ class Recorder:
         self._session.extensions.register_costs()
         given = self.budget is not None or limits
         budget = self._budget_with(limits) if given else None
-        with FLOPsMeter(metrics=budget.metrics if budget else ()) as meter:
+        with FLOPsMeter(metrics=self._session.metrics_of(budget)) as meter:
             yield meter
         if budget is not None:
             rules = self._rules_of(budget.workload)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_flops.budgets.files.catalogue import Catalog
-from pytest_flops.counting.metric import described, learn
+from pytest_flops.counting.metric import countable, described, learn
+from pytest_flops.counting.registration import metrics_named
 from pytest_flops.hookspecs import joined
 from pytest_flops.reports.entry import Entry
 from pytest_flops.reports.fates import BudgetTest, best_of_tests
@@ -84,6 +85,22 @@ class Session:
             raise BudgetError(f"--flops-tolerance: {error}") from error
 
     @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that the user asked for, beside those that budgets ask for."""
+        from pytest_flops.budgets.errors import BudgetError
+
+        given = self.settings.metrics
+        names = [*countable()] if given == "all" else [name.strip() for name in given.split(",")]
+        try:
+            return tuple(metric.name for metric in metrics_named(names if given else ()))
+        except ValueError as error:
+            raise BudgetError(f"--flops-metrics: {error}") from error
+
+    def metrics_of(self, budget: Budget | None) -> tuple[str, ...]:
+        """The metrics to count for a budget, or for none."""
+        return (*(budget.metrics if budget else ()), *self.metrics)
+
+    @cached_property
     def base(self) -> Report | None:
         """The report to compare with, if the user named one."""
         from pytest_flops.reports.report import load_base
@@ -113,7 +130,7 @@ class Session:
         yield from self.extensions.mistakes
         try:
             self.catalog.load_named()
-            _ = self.tolerance, self.base, self.history
+            _ = self.metrics, self.tolerance, self.base, self.history
         except (BudgetError, ReportError) as error:
             yield str(error)
         yield from map(str, self.catalog.problems)
