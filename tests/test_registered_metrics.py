@@ -156,7 +156,10 @@ def test_a_metric_of_a_conftest_that_only_the_workers_meet(project: Any) -> None
     ("limits", "told"),
     [
         ("copys: 1", "*model.yaml:4:14:*unknown key 'copys'; did you mean 'copies'?"),
-        ("copies: 1 GFLOP", "*model.yaml:4:22:*'1 GFLOP' has the unknown unit 'GFLOP'*"),
+        (
+            "copies: 1 GFLOP",
+            "*model.yaml:4:22:*'1 GFLOP' is a number of FLOPs, not a number of calls*",
+        ),
         ("copies: {optimizer: 1}", "*model.yaml:4:23:*unknown key 'optimizer'*forward*total*"),
         ("copies: {}", "*model.yaml:4:22:*expected a mapping of forward, backward or total*"),
         ("widest: 1.5", "*model.yaml:4:22:*1.5 is a decimal number without a unit*"),
