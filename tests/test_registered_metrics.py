@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from typing import Any
@@ -142,6 +143,19 @@ def test_it_is_compared_with_a_base_and_by_readers_that_do_not_know_it(registere
     assert told("html", "merged/flops.json")[0] == 0
     page = (registered.root / "merged/flops.html").read_text()
     assert "32 elements" in page
+
+
+@pytest.mark.parametrize("kept", ["measurement", "verdicts"])
+def test_a_report_with_a_metric_that_it_does_not_describe_is_told(project: Any, kept: str) -> None:
+    project.marked("parameters=0", "torch.nn.Linear(2, 2)(torch.ones(1, 2))")
+    project.run("--flops-report=base")
+    record = project.report("base/flops.json")
+    (entry,) = record["entries"]
+    renamed = json.loads(json.dumps(entry[kept]).replace('"parameters', '"new_ones'))
+    record["entries"] = [entry | {kept: renamed}]
+    project.write("base/flops.json", json.dumps(record))
+    told = "ERROR: *base/flops.json holds the metric 'new_ones', which this pytest-flops does not*"
+    project.refuses("--flops-compare=base/flops.json", told=[told])
 
 
 def test_a_metric_of_a_conftest_that_only_the_workers_meet(project: Any) -> None:

@@ -167,8 +167,13 @@ def metric_of(quantity: Quantity) -> Metric:
     Raises:
         KeyError: No metric of this name is registered.
     """
+    return METRICS[name_of_metric(quantity)]
+
+
+def name_of_metric(quantity: Quantity) -> str:
+    """The name of what a quantity is a quantity of, whether or not it is known."""
     name, space, _ = quantity.partition(" ")
-    return METRICS[name] if space else FLOPS
+    return name if space else FLOPS.name
 
 
 def phase_of(quantity: Quantity) -> str:

@@ -92,8 +92,8 @@ def _problems(metric: Any, plugins: dict[str, str]) -> Iterator[str]:
         yield f"the name {name!r} is taken by the plugin {plugins[name]}"
     if not _is_sound(unit):
         yield (
-            f"the unit of {name!r} is {unit!r}; expected is a pytest_flops.Unit, whose sizes hold "
-            "the symbol with 1, and every symbol that is printed or usual"
+            f"the unit of {name!r} is {unit!r}; expected is a pytest_flops.Unit, whose sizes are "
+            "whole numbers, 1 of the symbol, and hold each symbol that is printed or usual"
         )
     if metric.join not in ("sum", "max"):
         yield f"the join of {name!r} is {metric.join!r}, neither 'sum' nor 'max'"
@@ -107,6 +107,7 @@ def _is_sound(unit: object) -> bool:
     return (
         isinstance(unit, Unit)
         and unit.sizes.get(unit.symbol) == 1
+        and all(type(size) is int and size > 0 for size in unit.sizes.values())
         and bool(unit.printed)
         and {*unit.printed, unit.usual} <= {*unit.sizes}
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from pytest_flops.budgets.budget import Location
-from pytest_flops.counting.metric import described, learn
+from pytest_flops.counting.metric import METRICS, described, learn, name_of_metric
 from pytest_flops.reports.entry import Entry, join_entries
 from pytest_flops.reports.errors import ReportError
 from pytest_flops.reports.fates import (
@@ -192,7 +192,8 @@ def load_report(path: str | Path) -> Report:
 
     Raises:
         ReportError: The file cannot be read, is no JSON, is no report of ours, is of a newer
-            version, or breaks the schema; the message is one paragraph and names the file.
+            version, breaks the schema, or has a metric that nobody knows here; the message is one
+            paragraph and names the file.
     """
     record = _parsed(path)
     if not isinstance(record, dict) or record.get("format") != FORMAT:
@@ -208,7 +209,20 @@ def load_report(path: str | Path) -> Report:
             "pytest-flops`."
         )
     _hold_to_schema(path, record)
-    return Report.from_dict(record)
+    report = Report.from_dict(record)
+    for name in _metrics_of(report):
+        if name not in METRICS:
+            raise ReportError(
+                f"{path} holds the metric {name!r}, which this pytest-flops does not know and the "
+                "report does not describe. Was it written by a newer one?"
+            )
+    return report
+
+
+def _metrics_of(report: Report) -> Iterator[str]:
+    for entry in report.entries:
+        yield from entry.measurement.metrics if entry.measurement else ()
+        yield from (name_of_metric(each.quantity) for each in entry.verdicts if each.quantity)
 
 
 def load_base(path: str | Path) -> Report:
