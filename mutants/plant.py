@@ -3,18 +3,22 @@
     python mutants/plant.py [--write docs/mutants.md] [--only WORD]
 
 A *mutant* is one small edit in a copy of this project, in which `pytest budgets` then runs; it must
-go red. A *trick* weakens the gate as a pull request may, and runs against the base's report; it
-must go red, or be told. A *mistake* is made in the small project of a user. What gets through is a
-hole in the gate, and this command fails. An edit whose text is no longer found is out of date, and
-this command fails as well. `regressions.py` and `mistakes.py` hold what is planted.
+go red. A *step* is a regression that FLOPs do not show, in a small project that has recorded its
+other metrics; it must go red by those that it is known to move. A *trick* weakens the gate as a
+pull request may, and runs against the base's report; it must go red, or be told. A *mistake* is
+made in the small project of a user. What gets through is a hole in the gate, and this command
+fails. An edit whose text is no longer found is out of date, and this command fails as well.
+`regressions.py` and `mistakes.py` hold what is planted.
 """
 
 from __future__ import annotations
 
 import argparse
 import compileall
+import json
 import os
 import re
+import runpy
 import shutil
 import sys
 import tempfile
@@ -29,7 +33,16 @@ from py_compile import PycInvalidationMode
 import pytest
 import torch._dynamo  # noqa: F401 - what each run would import for two seconds
 from mistakes import BASE, COST, HIGH_LIMIT, LOW_LIMIT, MISTAKES, PROJECTS, Mistake
-from regressions import MUTANTS, TRICKS, Edit, Mutant, Trick
+from regressions import (
+    GOOD,
+    GPT_PROJECT,
+    MUTANTS,
+    PLANTED,
+    TRICKS,
+    Edit,
+    Mutant,
+    Trick,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 AT_ONCE = 2
@@ -66,6 +79,15 @@ that went red. Its records alone catch them; no base is compared with.
 |---|---|---|
 {}
 
+## Regressions that FLOPs do not show
+
+In the training step of a small GPT, with the metrics that went red. All metrics are recorded by
+`--flops-update --flops-metrics=all`; a tolerance of 3 % leaves the FLOPs of most of them alone.
+
+| planted regression | caught by |
+|---|---|
+{}
+
 ## Tricks
 
 What a pull request may do to the gate itself, held against the report of its base. `0` is the exit
@@ -87,6 +109,8 @@ passed.
 """
 
 Row = tuple[str, ...]
+Step = tuple[str, str, tuple[str, ...]]
+"""The name of a regression, the step that has it, and the metrics that must show it."""
 
 
 @dataclass(frozen=True)
@@ -104,11 +128,13 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, workers() as pool:
         project = copy_of_this_project(Path(folder) / "project")
+        steps = [each for each in steps_of_a_gpt() if given.only in each[0]]
         mutants = [each for each in MUTANTS if given.only in each.name]
         tricks = [each for each in TRICKS if given.only in each.name]
         mistakes = [each for each in MISTAKES if given.only in each.name]
         tables = [
             [*map(told, pool.map(partial(try_mutant, project), mutants))],
+            [*map(told, pool.map(try_step, steps))],
             [*map(told, pool.map(partial(try_trick, project), tricks))],
             [*map(told, pool.map(try_mistake, mistakes))],
         ]
@@ -149,6 +175,29 @@ def try_mutant(project: Path, mutant: Mutant) -> Row:
         edit(copy, [(mutant.file, mutant.old, mutant.new)], mutant.name)
         run = pytest_in(copy, "--flops-report=")
     return mutant.name, f"`{mutant.file}`", items_caught(run) or MISSED
+
+
+def steps_of_a_gpt() -> list[Step]:
+    planted = runpy.run_path(str(ROOT / PLANTED))["PLANTED"]
+    return [(name, repr(step), metrics) for name, (step, metrics) in planted.items()]
+
+
+def try_step(planted: Step) -> Row:
+    """A regression that must move some metrics upward, against the records of the good step."""
+    name, step, metrics = planted
+    with tempfile.TemporaryDirectory() as folder:
+        project = Path(folder)
+        for file, text in GPT_PROJECT.items():
+            (project / file).write_text(text)
+        shutil.copy(ROOT / PLANTED, project / "planted.py")
+        require_green(pytest_in(project, "--flops-update", "--flops-metrics=all"))
+        edit(project, [("test_step.py", GOOD, step)], name)
+        run = pytest_in(project)
+        (entry,) = json.loads((project / "reports/flops.json").read_text())["entries"]
+    red = [each["quantity"].split() for each in entry["verdicts"] if not each["passed"]]
+    caught = dict.fromkeys(metric for metric, *phase in red if phase)
+    missed = run.code == 0 or not {*metrics} <= caught.keys()
+    return name, MISSED if missed else ", ".join(caught)
 
 
 def try_trick(project: Path, trick: Trick) -> Row:
@@ -285,8 +334,8 @@ def outcome(run: Run) -> str:
     return f"{run.code}: {short}".replace("|", "\\|")
 
 
-def as_markdown(mutants: Sequence[Row], tricks: Sequence[Row], mistakes: Sequence[Row]) -> str:
-    return PAGE.format(table(mutants), table(tricks), table(mistakes))
+def as_markdown(*tables: Sequence[Row]) -> str:
+    return PAGE.format(*map(table, tables))
 
 
 def table(rows: Iterable[Row]) -> str:

@@ -484,6 +484,28 @@ MUTANTS = (
     Mutant("the meter's softmax is of three parts", NORMS, "SOFTMAX = 5\n", "SOFTMAX = 3\n"),
 )
 
+PLANTED = "tests/counting/test_planted.py"
+"""Regressions that FLOPs do not show, each a `Step` of one model with what must catch it."""
+
+GOOD = "Step()"
+GPT_PROJECT = {
+    "test_step.py": f"""\
+import pytest
+from planted import Step, after_a_step, run
+
+
+@pytest.fixture
+def prepared():
+    return after_a_step({GOOD})
+
+
+@pytest.mark.flops_budget(tolerance="3%")
+def test_step(prepared):
+    run(*prepared)
+""",
+    "pytest.ini": "[pytest]\npythonpath = .\n",
+}
+
 DEARER = (STEP, STEP_CALL, STEP_CALL * 4)
 LAYERS = '"layer_*": {forward: 140 MFLOP, backward: 280 MFLOP}'
 COUNT = '"count": {"forward": 728206, "backward": 1384328, "optimizer": 124984}'

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pytest_flops.counting.count import FLOPsCount
     from pytest_flops.counting.meter.meter import FLOPsMeter, count_flops
+    from pytest_flops.counting.metric import BYTE, CALL, ELEMENT, FLOP, Metric, Unit
+    from pytest_flops.counting.metrics import Call, Counter
     from pytest_flops.resnet_bk.analytic.counter import FLOPsCounter, compare_models
     from pytest_flops.resnet_bk.bk_core.operator import bk_core
     from pytest_flops.resnet_bk.config import BASELINE_CONFIG, PRESETS, ResNetBKConfig
@@ -21,12 +23,20 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "BASELINE_CONFIG": "pytest_flops.resnet_bk.config",
+    "BYTE": "pytest_flops.counting.metric",
+    "CALL": "pytest_flops.counting.metric",
+    "Call": "pytest_flops.counting.metrics",
     "ConfigurableResNetBK": "pytest_flops.resnet_bk.model",
+    "Counter": "pytest_flops.counting.metrics",
+    "ELEMENT": "pytest_flops.counting.metric",
+    "FLOP": "pytest_flops.counting.metric",
     "FLOPsCount": "pytest_flops.counting.count",
     "FLOPsCounter": "pytest_flops.resnet_bk.analytic.counter",
     "FLOPsMeter": "pytest_flops.counting.meter.meter",
+    "Metric": "pytest_flops.counting.metric",
     "PRESETS": "pytest_flops.resnet_bk.config",
     "ResNetBKConfig": "pytest_flops.resnet_bk.config",
+    "Unit": "pytest_flops.counting.metric",
     "bk_core": "pytest_flops.resnet_bk.bk_core.operator",
     "compare_models": "pytest_flops.resnet_bk.analytic.counter",
     "count_flops": "pytest_flops.counting.meter.meter",
@@ -34,12 +44,20 @@ _HOMES = {
 
 __all__ = [
     "BASELINE_CONFIG",
+    "BYTE",
+    "CALL",
+    "ELEMENT",
+    "FLOP",
     "PRESETS",
+    "Call",
     "ConfigurableResNetBK",
+    "Counter",
     "FLOPsCount",
     "FLOPsCounter",
     "FLOPsMeter",
+    "Metric",
     "ResNetBKConfig",
+    "Unit",
     "bk_core",
     "compare_models",
     "count_flops",

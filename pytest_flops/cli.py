@@ -17,6 +17,7 @@ from pytest_flops.budgets.errors import BudgetError
 from pytest_flops.budgets.units import parse_amount, parse_percent
 from pytest_flops.counting.measure import WorkloadError, measure_workload
 from pytest_flops.counting.metric import ROOFLINE, TIME
+from pytest_flops.counting.registration import register_installed
 from pytest_flops.counting.roofline.device import DeviceError, device
 from pytest_flops.counting.roofline.roofline import FasterThanTheBoundError, roofline
 from pytest_flops.counting.table import table
@@ -156,6 +157,7 @@ def _step_time(text: str) -> int:
 def _explain(given: argparse.Namespace) -> int:
     from pytest_flops.scaling.workloads import explain_workload
 
+    register_installed()
     workload = _workload_of(given.budget)
     Extensions(hookspecs.installed()).register_costs()
     over = given.over.split(",") if given.over else _sized(workload)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from pytest import Config
 
@@ -34,6 +34,16 @@ def pytest_flops_register_costs() -> Mapping[str, Callable[..., int]] | None:
     Returns:
         By operator name, `"my_library::my_operator"`, a function of the operator's positional
         arguments, its keyword arguments and its result, which returns FLOPs.
+    """
+
+
+@hookspec
+def pytest_flops_register_metrics() -> Sequence[Any] | None:
+    """Offer metrics: limited, recorded, compared and shown like the built-in ones.
+
+    Returns:
+        A list of `pytest_flops.Metric`, each with a `counter`. Called when the first budget is met:
+        import torch in the counter.
     """
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pytest import Config, Parser
+    from pytest import Config, Item, Parser
 
 MARKER = "flops_budget"
 MARKER_HELP = (
@@ -28,6 +28,7 @@ _VALUES = (
     ("flops_report", "DIR", DEFAULT_REPORT, "folder for flops.json, .html and .md; empty for none"),
     ("flops_compare", "FILE", "", "compare with the base's flops.json; fail on what got dearer"),
     ("flops_history", "DIR", "", "folder of past reports, drawn into the HTML page as small lines"),
+    ("flops_metrics", "NAMES", "", "count these metrics too, e.g. bytes,peak_memory; or all"),
     ("flops_tolerance", "PCT", "", "how far above its base any count may go, e.g. 0.5%"),
 )
 _WRITERS = (
@@ -69,6 +70,18 @@ def is_nearly_the_marker(name: str) -> bool:
     return len(set(MARKER).symmetric_difference(name)) <= 4
 
 
+def has_met_budgets(config: Config) -> bool:
+    """Whether `session.hooks` is registered."""
+    return config.pluginmanager.has_plugin(PLUGIN_NAME)
+
+
+def has_budgets(config: Config, items: list[Item]) -> bool:
+    """Whether a budget was met, `--flops-only` asks for some, or a marker may be ours."""
+    if has_met_budgets(config) or chosen(config, "flops_only"):
+        return True
+    return any(map(is_nearly_the_marker, {m.name for item in items for m in item.iter_markers()}))
+
+
 def chosen(config: Config, name: str) -> Any:
     """The value from the command line, or else from the ini file."""
     given = config.getoption(name)
@@ -94,7 +107,16 @@ def folders_up(path: Path, rootdir: Path) -> list[Path]:
 
 def asks_for_budgets(config: Config) -> bool:
     """Whether somebody named budgets, or gave an option that is wrong or right for all tests."""
-    names = "budgets", "tolerance", "compare", "history", "update", "ratchet", "require_recorded"
+    names = (
+        "budgets",
+        "metrics",
+        "tolerance",
+        "compare",
+        "history",
+        "update",
+        "ratchet",
+        "require_recorded",
+    )
     given = any(
         config.getoption(f"flops_{name}") is not None
         or config.getini(f"flops_{name}") not in ("", "no", [], False)

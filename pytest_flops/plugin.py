@@ -2,12 +2,13 @@
 
 What a run without budgets does not need is imported, and its hooks registered, when a budget, a
 marker or a fixture first asks for it: see `session.hooks`. pytest loads a plugin's bytecode piece
-by piece, so each line here costs every run.
+by piece, and pytest looks at each name of a plugin for hooks and fixtures, so each line and each
+name here costs every run.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -24,6 +25,7 @@ from pytest_flops.session.fixtures import (  # noqa: F401 - pytest finds fixture
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
+    from typing import Any
 
     from pytest_flops.counting.builder import Builders
     from pytest_flops.session.collection import BudgetFile
@@ -78,9 +80,9 @@ def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> Generator[None]:
     """Bind marked tests to their budgets; with `--flops-only`, leave the others out."""
-    collected = _hooks(config).bind(items) if _has_budgets(config, items) else []
+    collected = _hooks(config).bind(items) if options.has_budgets(config, items) else []
     yield
-    if _has_budgets(config, items):
+    if options.has_budgets(config, items):
         _hooks(config).settle(collected, items)
 
 
@@ -98,7 +100,7 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, Any, Any]:
         result = yield
         ended = True
     finally:
-        if _is_registered(session.config):
+        if options.has_met_budgets(session.config):
             _hooks(session.config).conclude(session, ended=ended)
     return result
 
@@ -107,17 +109,6 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, Any, Any]:
 def pytest_xdist_node_collection_finished(node: Any, ids: list[str]) -> None:
     """Know what the workers of pytest-xdist are due to deliver."""
     _hooks(node.config).due.update(ids)
-
-
-def _has_budgets(config: pytest.Config, items: list[pytest.Item]) -> bool:
-    if _is_registered(config) or options.chosen(config, "flops_only"):
-        return True
-    names = {mark.name for item in items for mark in item.iter_markers()}
-    return any(map(options.is_nearly_the_marker, names))
-
-
-def _is_registered(config: pytest.Config) -> bool:
-    return config.pluginmanager.has_plugin(options.PLUGIN_NAME)
 
 
 def _hooks(config: pytest.Config) -> BudgetHooks:

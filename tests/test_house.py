@@ -34,7 +34,7 @@ ROOMS = {
 """What each room may import besides itself and the ground floor; `""` are the faces."""
 
 GROUND_FLOOR = {"hookspecs", "options", "files"}
-COUNTING_ORDER = ["count", "metric", "costs", "metrics", "meter", "measure"]
+COUNTING_ORDER = ["count", "metric", "registration", "costs", "metrics", "meter", "measure"]
 """The parts of `counting` that have an order: each may import those before it, none after it."""
 
 MAY_KNOW_RESNET_BK = {

@@ -10,14 +10,10 @@ from typing import TYPE_CHECKING, Any
 from pytest_flops.budgets.build import build_budget
 from pytest_flops.budgets.errors import BudgetError, dotted
 from pytest_flops.budgets.schema import unknown, violations
-from pytest_flops.counting.metric import FLOPS, METRICS, QUANTITIES
+from pytest_flops.counting.metric import FLOPS, QUANTITIES, countable
 
 if TYPE_CHECKING:
     from pytest_flops.budgets.budget import Budget
-
-_METRICS = tuple(name for name in METRICS if name != FLOPS.name)
-_LIMITS = (*QUANTITIES, *_METRICS, "components")
-_KEYWORDS = (*_LIMITS, "tolerance", "scaling")
 
 
 def inline_budget(name: str, arguments: Mapping[str, object]) -> Budget:
@@ -31,9 +27,12 @@ def inline_budget(name: str, arguments: Mapping[str, object]) -> Budget:
     Raises:
         BudgetError: With every mistake, one per line.
     """
-    problems = [unknown("keyword", key, _KEYWORDS) for key in arguments if key not in _KEYWORDS]
-    record = {key: _plain(arguments[key]) for key in _KEYWORDS if key in arguments}
-    limits = {key: record.pop(key) for key in _LIMITS if key in record}
+    metrics = (name for name in countable() if name != FLOPS.name)
+    limiting = (*QUANTITIES, *metrics, "components")
+    keywords = (*limiting, "tolerance", "scaling")
+    problems = [unknown("keyword", key, keywords) for key in arguments if key not in keywords]
+    record = {key: _plain(arguments[key]) for key in keywords if key in arguments}
+    limits = {key: record.pop(key) for key in limiting if key in record}
     if limits:
         record["limits"] = limits
     for violation in violations(record, "budget"):

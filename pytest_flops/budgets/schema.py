@@ -16,14 +16,17 @@ from jsonschema import Draft202012Validator, FormatChecker, validators
 from pytest_flops.budgets.errors import BudgetError
 from pytest_flops.budgets.patterns import parse_pattern
 from pytest_flops.budgets.units import parse_amount, parse_flops, parse_percent
-from pytest_flops.counting.metric import BYTE, CALL, ELEMENT, ROOFLINE
+from pytest_flops.counting.metric import BUILT_IN, BYTE, CALL, ELEMENT, ROOFLINE, TOTAL, countable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from pytest_flops.counting.metric import Metric
+
 Keys = tuple[str | int, ...]
 
 SCHEMA_FILE = Path(__file__).with_name("schema.json")
+_OF_METRICS = "flops-metric-"
 
 _REPORTED = (ROOFLINE.name, "intensity", "mfu")
 _MOVED = (
@@ -45,7 +48,7 @@ class Violation(NamedTuple):
 
 def violations(data: Any, definition: str | None = None) -> Iterator[Violation]:
     """Every violation of the schema, or of one of its `$defs`, in no particular order."""
-    for error in _validator(definition).iter_errors(data):
+    for error in _validator(definition, *countable().values()).iter_errors(data):
         yield from _translated(error)
 
 
@@ -67,16 +70,41 @@ def suggestion(misspelt: str, known: Sequence[str]) -> str:
 
 
 @cache
-def _validator(definition: str | None) -> Any:
+def _validator(definition: str | None, *metrics: Metric) -> Any:
     schema = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
     definitions = schema.pop("$defs")
+    registered = [metric for metric in metrics if metric.name not in BUILT_IN]
+    for place in ("limits", "quantities"):
+        known = definitions[place]["properties"]
+        known |= {metric.name: _limits_of(metric) for metric in registered}
+    definitions["metric_exponents"]["properties"] |= {
+        metric.name: definitions["exponent"] for metric in registered
+    }
     schema = _inlined(definitions[definition] if definition else schema, definitions)
     types = Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer)
     strict = validators.extend(Draft202012Validator, type_checker=types)  # type: ignore[no-untyped-call]
     formats = FormatChecker(formats=())
-    for name, check in _CHECKS.items():
+    checks = {_format_of(metric): partial(parse_amount, unit=metric.unit) for metric in registered}
+    for name, check in (_CHECKS | checks).items():
         formats.checks(name, raises=BudgetError)(partial(_passes, check))
     return strict(schema, format_checker=formats)
+
+
+def _limits_of(metric: Metric) -> dict[str, Any]:
+    """The schema of a registered metric, as `schema.json` has that of each built-in one."""
+    title = f"a {metric.unit.noun}"
+    amount = {"title": title, "type": ["string", "integer"], "format": _format_of(metric)}
+    by_phase = {
+        "title": f"a mapping of {', '.join(metric.phases)} or total to {title}",
+        "minProperties": 1,
+        "additionalProperties": False,
+        "properties": dict.fromkeys((*metric.phases, TOTAL), amount),
+    }
+    return {"if": {"type": "object"}, "then": by_phase, "else": amount}
+
+
+def _format_of(metric: Metric) -> str:
+    return f"{_OF_METRICS}{metric.name}"
 
 
 def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
@@ -137,8 +165,9 @@ _TELL_TYPES = (
     "flops-calls",
     "flops-elements",
     "flops-percentage",
+    _OF_METRICS,
 )
-"""The formats whose check says what is wrong with a value of a wrong type too."""
+"""How the formats begin whose check says what is wrong with a value of a wrong type too."""
 
 
 def _translated(error: Any) -> Iterator[Violation]:
@@ -156,7 +185,7 @@ def _translated(error: Any) -> Iterator[Violation]:
         yield Violation(keys, at_key=True, message=_MOVED)
     elif "propertyNames" in error.absolute_schema_path:
         yield Violation((*keys, str(error.instance)), at_key=True, message=_in_words(error))
-    elif error.validator != "type" or error.schema.get("format") not in _TELL_TYPES:
+    elif error.validator != "type" or not error.schema.get("format", "").startswith(_TELL_TYPES):
         yield Violation(keys, at_key=False, message=_in_words(error))
 
 

@@ -11,7 +11,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.errors import BudgetError
-from pytest_flops.counting.metric import FLOP, Unit
+from pytest_flops.counting.metric import FLOP, METRICS, Unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +54,8 @@ def parse_amount(text: object, unit: Unit) -> int:
         raise _refusal(unit, f"{str(text).lower()} {problem}")
     if isinstance(text, float):
         raise _refusal(unit, *_about_float(text, unit))
+    if isinstance(text, dict):
+        raise _refusal(unit, f"{_shown(text)} is no {unit.noun}: this has no phases")
     if not isinstance(text, int):
         raise _refusal(unit, f"{_shown(text)} is no {unit.noun}")
     if abs(text) >= 10**_MAX_LENGTH:
@@ -122,8 +124,14 @@ def format_percent(fraction: Fraction) -> str:
 
 
 def _refusal(unit: Unit, problem: str, hint: str | None = None) -> BudgetError:
-    accepted = f"an integer, or a number with a unit ({', '.join(unit.sizes)})"
+    accepted = "an integer of at least 0"
+    if _has_larger_sizes(unit):
+        accepted = f"an integer, or a number with a unit ({', '.join(unit.sizes)})"
     return BudgetError(_advised(problem, hint, accepted))
+
+
+def _has_larger_sizes(unit: Unit) -> bool:
+    return max(unit.sizes.values()) > 1
 
 
 def _advised(problem: str, hint: str | None, accepted: str) -> str:
@@ -144,12 +152,11 @@ def _from_text(text: str, unit: Unit) -> int:
     decimal = _AMOUNT.fullmatch(number.removeprefix("+"))
     if not decimal:
         raise _refusal(unit, *_about_number(text, number, symbol, unit))
-    if not symbol and decimal["decimals"]:
+    if not symbol and decimal["decimals"] and _has_larger_sizes(unit):
         raise _refusal(unit, f"{_shown(text)} has no unit", f'"{number} {unit.usual}"')
     amount = _exactly(decimal) * (_size(text, number, symbol, unit) if symbol else 1)
     if amount.denominator != 1:
-        problem = f"holds a fraction of a {unit.symbol}; {unit.symbol}s are whole numbers"
-        raise BudgetError(f"{_shown(text)} {problem}")
+        raise BudgetError(f"{_shown(text)} is no whole {unit.noun}")
     return amount.numerator
 
 
@@ -169,7 +176,15 @@ def _size(text: str, number: str, symbol: str, unit: Unit) -> int:
     hint = f'"{number} {near}"' if near else None
     if unit is FLOP and ("/" in symbol or symbol.endswith("S")):
         raise _refusal(unit, f"{shown} is a speed, not a {unit.noun}", hint)
+    if other := _unit_of_others(symbol, unit):
+        raise _refusal(unit, f"{_shown(text)} is a {other.noun}, not a {unit.noun}")
     raise _refusal(unit, f"{_shown(text)} has the unknown unit {symbol!r}", hint)
+
+
+def _unit_of_others(symbol: str, unit: Unit) -> Unit | None:
+    """The unit of other metrics that has a symbol; one letter may be short for any."""
+    others = (metric.unit for metric in METRICS.values() if metric.unit is not unit)
+    return next((other for other in others if symbol in other.sizes and len(symbol) > 1), None)
 
 
 def _nearest_symbol(symbol: str, unit: Unit) -> str | None:
@@ -197,6 +212,8 @@ def _about_float(number: float, unit: Unit) -> tuple[str, str | None]:
         return f"{number} is not finite", None
     if number < 0:
         return f"{number} is negative", None
+    if not number.is_integer() and not _has_larger_sizes(unit):
+        return f"{number} is no whole {unit.noun}", None
     hint = str(int(number)) if number.is_integer() else f'"{number} {unit.usual}"'
     return f"{number} is a decimal number without a unit", hint if len(hint) < 40 else None
 

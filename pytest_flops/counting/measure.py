@@ -67,10 +67,26 @@ def measure_workload(
         like=workload.like,
         **sizes,
     )
-    if by_itself is None:
-        return measured
-    others = {name: getattr(measured, name) for name in ("metrics", "lines", "uncounted")}
-    return replace(by_itself, **others)
+    return _joined(by_itself, measured) if by_itself else measured
+
+
+def _joined(by_itself: Measurement, measured: Measurement) -> Measurement:
+    """What a builder counts by itself, with what the step of its model tells beside the FLOPs."""
+    missing = [path for path in by_itself.components if path not in measured.components]
+    if missing:
+        raise WorkloadError(
+            f"the builder counts components that its model does not have ({', '.join(missing)}), "
+            "so it has no other metrics than FLOPs"
+        )
+    return replace(
+        by_itself,
+        metrics=measured.metrics,
+        lines=measured.lines,
+        uncounted={**by_itself.uncounted, **measured.uncounted},
+        not_called=tuple(dict.fromkeys((*by_itself.not_called, *measured.not_called))),
+        child_processes=by_itself.child_processes + measured.child_processes,
+        assumptions=(*by_itself.assumptions, *measured.assumptions),
+    )
 
 
 def measure_built(
@@ -126,8 +142,12 @@ def measure_built(
             "a builder returns the pair (model, inputs), or what a registered builder accepts, "
             f"not {type(built).__name__}"
         )
-    workload, measure = found
-    return measure(replace(workload, optimizer=optimizer, rules=rules, **sizes))
+    workload = replace(
+        found.workload, optimizer=optimizer, rules=rules, values=values, like=like, **sizes
+    )
+    if metrics:  # which the builder that accepts it has of the model that it builds
+        return measure_workload(workload, builders, metrics=metrics, lines=lines)
+    return found.measure(workload)
 
 
 def find_builder(name: str, builders: Builders | None = None) -> Builder:

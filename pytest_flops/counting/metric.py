@@ -1,18 +1,19 @@
 """`Metric`: a kind of cost with a unit; `Quantity`: one metric in one phase, or in total.
 
 Budgets, judging and reports know a metric by what is declared here and by nothing else, so that
-another one is added without editing them. How it is counted stands in `counting.metrics`.
+another one is added without editing them. How it is counted stands in `counting.metrics`, how other
+packages add theirs in `counting.registration`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from pytest_flops.counting.count import PHASES, whole_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 Quantity: TypeAlias = str
 """One metric in one phase, or in total: what a limit limits and a verdict compares.
@@ -27,34 +28,53 @@ TOTAL: Final = "total"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Unit:
-    """What the values of a metric are counted in; they are whole numbers of it."""
+    """What the values of a metric are counted in; they are whole numbers of it.
 
-    symbol: str  # the unit itself, e.g. "FLOP"
-    noun: str  # what an error calls a value, e.g. "number of FLOPs"
-    sizes: Mapping[str, int]  # of every symbol that people may write, e.g. {"kFLOP": 1000}
-    printed: tuple[str, ...]  # the symbols that figures are printed with, ascending
-    usual: str  # the symbol that an error suggests where none was given
+    Attributes:
+        symbol: The unit itself, e.g. `"FLOP"`.
+        noun: What an error calls a value, e.g. `"number of FLOPs"`.
+        sizes: The size of every symbol that people may write, e.g. `{"FLOP": 1, "kFLOP": 1000}`.
+        printed: The symbols that figures are printed with, ascending.
+        usual: The symbol that an error suggests where none was given.
+    """
+
+    symbol: str
+    noun: str
+    sizes: Mapping[str, int]
+    printed: tuple[str, ...]
+    usual: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Metric:
-    """A kind of cost."""
+    """A kind of cost.
 
-    name: str  # its key in budgets and reports, e.g. "flops"
+    Attributes:
+        name: Its key in budgets and reports, e.g. `"flops"`.
+        unit: What its values are counted in.
+        join: How phases make a total and children a parent: FLOPs add up, a peak is the largest.
+        phases: The phases that it has; without any there is a total alone.
+        zero_is_void: Whether 0 in every phase means that nothing was measured. A step without a
+            FLOP ran no model; a step without a host sync is a good one.
+        of_second_step: Whether a workload is counted in its second step, when the optimizer has its
+            state.
+        told_by_line: Whether a red verdict names the lines of somebody's own code that it comes
+            from.
+        told_by_operator: Whether its values by operator and phase are kept, in the `operations` of
+            its details.
+        counter: Makes a `Counter` of `counting.metrics` for each meter. The built-in metrics have
+            theirs in files of their names; any other without one can be read and not counted.
+    """
+
+    name: str
     unit: Unit
-    # How phases make a total and children a parent: FLOPs add up, a peak is the largest.
     join: Join = "sum"
-    # The phases that it has; without any there is a total alone.
     phases: tuple[str, ...] = PHASES
-    # Whether 0 in every phase means that nothing was measured. A step without a FLOP ran no model;
-    # a step without a host sync is a good one.
     zero_is_void: bool = False
-    # Whether a workload is counted in its second step, when the optimizer has its state.
     of_second_step: bool = False
-    # Whether a red verdict names the lines of somebody's own code that it comes from.
     told_by_line: bool = False
-    # Whether its values by operator and phase are kept, in the `operations` of its details.
     told_by_operator: bool = False
+    counter: Callable[[], Any] | None = None
 
     def joined(self, values: Iterable[int]) -> int:
         """The values of several phases, or of several children, as one."""
@@ -118,7 +138,32 @@ METRICS: Final[dict[str, Metric]] = {
         TRAINABLE_PARAMETERS,
     )
 }
-"""The registered metrics by name."""
+"""The metrics by name: the built-in ones, those of plugins, and those that a report brought."""
+
+BUILT_IN: Final = frozenset(METRICS)
+
+
+def countable() -> dict[str, Metric]:
+    """The metrics that can be counted here: all but those that only a report knows."""
+    return {name: each for name, each in METRICS.items() if name in BUILT_IN or each.counter}
+
+
+def described() -> dict[str, dict[str, Any]]:
+    """What readers without its plugin must know of each metric that is not built in."""
+    return {
+        name: {"unit": asdict(each.unit), "join": each.join, "phases": list(each.phases)}
+        for name, each in sorted(METRICS.items())
+        if name not in BUILT_IN
+    }
+
+
+def learn(metrics: Mapping[str, Mapping[str, Any]]) -> None:
+    """Know the metrics that were `described` elsewhere, to read them; the registered ones stay."""
+    for name, known in metrics.items():
+        unit = {**known["unit"], "printed": tuple(known["unit"]["printed"])}
+        read = Metric(name, Unit(**unit), join=known["join"], phases=tuple(known["phases"]))
+        METRICS.setdefault(name, read)
+
 
 ROOFLINE = Metric("roofline", TIME)
 """Reported and never limited, so not among them: a bound on the time, on a device."""
@@ -134,30 +179,19 @@ def quantities_of(metric: Metric) -> tuple[Quantity, ...]:
     return tuple(quantity_of(metric, phase) for phase in (*metric.phases, TOTAL))
 
 
-def metrics_named(names: Iterable[str], *, unlimited: bool = False) -> tuple[Metric, ...]:
-    """The metrics of these names besides FLOPs, which are always counted.
-
-    The roofline is among them only where `unlimited` says that nobody will hold a limit.
-
-    Raises:
-        ValueError: There is no metric of a name.
-    """
-    names = [*dict.fromkeys(names)]
-    known = {**METRICS, **({ROOFLINE.name: ROOFLINE} if unlimited else {})}
-    for name in names:
-        if name not in known:
-            raise ValueError(f"there is no metric {name!r}; there are {', '.join(METRICS)}")
-    return tuple(known[name] for name in names if name != FLOPS.name)
-
-
 def metric_of(quantity: Quantity) -> Metric:
     """What a quantity is a quantity of.
 
     Raises:
         KeyError: No metric of this name is registered.
     """
+    return METRICS[name_of_metric(quantity)]
+
+
+def name_of_metric(quantity: Quantity) -> str:
+    """The name of what a quantity is a quantity of, whether or not it is known."""
     name, space, _ = quantity.partition(" ")
-    return METRICS[name] if space else FLOPS
+    return name if space else FLOPS.name
 
 
 def phase_of(quantity: Quantity) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from pytest_flops.budgets.budget import Location
+from pytest_flops.counting.metric import METRICS, described, learn, name_of_metric
 from pytest_flops.reports.entry import Entry, join_entries
 from pytest_flops.reports.errors import ReportError
 from pytest_flops.reports.fates import (
@@ -83,6 +84,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON."""
+        metrics = described()
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -93,12 +95,14 @@ class Report:
             "budgets_known": [as_record(known) for known in self.budgets_known],
             "tests": [as_record(test) for test in self.tests],
             "entries": [entry.to_dict() for entry in self.entries],
+            **({"metrics": metrics} if metrics else {}),
             "environment": dict(self.environment),
         }
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Report:
         """The inverse of `to_dict`."""
+        learn(record.get("metrics", {}))
         return cls(
             entries=tuple(Entry.from_dict(entry) for entry in record["entries"]),
             errors=tuple(SessionError(**placed(error)) for error in record["errors"]),
@@ -188,7 +192,8 @@ def load_report(path: str | Path) -> Report:
 
     Raises:
         ReportError: The file cannot be read, is no JSON, is no report of ours, is of a newer
-            version, or breaks the schema; the message is one paragraph and names the file.
+            version, breaks the schema, or has a metric that nobody knows here; the message is one
+            paragraph and names the file.
     """
     record = _parsed(path)
     if not isinstance(record, dict) or record.get("format") != FORMAT:
@@ -204,7 +209,20 @@ def load_report(path: str | Path) -> Report:
             "pytest-flops`."
         )
     _hold_to_schema(path, record)
-    return Report.from_dict(record)
+    report = Report.from_dict(record)
+    for name in _metrics_of(report):
+        if name not in METRICS:
+            raise ReportError(
+                f"{path} holds the metric {name!r}, which this pytest-flops does not know and the "
+                "report does not describe. Was it written by a newer one?"
+            )
+    return report
+
+
+def _metrics_of(report: Report) -> Iterator[str]:
+    for entry in report.entries:
+        yield from entry.measurement.metrics if entry.measurement else ()
+        yield from (name_of_metric(each.quantity) for each in entry.verdicts if each.quantity)
 
 
 def load_base(path: str | Path) -> Report:

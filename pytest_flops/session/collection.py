@@ -59,7 +59,7 @@ class BudgetGroup(pytest.Collector):
         from pytest_flops.counting.measure import measure_workload
 
         with self.flops.counting():
-            builders, metrics = self.flops.extensions.builders, self.budget.metrics
+            builders, metrics = self.flops.extensions.builders, self.flops.metrics_of(self.budget)
             return measure_workload(self.workload, builders, metrics=metrics, lines=lines)
 
     def collect(self) -> Iterable[pytest.Item]:

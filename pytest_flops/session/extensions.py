@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_flops import hookspecs
 from pytest_flops.counting.builder import as_builder
+from pytest_flops.counting.registration import register
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,14 +25,19 @@ def reference_model() -> Builders:
 
 
 class Extensions:
-    """The builders and costs that plugins registered.
+    """The builders, metrics and costs that plugins registered.
 
     Args:
         hook: A plugin manager's hook relay.
+
+    Attributes:
+        mistakes: What is wrong with the metrics that they registered.
     """
 
     def __init__(self, hook: Any) -> None:
         self._hook = hook
+        self._metrics: dict[str, str] = {}  # by name, the plugin that has registered it
+        self.mistakes: list[str] = []
 
     @property
     def builders(self) -> Builders:
@@ -42,6 +48,12 @@ class Extensions:
         """The builder registered under a name; `None` of any other, which only counting imports."""
         found = self.builders.get(name) if ":" not in name else None
         return as_builder(found) if found else None
+
+    def register_metrics(self, plugin: object) -> None:
+        """Know the metrics of a plugin that pytest has registered."""
+        impls = self._hook.pytest_flops_register_metrics.get_hookimpls()
+        of_it = [impl for impl in impls if impl.plugin is plugin]
+        self.mistakes += register(of_it, self._metrics)
 
     def register_costs(self) -> None:
         """Tell the meter the costs of custom operators."""

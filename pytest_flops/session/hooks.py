@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_flops import options
+from pytest_flops.session.extensions import Extensions
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -52,6 +53,7 @@ class BudgetHooks:
         self.due: set[str] = set()
         self._config = config
         self._made: Session | None = None
+        self._extensions = Extensions(config.hook)
         # Kept beside `due`: xdist replaces a lost worker, and the new one collects everything anew.
         self._finished: set[str] = set()
         self._is_worker = hasattr(config, "workerinput")
@@ -63,8 +65,12 @@ class BudgetHooks:
         if self._made is None:
             from pytest_flops.session.session import Session
 
-            self._made = Session(self._config)
+            self._made = Session(self._config, self._extensions)
         return self._made
+
+    def pytest_plugin_registered(self, plugin: object) -> None:
+        """Know a plugin's metrics; pytest calls this for those that were registered before, too."""
+        self._extensions.register_metrics(plugin)
 
     def refuse_mistakes(self) -> None:
         """Refuse wrong options, and wrong files of budgets that somebody named, at once."""
@@ -97,7 +103,8 @@ class BudgetHooks:
         if self._made is not None and not self._is_worker:
             mistakes = [item.stash[MISTAKE] for item in items if MISTAKE in item.stash]
             problems = map(str, self.session.catalog.problems)
-            _refuse([*self.session.settings.mistakes, *problems, *mistakes])
+            of_options = self.session.settings.mistakes
+            _refuse([*of_options, *self._extensions.mistakes, *problems, *mistakes])
         if options.chosen(self._config, "flops_only"):
             others = [item for item in items if not _counts_flops(item)]
             items[:] = [item for item in items if _counts_flops(item)]

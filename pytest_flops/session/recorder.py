@@ -12,7 +12,7 @@ from pytest_flops.budgets.budget import Budget
 from pytest_flops.budgets.errors import BudgetError, printable
 from pytest_flops.budgets.judging.hold import EVERY_KIND, hold, uncounted_messages
 from pytest_flops.budgets.verdict import Verdict
-from pytest_flops.counting.metric import METRICS, QUANTITIES, metric_of
+from pytest_flops.counting.metric import METRICS, QUANTITIES, SYNCS, metric_of
 from pytest_flops.reports.entry import Entry
 from pytest_flops.reports.fates import BudgetTest
 from pytest_flops.reports.report import as_record
@@ -111,9 +111,9 @@ class Recorder:
         given = self.budget is not None or limits
         budget = self._budget_with(limits) if given else None
         # The body cannot run a second time, so what a red verdict would tell is looked up now.
-        asked_for = budget.metrics if budget else ()
-        lines = any(METRICS[name].told_by_line for name in asked_for)
-        with FLOPsMeter(metrics=asked_for, lines=lines) as meter:
+        named = [name for name in budget.metrics if name != SYNCS.name] if budget else []
+        lines = any(METRICS[name].told_by_line for name in named)  # those of syncs always are
+        with FLOPsMeter(metrics=self._session.metrics_of(budget), lines=lines) as meter:
             yield meter
         if budget is not None:
             rules = self._rules_of(budget.workload)

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_flops.budgets.files.catalogue import Catalog
+from pytest_flops.counting.metric import countable, described, learn
+from pytest_flops.counting.registration import metrics_named
 from pytest_flops.hookspecs import joined
 from pytest_flops.reports.entry import Entry
 from pytest_flops.reports.fates import BudgetTest, best_of_tests
 from pytest_flops.reports.report import as_record, placed
-from pytest_flops.session.extensions import Extensions, importable
+from pytest_flops.session.extensions import importable
 from pytest_flops.session.progress import Progress
 from pytest_flops.session.settings import Settings
 
@@ -27,13 +29,15 @@ if TYPE_CHECKING:
     from pytest_flops.reports.comparison.comparison import Comparison
     from pytest_flops.reports.report import Report
     from pytest_flops.scaling.sweep import Sweep
+    from pytest_flops.session.extensions import Extensions
 
 
 class Session:
     """The state of one run behind the hooks; `BudgetHooks` makes it when it first meets a budget.
 
     Args:
-        config: pytest's; its hooks are how other packages extend the gate.
+        config: pytest's.
+        extensions: What other packages add to the gate.
 
     Attributes:
         catalog: The budgets of the files this run knows.
@@ -47,10 +51,10 @@ class Session:
         comparison: The report held against the base, if the user named one.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, extensions: Extensions) -> None:
         self._config = config
         self.settings = settings = Settings(config)
-        self.extensions = Extensions(config.hook)
+        self.extensions = extensions
         self.catalog = Catalog(
             settings.rootdir,
             settings.budgets,
@@ -81,6 +85,22 @@ class Session:
             raise BudgetError(f"--flops-tolerance: {error}") from error
 
     @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics that the user asked for, beside those that budgets ask for."""
+        from pytest_flops.budgets.errors import BudgetError
+
+        given = self.settings.metrics
+        names = [*countable()] if given == "all" else [name.strip() for name in given.split(",")]
+        try:
+            return tuple(metric.name for metric in metrics_named(names if given else ()))
+        except ValueError as error:
+            raise BudgetError(f"--flops-metrics: {error}") from error
+
+    def metrics_of(self, budget: Budget | None) -> tuple[str, ...]:
+        """The metrics to count for a budget, or for none."""
+        return (*(budget.metrics if budget else ()), *self.metrics)
+
+    @cached_property
     def base(self) -> Report | None:
         """The report to compare with, if the user named one."""
         from pytest_flops.reports.report import load_base
@@ -107,9 +127,10 @@ class Session:
         from pytest_flops.reports.errors import ReportError
 
         yield from self.settings.mistakes
+        yield from self.extensions.mistakes
         try:
             self.catalog.load_named()
-            _ = self.tolerance, self.base, self.history
+            _ = self.metrics, self.tolerance, self.base, self.history
         except (BudgetError, ReportError) as error:
             yield str(error)
         yield from map(str, self.catalog.problems)
@@ -152,10 +173,12 @@ class Session:
             "test_files": sorted(self.test_files),
             "files": [str(path) for path in self.catalog.budgets],
             "foreign_modules": self.foreign_modules(),
+            "metrics": described(),
         }
 
     def take_over(self, collected: Mapping[str, Any]) -> None:
         """Know what a worker collected."""
+        learn(collected["metrics"])
         theirs = [BudgetTest(**placed(test)) for test in collected["tests"]]
         self.tests = {t.test: t for t in best_of_tests([*self.tests.values(), *theirs])}
         self.skipped_files.update(collected["skipped_files"])

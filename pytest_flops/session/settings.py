@@ -32,6 +32,7 @@ class Settings:
     Attributes:
         budgets: Files and folders to look for in place of `budgets`, as written.
         given: The files and folders that pytest was told to run.
+        metrics: As written, e.g. `"bytes,peak_memory"`.
         tolerance: As written, e.g. `"1%"`.
         mistakes: What is wrong with the options that write, or are written so that pytest
             misunderstands them.
@@ -51,6 +52,7 @@ class Settings:
         self.report = path("flops_report")
         self.compare = path("flops_compare")
         self.history = path("flops_history")
+        self.metrics: str = chosen(config, "flops_metrics")
         self.tolerance: str | None = chosen(config, "flops_tolerance") or None
         self.update = writes("flops_update")
         self.ratchet = writes("flops_ratchet")
@@ -79,7 +81,13 @@ def _mistakes(config: Config) -> Iterator[str]:
 
 def _empty_or_overwritten(config: Config) -> Iterator[str]:
     """Options without a value, as an unset variable leaves them, and a base that would be lost."""
-    for name in ("flops_compare", "flops_history", "flops_tolerance", "flops_budgets"):
+    for name in (
+        "flops_compare",
+        "flops_history",
+        "flops_metrics",
+        "flops_tolerance",
+        "flops_budgets",
+    ):
         if config.getoption(name) in ("", [""]):
             yield f"--{name.replace('_', '-')} has an empty value: is a variable unset?"
     base, folder = chosen(config, "flops_compare"), chosen(config, "flops_report")

@@ -64,8 +64,8 @@ def test_decimals_are_exact_where_floats_are_not():
         ("16.3", ["no unit", 'did you mean "16.3 GFLOP"?']),
         ("-4 GFLOP", ["'-4 GFLOP' is negative"]),
         (-5, ["-5 is negative"]),
-        ("1.5 FLOP", ["fraction of a FLOP"]),
-        ("0.0005 kFLOP", ["fraction of a FLOP"]),
+        ("1.5 FLOP", ["is no whole number of FLOPs"]),
+        ("0.0005 kFLOP", ["is no whole number of FLOPs"]),
         ("nan", ["not finite"]),
         (".inf", ["not finite"]),
         ("-Infinity GFLOP", ["not finite"]),
@@ -198,10 +198,10 @@ def test_a_metric_of_another_unit_is_written_and_printed_in_it():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("1.5 GFLOP", ["unknown unit 'GFLOP'", "B, kB, MB, KiB, MiB, GiB"]),
+        ("1.5 GFLOP", ["is a number of FLOPs, not", "B, kB, MB, KiB, MiB, GiB"]),
         ("1.5 mib", ["unknown unit", 'did you mean "1.5 MiB"?']),
         ("1.5", ["has no unit", 'did you mean "1.5 MiB"?']),
-        ("0.3 B", ["a fraction of a B"]),
+        ("0.3 B", ["'0.3 B' is no whole number of bytes"]),
         ("much", ["does not begin with a number"]),
     ],
 )

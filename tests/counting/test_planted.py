@@ -86,17 +86,22 @@ class GPT(nn.Module):
         return self.head(x)
 
 
-@cache
-def measured(step: Step) -> Measurement:
-    """The second step, in which the optimizer's state exists."""
+def after_a_step(step: Step) -> tuple[GPT, Any, Tensor, Step]:
+    """What `run` takes, when the optimizer's state exists."""
     torch.manual_seed(0)
     model = GPT(step)
     optimizer = torch.optim.AdamW(model.parameters(), **{step.how: True} if step.how else {})
     tokens = torch.randint(WORDS, (BATCH, LENGTH))
     run(model, optimizer, tokens, step)
     model.kept.clear()
+    return model, optimizer, tokens, step
+
+
+@cache
+def measured(step: Step) -> Measurement:
+    prepared = after_a_step(step)
     with FLOPsMeter(metrics=METRICS) as meter:
-        run(model, optimizer, tokens, step)
+        run(*prepared)
     return meter.measurement()
 
 
@@ -121,7 +126,7 @@ def run(model: GPT, optimizer: Any, tokens: Tensor, step: Step) -> None:
     optimizer.step()
 
 
-# What each must move upward.
+# What each must move upward. `make mutants` plants them in a run of pytest.
 PLANTED: dict[str, tuple[Step, tuple[str, ...]]] = {
     "loss.item() for a log": (Step(log=True), ("syncs",)),
     "clipping through Python floats": (Step(clip=True), ("syncs", "launches", "bytes")),

@@ -8,7 +8,7 @@ from pytest_flops.budgets.budget import Location
 from pytest_flops.budgets.build import build_budget
 from pytest_flops.budgets.errors import BudgetFileError, Problem, dotted
 from pytest_flops.budgets.files.document import UNREADABLE, Document
-from pytest_flops.budgets.schema import Keys, Violation, suggestion, violations
+from pytest_flops.budgets.schema import Keys, Violation, unknown, violations
 from pytest_flops.counting.builder import as_builder, installed_builders
 
 if TYPE_CHECKING:
@@ -97,5 +97,4 @@ def _told_by(builder: Builder, workload: dict[str, object], keys: Keys) -> Itera
 def _unknown(record: object, keys: Keys, known: list[str]) -> Iterator[Violation]:
     for key in record if known and isinstance(record, dict) else ():
         if key not in known:
-            message = f"unknown key {key!r}{suggestion(key, known)}"
-            yield Violation((*keys, key), at_key=True, message=message)
+            yield Violation((*keys, key), at_key=True, message=unknown("key", key, known))

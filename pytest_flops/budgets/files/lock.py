@@ -19,7 +19,7 @@ from pytest_flops.budgets.files.folding import folded, unfolded
 from pytest_flops.budgets.files.loader import read_text
 from pytest_flops.counting.components import natural
 from pytest_flops.counting.count import PHASES, FLOPsCount
-from pytest_flops.counting.metric import METRICS, TOTAL, Costs
+from pytest_flops.counting.metric import TOTAL, Costs, countable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -185,16 +185,15 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _recorded(entry: object) -> Recorded:
-    record = _object(entry, "a record", "flops", *(name for name in METRICS if name != "flops"))
+    metrics = {name: each for name, each in countable().items() if name != "flops"}
+    record = _object(entry, "a record", "flops", *metrics)
     parts = _object(record["flops"], "flops", "count", "components", "operations")
     return Recorded(
         count=_count(parts["count"], "count"),
         components=_unfolded(_counts(parts, "components")),
         operations=dict(_counts(parts, "operations")),
         metrics={
-            name: _costs(record[name], METRICS[name])
-            for name in METRICS
-            if name in {*record} - {"flops"}
+            name: _costs(record[name], metric) for name, metric in metrics.items() if name in record
         },
     )
 

@@ -208,8 +208,8 @@ def _not_counted(
         if name not in measurement.metrics:
             message = (
                 f"{name} was not counted, so what the budget says of it is held against nothing: a "
-                "FLOPsMeter counts what it is asked for (metrics=[...]), and a builder that counts "
-                "by itself, or a FLOPsCount, has FLOPs alone"
+                "FLOPsMeter counts what it is asked for (metrics=[...]), and a FLOPsCount, or an "
+                "object that a builder counts by itself, has FLOPs alone"
             )
             yield Verdict.error(message)
 

@@ -35,11 +35,14 @@ _AUTOCAST = DispatchKeySet(DispatchKey.AutocastCPU)
 
 @contextmanager
 def autocast_like_cuda(library: Any, is_ours: Callable[[object], bool]) -> Iterator[None]:
-    """While active, CUDA's autocast is the CPU's in this thread, and casts `is_ours` as CUDA's."""
+    """While active, CUDA's autocast is the CPU's in this thread, and casts `is_ours` as CUDA's.
+
+    Rules that libraries register for their own operators are not among them.
+    """
     registered = torch._C._dispatch_get_registrations_for_dispatch_key
     for name in {*registered("AutocastCUDA")} - {*registered("AutocastCPU")}:
         packet, _, overload = name.removeprefix("aten::").partition(".")
-        if packet not in _NOT_IN_FLOAT32:
+        if name.startswith("aten::") and packet not in _NOT_IN_FLOAT32:
             operator = getattr(getattr(torch.ops.aten, packet), overload or "default")
             library.impl(operator, _in_float32(operator, is_ours), "AutocastCPU")
     kind: Any = torch.autocast

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from copy import deepcopy
@@ -89,12 +90,18 @@ def training_step(
     return tuple(sorted(assumptions))
 
 
+# What is replaced in PyTorch and in libraries is replaced for the process, so that steps of two
+# threads that overlap would put back each other's.
+_one_at_a_time = threading.RLock()
+
+
 @contextmanager
 def _all_fake(
     step: list[Any], mode: FakeTensorMode, like: str | None, assumptions: set[str]
 ) -> Iterator[None]:
     """While active, whatever a step reaches is a fake, and an error says who needs a value."""
     with (
+        _one_at_a_time,
         on_fakes(step, partial(_fake, mode)),
         converting_fake_parameters(),
         reading_known_masks(assumptions),

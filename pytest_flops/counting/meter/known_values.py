@@ -62,8 +62,9 @@ def keep_known_values(mode: FakeTensorMode, assumptions: set[str]) -> None:
         if func in _FILLED and _is_index_or_mask(out, or_number=func is _ATEN.ones.default):
             _know(mode, out, _FILLED[func])
         answer = _if_all_are_finite(func, args)
-        if answer is not None and out.constant is None:
-            vars(out)["if_all_are_finite"] = answer
+        if answer is not None and out.constant is None and not out.is_inference():
+            written = out._version  # noqa: SLF001 - how often it has been written
+            vars(out)["if_all_are_finite"] = answer, written
             if out.numel() == 1:
                 _know(mode, out, answer)
                 assumptions.add(ALL_FINITE)
@@ -112,9 +113,11 @@ def _unknown(known: list[FakeTensor]) -> Iterator[None]:
     values = [fake.constant for fake in known]
     for fake in known:
         fake.constant = None
-    yield
-    for fake, value in zip(known, values, strict=True):
-        fake.constant = value
+    try:
+        yield
+    finally:
+        for fake, value in zip(known, values, strict=True):
+            fake.constant = value
 
 
 def _know(mode: FakeTensorMode, fake: FakeTensor, value: float) -> None:
@@ -135,6 +138,12 @@ def _if_all_are_finite(func: Any, args: Any) -> bool | None:
     if func is _ATEN.ne.Scalar:
         return True if args[1] == inf else None
     if func in (_ATEN.mul.Tensor, _ATEN.all.default, _ATEN.any.default):
-        answers = {getattr(each, "if_all_are_finite", None) for each in args}
+        answers = {*map(_answer_of, args)}
         return answers.pop() if len(answers) == 1 else None
     return None
+
+
+def _answer_of(tensor: Any) -> bool | None:
+    """What was answered of a tensor, if it has not been written since."""
+    answer, written = getattr(tensor, "if_all_are_finite", (None, None))
+    return answer if written is not None and tensor._version == written else None  # noqa: SLF001

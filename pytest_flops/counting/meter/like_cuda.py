@@ -35,22 +35,21 @@ from pytest_flops.counting.meter.autocast_like_cuda import autocast_like_cuda
 aten = torch.ops.aten
 _FUSED_RMS_NORM = aten._fused_rms_norm.default
 _COMPOSITE = DispatchKey.CompositeImplicitAutograd
-_lock = threading.RLock()  # the dispatcher has one kernel for all threads
 
 
 @contextmanager
 def like_cuda(mode: FakeTensorMode, *, on_gpu: bool) -> Iterator[None]:
     """While active, fakes of `mode` run CUDA's operators, and optimizers are `foreach` by default.
 
-    Fakes of tensors `on_gpu` do so by themselves, but for the optimizers. Other threads that count
-    like CUDA wait; those that do not are not affected.
+    Fakes of tensors `on_gpu` do so by themselves, but for the optimizers. Other threads are not
+    affected, but for steps on fakes, of which there is one at a time.
     """
     reference = weakref.ref(mode)  # the dispatcher keeps a kernel until it gets another one
 
     def is_ours(value: object) -> bool:
         return isinstance(value, FakeTensor) and value.fake_mode is reference()
 
-    with _lock, ExitStack() as undo:
+    with ExitStack() as undo:
         library = undo.enter_context(torch.library._scoped_library("aten", "IMPL"))
         for operator, kernel in _KERNELS.items():
             library.impl(operator, _where(is_ours, kernel, operator), "AutogradCPU")

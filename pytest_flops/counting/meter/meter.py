@@ -22,7 +22,7 @@ from pytest_flops.counting.meter.workarounds.compiled_code import run_eagerly
 from pytest_flops.counting.meter.workarounds.flex_attention import train_on_fakes
 from pytest_flops.counting.meter.workarounds.higher_order import under_autograd
 from pytest_flops.counting.meter.workarounds.spectra import without_vectors
-from pytest_flops.counting.metric import metrics_named
+from pytest_flops.counting.registration import metrics_named
 from pytest_flops.counting.table import table
 
 _CHANGES = (

@@ -105,4 +105,10 @@ def _values(metric: Metric, attribution: Attribution) -> Iterator[tuple[str, int
     for thread in attribution.threads.copy():
         for (metered, module, operator), values in thread.values.copy().items():
             if metric in values:
-                yield PHASE[metered], module, operator, values[metric]
+                value = values[metric]
+                if type(value) is not int or value < 0:
+                    raise ValueError(
+                        f"the counter of {metric.name!r} told {value!r}, which is no whole number "
+                        "of at least 0"
+                    )
+                yield PHASE[metered], module, operator, value

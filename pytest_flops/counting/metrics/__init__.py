@@ -27,14 +27,23 @@ if TYPE_CHECKING:
 
 
 class Call(NamedTuple):
-    """One call of an operator."""
+    """One call of an operator.
+
+    Attributes:
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+        out: What it returned.
+        flops: What it computes; `None` where nobody knows.
+        phase: Where it ran. What a checkpoint runs again is `"recomputed"`, and counts as backward.
+        module: The number of the module that it belongs to, as `ModulePaths` has it.
+    """
 
     args: Sequence[Any]
     kwargs: Mapping[str, Any]
     out: Any
-    flops: int | None  # what it computes; `None` where nobody knows
+    flops: int | None
     phase: Literal["forward", "backward", "recomputed", "optimizer"]
-    module: int  # the number of the module that it belongs to, as `ModulePaths` has it
+    module: int
 
 
 Price: TypeAlias = "Callable[[Call], int]"
@@ -45,7 +54,10 @@ Prices: TypeAlias = "Sequence[tuple[Metric, Price]]"
 
 
 class Counter(Protocol):
-    """Counts one metric for one meter: the class `Counter` of `counting.metrics.NAME`."""
+    """Counts one metric for one meter: the class `Counter` of `counting.metrics.NAME`.
+
+    A class that derives from this one need only say what an operator costs.
+    """
 
     def start(self, note: Callable[[int], None]) -> None:
         """The meter begins; `note` joins a value at the place where the calling thread is."""
@@ -54,7 +66,12 @@ class Counter(Protocol):
         """The meter ends; also after an error."""
 
     def of_operator(self, func: Any) -> Price | None:
-        """What tells the cost of an operator's calls; `None` if each costs nothing."""
+        """What tells the cost of an operator's calls; `None` if each costs nothing.
+
+        Args:
+            func: The operator, e.g. `torch.ops.aten.mm.default`. Its price takes each `Call` of it
+                and returns a whole number of the metric's unit.
+        """
 
 
 @runtime_checkable
@@ -68,7 +85,7 @@ class Finisher(Protocol):
 def counters(metrics: Iterable[Metric]) -> dict[Metric, Counter]:
     """A new counter for each metric that needs one; parameters are there without counting."""
     return {
-        metric: import_module(f"{__name__}.{metric.name}").Counter()
+        metric: (metric.counter or import_module(f"{__name__}.{metric.name}").Counter)()
         for metric in metrics
         if metric.phases
     }

@@ -86,5 +86,6 @@ def _kind_of(func: Any, call: Call) -> str:
 def _allows_tf32(func: Any) -> bool:
     """Whether PyTorch's settings let a GPU compute this product of float32 in TF32."""
     if "convolution" in str(func):
-        return torch.backends.cudnn.allow_tf32
+        settings: Any = torch.backends.cudnn
+        return bool(settings.conv.fp32_precision == "tf32")
     return torch.get_float32_matmul_precision() != "highest"
