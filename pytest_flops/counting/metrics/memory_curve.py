@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-_PARTS, _BORDERS = 128, 32
+_PARTS, _BORDERS = 96, 32
 
 Life: TypeAlias = tuple[int, int, int]
 """The number of the call that made a storage, of the first that did not find it, and its bytes."""
@@ -19,9 +19,9 @@ Life: TypeAlias = tuple[int, int, int]
 def curve(
     lives: Mapping[str, Sequence[Life]], begins: Sequence[tuple[int, str]], end: int
 ) -> dict[str, Any]:
-    """The bytes alive by kind after each of at most 192 calls.
+    """The bytes alive by kind after each of at most 160 calls.
 
-    The calls are cut into 128 parts, and once more where another phase begins, up to 32 times. The
+    The calls are cut into 96 parts, and once more where another phase begins, up to 32 times. The
     highest call of each part is told, so the peak of the step and of each phase is among them; and
     the calls that begin those phases, of which the first call is one.
 
