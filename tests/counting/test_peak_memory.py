@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 from collections.abc import Callable
+from itertools import groupby
 from threading import Thread
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pytest_flops import FLOPsMeter, count_flops
 from pytest_flops.counting.measurement import Measurement
+from pytest_flops.counting.metrics import peak_memory
 
 ROWS, WIDTH, LAYERS = 256, 128, 4
 WEIGHT, ACTIVATION, SCALAR = WIDTH * WIDTH * 4, ROWS * WIDTH * 4, 512
@@ -541,10 +543,10 @@ def test_the_curve_of_two_operators_and_their_backward() -> None:
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_a_long_curve_keeps_the_peak_and_the_borders_of_phases(name: str) -> None:
+def test_a_long_curve_keeps_the_peak_the_borders_of_phases_and_the_end(name: str) -> None:
     found = measured(STEPS[name]().step)
     told, calls = details(found)["curve"], details(found)["curve"]["calls"]
-    assert len(calls) <= 192
+    assert len(calls) <= 160
     assert calls == sorted({*calls})
     assert calls[0] == 1
     levels = [sum(sizes) for sizes in zip(*told["kinds"].values(), strict=True)]
@@ -556,6 +558,35 @@ def test_a_long_curve_keeps_the_peak_and_the_borders_of_phases(name: str) -> Non
     for phase in ("forward", "backward", "optimizer"):
         in_it = [level for level, each in zip(levels, told["phases"], strict=True) if each == phase]
         assert max(in_it) == found.of(f"peak_memory {phase}")
+
+
+def test_a_curve_of_many_phases_stays_short_and_tells_the_last_call() -> None:
+    x = batch().requires_grad_()
+
+    def step() -> None:
+        for _ in range(100):
+            x.sin().sum().backward()
+        torch.ones(SCALAR // 4)
+
+    told = details(measured(step))["curve"]
+    assert len(told["calls"]) <= 160
+    assert [each for each, _ in groupby(told["phases"])][:6] == 3 * ["forward", "backward"]
+    # The batch, its gradient, and what the last call makes.
+    assert [sizes[-1] for sizes in told["kinds"].values() if sizes[-1]] == [
+        ACTIVATION,
+        ACTIVATION,
+        SCALAR,
+    ]
+
+
+def test_of_very_many_storages_there_is_no_curve(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peak_memory, "_MOST_ENDED", 5)  # two passes end four
+    x = batch()
+    assert "curve" in details(measured(lambda: [(x + 1).sum() for _ in range(2)]))
+    found = measured(lambda: [(x + 1).sum() for _ in range(4)])
+    # A sum of each pass, and what it is of.
+    assert found.of("peak_memory total") == 2 * ACTIVATION + 4 * SCALAR
+    assert details(found).keys() == {"at", "kinds", "modules"}
 
 
 # --- attribution and form ---

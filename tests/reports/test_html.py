@@ -254,8 +254,9 @@ def test_each_metric_that_costs_something_has_its_flame_graph_behind_a_fold(make
     folds = page.text.partition("The other metrics by component:")[2]
     bytes_fold, _, memory_fold = folds.partition("peak_memory 3.072 kB alive at the peak")
     assert "syncs" not in folds.partition("Memory over the step")[0]
-    assert "everything 8 B 8 0 B 0 0 B 0 8 B 8 100 % a 6 B 6" in bytes_fold
-    assert "everything 3.072 kB 3,072 100 % a 2.048 kB 2,048 66.7 %" in memory_fold
+    assert "bytes of one training step, in B; a component contains what is inside" in bytes_fold
+    assert "everything 8 0 0 8 100 % a 6 0 0 6 75.0 % a.b 2 0 0 2 25.0 %" in bytes_fold
+    assert "everything 3,072 100 % a 2,048 66.7 %" in memory_fold
     titles = [attributes.get("title") for _, attributes in page.tags]
     assert "a: 6 B, 75.0 %" in titles
     assert "a: 2,048 B, 66.7 %" in titles

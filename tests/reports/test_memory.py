@@ -23,6 +23,9 @@ def test_two_calls_make_areas_that_are_stacked():
     temporaries, inputs = curve.bands
     assert (temporaries.kind, temporaries.letter, temporaries.at_peak) == ("temporaries", "A", 1536)
     assert (inputs.kind, inputs.letter, inputs.at_peak) == ("inputs", "B", 512)
+    # Both are thick enough for their letters.
+    assert temporaries.letter_at == (left, bottom - height * 3 / 8)
+    assert inputs.letter_at == (left, bottom - height / 8)
     ends = [(left, bottom), (right, bottom)]
     above = [(left, bottom - height / 2), (right, TOP)]
     assert places(temporaries.area) == [ends[0], *above, ends[1]]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-_PARTS, _BORDERS = 128, 32
+_PARTS, _BORDERS = 96, 32
 
 Life: TypeAlias = tuple[int, int, int]
 """The number of the call that made a storage, of the first that did not find it, and its bytes."""
@@ -19,11 +19,11 @@ Life: TypeAlias = tuple[int, int, int]
 def curve(
     lives: Mapping[str, Sequence[Life]], begins: Sequence[tuple[int, str]], end: int
 ) -> dict[str, Any]:
-    """The bytes alive by kind after each of at most 192 calls.
+    """The bytes alive by kind after each of at most 160 calls.
 
-    The calls are cut into 128 parts, and once more where another phase begins, up to 32 times. The
+    The calls are cut into 96 parts, and once more where another phase begins, up to 32 times. The
     highest call of each part is told, so the peak of the step and of each phase is among them; and
-    the calls that begin those phases, of which the first call is one.
+    the calls that begin those phases, of which the first call is one, and the last call.
 
     Args:
         lives: The storages by kind. Calls have numbers from 1; what was there before has 0.
@@ -35,7 +35,7 @@ def curve(
     borders = [call for (_, before), (call, phase) in changes if phase != before][:_BORDERS]
     length = -(-(end - 1) // _PARTS)
     parts = starmap(range, pairwise(sorted({*range(1, end, length), *borders, end})))
-    calls = sorted({*borders, *(max(part, key=levels.__getitem__) for part in parts)})
+    calls = sorted({*borders, end - 1, *(max(part, key=levels.__getitem__) for part in parts)})
     return {
         "calls": calls,
         "phases": [begins[bisect_right(begins, call, key=itemgetter(0)) - 1][1] for call in calls],

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pytest_flops.scaling.sweep import Growth, Sweep
 
 _BRANCHES, _LISTED = 24, 300
-_BRANCHES_IN_A_FOLD, _LISTED_IN_A_FOLD = 8, 60  # of each metric but FLOPs
+_BRANCHES_IN_A_FOLD, _LISTED_IN_A_FOLD = 4, 40  # of each metric but FLOPs
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,7 @@ class Flames:
 
     metric: Metric
     tree: Tree
-    room: int  # for components that one can step into
-    rows: int  # of the table
+    in_full: bool  # as FLOPs are; the others, behind folds, are drawn with less
 
     @property
     def pictures(self) -> tuple[PhasePicture, ...]:
@@ -60,7 +59,9 @@ class Flames:
     @property
     def branches(self) -> list[Branch]:
         """The components one can step into, the most common kind of layer first."""
-        found = branches(self.tree, self.tree.start, self.room)
+        found = branches(
+            self.tree, self.tree.start, _BRANCHES if self.in_full else _BRANCHES_IN_A_FOLD
+        )
         return sorted(found, key=lambda branch: -len(branch.alike))
 
     @property
@@ -83,7 +84,8 @@ class Flames:
     def listed(self) -> list[tuple[str, Cost]]:
         """The components in the order of the tree; of very many, those that cost most."""
         costs = self.tree.components
-        kept = set(sorted(costs, key=lambda path: -sum(costs[path]))[: self.rows])
+        rows = _LISTED if self.in_full else _LISTED_IN_A_FOLD
+        kept = set(sorted(costs, key=lambda path: -sum(costs[path]))[:rows])
         return [(path, self._row(costs[path])) for path in self.tree.walk() if path in kept]
 
     def _row(self, cost: Cost) -> Cost:
@@ -110,7 +112,7 @@ class Card:
     def flops(self) -> Flames | None:
         """Where the FLOPs go; `None` if nothing was measured."""
         found = self.entry.measurement
-        return Flames(FLOPS, tree_of(found, FLOPS), _BRANCHES, _LISTED) if found else None
+        return Flames(FLOPS, tree_of(found, FLOPS), in_full=True) if found else None
 
     @property
     def others(self) -> Iterator[Flames]:
@@ -121,7 +123,7 @@ class Card:
         for metric in (METRICS[name] for name in found.metrics):
             tree = tree_of(found, metric)
             if any(tree.whole) and any(any(cost) for cost in tree.components.values()):
-                yield Flames(metric, tree, _BRANCHES_IN_A_FOLD, _LISTED_IN_A_FOLD)
+                yield Flames(metric, tree, in_full=False)
 
     @property
     def memory(self) -> MemoryCurve | None:

@@ -128,8 +128,8 @@ def _letter_at(
     middle = (places[0] + places[-1]) / 2
     found = [
         (abs(places[i] - middle), i)
-        for i in range(_BESIDE, len(places) - _BESIDE)
-        if min(thick[i - _BESIDE : i + _BESIDE + 1]) >= _THIN
+        for i in range(len(places))
+        if min(thick[max(i - _BESIDE, 0) : i + _BESIDE + 1]) >= _THIN
     ]
     if not found:
         return None
