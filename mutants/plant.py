@@ -126,9 +126,11 @@ def main() -> int:
     parser.add_argument("--write", metavar="FILE", help="also write the tables as Markdown")
     parser.add_argument("--only", metavar="WORD", default="", help="what has it in its name")
     given = parser.parse_args()
+    with workers() as others:  # a child of this process would have the package from here
+        steps = others.submit(steps_of_a_gpt).result()
+    steps = [each for each in steps if given.only in each[0]]
     with tempfile.TemporaryDirectory() as folder, workers() as pool:
         project = copy_of_this_project(Path(folder) / "project")
-        steps = [each for each in steps_of_a_gpt() if given.only in each[0]]
         mutants = [each for each in MUTANTS if given.only in each.name]
         tricks = [each for each in TRICKS if given.only in each.name]
         mistakes = [each for each in MISTAKES if given.only in each.name]

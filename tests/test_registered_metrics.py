@@ -259,3 +259,22 @@ def test_a_run_without_budgets_does_not_ask_for_metrics(project: Any) -> None:
     project.write("conftest.py", "def pytest_flops_register_metrics(): raise SystemExit(9)\n")
     project.test("def test_nothing(): pass\n")
     project.run().assert_outcomes(passed=1)
+
+
+def test_a_script_without_pytest_knows_what_installed_packages_register(registered: Any) -> None:
+    info = "others-1.0.dist-info"
+    registered.write(f"{info}/METADATA", "Metadata-Version: 2.1\nName: others\nVersion: 1.0\n")
+    registered.write(f"{info}/entry_points.txt", "[pytest11]\nothers = metrics_plugin\n")
+    registered.write(
+        "script.py",
+        "import torch\n"
+        "from pytest_flops import FLOPsMeter\n"
+        "with FLOPsMeter(metrics=['copies']) as meter:\n"
+        "    torch.ones(3).clone()\n"
+        "assert meter.measurement().of('copies total') == 1\n"
+        "try:\n"
+        "    FLOPsMeter(metrics=['copis'])\n"
+        "except ValueError as error:\n"
+        "    assert str(error) == \"there is no metric 'copis'; did you mean 'copies'?\", error\n",
+    )
+    subprocess.run([sys.executable, "script.py"], cwd=registered.root, check=True)

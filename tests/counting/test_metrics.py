@@ -64,6 +64,6 @@ def test_meters_in_each_other_count_what_each_was_asked_for() -> None:
     assert not inner.measurement().metrics
 
 
-def test_an_unknown_metric_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ValueError, match="there is no metric 'byte'; there are flops, bytes"):
+def test_an_unknown_metric_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match="there is no metric 'byte'; did you mean 'bytes'"):
         FLOPsMeter(metrics=["byte"])
