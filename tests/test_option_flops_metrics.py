@@ -93,11 +93,12 @@ def test_the_ini_twin(small: Any, mode: tuple[str, ...]) -> None:
     assert [[*metrics] for metrics in counted(small).values()] == [["launches"]] * 3
 
 
-def test_a_builder_that_counts_by_itself_counts_none(project: Any) -> None:
+def test_of_a_builder_that_counts_by_itself_they_are_those_of_its_model(project: Any) -> None:
     project.budgets()
-    assert project.run("--flops-metrics=bytes").ret == 0
+    assert project.run("--flops-metrics=parameters").ret == 0
     (entry,) = project.report()["entries"]
-    assert entry["measurement"].get("metrics", {}) == {}
+    assert entry["measurement"]["source"] == "analytic"
+    assert entry["measurement"]["metrics"]["parameters"]["whole"] == {"total": 4_146_120}
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,19 @@ def test_other_questions_about_numbers_are_not_answered(ask):
         count_flops(Guarded(ask), torch.ones(4, 8), training=False)
 
 
+@pytest.mark.parametrize(
+    "write", [lambda bad, y: bad.logical_or_(y > 0), lambda bad, _: bad[0].fill_(1)]
+)
+def test_an_answer_ends_when_something_else_is_written(write):
+    def ask(y):
+        bad = torch.isnan(y)
+        write(bad, y)
+        return bad.any()
+
+    with pytest.raises(DataDependentError):
+        count_flops(Guarded(ask), torch.ones(4, 8), training=False)
+
+
 def is_fake_tensor(tensor):
     return isinstance(tensor, FakeTensor)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.flop_counter import register_flop_formula
 
 from pytest_flops import FLOPsMeter, count_flops
 
@@ -67,3 +70,17 @@ def test_meters_in_each_other_count_what_each_was_asked_for() -> None:
 def test_an_unknown_metric_is_refused_with_the_nearest() -> None:
     with pytest.raises(ValueError, match="there is no metric 'byte'; did you mean 'bytes'"):
         FLOPsMeter(metrics=["byte"])
+
+
+def test_products_are_those_that_somebody_gives_a_formula_later() -> None:
+    @torch.library.custom_op("later::mm", mutates_args=())
+    def multiply(a: Tensor, b: Tensor) -> Tensor:
+        return a @ b
+
+    @register_flop_formula(torch.ops.later.mm)
+    def flops(a: Any, b: Any, *_: Any, **__: Any) -> int:
+        return int(2 * a[0] * a[1] * b[1])
+
+    with FLOPsMeter(metrics=["full_precision"]) as meter:
+        multiply(torch.ones(2, 4), torch.ones(4, 8))
+    assert meter.measurement().of("full_precision total") == meter.count.total == 2 * 2 * 4 * 8

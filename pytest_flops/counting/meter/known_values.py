@@ -62,9 +62,8 @@ def keep_known_values(mode: FakeTensorMode, assumptions: set[str]) -> None:
         if func in _FILLED and _is_index_or_mask(out, or_number=func is _ATEN.ones.default):
             _know(mode, out, _FILLED[func])
         answer = _if_all_are_finite(func, args)
-        if answer is not None and out.constant is None and not out.is_inference():
-            written = out._version  # noqa: SLF001 - how often it has been written
-            vars(out)["if_all_are_finite"] = answer, written
+        if answer is not None and out.constant is None:
+            vars(out)["if_all_are_finite"] = answer, _times_written(out)
             if out.numel() == 1:
                 _know(mode, out, answer)
                 assumptions.add(ALL_FINITE)
@@ -146,4 +145,9 @@ def _if_all_are_finite(func: Any, args: Any) -> bool | None:
 def _answer_of(tensor: Any) -> bool | None:
     """What was answered of a tensor, if it has not been written since."""
     answer, written = getattr(tensor, "if_all_are_finite", (None, None))
-    return answer if written is not None and tensor._version == written else None  # noqa: SLF001
+    return answer if answer is not None and _times_written(tensor) == written else None
+
+
+def _times_written(tensor: Tensor) -> int:
+    """How often; PyTorch does not keep that of a tensor that was made in inference mode."""
+    return 0 if tensor.is_inference() else tensor._version  # noqa: SLF001
