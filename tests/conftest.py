@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent, indent
@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import pytest
 from hypothesis import settings
 
+from pytest_flops.counting.metric import BUILT_IN, METRICS
 from pytest_flops.session.settings import CI_VARIABLES
 
 pytest_plugins = ["pytester"]
@@ -211,6 +212,14 @@ def mode(request: pytest.FixtureRequest) -> tuple[str, ...]:
     """The ways in which every option must do the same."""
     arguments: tuple[str, ...] = request.param
     return arguments
+
+
+@pytest.fixture(autouse=True)
+def _own_metrics() -> Iterator[None]:
+    """What the plugin of one test registers is not there in the next, which has another process."""
+    yield
+    for name in {*METRICS} - BUILT_IN:
+        del METRICS[name]
 
 
 @pytest.fixture(autouse=True)
