@@ -17,7 +17,7 @@ from pytest_flops.budgets.errors import BudgetError
 from pytest_flops.budgets.units import parse_amount, parse_percent
 from pytest_flops.counting.measure import WorkloadError, measure_workload
 from pytest_flops.counting.metric import ROOFLINE, TIME
-from pytest_flops.counting.registration import register_installed
+from pytest_flops.counting.registration import names_in, register_installed
 from pytest_flops.counting.roofline.device import DeviceError, device
 from pytest_flops.counting.roofline.roofline import FasterThanTheBoundError, roofline
 from pytest_flops.counting.table import table
@@ -37,8 +37,12 @@ if TYPE_CHECKING:
 
 OK, REGRESSED, UNUSABLE = 0, 1, 2
 _UNUSABLE = (
-    *(BudgetError, ReportError, ScalingError, WorkloadError),
-    *(DeviceError, FasterThanTheBoundError),
+    BudgetError,
+    DeviceError,
+    FasterThanTheBoundError,
+    ReportError,
+    ScalingError,
+    WorkloadError,
 )
 
 
@@ -110,9 +114,15 @@ def _count(given: argparse.Namespace) -> int:
         return _count_on_device(given)
     if given.step_time is not None or given.tf32:
         raise DeviceError("--step-time and --tf32 say something of a device; name it with --device")
-    measurement = _counted(given.target)
-    text = table(measurement, given.depth)
-    print(json.dumps(measurement.to_dict(), indent=2) if given.json else text)
+    try:
+        metrics = names_in(given.metrics)
+    except ValueError as error:
+        raise BudgetError(f"--metrics: {error}") from error
+    measurement = _measured(_named(given.target), metrics)
+    if given.json:
+        print(json.dumps(measurement.to_dict(), indent=2))
+    else:
+        print(table(measurement, given.depth))
     return OK
 
 
@@ -121,7 +131,9 @@ def _count_on_device(given: argparse.Namespace) -> int:
 
     at = device(given.device)
     took = None if given.step_time is None else _step_time(given.step_time)
-    measurement = _counted(given.target, ROOFLINE.name)
+    # The bound is of what runs, and so are the FLOPs beside it.
+    workload = replace(_named(given.target), rules="executed")
+    measurement = _measured(workload, [ROOFLINE.name])
     found = roofline(measurement, at, tf32=given.tf32)
     record = found.to_dict()
     if took is not None:
@@ -131,13 +143,14 @@ def _count_on_device(given: argparse.Namespace) -> int:
     return OK
 
 
-def _counted(target: str, *metrics: str) -> Measurement:
-    """What the workload costs that a target names, of a budget or of a builder."""
+def _named(target: str) -> Workload:
+    """The workload of a budget or of a builder."""
     is_budget = "::" in target or Path(target).suffix in (".yaml", ".yml")
-    workload = _workload_of(target) if is_budget else Workload(target)
+    return _workload_of(target) if is_budget else Workload(target)
+
+
+def _measured(workload: Workload, metrics: Sequence[str]) -> Measurement:
     Extensions(hookspecs.installed()).register_costs()
-    if metrics:  # they are of what runs, and so are the FLOPs beside them
-        workload = replace(workload, rules="executed")
     with importable(Path.cwd()):
         return measure_workload(workload, metrics=metrics)
 
@@ -244,6 +257,9 @@ def _parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("count", help="print what a step costs, and how fast it can be")
     command.add_argument("target", metavar="TARGET", help="FILE::BUDGET, or package.module:builder")
+    command.add_argument(
+        "--metrics", metavar="NAMES", default="", help="others than FLOPs, with commas, or all"
+    )
     command.add_argument("--device", metavar="NAME", help="the roofline on it, e.g. h100-sxm")
     command.add_argument(
         "--step-time", metavar="TIME", help="what you measured, e.g. 210ms; tells the MFU"

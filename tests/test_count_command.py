@@ -9,6 +9,7 @@ import pytest
 
 from pytest_flops import BASELINE_CONFIG, FLOPsCounter
 from pytest_flops.cli import main
+from pytest_flops.counting.metric import BUILT_IN
 
 # Two products of (8, 16) @ (16, 16): 2 x 8 x 16 x 16 FLOPs each; no backward, no optimizer.
 MODEL = """
@@ -157,6 +158,21 @@ def test_a_device_file_that_says_too_little_is_refused(
 ) -> None:
     project.write("round.yaml", ROUND.replace(old, new))
     assert words in refused(capsys, target, "--device", "round.yaml")
+
+
+def test_other_metrics_have_tables_of_their_own(
+    target: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["count", target, "--metrics", "bytes, parameters"]) == 0
+    printed = capsys.readouterr().out
+    of_bytes = [line.split() for line in printed.split("\n\n")[1].splitlines()]
+    assert of_bytes[0] == ["bytes", "(B)", "forward", "backward", "optimizer", "total"]
+    assert ["layers.0", f"{BYTES:,}", "0", "0", f"{BYTES:,}"] in of_bytes
+    assert "parameters (elements)  total\ntotal" in printed
+    assert main(["count", target, "--metrics", "all", "--json"]) == 0
+    assert {*json.loads(capsys.readouterr().out)["metrics"]} == BUILT_IN - {"flops"}
+    words = "--metrics: there is no metric 'byte'; did you mean 'bytes'?"
+    assert words in refused(capsys, target, "--metrics", "byte")
 
 
 def test_of_a_builder_that_counts_by_itself_it_is_the_step_that_runs(

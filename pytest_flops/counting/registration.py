@@ -69,6 +69,19 @@ def metrics_named(names: Iterable[str], *, unlimited: bool = False) -> tuple[Met
     return tuple(known[name] for name in names if name != FLOPS.name)
 
 
+def names_in(text: str) -> tuple[str, ...]:
+    """The metrics besides FLOPs that a text names: with commas between them, or `all`.
+
+    Raises:
+        ValueError: There is no metric of a name.
+    """
+    if text == "all":
+        names = [*countable()]
+    else:
+        names = [name.strip() for name in text.split(",")] if text else []
+    return tuple(metric.name for metric in metrics_named(names))
+
+
 @cache
 def register_installed() -> None:
     """Take in the metrics of the installed pytest plugins, where no pytest session runs.

@@ -5,29 +5,36 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_flops.counting.components import depth, segments
-from pytest_flops.counting.metric import QUANTITIES
+from pytest_flops.counting.metric import FLOPS, METRICS, phase_of, quantities_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pytest_flops.counting.measurement import Measurement
+    from pytest_flops.counting.metric import Metric
 
 
 def table(measurement: Measurement, levels: int | None = None) -> str:
     """One line per component that cost something, indented as the model is nested, and remarks.
 
-    Where `levels` says so, none of the components below that depth.
+    Each metric has a table of its own. Where `levels` says so, there is no component below that
+    depth.
     """
-    components = measurement.components.items()
-    costs = [
-        ("  " * len(segments(path)) + path, cost)
-        for path, cost in components
-        if cost.total and (levels is None or depth(path) <= levels)
-    ]
-    rows = [["component", *QUANTITIES]]
-    for name, cost in (("total", measurement.count), *costs):
-        rows.append([name, *(f"{cost.of(quantity):,}" for quantity in QUANTITIES)])
-    return "\n".join((*aligned(rows), *remarks(measurement)))
+    metrics = [METRICS[name] for name in measurement.metrics if name in METRICS]
+    tables = [aligned([*_rows(measurement, metric, levels)]) for metric in (FLOPS, *metrics)]
+    return "\n".join(("\n\n".join(map("\n".join, tables)), *remarks(measurement)))
+
+
+def _rows(measurement: Measurement, metric: Metric, levels: int | None) -> Iterator[list[str]]:
+    quantities = quantities_of(metric)
+    name = "component" if metric is FLOPS else f"{metric.name} ({metric.unit.symbol})"
+    yield [name, *map(phase_of, quantities)]
+    yield ["total", *(f"{measurement.of(quantity):,}" for quantity in quantities)]
+    own = measurement if metric is FLOPS else measurement.metrics[metric.name]
+    for path in own.components:
+        costs = [measurement.of(quantity, path) for quantity in quantities]
+        if any(costs) and (levels is None or depth(path) <= levels):
+            yield ["  " * len(segments(path)) + path, *(f"{cost:,}" for cost in costs)]
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_flops.budgets.files.catalogue import Catalog
-from pytest_flops.counting.metric import countable, described, learn
-from pytest_flops.counting.registration import metrics_named
+from pytest_flops.counting.metric import described, learn
+from pytest_flops.counting.registration import names_in
 from pytest_flops.hookspecs import joined
 from pytest_flops.reports.entry import Entry
 from pytest_flops.reports.fates import BudgetTest, best_of_tests
@@ -89,10 +89,8 @@ class Session:
         """The metrics that the user asked for, beside those that budgets ask for."""
         from pytest_flops.budgets.errors import BudgetError
 
-        given = self.settings.metrics
-        names = [*countable()] if given == "all" else [name.strip() for name in given.split(",")]
         try:
-            return tuple(metric.name for metric in metrics_named(names if given else ()))
+            return names_in(self.settings.metrics)
         except ValueError as error:
             raise BudgetError(f"--flops-metrics: {error}") from error
 
