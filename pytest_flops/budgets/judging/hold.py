@@ -306,6 +306,8 @@ class _Record(NamedTuple):
             return  # which is an error already
         for quantity in quantities_of(metric):
             yield self._verdict(None, quantity)
+        if metric.join == "max":
+            return  # what is alive while a part runs is the whole's: one cause would raise each
         for path in self.recorded.metrics[metric.name].components:
             if depth(path) <= _HELD_DEPTH and path in self.measurement.components:
                 for quantity in quantities_of(metric):

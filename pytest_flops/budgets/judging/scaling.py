@@ -64,18 +64,16 @@ def _metric(limit: ScalingLimit, sweep: Sweep, quantity: Quantity, allowed: floa
     about = {"quantity": quantity, "dimension": limit.dimension, "location": limit.location}
     growth = next((found for found in sweep.growth if found.quantity == quantity), None)
     if growth is None:
-        message = f"scaling over {limit.dimension}: {quantity} was not counted"
-        return Verdict.error(message, **about)
+        return Verdict.error("it was not counted", **about)
     verdict = _verdict(limit, sweep, growth, allowed)
     if not verdict.passed or growth.asymptotic is not None:
         return verdict
     pairs = zip(sweep.sizes, growth.counts, strict=True)
-    counts = ", ".join(f"{size:,}: {count:,}" for size, count in pairs)
+    counts = ", ".join(f"{count:,} at {size:,}" for size, count in pairs)
     return Verdict.error(
-        f"scaling over {limit.dimension}: {quantity} lies on no polynomial, and its exponent "
-        f"between two sizes, at most {growth.exponent:.6g}, may be smaller than the true one: "
-        "constant parts, such as parameters, hide growth. Take larger sizes, multiples of 128: "
-        f"{counts}",
+        f"it lies on no polynomial ({counts}), and its exponent between two sizes, at most "
+        f"{growth.exponent:.6g}, may be smaller than the true one: constant parts, such as "
+        "parameters, hide growth. Take larger sizes, multiples of 128",
         **about,
     )
 
