@@ -85,9 +85,7 @@ def test_memory_without_a_polynomial_is_refused(project: Any) -> None:
     def test_it(flops): flops.scaling(root, n=[128, 256, 1024], metrics={"peak_memory": 1.0})
     """
     )
-    project.fails(
-        told=["*peak_memory forward over n: it lies on no polynomial*multiples of 128*"]
-    )
+    project.fails(told=["*peak_memory forward over n: it lies on no polynomial*multiples of 128*"])
 
 
 def test_a_misspelt_metric_is_refused(project: Any) -> None:

@@ -260,8 +260,8 @@ def _where(measurement: Measurement, recorded: Recorded | None, quantity: Quanti
     if costs is None or not costs.details or (lines and not before):
         return lines
     if "at" in costs.details:
-        alone = _is_of_the_moment(measurement, quantity)
-        return moment_told(costs.details, before, alone=not alone)
+        alone = not _is_of_the_moment(measurement, quantity)
+        return moment_told(costs.details, before, alone=alone)
     phase = phase_of(quantity)
     operators = operators_told(costs.details, before, phase, metric.unit)
     return "; ".join(told for told in (operators, lines) if told)

@@ -38,11 +38,11 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch.nn import Module
@@ -57,21 +57,13 @@ from torch.optim.optimizer import (
 )
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
-from pytest_flops.counting.count import Phase
 from pytest_flops.counting.meter.lines import line_here
 from pytest_flops.counting.meter.module_paths import OUTSIDE, ModulePaths
 from pytest_flops.counting.meter.parameter_updates import ParameterUpdates
 from pytest_flops.counting.meter.workarounds.frozen_graphs import hidden_operators
 from pytest_flops.counting.metric import SYNCS, Metric
-from pytest_flops.counting.metrics import Call, Counter, Prices, counters
+from pytest_flops.counting.metrics import PHASE, Call, Counter, MeteredPhase, Prices, counters
 
-MeteredPhase: TypeAlias = Literal["forward", "backward", "recomputed", "optimizer"]
-PHASE: Mapping[MeteredPhase, Phase] = {
-    "forward": "forward",
-    "backward": "backward",
-    "recomputed": "backward",
-    "optimizer": "optimizer",
-}
 Place: TypeAlias = tuple[MeteredPhase, int, str]
 """What values are joined by: phase, module number and operator."""
 

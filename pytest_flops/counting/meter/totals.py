@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pytest_flops.counting.components import OUTSIDE_PATH, ancestors, summed_up
 from pytest_flops.counting.count import PHASES, FLOPsCount
 from pytest_flops.counting.measurement import Measurement
-from pytest_flops.counting.meter.attribution import PHASE, Attribution
+from pytest_flops.counting.meter.attribution import Attribution
 from pytest_flops.counting.meter.module_paths import WHOLE
 from pytest_flops.counting.metric import TOTAL, TRAINABLE_PARAMETERS, Costs, Metric
-from pytest_flops.counting.metrics import Finisher
+from pytest_flops.counting.metrics import PHASE, Finisher
 
 _PLACE = {metered: PHASES.index(phase) for metered, phase in PHASE.items()}  # in a FLOPsCount
 

@@ -23,7 +23,19 @@ from typing import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from pytest_flops.counting.count import Phase
     from pytest_flops.counting.metric import Costs, Metric
+
+
+MeteredPhase: TypeAlias = Literal["forward", "backward", "recomputed", "optimizer"]
+"""Where an operator runs: a phase, or what a checkpoint runs again in a backward."""
+
+PHASE: Mapping[MeteredPhase, Phase] = {
+    "forward": "forward",
+    "backward": "backward",
+    "recomputed": "backward",
+    "optimizer": "optimizer",
+}
 
 
 class Call(NamedTuple):
@@ -42,7 +54,7 @@ class Call(NamedTuple):
     kwargs: Mapping[str, Any]
     out: Any
     flops: int | None
-    phase: Literal["forward", "backward", "recomputed", "optimizer"]
+    phase: MeteredPhase
     module: int
 
 

@@ -26,13 +26,14 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from pytest_flops.counting.components import ancestors
+from pytest_flops.counting.metrics import PHASE
 from pytest_flops.counting.metrics.memory_curve import curve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from pytest_flops.counting.metric import Costs
-    from pytest_flops.counting.metrics import Call, Price
+    from pytest_flops.counting.metrics import Call, MeteredPhase, Price
     from pytest_flops.counting.metrics.memory_curve import Life
 
 GRANULE = 512
@@ -120,11 +121,15 @@ class Counter:
         self._level = 1
         self._before = -1
         self._call = _BEFORE_THE_BLOCK + 1  # the number of the one that is running, or is next
-        self._phase = "forward"  # of the last call
-        self._begins = {self._call: self._phase}  # the phases by their first call
+        self._phase: MeteredPhase = "forward"  # of the last call
+        self._begins: dict[int, MeteredPhase] = {
+            self._call: self._phase
+        }  # the phases by their first call
         self._highest = 0
         self._highest_call = _BEFORE_THE_BLOCK  # its number
-        self._highest_at: tuple[str, int, Any] | None = None  # its phase, module and operator
+        self._highest_at: tuple[MeteredPhase, int, Any] | None = (
+            None  # its phase, module and operator
+        )
         self._hook: Any = None
         self._collects = False
 
@@ -211,7 +216,7 @@ class Counter:
             components={path: _raised(each, before) for path, each in costs.components.items()},
             details={
                 "at": {
-                    "phase": _told(phase),
+                    "phase": PHASE[phase],
                     "module": paths[module],
                     "operator": str(getattr(func, "_overloadpacket", func)),
                 },
@@ -229,7 +234,7 @@ class Counter:
             lives[each.kind_at_end()].append((each.born, each.died, each.size))
         for each in self._alive.values():
             lives[each.kind_at_end()].append((each.born, self._call, each.size))
-        begins = [(call, _told(phase)) for call, phase in self._begins.items()]
+        begins = [(call, PHASE[phase]) for call, phase in self._begins.items()]
         return {"curve": curve(lives, begins, self._call)}
 
     @contextmanager
@@ -330,10 +335,6 @@ class Counter:
                     self._mark(parameter.grad, "gradients", module)
                     for state in optimizer.state.get(parameter, {}).values():
                         self._mark(state, "optimizer state", module)
-
-
-def _told(phase: str) -> str:
-    return "backward" if phase == "recomputed" else phase
 
 
 def _has_new_results(func: Any) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_flops.counting.components import ancestors
 from pytest_flops.counting.count import PHASES
 from pytest_flops.counting.metric import ROOFLINE
+from pytest_flops.counting.metrics import PHASE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -139,7 +140,7 @@ def roofline(measurement: Measurement, device: Device, *, tf32: bool = False) ->
         kind = _computed_in(counted, device, tf32=tf32)
         computing = computed / device.peak(kind or "float32")
         parts = [components[each] for each in (*ancestors(path), path) if each in components]
-        phase = phases["backward" if metered == "recomputed" else metered]
+        phase = phases[PHASE[metered]]
         for part in (whole, phase, *parts):
             part.add(moved * times, computing * times, moved / device.bandwidth * times)
         if kind and metered != "recomputed":
