@@ -72,11 +72,13 @@ def metrics_named(names: Iterable[str], *, unlimited: bool = False) -> tuple[Met
 def names_in(text: str) -> tuple[str, ...]:
     """The metrics besides FLOPs that a text names: with commas between them, or `all`.
 
+    All are those of one run: the compiler's, which take a second one, are named.
+
     Raises:
         ValueError: There is no metric of a name.
     """
     if text == "all":
-        names = [*countable()]
+        names = [metric.name for metric in countable().values() if not metric.of_compiler]
     else:
         names = [name.strip() for name in text.split(",")] if text else []
     return tuple(metric.name for metric in metrics_named(names))

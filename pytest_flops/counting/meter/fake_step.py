@@ -44,15 +44,15 @@ def training_step(
     loss: Loss | None,
     *,
     training: bool,
-    meter: AbstractContextManager[object],
-    second: bool = False,
+    each: Sequence[AbstractContextManager[object]],
     real: bool = False,
     like: str | None = None,
 ) -> tuple[str, ...]:
     """Run a forward and, when `training`, a backward and a step; return what was assumed.
 
-    The arguments are those of `count_flops`, and the `meter` that counts the step. If that is to be
-    the `second` one, whose optimizer has its state, an equal step comes before it, uncounted.
+    The arguments are those of `count_flops`, and what surrounds `each` of equal steps, one after
+    the other: a meter counts the one that it surrounds. From the second on, the optimizer has its
+    state.
     Everything is a fake, or `real` values on a copy; the model is left as it was either way.
     Fakes may run the operators of another device, `like` CUDA.
     """
@@ -71,8 +71,8 @@ def training_step(
         with suppress(NotImplementedError):  # an exported module has one mode only
             model.train(training)
         stepping: torch.optim.Optimizer | None = None
-        for counting in (nullcontext(), meter) if second else (meter,):
-            with counting:
+        for around in each:
+            with around:
                 with mode or nullcontext(), torch.set_grad_enabled(training):
                     output = model(*positional, **named)
                     if training:
