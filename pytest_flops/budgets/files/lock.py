@@ -235,7 +235,7 @@ def _version(value: object) -> str:
 _DETAILS: dict[str, Callable[[object], Any]] = {
     "kinds": _kinds,  # alive at the peak, of `peak_memory`
     "modules": _modules,  # likewise
-    "operations": _operations,  # of `bytes` and `launches`
+    "operations": _operations,  # of `bytes`, `launches` and collectives
     "torch": _version,  # of the compiler's metrics
 }
 
