@@ -27,6 +27,7 @@ from unittest.mock import patch
 
 import torch
 
+from pytest_flops.counting.meter.fake_step import random_states_kept
 from pytest_flops.counting.meter.lines import is_own, line_here, shown
 from pytest_flops.counting.metric import TOTAL, Costs
 
@@ -72,8 +73,8 @@ class CompilerEvents(logging.Handler):
     """Collects what the compiler does in the block, of this process, which begins anew for it.
 
     Whatever was compiled before is forgotten at both ends, so that a count does not depend on what
-    ran before: who comes after compiles again. Counters, settings and the compiler's own callbacks
-    stay as they are.
+    ran before: who comes after compiles again. Random numbers are drawn for nobody else. Counters,
+    settings and the compiler's own callbacks stay as they are.
     """
 
     def __init__(self) -> None:
@@ -88,8 +89,9 @@ class CompilerEvents(logging.Handler):
     def __enter__(self) -> CompilerEvents:
         dynamo.reset_code_caches()
         self._undo.callback(dynamo.reset_code_caches)
+        self._undo.enter_context(random_states_kept())
         # `logging.disable` would turn off the trace of PyTorch 2.11 and 2.12.
-        self._undo.enter_context(patch.object(_TRACE, "isEnabledFor", return_value=True))
+        self._undo.enter_context(patch.object(_TRACE, "isEnabledFor", lambda _: True))
         _TRACE.addHandler(self)
         self._undo.callback(_TRACE.removeHandler, self)
         self._seconds -= time.perf_counter()

@@ -117,6 +117,8 @@ def _problems(metric: Any, plugins: dict[str, str]) -> Iterator[str]:
         yield f"the join of {name!r} is {metric.join!r}, neither 'sum' nor 'max'"
     if not phases or phases != tuple(phase for phase in PHASES if phase in phases):
         yield f"the phases of {name!r} are {phases!r}, not some of {PHASES} in this order"
+    if metric.of_compiler:
+        yield f"{name!r} is no metric of the compiler: those are built in"
     if not callable(metric.counter):
         yield f"the counter of {name!r} is {metric.counter!r}, not what makes a Counter"
 

@@ -213,10 +213,13 @@ def test_the_compiler_is_left_as_it_was() -> None:
     counters.clear()
     config = torch._dynamo.config.save_config()
     before = [*trace.handlers], {**vars(trace)}
+    random = torch.random.get_rng_state()
+    compiled(lambda x: x + torch.rand(4))
+    assert torch.equal(torch.random.get_rng_state(), random)
     compiled(prints, X, torch.ones(5))
     assert ([*trace.handlers], {**vars(trace)}) == before
     assert torch._dynamo.config.save_config() == config
-    assert counters["stats"]["unique_graphs"] == 4  # it counts on, as for any code
+    assert counters["stats"]["unique_graphs"] == 5  # it counts on, as for any code
     compiled(clean)
     torch._dynamo.callback.callback_handler.remove_start_callback(begun)
     assert len(ran) > 4

@@ -65,7 +65,7 @@ def training_step(
     positional, named = [*inputs], dict(kwargs)
     step = [model, positional, named, loss, make_optimizer]
     with (
-        _random_states_kept(),
+        random_states_kept(),
         nullcontext() if mode is None else _all_fake(step, mode, like, assumptions),
     ):
         with suppress(NotImplementedError):  # an exported module has one mode only
@@ -219,7 +219,7 @@ def _fake(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
 
 
 @contextmanager
-def _random_states_kept() -> Iterator[None]:
+def random_states_kept() -> Iterator[None]:
     """Put back the states of the random numbers of PyTorch on the CPU, Python, and NumPy."""
     numpy = sys.modules.get("numpy")
     kept = random.getstate()
