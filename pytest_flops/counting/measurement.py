@@ -135,8 +135,8 @@ def how_to_count(uncounted: str) -> str:
         )
     if uncounted.startswith(KERNEL):
         return (
-            "no operator contains this launch of a Triton kernel: put it into one, with "
-            "torch.library.triton_op or custom_op, and give that a cost with @register_cost"
+            f"give this Triton kernel a cost with @register_cost({uncounted[len(KERNEL) :]}) of "
+            "pytest_flops.counting.costs: a function of the kernel's arguments, by their names"
         )
     if uncounted.endswith(SPARSE_WITHOUT_VALUES):
         return (
