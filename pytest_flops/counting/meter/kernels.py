@@ -9,7 +9,7 @@ runs in order to choose is no part of the step.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from copy import copy
 from functools import cache, wraps
 from importlib import import_module
@@ -19,8 +19,11 @@ from typing import Any
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import _disable_current_modes
 
+from pytest_flops.counting.costs import registered_cost
 from pytest_flops.counting.costs.kernels import GRID
+from pytest_flops.counting.measurement import KERNEL
 from pytest_flops.counting.meter.dispatch import counting_modes
+from pytest_flops.counting.meter.interpreter import executed
 
 
 @contextmanager
@@ -77,10 +80,19 @@ def _telling(run: Callable[..., Any]) -> Callable[..., Any]:
         if _is_wrapper(kernel) or kwargs.get("warmup"):
             return run(kernel, *args, **kwargs)
         modes = counting_modes()
-        with _disable_current_modes():  # the interpreter copies by operators
+        watches = modes and type(kernel).__name__ == "InterpretedFunction"
+        watches = watches and registered_cost("flops", kernel.fn) is None
+        with (
+            _disable_current_modes(),  # the interpreter copies by operators
+            executed() if watches else nullcontext() as work,
+        ):
             result = run(kernel, *args, **kwargs)
         for mode in modes:
             mode.saw(kernel.fn, *_call_of(kernel.fn, args, **kwargs))
+            if work is not None:
+                name = f"{KERNEL}{kernel.fn.__name__}"
+                proposal = f"in Triton's interpreter the first launch of {name} executed {work}"
+                mode.attribution.remarks.setdefault(name, proposal)
         return result
 
     return ours

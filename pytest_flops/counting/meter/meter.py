@@ -270,4 +270,5 @@ def count_flops(
         real=values == "real",
         like=like,
     )
-    return replace(meter.measurement(), assumptions=assumptions)
+    found = meter.measurement()
+    return replace(found, assumptions=(*found.assumptions, *assumptions))
