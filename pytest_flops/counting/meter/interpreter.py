@@ -123,8 +123,7 @@ def _atomic(
 
 def _let_through(mask: Any, pointers: Any) -> int:
     """How many elements; a mask may be one for all of them."""
-    elements: int = mask.data.sum() * pointers.data.size // mask.data.size
-    return elements
+    return int(mask.data.sum()) * int(pointers.data.size) // int(mask.data.size)
 
 
 _ARITHMETIC = """
