@@ -147,8 +147,11 @@ def of_all(*values: Any) -> int:
 def of_one(value: Any) -> int:
     """The same of a single value, which most often is a tensor without gaps."""
     if isinstance(value, Tensor):
-        if value.layout is _STRIDED and value.is_contiguous():
-            return value.nbytes
+        try:
+            if value.is_contiguous():
+                return value.nbytes
+        except RuntimeError:
+            pass  # a compressed sparse one cannot say
         return _size_with_gaps(value)
     return of_all(*value) if isinstance(value, _LISTS) else 0
 
@@ -193,7 +196,8 @@ def _storage(tensor: Tensor) -> int:
     """What tells the storage of a tensor from others'."""
     if tensor.layout is not _STRIDED:
         return id(tensor)
-    return int(tensor.untyped_storage()._cdata)  # noqa: SLF001 - a fake one has no address
+    address: int = tensor.untyped_storage()._cdata  # noqa: SLF001 - a fake one has no address
+    return address
 
 
 def _region(tensor: Tensor) -> tuple[Any, ...]:
