@@ -14,6 +14,8 @@ from functools import partial
 from importlib import import_module
 from typing import Any, TypeAlias
 
+from pytest_flops.counting.replacing import replaced
+
 
 @dataclass
 class Executed:
@@ -51,49 +53,31 @@ def executed() -> Iterator[Executed]:
     with ExitStack() as undo:
         for name, note in _NOTES.items():
             if hasattr(builder, name):  # not in every version
-                undo.enter_context(_replaced(builder, name, partial(_noting, work, note)))
+                undo.enter_context(replaced(builder, name, partial(_noting, work, note)))
         for operation in (interpreter.ReduceOps, interpreter.ScanOps):
-            undo.enter_context(_replaced(operation, "apply_impl", partial(_reducing, work)))
+            undo.enter_context(replaced(operation, "apply_impl", partial(_reducing, work)))
         yield work
-
-
-@contextmanager
-def _replaced(owner: Any, name: str, change: Callable[[Any], Any]) -> Iterator[None]:
-    own, method = vars(owner).get(name), getattr(owner, name)
-    setattr(owner, name, change(method))
-    try:
-        yield
-    finally:
-        if own is None:  # it is the class's
-            delattr(owner, name)
-        else:
-            setattr(owner, name, own)
 
 
 Note: TypeAlias = "Callable[..., None]"
 """Adds to the work what a call of the builder's executed, from its result and its arguments."""
 
 
-def _noting(work: Executed, note: Note, method: Callable[..., Any]) -> Callable[..., Any]:
-    def ours(*args: Any, **kwargs: Any) -> Any:
-        out = method(*args, **kwargs)
-        note(work, out, *args)
-        return out
+def _noting(
+    work: Executed, note: Note, method: Callable[..., Any], *args: Any, **kwargs: Any
+) -> Any:
+    out = method(*args, **kwargs)
+    note(work, out, *args)
+    return out
 
-    return ours
 
-
-def _reducing(work: Executed, apply: Callable[..., Any]) -> Callable[..., Any]:
+def _reducing(work: Executed, apply: Callable[..., Any], operation: Any, given: Any) -> Any:
     """Of a reduction or a scan by a function of one's own, what that function executes counts."""
-
-    def ours(operation: Any, given: tuple[Any, ...]) -> Any:
-        before = work.flops
-        out = apply(operation, given)
-        if work.flops == before and given[0].dtype.is_floating():
-            work.flops += given[0].handle.data.size
-        return out
-
-    return ours
+    before = work.flops
+    out = apply(operation, given)
+    if work.flops == before and given[0].dtype.is_floating():
+        work.flops += given[0].handle.data.size
+    return out
 
 
 def _elementwise(per_element: int, work: Executed, out: Any, *_operands: Any) -> None:

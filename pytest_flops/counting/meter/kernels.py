@@ -9,9 +9,9 @@ runs in order to choose is no part of the step.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from copy import copy
-from functools import cache, wraps
+from functools import cache
 from importlib import import_module
 from inspect import signature
 from typing import Any
@@ -24,20 +24,17 @@ from pytest_flops.counting.costs.kernels import GRID
 from pytest_flops.counting.measurement import KERNEL
 from pytest_flops.counting.meter.dispatch import counting_modes
 from pytest_flops.counting.meter.interpreter import executed
+from pytest_flops.counting.replacing import replaced
 
 
-@contextmanager
-def report_launches() -> Iterator[None]:
+def report_launches() -> AbstractContextManager[None]:
     """While active, every launch in a counted thread is counted."""
-    with _replaced(run=_telling, _bench=_untold):
-        yield
+    return _replaced(run=_tell, _bench=_try_untold)
 
 
-@contextmanager
-def nothing_launched_on_fakes() -> Iterator[None]:
+def nothing_launched_on_fakes() -> AbstractContextManager[None]:
     """While active, a launch on fake tensors does nothing; an autotuner takes its first choice."""
-    with _replaced(run=_passing_over_fakes):
-        yield
+    return _replaced(run=_pass_over_fakes)
 
 
 @cache
@@ -53,70 +50,50 @@ def _launchers() -> tuple[type, ...]:
 
 
 @contextmanager
-def _replaced(**changes: Callable[[Any], Any]) -> Iterator[None]:
+def _replaced(**changes: Callable[..., Any]) -> Iterator[None]:
     """While active, these methods of the launchers are what is made of them."""
     with ExitStack() as undo:
         for owner in _launchers():
             for name, change in changes.items():
                 if name in vars(owner):
-                    undo.callback(_restore, owner, name, *_replace(owner, name, change))
+                    undo.enter_context(replaced(owner, name, change))
         yield
 
 
-def _replace(owner: type, name: str, change: Callable[[Any], Any]) -> tuple[Any, Any]:
-    before = vars(owner)[name]
-    ours = wraps(before)(change(before))
-    setattr(owner, name, ours)
-    return before, ours
+def _tell(run: Callable[..., Any], kernel: Any, *args: Any, **kwargs: Any) -> Any:
+    if _is_wrapper(kernel) or kwargs.get("warmup"):
+        return run(kernel, *args, **kwargs)
+    modes = counting_modes()
+    watches = modes and type(kernel).__name__ == "InterpretedFunction"
+    watches = watches and registered_cost("flops", kernel.fn) is None
+    with (
+        _disable_current_modes(),  # the interpreter copies by operators
+        executed() if watches else nullcontext() as work,
+    ):
+        result = run(kernel, *args, **kwargs)
+    for mode in modes:
+        mode.saw(kernel.fn, *_call_of(kernel.fn, args, **kwargs))
+        if work is not None:
+            name = f"{KERNEL}{kernel.fn.__name__}"
+            proposal = f"in Triton's interpreter the first launch of {name} executed {work}"
+            mode.attribution.remarks.setdefault(name, proposal)
+    return result
 
 
-def _restore(owner: type, name: str, before: Any, ours: Any) -> None:
-    if vars(owner)[name] is ours:  # else somebody has put theirs around it
-        setattr(owner, name, before)
+def _try_untold(bench: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    with _disable_current_modes():
+        return bench(*args, **kwargs)
 
 
-def _telling(run: Callable[..., Any]) -> Callable[..., Any]:
-    def ours(kernel: Any, *args: Any, **kwargs: Any) -> Any:
-        if _is_wrapper(kernel) or kwargs.get("warmup"):
-            return run(kernel, *args, **kwargs)
-        modes = counting_modes()
-        watches = modes and type(kernel).__name__ == "InterpretedFunction"
-        watches = watches and registered_cost("flops", kernel.fn) is None
-        with (
-            _disable_current_modes(),  # the interpreter copies by operators
-            executed() if watches else nullcontext() as work,
-        ):
-            result = run(kernel, *args, **kwargs)
-        for mode in modes:
-            mode.saw(kernel.fn, *_call_of(kernel.fn, args, **kwargs))
-            if work is not None:
-                name = f"{KERNEL}{kernel.fn.__name__}"
-                proposal = f"in Triton's interpreter the first launch of {name} executed {work}"
-                mode.attribution.remarks.setdefault(name, proposal)
-        return result
-
-    return ours
-
-
-def _untold(bench: Callable[..., Any]) -> Callable[..., Any]:
-    def ours(*args: Any, **kwargs: Any) -> Any:
-        with _disable_current_modes():
-            return bench(*args, **kwargs)
-
-    return ours
-
-
-def _passing_over_fakes(run: Callable[..., Any]) -> Callable[..., Any]:
-    def ours(kernel: Any, *args: Any, **kwargs: Any) -> Any:
-        if not any(isinstance(value, FakeTensor) for value in (*args, *kwargs.values())):
-            return run(kernel, *args, **kwargs)
-        if _is_wrapper(kernel):  # a copy, so that what it chooses is not kept
-            kernel = copy(kernel)
-            kernel.configs = kernel.configs[:1]
-            return run(kernel, *args, **kwargs)
+def _pass_over_fakes(run: Callable[..., Any], kernel: Any, *args: Any, **kwargs: Any) -> Any:
+    if not any(isinstance(value, FakeTensor) for value in (*args, *kwargs.values())):
+        return run(kernel, *args, **kwargs)
+    if not _is_wrapper(kernel):
         return None
-
-    return ours
+    if hasattr(kernel, "configs"):  # on a copy, so that what it chooses is not kept
+        kernel = copy(kernel)
+        kernel.configs = kernel.configs[:1]
+    return run(kernel, *args, **kwargs)
 
 
 def _is_wrapper(kernel: Any) -> bool:
