@@ -71,7 +71,7 @@ def register_cost(operator: Any, *, metric: str = "flops") -> Callable[[_CostT],
     """
 
     def decorate(cost: _CostT) -> _CostT:
-        register_costs({operator: {metric: cost}})
+        _register(operator, {metric: cost})
         return cost
 
     return decorate
@@ -80,17 +80,20 @@ def register_cost(operator: Any, *, metric: str = "flops") -> Callable[[_CostT],
 def register_costs(costs: Mapping[Any, Formula | Mapping[str, Formula]]) -> None:
     """Give several their costs, in FLOPs or by metric; see `register_cost`."""
     for operator, given in costs.items():
-        by_metric = given if isinstance(given, Mapping) else {"flops": given}
-        key, name = _key(operator)
-        for metric, cost in by_metric.items():
-            if metric not in _METRICS:
-                raise ValueError(
-                    f"a cost is registered for one of {', '.join(_METRICS)}, not for {metric!r}"
-                )
-            if not callable(cost):
-                raise TypeError(f"the cost of {name} must be a function that returns an int")
-            of_calls = cost if isinstance(key, str) else cost_of_launches(key, cost)
-            _registered[metric, key] = _checked(name, metric, of_calls)
+        _register(operator, given if isinstance(given, Mapping) else {"flops": given})
+
+
+def _register(operator: Any, by_metric: Mapping[str, Formula]) -> None:
+    key, name = _key(operator)
+    for metric, cost in by_metric.items():
+        if metric not in _METRICS:
+            raise ValueError(
+                f"a cost is registered for one of {', '.join(_METRICS)}, not for {metric!r}"
+            )
+        if not callable(cost):
+            raise TypeError(f"the cost of {name} must be a function that returns an int")
+        of_calls = cost if isinstance(key, str) else cost_of_launches(key, cost)
+        _registered[metric, key] = _checked(name, metric, of_calls)
     _found.clear()
 
 
