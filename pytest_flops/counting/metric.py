@@ -134,6 +134,8 @@ METRICS: Final[dict[str, Metric]] = {
         Metric("launches", CALL, told_by_line=True, told_by_operator=True),
         SYNCS,
         Metric("full_precision", FLOP, told_by_line=True),
+        Metric("communication", BYTE),
+        Metric("collectives", CALL),
         PARAMETERS,
         TRAINABLE_PARAMETERS,
     )

@@ -229,7 +229,7 @@ def _operations(value: object) -> dict[str, dict[str, int]]:
 _DETAILS: dict[str, Callable[[object], dict[str, Any]]] = {
     "kinds": _kinds,  # alive at the peak, of `peak_memory`
     "modules": _modules,  # likewise
-    "operations": _operations,  # of `bytes` and `launches`
+    "operations": _operations,  # of `bytes`, `launches` and collectives
 }
 
 

@@ -89,26 +89,29 @@ def operators_told(
     """The operators that are new or more since the record, or else those that cost most.
 
     Args:
-        details: Those of the metric; `operations` has its values by operator and phase.
+        details: Those of the metric; `operations` has its values by operator and phase, `calls`,
+            if it has them, how many calls these are.
         recorded: The same of the record; empty where it has none.
         phase: A phase, or `total`.
         unit: What the values are counted in.
     """
 
-    def values(of: Mapping[str, Any]) -> dict[str, int]:
-        operations: Mapping[str, Mapping[str, int]] = of.get("operations", {})
+    def values(of: Mapping[str, Any], kept: str = "operations") -> dict[str, int]:
+        operations: Mapping[str, Mapping[str, int]] = of.get(kept, {})
         return {
             name: sum(phases.values()) if phase == TOTAL else phases.get(phase, 0)
             for name, phases in operations.items()
         }
 
     now, then = values(details), values(recorded)
+    calls = values(details, "calls").items()
+    often = {name: f" x {number}" for name, number in calls if number != now[name]}
     told, sign = now, ""
     if then:
         told, sign = {name: cost - then.get(name, 0) for name, cost in now.items()}, "+"
     most = sorted((name for name in told if told[name] > 0), key=lambda name: (-told[name], name))
     listed = [
-        f"{name} ({'new, ' if then and not then.get(name) else ''}"
+        f"{name}{often.get(name, '')} ({'new, ' if then and not then.get(name) else ''}"
         f"{sign}{format_amount(told[name], unit)})"
         for name in most[:_NAMED]
     ]

@@ -123,13 +123,17 @@ def _no_cost(args: Sequence[Any], kwargs: Mapping[str, Any], out: Any) -> None:
     """A product of integers may stand for one of floating-point numbers (`int8`)."""
 
 
-_UNKNOWN, _UNKNOWN_PRODUCT = _UNCLAIMED = (Rule(_cost_unless_integer), Rule(_no_cost))
+_UNKNOWN, _NEVER_FREE = _UNCLAIMED = (Rule(_cost_unless_integer), Rule(_no_cost))
 _IS_PRODUCT = re.compile(r"mm(_|$)|matmul|gemm|linear|conv(olution|\d|_|$)")
+_IS_COLLECTIVE = re.compile(r"_?c10d|symm_mem")
 
 
 def _unclaimed(name: str) -> Rule:
-    """The rule of an operator that no rule claims; what its name calls a product is not free."""
-    return _UNKNOWN_PRODUCT if _IS_PRODUCT.search(name) else _UNKNOWN
+    """The rule of an operator that no rule claims.
+
+    What its name calls a product is not free, nor a collective, which has its payload.
+    """
+    return _NEVER_FREE if _IS_PRODUCT.search(name) or _IS_COLLECTIVE.match(name) else _UNKNOWN
 
 
 def _decomposition(func: OpOverload) -> Callable[..., Any] | None:

@@ -236,7 +236,9 @@ EXCEPTIONS: Final[Mapping[str, Operands]] = {
             written=_GRADIENTS_SCALED,
         ),
         # Collectives, whose schemas mark nothing; some also return what they fill.
-        "c10d._allgather_base_ c10d._reduce_scatter_base_": _unread("output_tensor"),
+        "c10d._allgather_base_ c10d._reduce_scatter_base_ c10d.gather_into_tensor_": (
+            _unread("output_tensor")
+        ),
         "c10d.allgather_ c10d.alltoall_ c10d.reduce_scatter_ c10d.scatter_": (
             _unread("output_tensors")
         ),

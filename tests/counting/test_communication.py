@@ -1,0 +1,326 @@
+"""`communication` and `collectives` of one rank, by hand, on PyTorch's fake process group."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pytest_flops import FLOPsMeter
+from pytest_flops.counting.measurement import Measurement
+
+dist = pytest.importorskip("torch.distributed")
+if not dist.is_available():
+    pytest.skip("this torch has no torch.distributed", allow_module_level=True)
+
+from torch.distributed import _functional_collectives as functional  # noqa: E402
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh  # noqa: E402
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard  # noqa: E402
+from torch.distributed.tensor.debug import CommDebugMode  # noqa: E402
+from torch.testing._internal.distributed.fake_pg import FakeStore  # noqa: E402
+
+RANKS = 8
+F32, BF16, I64 = 4, 2, 8
+
+Kinds = dict[str, tuple[int, int]]
+"""Bytes and calls by kind of collective and dtype."""
+
+
+@pytest.fixture
+def mesh() -> Iterator[DeviceMesh]:
+    """That of rank 0 of 8, in one dimension."""
+    dist.init_process_group("fake", rank=0, world_size=RANKS, store=FakeStore())
+    yield init_device_mesh("cpu", (RANKS,))
+    dist.destroy_process_group()
+
+
+def measured(run: Callable[[], object]) -> Measurement:
+    with FLOPsMeter(metrics=["communication", "collectives"]) as meter:
+        run()
+    return meter.measurement()
+
+
+def kinds(found: Measurement, phase: str | None = None) -> Kinds:
+    """What each kind of collective costs in a phase, or in all; no bytes are not told."""
+    told = [found.metrics[name].details for name in ("communication", "collectives")]
+    payload, calls = (
+        {
+            kind: sum(value for each, value in by_phase.items() if phase in (None, each))
+            for kind, by_phase in details.get("operations", {}).items()
+        }
+        for details in told
+    )
+    return {kind: (payload.get(kind, 0), calls[kind]) for kind in calls if calls[kind]}
+
+
+# --- one call ---
+
+
+def pieces(*shape: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """What goes to, or comes from, each rank."""
+    return [torch.ones(shape, dtype=dtype) for _ in range(RANKS)]
+
+
+def whole() -> Tensor:
+    return torch.ones(RANKS * 3)
+
+
+def part() -> Tensor:
+    return torch.ones(3)
+
+
+PART, WHOLE = F32 * 3, F32 * 3 * RANKS
+GROUP = "0"  # the name of the default one
+
+
+def coalesced(run: Callable[[], object]) -> None:
+    with dist._coalescing_manager():
+        run()
+        run()
+
+
+CALLS: dict[str, tuple[Callable[[], object], Kinds]] = {
+    "all_reduce": (lambda: dist.all_reduce(part()), {"all_reduce float32": (PART, 1)}),
+    "all_reduce of integers": (
+        lambda: dist.all_reduce(torch.ones(3, dtype=torch.int64)),
+        {"all_reduce int64": (I64 * 3, 1)},
+    ),
+    # An index of one dimension and a value of 3 elements, each for 2 rows.
+    "all_reduce of a sparse tensor": (
+        lambda: dist.all_reduce(
+            torch.sparse_coo_tensor(
+                torch.tensor([[0, 2]]), torch.ones(2, 3), (9, 3), check_invariants=True
+            )
+        ),
+        {"all_reduce float32": (2 * I64 + 2 * PART, 1)},
+    ),
+    "all_reduces, coalesced": (
+        lambda: coalesced(lambda: dist.all_reduce(part())),
+        {"all_reduce float32": (2 * PART, 1)},
+    ),
+    "reduce": (lambda: dist.reduce(part(), 0), {"reduce float32": (PART, 1)}),
+    "broadcast": (lambda: dist.broadcast(part(), 0), {"broadcast float32": (PART, 1)}),
+    "all_gather": (
+        lambda: dist.all_gather(pieces(3), part()),
+        {"all_gather float32": (WHOLE, 1)},
+    ),
+    "all_gather into the same tensor": (
+        lambda: dist.all_gather([part()] * RANKS, part()),
+        {"all_gather float32": (WHOLE, 1)},
+    ),
+    "all_gather_into_tensor": (
+        lambda: dist.all_gather_into_tensor(whole(), part()),
+        {"all_gather float32": (WHOLE, 1)},
+    ),
+    "all_gathers, coalesced": (
+        lambda: coalesced(lambda: dist.all_gather_into_tensor(whole(), part())),
+        {"all_gather float32": (2 * WHOLE, 1)},
+    ),
+    "gather": (lambda: dist.gather(part(), pieces(3), 0), {"gather float32": (WHOLE, 1)}),
+    "gather to another rank": (lambda: dist.gather(part(), dst=1), {"gather float32": (PART, 1)}),
+    "scatter": (lambda: dist.scatter(part(), pieces(3), 0), {"scatter float32": (WHOLE, 1)}),
+    "scatter from another rank": (
+        lambda: dist.scatter(part(), src=1),
+        {"scatter float32": (PART, 1)},
+    ),
+    "reduce_scatter": (
+        lambda: dist.reduce_scatter(part(), pieces(3)),
+        {"reduce_scatter float32": (WHOLE, 1)},
+    ),
+    "reduce_scatter_tensor": (
+        lambda: dist.reduce_scatter_tensor(part(), whole()),
+        {"reduce_scatter float32": (WHOLE, 1)},
+    ),
+    "reduce_scatters, coalesced": (
+        lambda: coalesced(lambda: dist.reduce_scatter_tensor(part(), whole())),
+        {"reduce_scatter float32": (2 * WHOLE, 1)},
+    ),
+    "all_to_all": (
+        lambda: dist.all_to_all(pieces(3), pieces(3)),
+        {"all_to_all float32": (WHOLE, 1)},
+    ),
+    "all_to_all_single": (
+        lambda: dist.all_to_all_single(whole(), whole()),
+        {"all_to_all float32": (WHOLE, 1)},
+    ),
+    # It gets 5 rows from each rank, and gives 1.
+    "all_to_all of unequal parts": (
+        lambda: dist.all_to_all_single(
+            torch.ones(5 * RANKS), torch.ones(RANKS), [5] * RANKS, [1] * RANKS
+        ),
+        {"all_to_all float32": (F32 * 5 * RANKS, 1)},
+    ),
+    "send": (lambda: dist.send(part(), 1), {"send float32": (PART, 1)}),
+    "isend": (lambda: dist.isend(part(), 1), {"send float32": (PART, 1)}),
+    "recv": (lambda: dist.recv(part(), 1), {"recv float32": (PART, 1)}),
+    "irecv from any rank": (lambda: dist.irecv(part()), {"recv float32": (PART, 1)}),
+    "batch_isend_irecv": (
+        lambda: dist.batch_isend_irecv(
+            [dist.P2POp(dist.isend, part(), 1), dist.P2POp(dist.irecv, part(), 1)]
+        ),
+        {"send float32": (PART, 1), "recv float32": (PART, 1)},
+    ),
+    "barrier": (dist.barrier, {"barrier": (0, 1)}),
+    "functional all_reduce": (
+        lambda: functional.all_reduce(part(), "sum", GROUP).clone(),
+        {"all_reduce float32": (PART, 1)},
+    ),
+    "functional all_gather": (
+        lambda: functional.all_gather_tensor(part(), 0, GROUP).clone(),
+        {"all_gather float32": (WHOLE, 1)},
+    ),
+    "functional all_gather, coalesced, of two dtypes": (
+        lambda: functional.all_gather_into_tensor_coalesced([part(), part().bfloat16()], GROUP),
+        {"all_gather bfloat16 float32": ((F32 + BF16) * 3 * RANKS, 1)},
+    ),
+    "functional reduce_scatter": (
+        lambda: functional.reduce_scatter_tensor(whole(), "sum", 0, GROUP).clone(),
+        {"reduce_scatter float32": (WHOLE, 1)},
+    ),
+    "functional all_to_all": (
+        lambda: functional.all_to_all_single(whole(), None, None, GROUP).clone(),
+        {"all_to_all float32": (WHOLE, 1)},
+    ),
+    "functional broadcast": (
+        lambda: functional.broadcast(part(), 0, GROUP).clone(),
+        {"broadcast float32": (PART, 1)},
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*is deprecated. Please use:FutureWarning")
+@pytest.mark.usefixtures("mesh")
+@pytest.mark.parametrize(("run", "expected"), CALLS.values(), ids=CALLS)
+def test_the_payload_is_the_larger_of_what_a_rank_gives_and_gets(
+    run: Callable[[], object], expected: Kinds
+) -> None:
+    found = measured(run)
+    assert kinds(found) == kinds(found, "forward") == expected
+    assert found.of("communication total") == sum(payload for payload, _ in expected.values())
+    assert found.of("collectives total") == sum(calls for _, calls in expected.values())
+    assert not found.uncounted
+
+
+@pytest.mark.usefixtures("mesh")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64], ids=str)
+def test_a_collective_that_no_rule_knows_is_uncounted_by_name(dtype: torch.dtype) -> None:
+    """As one that a later PyTorch brings; of integers too, which cost no FLOPs."""
+    with torch.library._scoped_library("c10d", "FRAGMENT") as library:
+        library.define("rotate_(Tensor[] tensors, Tensor[] from_next) -> ()")
+        library.impl("rotate_", lambda *_: None, "CPU")
+        both = [torch.ones(3, dtype=dtype)], [torch.ones(2, dtype=dtype)]
+        found = measured(lambda: torch.ops.c10d.rotate_(*both))
+    assert found.uncounted == {"c10d.rotate_": 1}
+    # By the definition, whatever it does.
+    name = f"rotate_ {str(dtype).removeprefix('torch.')}"
+    assert kinds(found) == {name: (3 * dtype.itemsize, 1)}
+
+
+# --- fully sharded ---
+
+LAYERS, WIDTH, TOKENS = 3, 64, 16
+LAYER = WIDTH * WIDTH + WIDTH  # elements, with the bias
+
+
+def fully_sharded(mesh: DeviceMesh, **how: Any) -> nn.Module:
+    """Equal layers, each a group of its own, in a root without parameters of its own."""
+    model = nn.Sequential(*(nn.Linear(WIDTH, WIDTH) for _ in range(LAYERS)))
+    for part in (*model, model):
+        fully_shard(part, mesh=mesh, **how)
+    return model
+
+
+def stepping(model: nn.Module) -> Callable[[], None]:
+    optimizer = torch.optim.AdamW(model.parameters())
+
+    def step() -> None:
+        model(torch.ones(TOKENS, WIDTH)).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def calls_of_comm_debug_mode(run: Callable[[], object]) -> int:
+    with warnings.catch_warnings(), CommDebugMode() as mode:
+        warnings.simplefilter("ignore")  # its hooks on modules warn of those of FSDP
+        run()
+    return mode.get_total_counts()
+
+
+@pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")
+@pytest.mark.parametrize("reshard", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_fully_sharded_layers_are_gathered_and_their_gradients_scattered(
+    mesh: DeviceMesh, reshard: bool, dtype: torch.dtype
+) -> None:
+    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+    model = fully_sharded(mesh, reshard_after_forward=reshard, mp_policy=policy)
+    step = stepping(model)
+    found = measured(step)
+    # Every layer is gathered in the forward, and again in the backward if it was resharded. Its
+    # gradient is reduced in float32, whatever it was gathered in.
+    gathers = LAYERS * LAYER * dtype.itemsize, LAYERS
+    gather = f"all_gather {str(dtype).removeprefix('torch.')}"
+    scatters = {"reduce_scatter float32": (LAYERS * LAYER * F32, LAYERS)}
+    assert kinds(found, "forward") == {gather: gathers}
+    assert kinds(found, "backward") == scatters | ({gather: gathers} if reshard else {})
+    assert kinds(found, "optimizer") == {}
+    assert found.of("collectives total") == calls_of_comm_debug_mode(step)
+    assert not found.uncounted
+    # A layer's first gather is its own.
+    assert found.of("communication forward", "0") == LAYER * dtype.itemsize
+
+
+# --- held ---
+
+MARKED = """\
+import pytest, torch
+import torch.distributed as dist
+from torch.testing._internal.distributed.fake_pg import FakeStore
+
+
+@pytest.fixture(autouse=True)
+def group():
+    dist.init_process_group("fake", rank=0, world_size=8, store=FakeStore())
+    yield
+    dist.destroy_process_group()
+
+
+class Gathered(torch.nn.Module):
+    def forward(self, x):
+        whole = x.new_empty(8 * len(x))
+        for _ in range(TIMES):
+            dist.all_gather([*whole.chunk(8)], x)
+        return whole
+
+
+@pytest.mark.flops_budget(LIMITS)
+def test_step():
+    model = torch.nn.Sequential(Gathered())
+    model(torch.ones(1000)).sin()
+    dist.all_reduce(torch.ones(2))
+"""
+
+
+def marked(limits: str, times: int) -> str:
+    return MARKED.replace("LIMITS", limits).replace("TIMES", str(times))
+
+
+def test_a_red_verdict_names_the_kind_of_collective_and_how_often(project: Any) -> None:
+    limits = "communication='100 kB', collectives={'forward': 4}"
+    project.test(marked(limits, times=3))
+    assert project.run("--flops-update").ret == 0  # 96,008 B: 3 of 8 * 1,000 * 4, and 2 * 4
+    project.test(marked(limits, times=4))
+    project.fails(
+        told=[
+            "*communication total: *limit 100 kB*; more by all_gather float32 x 4 (+32 kB)*",
+            "*collectives forward: 5 calls, limit 4 calls*; more by all_gather float32 (+1 call)*",
+        ]
+    )
+    (project.root / "test_model.lock.json").unlink()
+    project.fails(told=["*most by all_gather float32 x 4 (128 kB), all_reduce float32 x 1 (8 B)*"])
