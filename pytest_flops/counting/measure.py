@@ -65,6 +65,7 @@ def measure_workload(
         lines=lines,
         values=workload.values,
         like=workload.like,
+        compile=workload.compile,
         **sizes,
     )
     return _joined(by_itself, measured) if by_itself else measured
@@ -99,6 +100,7 @@ def measure_built(
     lines: bool = False,
     values: Literal["fake", "real"] = "fake",
     like: Literal["cuda"] | None = None,
+    compile: bool | Mapping[str, Any] = False,  # noqa: A002 - as torch calls it
     **sizes: Any,
 ) -> Measurement:
     """Count what a builder returned: `(model, inputs)`, a program, or what another one accepts.
@@ -112,6 +114,7 @@ def measure_built(
         lines: Whether to find the lines that they come from.
         values: As in `Workload`.
         like: As in `Workload`.
+        compile: As in `Workload`.
         **sizes: `batch_size` and `seq_len` of an accepted object's step, if they are not its own.
 
     Raises:
@@ -131,6 +134,7 @@ def measure_built(
             "lines": lines,
             "values": values,
             "like": like,
+            "compile": compile,
         }
         measurement = _meter(*built, asked)
         if not (measurement.count.forward or measurement.uncounted):
@@ -145,7 +149,13 @@ def measure_built(
             f"builder accepts, not {type(built).__name__}"
         )
     workload = replace(
-        found.workload, optimizer=optimizer, rules=rules, values=values, like=like, **sizes
+        found.workload,
+        optimizer=optimizer,
+        rules=rules,
+        values=values,
+        like=like,
+        compile=compile,
+        **sizes,
     )
     if metrics:  # which the builder that accepts it has of the model that it builds
         return measure_workload(workload, builders, metrics=metrics, lines=lines)

@@ -32,7 +32,8 @@ class Measurement:
             `subprocess` or `os`, which nobody counts; a remark, and no part of what makes two
             measurements equal.
         assumptions: What `count_flops` took for granted, where code asked for values that fake
-            tensors do not have: a sentence each, and likewise a remark.
+            tensors do not have, and that there was a second run: a sentence each, and likewise a
+            remark.
         operations: Cost by operator name, of the meter only.
         not_called: Components that no call entered: submodules of a traced, scripted or exported
             module, and modules that are used without being called, or not at all. What they compute

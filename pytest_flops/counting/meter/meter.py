@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -94,13 +94,21 @@ class FLOPsMeter:
             counting slower; `measurement().lines` has them.
 
     Raises:
-        ValueError: There is no metric of a name.
+        ValueError: There is no metric of a name, or it is one of the compiler's, which nothing
+            reaches while a meter counts.
         RuntimeError: The meter is entered twice, read before it is entered, left in another thread
             than it was entered in, or left while one counts that was entered after it.
     """
 
     def __init__(self, *, metrics: Iterable[str] = (), lines: bool = False) -> None:
-        self._attribution = Attribution(metrics_named(metrics, unlimited=True), lines=lines)
+        asked = metrics_named(metrics, unlimited=True)
+        if of_compiler := [metric.name for metric in asked if metric.of_compiler]:
+            raise ValueError(
+                f"a FLOPsMeter does not count {', '.join(of_compiler)}: what is compiled runs "
+                "eagerly inside it. A marked test, a budget's workload and count_flops(..., "
+                "compile=True) run a second time for that"
+            )
+        self._attribution = Attribution(asked, lines=lines)
         self._active: ExitStack | None = None
         self._result: Measurement | None = None
 
@@ -218,6 +226,7 @@ def count_flops(
     lines: bool = False,
     values: Literal["fake", "real"] = "fake",
     like: Literal["cuda"] | None = None,
+    compile: bool | Mapping[str, Any] = False,  # noqa: A002 - as torch calls it
     **kwargs: Any,
 ) -> Measurement:
     """Count a training step of a model without running it: no weights are read or allocated.
@@ -243,6 +252,9 @@ def count_flops(
             are given, for code that asks for values; the model must fit into memory then.
         like: `"cuda"` has the step run the operators that CUDA runs where those of the CPU differ:
             attention, RMS norm, dropout, autocast, optimizers. It takes no GPU, and fake values.
+        compile: Whether the compiler's metrics (`graph_breaks`, `recompiles`, `graphs`) are those
+            of the compiled model, or keywords of `torch.compile`; a model may be compiled already.
+            They are of two further steps, without an optimizer; all others stay uncompiled.
         **kwargs: The model's keyword inputs.
 
     Returns:
@@ -255,8 +267,9 @@ def count_flops(
             sum, values are real in a step like CUDA's, or the model is compiled code.
     """
     asked_for = metrics_named(metrics, unlimited=True)
-    meter = FLOPsMeter(metrics=[metric.name for metric in asked_for], lines=lines)
-    second = any(metric.of_second_step for metric in asked_for)
+    of_meter = [metric for metric in asked_for if not metric.of_compiler]
+    meter = FLOPsMeter(metrics=[metric.name for metric in of_meter], lines=lines)
+    second = any(metric.of_second_step for metric in of_meter)
     if values not in ("fake", "real"):
         raise ValueError(f"values must be 'fake' or 'real', not {values!r}")
     if like not in (None, "cuda"):
@@ -269,10 +282,25 @@ def count_flops(
         optimizer,
         loss,
         training=training,
-        meter=meter,
-        second=second,
+        each=(nullcontext(), meter) if second else (meter,),
         real=values == "real",
         like=like,
     )
     found = meter.measurement()
-    return replace(found, assumptions=(*found.assumptions, *assumptions))
+    measurement = replace(found, assumptions=(*found.assumptions, *assumptions))
+    if len(of_meter) == len(asked_for):
+        return measurement
+    from pytest_flops.counting.compiler import CompilerEvents, compiled
+
+    with CompilerEvents() as events:
+        training_step(
+            compiled(model, compile),
+            inputs,
+            kwargs,
+            "none",
+            loss,
+            training=training,
+            each=(nullcontext(), nullcontext()),
+            real=values == "real",
+        )
+    return events.added_to(measurement, (each for each in asked_for if each.of_compiler))
