@@ -136,6 +136,7 @@ _NOT_MOVED = """
     _sparse_compressed_tensor_unsafe _sparse_compressed_tensor_with_dims _sparse_coo_tensor_unsafe
     _sparse_coo_tensor_with_dims _sparse_coo_tensor_with_dims_and_tensors sparse_resize_
     sparse_resize_and_clear_ unsafe_split unsafe_split_with_sizes _unsafe_view
+    _c10d_functional._wrap_tensor_autograd
     """
 
 # Questions that a tensor's metadata answer, and waiting.
