@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_flops import FLOPsMeter
+from pytest_flops import FLOPsMeter, count_flops
 
 dist = pytest.importorskip("torch.distributed")
 if not dist.is_available():
@@ -107,6 +107,21 @@ def test_fully_sharded_parameters_compute_whole_products_and_update_shards(ranks
     assert products(meter) == 5 * PRODUCT
     assert meter.count.optimizer == updates(8)
     assert meter.components["0"].optimizer == updates(8) // 2
+
+
+def test_a_sharded_model_is_counted_on_fakes_and_left_as_it_was(ranks: Any) -> None:
+    mesh, x, counts = ranks(dp=8), torch.ones(TOKENS, WIDTH), []
+    for ran_before in (False, True):
+        model = two_layers()
+        for part in (*model, model):
+            fully_shard(part, mesh=mesh)
+        if ran_before:  # FSDP has made what it keeps
+            model(x).sum().backward()
+            model.zero_grad()
+        counts += [count_flops(model, x, metrics=["peak_memory", "bytes"]) for _ in range(2)]
+        assert step_of(model).count == counts[0].count
+    assert counts == counts[:1] * 4
+    assert counts[0].count.optimizer == updates(8)
 
 
 @pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")
