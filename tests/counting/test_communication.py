@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -38,12 +39,20 @@ Kinds = dict[str, tuple[int, int]]
 """Bytes and calls by kind of collective and dtype."""
 
 
+@contextmanager
+def rank_of(ranks: int) -> Iterator[DeviceMesh]:
+    """The mesh of rank 0 of so many, in one dimension."""
+    dist.init_process_group("fake", rank=0, world_size=ranks, store=FakeStore())
+    try:
+        yield init_device_mesh("cpu", (ranks,))
+    finally:
+        dist.destroy_process_group()
+
+
 @pytest.fixture
 def mesh() -> Iterator[DeviceMesh]:
-    """That of rank 0 of 8, in one dimension."""
-    dist.init_process_group("fake", rank=0, world_size=RANKS, store=FakeStore())
-    yield init_device_mesh("cpu", (RANKS,))
-    dist.destroy_process_group()
+    with rank_of(RANKS) as mesh:
+        yield mesh
 
 
 def measured(run: Callable[[], object]) -> Measurement:
@@ -290,6 +299,27 @@ def test_fully_sharded_layers_are_gathered_and_their_gradients_scattered(
     assert found.of("communication forward", "0") == LAYER * dtype.itemsize
 
 
+@pytest.mark.usefixtures("mesh")
+def test_shards_that_are_replicated_are_reduced_once_more() -> None:
+    replicas, shards = 2, RANKS // 2
+    model = fully_sharded(init_device_mesh("cpu", (replicas, shards), mesh_dim_names=("r", "s")))
+    found = measured(stepping(model))
+    assert kinds(found, "backward") == {
+        "all_gather float32": (LAYERS * LAYER * F32, LAYERS),
+        "reduce_scatter float32": (LAYERS * LAYER * F32, LAYERS),
+        "all_reduce float32": (LAYERS * LAYER * F32 // shards, LAYERS),
+    }
+
+
+def test_more_ranks_than_rows_gather_what_fills_them_up() -> None:
+    """Of each parameter a rank holds one row: of 64 each, ranks 64 to 1023 send nothing useful."""
+    ranks = 1024
+    with rank_of(ranks) as mesh:
+        found = measured(stepping(fully_sharded(mesh)))
+    gathered = LAYERS * F32 * (ranks * WIDTH + ranks)
+    assert kinds(found, "forward") == {"all_gather float32": (gathered, LAYERS)}
+
+
 # --- tensor and sequence parallel ---
 
 HIDDEN = 4 * WIDTH
@@ -475,5 +505,7 @@ def test_a_red_verdict_names_the_kind_of_collective_and_how_often(project: Any) 
             "*collectives forward: 5 calls, limit 4 calls*; more by all_gather float32 (+1 call)*",
         ]
     )
+    for page in ("flops.html", "flops.md"):
+        assert "communication" in (project.root / "reports" / page).read_text(encoding="utf-8")
     (project.root / "test_model.lock.json").unlink()
     project.fails(told=["*most by all_gather float32 x 4 (128 kB), all_reduce float32 x 1 (8 B)*"])
