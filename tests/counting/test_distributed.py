@@ -44,13 +44,20 @@ def ranks() -> Iterator[Callable[..., Any]]:
     dist.destroy_process_group()
 
 
-def two_layers() -> nn.Module:
+def two_layers() -> nn.Sequential:
     wide = nn.Linear(WIDTH, HIDDEN, bias=False)
     return nn.Sequential(wide, nn.ReLU(), nn.Linear(HIDDEN, WIDTH, bias=False))
 
 
 def tensor_parallel(mesh: Any) -> nn.Module:
     return parallelize_module(two_layers(), mesh, {"0": ColwiseParallel(), "2": RowwiseParallel()})
+
+
+def sharded(model: nn.Sequential, mesh: Any, **how: Any) -> nn.Sequential:
+    """Fully, each layer by itself."""
+    for part in (*model, model):
+        fully_shard(part, mesh=mesh, **how)
+    return model
 
 
 def step_of(model: nn.Module, *metrics: str, **how: bool) -> FLOPsMeter:
@@ -112,9 +119,7 @@ def test_fully_sharded_parameters_compute_whole_products_and_update_shards(ranks
 def test_a_sharded_model_is_counted_on_fakes_and_left_as_it_was(ranks: Any) -> None:
     mesh, x, counts = ranks(dp=8), torch.ones(TOKENS, WIDTH), []
     for ran_before in (False, True):
-        model = two_layers()
-        for part in (*model, model):
-            fully_shard(part, mesh=mesh)
+        model = sharded(two_layers(), mesh)
         if ran_before:  # FSDP has made what it keeps
             model(x).sum().backward()
             model.zero_grad()
@@ -166,10 +171,8 @@ def test_a_rank_of_tensor_parallel_moves_its_shards(ranks: Any) -> None:
 def test_fully_sharded_parameters_move_on_the_rank_and_between_ranks(
     ranks: Any, dtype: torch.dtype
 ) -> None:
-    mesh, model = ranks(dp=8), two_layers()
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
-    for part in (*model, model):
-        fully_shard(part, mesh=mesh, mp_policy=policy)
+    model = sharded(two_layers(), ranks(dp=8), mp_policy=policy)
     meter = step_of(model, "bytes", fused=True)
     whole, shard = WEIGHTS * dtype.itemsize, WEIGHTS * dtype.itemsize // 8
     for phase in ("forward", "backward"):
@@ -195,10 +198,8 @@ def test_the_peak_of_equal_layers_that_are_fully_sharded(
     ranks: Any, count: int, reshard: bool
 ) -> None:
     depth, width, tokens, scalar = 6, 256, 32, 512
-    mesh = ranks(dp=count)
-    model = nn.Sequential(*(nn.Linear(width, width, bias=False) for _ in range(depth)))
-    for part in (*model, model):
-        fully_shard(part, mesh=mesh, reshard_after_forward=reshard)
+    layers = (nn.Linear(width, width, bias=False) for _ in range(depth))
+    model = sharded(nn.Sequential(*layers), ranks(dp=count), reshard_after_forward=reshard)
     optimizer, x = torch.optim.AdamW(model.parameters(), fused=True), torch.ones(tokens, width)
 
     def step() -> None:
@@ -231,3 +232,16 @@ def test_the_peak_of_equal_layers_that_are_fully_sharded(
     found = meter.measurement()
     assert found.of("peak_memory forward") == forward
     assert found.of("peak_memory backward") == backward
+
+
+@pytest.mark.parametrize("parallel", [tensor_parallel, lambda mesh: sharded(two_layers(), mesh)])
+def test_a_shard_is_a_parameter_of_the_module_that_uses_it(ranks: Any, parallel: Any) -> None:
+    """Also if no step of an optimizer names the parameters."""
+    model, x = parallel(ranks(tp=8)), torch.ones(TOKENS, WIDTH)
+    with FLOPsMeter(metrics=["peak_memory"]) as meter, torch.no_grad():
+        model(x)
+    details = meter.measurement().metrics["peak_memory"].details
+    assert details["kinds"]["inputs"] == x.nbytes
+    assert details["kinds"]["parameters"] >= F32 * WEIGHTS // 8
+    assert details["modules"]["0"] >= F32 * WEIGHTS // 2 // 8
+    assert details["modules"]["2"] >= F32 * WEIGHTS // 2 // 8
