@@ -294,9 +294,9 @@ def count_flops(
 
     with CompilerEvents() as events:
         training_step(
-            compiled(model, compile),
-            inputs,
-            kwargs,
+            compiled(module, compile),
+            positional,
+            named,
             "none",
             loss,
             training=training,
