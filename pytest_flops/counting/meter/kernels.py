@@ -18,6 +18,7 @@ from typing import Any
 
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._pytree import tree_leaves
 
 from pytest_flops.counting.costs import registered_cost
 from pytest_flops.counting.costs.kernels import GRID
@@ -102,7 +103,7 @@ def _pass_over_fakes(run: Callable[..., Any], kernel: Any, *args: Any, **kwargs:
 
 
 def _fakes(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[FakeTensor]:
-    return [value for value in (*args, *kwargs.values()) if isinstance(value, FakeTensor)]
+    return [value for value in tree_leaves((args, kwargs)) if isinstance(value, FakeTensor)]
 
 
 def _is_wrapper(kernel: Any) -> bool:
