@@ -18,6 +18,7 @@ from typing import Any
 
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._pytree import tree_leaves
 
 from pytest_flops.counting.costs import registered_cost
 from pytest_flops.counting.costs.kernels import GRID
@@ -65,7 +66,7 @@ def _tell(run: Callable[..., Any], kernel: Any, *args: Any, **kwargs: Any) -> An
         return run(kernel, *args, **kwargs)
     modes = counting_modes()
     watches = modes and type(kernel).__name__ == "InterpretedFunction"
-    watches = watches and registered_cost("flops", kernel.fn) is None
+    watches = watches and not (registered_cost("flops", kernel.fn) or _fakes(args, kwargs))
     with (
         _disable_current_modes(),  # the interpreter copies by operators
         executed() if watches else nullcontext() as work,
@@ -86,14 +87,23 @@ def _try_untold(bench: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 def _pass_over_fakes(run: Callable[..., Any], kernel: Any, *args: Any, **kwargs: Any) -> Any:
-    if not any(isinstance(value, FakeTensor) for value in (*args, *kwargs.values())):
+    fakes = _fakes(args, kwargs)
+    if not fakes:
         return run(kernel, *args, **kwargs)
     if not _is_wrapper(kernel):
+        for fake in fakes:
+            if fake.constant is not None:  # it may have been written
+                converter = fake.fake_mode.fake_tensor_converter
+                converter.invalidate_constant_aliases(fake.constant)
         return None
     if hasattr(kernel, "configs"):  # on a copy, so that what it chooses is not kept
         kernel = copy(kernel)
         kernel.configs = kernel.configs[:1]
     return run(kernel, *args, **kwargs)
+
+
+def _fakes(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[FakeTensor]:
+    return [value for value in tree_leaves((args, kwargs)) if isinstance(value, FakeTensor)]
 
 
 def _is_wrapper(kernel: Any) -> bool:
