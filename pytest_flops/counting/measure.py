@@ -103,10 +103,10 @@ def measure_built(
     compile: bool | Mapping[str, Any] = False,  # noqa: A002 - as torch calls it
     **sizes: Any,
 ) -> Measurement:
-    """Count what a builder returned: `(model, inputs)`, or an object that another one accepts.
+    """Count what a builder returned: `(model, inputs)`, a program, or what another one accepts.
 
     Args:
-        built: What it returned.
+        built: What it returned; a program that `torch.export` made has inputs of its own.
         builders: Builders by name, besides those of the installed plugins.
         optimizer: As in `Workload`.
         rules: As in `Workload`.
@@ -120,6 +120,8 @@ def measure_built(
     Raises:
         WorkloadError: `built` is neither, the rules do not fit, or the model cannot be counted.
     """
+    if type(built).__name__ in ("ExportedProgram", "ONNXProgram"):  # with inputs of its own
+        built = (built, ())
     if isinstance(built, tuple) and len(built) == 2:
         if rules == "published":
             raise WorkloadError(
@@ -143,8 +145,8 @@ def measure_built(
     found = accepted(built, builders)
     if found is None:
         raise WorkloadError(
-            "a builder returns the pair (model, inputs), or what a registered builder accepts, "
-            f"not {type(built).__name__}"
+            "a builder returns the pair (model, inputs), an exported program, or what a registered "
+            f"builder accepts, not {type(built).__name__}"
         )
     workload = replace(
         found.workload,

@@ -125,7 +125,8 @@ def uncounted_messages(measurement: Measurement) -> list[str]:
         what = f"the operator {name} ran {times} and has no known cost, so the count is too low"
         if is_thread(name):
             what = f"not counted: {name[1:-1]}, so the count may be too low"
-        messages.append(f"{what}; {how_to_count(name)}")
+        about = [remark for remark in measurement.assumptions if f" {name} " in remark]
+        messages.append("; ".join((what, how_to_count(name), *about)))
     return messages
 
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorConverter, FakeTensorMode
 
 from pytest_flops.counting.meter.data_dependence import naming_the_culprit
+from pytest_flops.counting.meter.kernels import nothing_launched_on_fakes
 from pytest_flops.counting.meter.known_values import fake_of, keep_known_values
 from pytest_flops.counting.meter.like_cuda import like_cuda
 from pytest_flops.counting.meter.reachable import on_fakes
@@ -104,6 +105,7 @@ def _all_fake(
         _one_at_a_time,
         on_fakes(step, partial(_fake, mode)),
         converting_fake_parameters(),
+        nothing_launched_on_fakes(),
         reading_known_masks(assumptions),
         naming_the_culprit(),
         _without_pytorchs_log(),

@@ -14,6 +14,7 @@ from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.measurement import Measurement
 from pytest_flops.counting.meter.attribution import Attribution
 from pytest_flops.counting.meter.dispatch import counting_here
+from pytest_flops.counting.meter.exported import as_module, report_packages
 from pytest_flops.counting.meter.fake_step import training_step
 from pytest_flops.counting.meter.kernels import report_launches
 from pytest_flops.counting.meter.threads import hand_over_to_threads
@@ -28,6 +29,7 @@ from pytest_flops.counting.table import table
 _CHANGES = (
     hand_over_to_threads,
     report_launches,
+    report_packages,
     run_eagerly,
     train_on_fakes,
     under_autograd,
@@ -215,7 +217,7 @@ class FLOPsMeter:
 
 
 def count_flops(
-    model: torch.nn.Module,
+    model: torch.nn.Module | torch.export.ExportedProgram,
     *inputs: Any,
     optimizer: str | Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer] = "adamw",
     loss: Callable[[Any], torch.Tensor] | None = None,
@@ -234,8 +236,9 @@ def count_flops(
     `with torch.device("meta"):`; the model is left as it was.
 
     Args:
-        model: The model, on any device, `meta` included.
-        *inputs: Its positional inputs: tensors on any device, or anything else.
+        model: The model, on any device, `meta` included; or a program that `torch.export` made.
+        *inputs: Its positional inputs: tensors on any device, or anything else. A program without
+            any is counted with the inputs that it was exported with.
         optimizer: `"sgd"`, `"adam"`, `"adamw"` with PyTorch's defaults, `"none"`, or a function
             from the parameters to an optimizer.
         loss: From the model's output to a scalar. By default the output's `loss` if it has one,
@@ -261,7 +264,7 @@ def count_flops(
         DataDependentError: The model's code, a library or the optimizer depends on the values of a
             tensor, which a fake tensor does not have; the message names it and the operator.
         ValueError: The name of the optimizer or of a metric is unknown, the output holds nothing to
-            sum, or values are real in a step like CUDA's.
+            sum, values are real in a step like CUDA's, or the model is compiled code.
     """
     asked_for = metrics_named(metrics, unlimited=True)
     of_meter = [metric for metric in asked_for if not metric.of_compiler]
@@ -271,10 +274,11 @@ def count_flops(
         raise ValueError(f"values must be 'fake' or 'real', not {values!r}")
     if like not in (None, "cuda"):
         raise ValueError(f"like must be 'cuda' or None, not {like!r}")
+    module, (positional, named) = as_module(model, (inputs, kwargs))
     assumptions = training_step(
-        model,
-        inputs,
-        kwargs,
+        module,
+        positional,
+        named,
         optimizer,
         loss,
         training=training,
@@ -282,16 +286,17 @@ def count_flops(
         real=values == "real",
         like=like,
     )
-    measurement = replace(meter.measurement(), assumptions=assumptions)
+    found = meter.measurement()
+    measurement = replace(found, assumptions=(*found.assumptions, *assumptions))
     if len(of_meter) == len(asked_for):
         return measurement
     from pytest_flops.counting.compiler import CompilerEvents, compiled
 
     with CompilerEvents() as events:
         training_step(
-            compiled(model, compile),
-            inputs,
-            kwargs,
+            compiled(module, compile),
+            positional,
+            named,
             "none",
             loss,
             training=training,
