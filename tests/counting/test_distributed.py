@@ -49,7 +49,7 @@ def two_layers() -> nn.Sequential:
     return nn.Sequential(wide, nn.ReLU(), nn.Linear(HIDDEN, WIDTH, bias=False))
 
 
-def tensor_parallel(mesh: Any) -> nn.Module:
+def tensor_parallel(mesh: Any) -> Any:
     return parallelize_module(two_layers(), mesh, {"0": ColwiseParallel(), "2": RowwiseParallel()})
 
 
@@ -187,6 +187,14 @@ def test_fully_sharded_parameters_move_on_the_rank_and_between_ranks(
         "backward": F32 * (WEIGHTS + WEIGHTS // 8)
     }
     assert moved(meter, "aten._fused_adamw_")["optimizer"] == F32 * (7 * WEIGHTS // 8 + 2)
+
+
+def test_a_tensor_that_is_gathered_whole_moves_once(ranks: Any) -> None:
+    weight = tensor_parallel(ranks(tp=8))[0].weight
+    with FLOPsMeter(metrics=["bytes"]) as meter, torch.no_grad():
+        weight.full_tensor()
+    whole = weight.numel() * F32
+    assert meter.measurement().of("bytes total") == whole // 8 + whole
 
 
 # --- what it keeps ---
