@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib import import_module
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pytest_flops.counting.builder import (
     Builder,
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from pytest_flops.counting.builder import Builders
     from pytest_flops.counting.measurement import Measurement, Rules
     from pytest_flops.counting.workload import Workload
+
+Parallelize: TypeAlias = Callable[[Any], Any]
 
 
 class WorkloadError(ValueError):
@@ -47,26 +50,29 @@ def measure_workload(
     builder = find_builder(workload.model, builders)
     sizes = {"batch_size": workload.batch_size, "seq_len": workload.seq_len}
     given = {name: size for name, size in sizes.items() if size is not None}
-    try:
-        by_itself = builder.measure(workload) if builder.measure else None
-        if by_itself and not metrics:
-            return by_itself
-        built = builder.build(**workload.config, **given)
-    except WorkloadError:
-        raise
-    except Exception as error:
-        raise WorkloadError(f"the builder {workload.model!r} raised {_told(error)}") from error
-    measured = measure_built(
-        built,
-        builders,
-        optimizer=workload.optimizer,
-        rules=None if by_itself else workload.rules,
-        metrics=metrics,
-        lines=lines,
-        values=workload.values,
-        like=workload.like,
-        **sizes,
-    )
+    with _on_its_rank(workload) as parallelize:
+        try:
+            counts = None if parallelize else builder.measure
+            by_itself = counts(workload) if counts else None
+            if by_itself and not metrics:
+                return by_itself
+            built = builder.build(**workload.config, **given)
+        except WorkloadError:
+            raise
+        except Exception as error:
+            raise WorkloadError(f"the builder {workload.model!r} raised {_told(error)}") from error
+        measured = measure_built(
+            built,
+            builders,
+            optimizer=workload.optimizer,
+            rules=None if by_itself else workload.rules,
+            metrics=metrics,
+            lines=lines,
+            values=workload.values,
+            like=workload.like,
+            parallelize=parallelize,
+            **sizes,
+        )
     return _joined(by_itself, measured) if by_itself else measured
 
 
@@ -99,6 +105,7 @@ def measure_built(
     lines: bool = False,
     values: Literal["fake", "real"] = "fake",
     like: Literal["cuda"] | None = None,
+    parallelize: Parallelize | None = None,
     **sizes: Any,
 ) -> Measurement:
     """Count what a builder returned: `(model, inputs)`, or an object that another one accepts.
@@ -112,6 +119,7 @@ def measure_built(
         lines: Whether to find the lines that they come from.
         values: As in `Workload`.
         like: As in `Workload`.
+        parallelize: As in `count_flops`; of `(model, inputs)` alone.
         **sizes: `batch_size` and `seq_len` of an accepted object's step, if they are not its own.
 
     Raises:
@@ -129,6 +137,7 @@ def measure_built(
             "lines": lines,
             "values": values,
             "like": like,
+            "parallelize": parallelize,
         }
         measurement = _meter(*built, asked)
         if not (measurement.count.forward or measurement.uncounted):
@@ -136,11 +145,11 @@ def measure_built(
                 "the forward of the step computes nothing (0 FLOP): are the inputs empty?"
             )
         return measurement
-    found = accepted(built, builders)
+    found = None if parallelize else accepted(built, builders)
     if found is None:
+        also = "" if parallelize else " or what a registered builder accepts,"
         raise WorkloadError(
-            "a builder returns the pair (model, inputs), or what a registered builder accepts, "
-            f"not {type(built).__name__}"
+            f"a builder returns the pair (model, inputs),{also} not {type(built).__name__}"
         )
     workload = replace(
         found.workload, optimizer=optimizer, rules=rules, values=values, like=like, **sizes
@@ -157,16 +166,22 @@ def find_builder(name: str, builders: Builders | None = None) -> Builder:
         WorkloadError: There is no such builder; the message lists the known ones or says what the
             import met.
     """
-    module_name, colon, attribute = name.partition(":")
-    for known in with_installed(builders) if not colon else [builders or {}]:
+    is_path = ":" in name
+    for known in with_installed(builders) if not is_path else [builders or {}]:
         if name in known:
             return as_builder(known[name])
-    if not colon:
+    if not is_path:
         names = ", ".join(sorted({*(builders or {}), *installed_builders()}))
         raise WorkloadError(
             f"no builder is registered as {name!r}; registered: {names}; "
             "or write 'package.module:callable'"
         )
+    return as_builder(_imported(name))
+
+
+def _imported(name: str) -> Any:
+    """The callable, or the builder, that `"package.module:name"` names."""
+    module_name, _, attribute = name.partition(":")
     try:
         found: Any = attrgetter(attribute)(import_module(module_name))
     except Exception as error:
@@ -176,7 +191,24 @@ def find_builder(name: str, builders: Builders | None = None) -> Builder:
         raise WorkloadError(f"cannot import {name!r}: {error}{hint if missing else ''}") from error
     if not isinstance(found, Builder) and not callable(found):
         raise WorkloadError(f"{name!r} is a {type(found).__name__}, not a callable")
-    return as_builder(found)
+    return found
+
+
+@contextmanager
+def _on_its_rank(workload: Workload) -> Iterator[Parallelize | None]:
+    """While active, this process is the workload's rank; gives what makes its model parallel."""
+    if not workload.mesh:
+        yield None
+        return
+    from pytest_flops.counting.meter.ranks import fake_ranks
+
+    parallelize = _imported(str(workload.parallelize))
+    with ExitStack() as undo:
+        try:
+            mesh = undo.enter_context(fake_ranks(rank=workload.rank, **workload.mesh))
+        except (RuntimeError, ValueError) as error:
+            raise WorkloadError(str(error)) from error
+        yield lambda model: parallelize(model, mesh)
 
 
 def _meter(model: Any, inputs: Any, asked: Mapping[str, Any]) -> Measurement:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -15,33 +14,17 @@ dist = pytest.importorskip("torch.distributed")
 if not dist.is_available():
     pytest.skip("this torch has no torch.distributed", allow_module_level=True)
 
-from torch.distributed.device_mesh import init_device_mesh  # noqa: E402
 from torch.distributed.fsdp import fully_shard  # noqa: E402
 from torch.distributed.tensor.parallel import (  # noqa: E402
     ColwiseParallel,
     RowwiseParallel,
     parallelize_module,
 )
-from torch.testing._internal.distributed.fake_pg import FakeStore  # noqa: E402
 
 TOKENS, WIDTH, HIDDEN = 32, 64, 256
 PRODUCT = 2 * TOKENS * WIDTH * HIDDEN
 """One of the five of a step: two forward; two for the weights, one for the hidden layer's input."""
 WEIGHTS = 2 * WIDTH * HIDDEN
-
-
-@pytest.fixture
-def ranks() -> Iterator[Callable[..., Any]]:
-    """Makes the device mesh of a fake process group from its dimensions; this is rank 0."""
-
-    def make(**dimensions: int) -> Any:
-        sizes = tuple(dimensions.values())
-        world = int(torch.tensor(sizes).prod())
-        dist.init_process_group("fake", rank=0, world_size=world, store=FakeStore())
-        return init_device_mesh("cpu", sizes, mesh_dim_names=tuple(dimensions))
-
-    yield make
-    dist.destroy_process_group()
 
 
 def two_layers() -> nn.Module:
@@ -71,8 +54,8 @@ def updates(ranks: int) -> int:
 
 
 @pytest.mark.parametrize("how", [{}, {"foreach": True}, {"fused": True}], ids=str)
-def test_a_rank_of_tensor_parallel_counts_its_shards(ranks: Any, how: dict[str, bool]) -> None:
-    meter = step_of(tensor_parallel(ranks(tp=8)), **how)
+def test_a_rank_of_tensor_parallel_counts_its_shards(fake_ranks: Any, how: dict[str, bool]) -> None:
+    meter = step_of(tensor_parallel(fake_ranks(tp=8)), **how)
     assert products(meter) == 5 * PRODUCT // 8
     assert meter.count.optimizer == updates(8)
     # The output is whole on every rank, and so is its sum; the hidden layer is an eighth.
@@ -81,8 +64,8 @@ def test_a_rank_of_tensor_parallel_counts_its_shards(ranks: Any, how: dict[str, 
     assert not meter.uncounted
 
 
-def test_shards_belong_to_the_module_that_holds_the_parameter(ranks: Any) -> None:
-    components = step_of(tensor_parallel(ranks(tp=8))).components
+def test_shards_belong_to_the_module_that_holds_the_parameter(fake_ranks: Any) -> None:
+    components = step_of(tensor_parallel(fake_ranks(tp=8))).components
     assert components["0"].to_dict() == {
         "forward": PRODUCT // 8,
         "backward": PRODUCT // 8,
@@ -92,16 +75,16 @@ def test_shards_belong_to_the_module_that_holds_the_parameter(ranks: Any) -> Non
     assert components["2"].backward == 2 * PRODUCT // 8
 
 
-def test_the_second_step_costs_what_the_first_does(ranks: Any) -> None:
+def test_the_second_step_costs_what_the_first_does(fake_ranks: Any) -> None:
     """The first asks for the shapes of results, on tensors of the whole model."""
-    model = tensor_parallel(ranks(tp=4))
+    model = tensor_parallel(fake_ranks(tp=4))
     first = step_of(model).count
     model.zero_grad()
     assert step_of(model).count == first
 
 
-def test_fully_sharded_parameters_compute_whole_products_and_update_shards(ranks: Any) -> None:
-    mesh, model = ranks(dp=8), two_layers()
+def test_fully_sharded_parameters_compute_whole_products_and_update_shards(fake_ranks: Any) -> None:
+    mesh, model = fake_ranks(dp=8), two_layers()
     fully_shard(model, mesh=mesh)
     meter = step_of(model)
     assert products(meter) == 5 * PRODUCT
@@ -110,8 +93,8 @@ def test_fully_sharded_parameters_compute_whole_products_and_update_shards(ranks
 
 
 @pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")
-def test_shards_of_a_mesh_of_two_dimensions(ranks: Any) -> None:
-    mesh = ranks(dp=2, tp=4)
+def test_shards_of_a_mesh_of_two_dimensions(fake_ranks: Any) -> None:
+    mesh = fake_ranks(dp=2, tp=4)
     model = tensor_parallel(mesh["tp"])
     fully_shard(model, mesh=mesh["dp"])
     meter = step_of(model)
@@ -119,8 +102,8 @@ def test_shards_of_a_mesh_of_two_dimensions(ranks: Any) -> None:
     assert meter.count.optimizer == updates(8)
 
 
-def test_a_meter_inside_a_meter_counts_shards_too(ranks: Any) -> None:
-    model = tensor_parallel(ranks(tp=8))
+def test_a_meter_inside_a_meter_counts_shards_too(fake_ranks: Any) -> None:
+    model = tensor_parallel(fake_ranks(tp=8))
     with FLOPsMeter() as outer:
         inner = step_of(model)
     assert outer.count == inner.count

@@ -216,6 +216,7 @@ def count_flops(
     lines: bool = False,
     values: Literal["fake", "real"] = "fake",
     like: Literal["cuda"] | None = None,
+    parallelize: Callable[[torch.nn.Module], torch.nn.Module] | None = None,
     **kwargs: Any,
 ) -> Measurement:
     """Count a training step of a model without running it: no weights are read or allocated.
@@ -240,6 +241,8 @@ def count_flops(
             are given, for code that asks for values; the model must fit into memory then.
         like: `"cuda"` has the step run the operators that CUDA runs where those of the CPU differ:
             attention, RMS norm, dropout, autocast, optimizers. It takes no GPU, and fake values.
+        parallelize: Makes a parallel model of a copy of the model, for one rank's step: see
+            `fake_ranks`.
         **kwargs: The model's keyword inputs.
 
     Returns:
@@ -249,7 +252,7 @@ def count_flops(
         DataDependentError: The model's code, a library or the optimizer depends on the values of a
             tensor, which a fake tensor does not have; the message names it and the operator.
         ValueError: The name of the optimizer or of a metric is unknown, the output holds nothing to
-            sum, or values are real in a step like CUDA's.
+            sum, values are real in a step like CUDA's, or a model to parallelize is parallel.
     """
     asked_for = metrics_named(metrics, unlimited=True)
     meter = FLOPsMeter(metrics=[metric.name for metric in asked_for], lines=lines)
@@ -269,5 +272,6 @@ def count_flops(
         second=second,
         real=values == "real",
         like=like,
+        parallelize=parallelize,
     )
     return replace(meter.measurement(), assumptions=assumptions)
