@@ -147,9 +147,9 @@ def measure_built(
         return measurement
     found = None if parallelize else accepted(built, builders)
     if found is None:
-        also = "" if parallelize else " or what a registered builder accepts,"
         raise WorkloadError(
-            f"a builder returns the pair (model, inputs),{also} not {type(built).__name__}"
+            "a builder returns the pair (model, inputs), or what a registered builder accepts, not "
+            f"{type(built).__name__}{' on a mesh' if parallelize else ''}"
         )
     workload = replace(
         found.workload, optimizer=optimizer, rules=rules, values=values, like=like, **sizes
