@@ -71,6 +71,7 @@ def measure_workload(
             values=workload.values,
             like=workload.like,
             parallelize=parallelize,
+            compile=workload.compile,
             **sizes,
         )
     return _joined(by_itself, measured) if by_itself else measured
@@ -106,12 +107,13 @@ def measure_built(
     values: Literal["fake", "real"] = "fake",
     like: Literal["cuda"] | None = None,
     parallelize: Parallelize | None = None,
+    compile: bool | Mapping[str, Any] = False,  # noqa: A002 - as torch calls it
     **sizes: Any,
 ) -> Measurement:
-    """Count what a builder returned: `(model, inputs)`, or an object that another one accepts.
+    """Count what a builder returned: `(model, inputs)`, a program, or what another one accepts.
 
     Args:
-        built: What it returned.
+        built: What it returned; a program that `torch.export` made has inputs of its own.
         builders: Builders by name, besides those of the installed plugins.
         optimizer: As in `Workload`.
         rules: As in `Workload`.
@@ -120,11 +122,14 @@ def measure_built(
         values: As in `Workload`.
         like: As in `Workload`.
         parallelize: As in `count_flops`; of `(model, inputs)` alone.
+        compile: As in `Workload`.
         **sizes: `batch_size` and `seq_len` of an accepted object's step, if they are not its own.
 
     Raises:
         WorkloadError: `built` is neither, the rules do not fit, or the model cannot be counted.
     """
+    if type(built).__name__ in ("ExportedProgram", "ONNXProgram"):  # with inputs of its own
+        built = (built, ())
     if isinstance(built, tuple) and len(built) == 2:
         if rules == "published":
             raise WorkloadError(
@@ -138,6 +143,7 @@ def measure_built(
             "values": values,
             "like": like,
             "parallelize": parallelize,
+            "compile": compile,
         }
         measurement = _meter(*built, asked)
         if not (measurement.count.forward or measurement.uncounted):
@@ -148,11 +154,18 @@ def measure_built(
     found = None if parallelize else accepted(built, builders)
     if found is None:
         raise WorkloadError(
-            "a builder returns the pair (model, inputs), or what a registered builder accepts, not "
+            "a builder returns the pair (model, inputs), an exported program, or what a registered "
+            "builder accepts, not "
             f"{type(built).__name__}{' on a mesh' if parallelize else ''}"
         )
     workload = replace(
-        found.workload, optimizer=optimizer, rules=rules, values=values, like=like, **sizes
+        found.workload,
+        optimizer=optimizer,
+        rules=rules,
+        values=values,
+        like=like,
+        compile=compile,
+        **sizes,
     )
     if metrics:  # which the builder that accepts it has of the model that it builds
         return measure_workload(workload, builders, metrics=metrics, lines=lines)

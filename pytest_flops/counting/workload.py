@@ -26,6 +26,7 @@ class Workload:
     mesh: Mapping[str, int] = field(default_factory=dict)  # ranks by dimension; none: one process
     parallelize: str | None = None  # "package.module:function", (model, mesh) -> parallel model
     rank: int = 0  # of the mesh, which the count is of
+    compile: bool | Mapping[str, Any] = False  # for the compiler's metrics; keywords of it
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON."""
