@@ -76,9 +76,13 @@ def fullest(entry: Entry) -> Verdict | None:
 
 
 def title(entry: Entry) -> str:
-    """The entry's name, and whose operators the figures are of where they are not the CPU's."""
-    like_cuda = entry.workload is not None and entry.workload.like == "cuda"
-    return f"{entry.title} (as on CUDA)" if like_cuda else entry.title
+    """The entry's name, and what the figures are of: operators of CUDA, one rank of many."""
+    workload, remarks = entry.workload, []
+    if workload and workload.mesh:
+        remarks.append(f"rank {workload.rank:,} of {math.prod(workload.mesh.values()):,}")
+    if workload and workload.like == "cuda":
+        remarks.append("as on CUDA")
+    return f"{entry.title} ({', '.join(remarks)})" if remarks else entry.title
 
 
 def limit_used(entry: Entry) -> str | None:
