@@ -183,12 +183,14 @@ def in_one_name(paths: Sequence[str]) -> str:
 
 def named(rows: Sequence[Row]) -> str:
     """What the rows, the largest first, are of: two of them, or the part of layers that has all."""
-    names = [path.replace(ITSELF, "") for path, *_ in rows]
-    if len(names) > _NAMED and (layer := _layer_of_all(names)):
+    names = {path.replace(ITSELF, ""): above or 0 for path, _, above in rows}
+    if len(names) > _NAMED and (layer := _layer_of_all([*names])):
         return layer
-    if len(names) <= _NAMED:
-        return " and ".join(names)
-    return f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED:,} more"
+    worth_a_word = sum(names.values()) / 100
+    told = [name for name, above in names.items() if above >= worth_a_word]
+    if len(told) <= _NAMED:
+        return " and ".join(told)
+    return f"{', '.join(told[:_NAMED])} and {len(told) - _NAMED:,} more"
 
 
 def _layer_of_all(names: Sequence[str]) -> str | None:

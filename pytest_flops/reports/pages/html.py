@@ -69,7 +69,7 @@ def _environment() -> Environment:
         told=told,
         following=following,
         status=summary.status,
-        summary=summary.summary,
+        reasons=summary.reasons,
         used=summary.used,
         uses=summary.uses,
         worst=summary.worst,

@@ -178,6 +178,14 @@ def summary(entry: Entry) -> list[str]:
     return told(found) if found else [status(entry)]
 
 
+def reasons(red: Iterable[Entry]) -> list[tuple[str, list[Entry]]]:
+    """What made entries red, each reason once, and which entries; worst first."""
+    found: dict[str, list[Entry]] = {}
+    for entry in worst_first(red):
+        found.setdefault(summary(entry)[0], []).append(entry)
+    return [*found.items()]
+
+
 def headline(report: Report) -> str:
     """The whole report in one sentence."""
     if report.is_idle_shard and report.passed:
