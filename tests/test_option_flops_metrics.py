@@ -34,7 +34,7 @@ def test_free(flops):
 SUBJECTS = ("budgets/model.yaml::net", "test_model.py::test_step", "test_model.py::test_free")
 ALL = {
     *("bytes", "peak_memory", "launches", "syncs"),
-    *("full_precision", "parameters", "trainable_parameters"),
+    *("full_precision", "communication", "collectives", "parameters", "trainable_parameters"),
 }
 
 

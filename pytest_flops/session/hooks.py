@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
@@ -355,13 +355,18 @@ def _metering(item: pytest.Item, recorder: Recorder) -> Iterator[None]:
     """
     method = getattr(item, "obj", None)
     if not hasattr(item, "_excinfo") or method is None or iscoroutinefunction(method):
-        with recorder.measure():
+
+        def again() -> None:
+            item.runtest()
+            _raise_kept(item)
+
+        with recorder.metering(recorder.budget, again):
             yield
         return
 
     @wraps(method)
     def metered(*args: Any, **kwargs: Any) -> Any:
-        with recorder.measure():
+        with recorder.metering(recorder.budget, partial(method, *args, **kwargs)):
             return method(*args, **kwargs)
 
     item.obj = metered  # type: ignore[attr-defined]

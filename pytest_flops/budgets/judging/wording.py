@@ -188,7 +188,7 @@ def cause_told(
     if verdict.component is None:
         base = recorded if reason.grown else None
         operators = _operators(measurement, base, metric, reason.phases)
-        lines = _most(measurement.lines.get(metric.name, {}), metric.unit, at_most=_LINES)
+        lines = lines_told(measurement.lines.get(metric.name, {}), metric.unit)
     words = _repeats(reason.again)
     if reason.grown and (operators or not lines):
         amount = format_amount(reason.grown, metric.unit)
@@ -200,7 +200,7 @@ def cause_told(
             words.append(f"{named(rows)} grew by {amount}{where}{by}")
     elif operators and metric is not FLOPS:
         words.append(f"most by {operators}")
-    return "; ".join([*words, *[f"{metric.name} at {lines}"] * bool(lines)])
+    return "; ".join([*words, *[f"{metric.name} {lines}"] * bool(lines)])
 
 
 def _repeats(again: Mapping[str, int]) -> list[str]:
@@ -234,21 +234,29 @@ def _operators(
 ) -> str:
     """The operators that are new or more since the record, or else those that cost most."""
 
-    def values(of: Measurement | Recorded | None) -> dict[str, int]:
+    def values(of: Measurement | Recorded | None, kept: str = "operations") -> dict[str, int]:
         if of is None:
             return {}
         if metric is FLOPS:
             return {name: sum(map(cost.of, phases)) for name, cost in of.operations.items()}
         costs = of.metrics.get(metric.name)
-        found: Mapping[str, Mapping[str, int]] = (
-            costs.details.get("operations", {}) if costs else {}
-        )
+        found: Mapping[str, Mapping[str, int]] = costs.details.get(kept, {}) if costs else {}
         return {name: sum(cost.get(p, 0) for p in phases) for name, cost in found.items()}
 
-    now, then = values(measurement), values(recorded)
-    more = {name: cost - then.get(name, 0) for name, cost in now.items()}
-    sign, new = ("+", {name for name in more if not then.get(name)}) if then else ("", set())
-    return _most(more, metric.unit, sign, new)
+    now, then, calls = values(measurement), values(recorded), values(measurement, "calls")
+    more, new = {}, set()
+    for operator, cost in now.items():
+        often = calls.get(operator, cost)  # of how many calls, where this is not what is counted
+        name = operator if often == cost or metric is FLOPS else f"{operator} x {often}"
+        more[name] = cost - then.get(operator, 0)
+        if then and not then.get(operator):
+            new.add(name)
+    return _most(more, metric.unit, "+" if then else "", new)
+
+
+def lines_told(found: Mapping[str, int], unit: Unit) -> str:
+    """The lines of the user's code that most of a metric comes from, as far as they are known."""
+    return f"at {_most(found, unit, at_most=_LINES)}" if found else ""
 
 
 def _most(

@@ -156,11 +156,15 @@ class Attribution:
     def __init__(self, metrics: Sequence[Metric] = (), *, lines: bool = False) -> None:
         self.active = False
         self.metrics = metrics
-        self._finds_lines = lines
+        # Syncs are few, and a limit on them is of no use to somebody who cannot find them.
+        self._told_by_line = {
+            metric for metric in metrics if metric is SYNCS or (lines and metric.join == "sum")
+        }
         self.counters: dict[Metric, Counter] = counters(metrics)
         self.paths = ModulePaths()
         self.threads: list[ThreadState] = []
         self.local = _Local(self.threads)
+        self.remarks: dict[str, str] = {}  # by what they are about
         self._handles: list[Any] = []
 
     def start(self) -> None:
@@ -190,21 +194,19 @@ class Attribution:
             self.join(self.local.state, call, "", [(metric, lambda _: value)])
 
     def join(self, thread: ThreadState, call: Call, operator: str, prices: Prices) -> None:
-        """Join what metrics make of a call with the values of its place, if they have its phase."""
+        """Join what metrics make of a call with the values of its place."""
         phase, module = call.phase, call.module
         values = thread.values[phase, module, operator]
         for metric, price in prices:
             value = price(call)
-            if not value or (phase not in metric.phases and PHASE[phase] not in metric.phases):
+            if not value:
                 continue
-            before = values.get(metric, 0)
             # As `Metric.joined`, which would need an iterable of the two at every operator.
             if metric.join == "sum":
-                values[metric] = before + value
-            elif value > before:
+                values[metric] = values.get(metric, 0) + value
+            elif value > values.get(metric, 0):
                 values[metric] = value
-            # Syncs are few, and a limit on them is of no use to somebody who cannot find them.
-            if metric is SYNCS or (self._finds_lines and metric.join == "sum"):
+            if metric in self._told_by_line and PHASE[phase] in metric.phases:
                 thread.lines[metric, line_here() or module] += value
 
     # --- operators that autograd runs ---

@@ -109,6 +109,15 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._count(operator, args, kwargs, out)
         return out
 
+    def saw(
+        self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any = None
+    ) -> None:
+        """Write down a call that PyTorch does not dispatch, such as a kernel's launch."""
+        operator = self._operators.get(id(func))
+        if operator is None:
+            operator = self._operators[id(func)] = self._with_prices(resolved(func))
+        self._count(operator, args, kwargs, out)
+
     def _count(
         self, operator: Operator, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any
     ) -> None:
@@ -133,7 +142,10 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 module = updates.follow(args, out)
             if operator.cost is not None:
                 flops = operator.cost(args, kwargs, out)
-                _write(thread, (phase, module, operator.name), flops, args)
+                if flops:  # as `_write`, for most operators
+                    thread.flops[phase, module, operator.name] += flops
+                else:
+                    _write(thread, (phase, module, operator.name), flops, args)
                 if operator.side_cost is not None:
                     side = operator.side_cost(args, kwargs, out)
                     _write(thread, (phase, module, operator.side_name), side, args)

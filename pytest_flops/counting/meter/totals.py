@@ -46,6 +46,7 @@ def measurement_of(attribution: Attribution) -> Measurement:
         source="meter",
         rules="executed",
         uncounted=dict(sorted(uncounted.items())),
+        assumptions=tuple(attribution.remarks.values()),
         child_processes=sum(thread.child_processes for thread in attribution.threads),
         operations=operations,
         recomputed=recomputed,
@@ -104,7 +105,7 @@ def _values(metric: Metric, attribution: Attribution) -> Iterator[tuple[str, int
                 yield TOTAL, module, "", parameter.numel()
     for thread in attribution.threads.copy():
         for (metered, module, operator), values in thread.values.copy().items():
-            if metric in values:
+            if metric in values and PHASE[metered] in metric.phases:
                 value = values[metric]
                 if type(value) is not int or value < 0:
                     raise ValueError(
