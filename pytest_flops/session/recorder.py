@@ -119,6 +119,17 @@ class Recorder:
             rules = self._rules_of(budget.workload)
             self.hold(meter.measurement(), budget=budget, rules=rules)
 
+    @contextmanager
+    def meter(self) -> Iterator[None]:
+        """Meter what runs inside and note what it costs, if anything; hold it to nothing."""
+        with self.measure() as meter:
+            yield
+        found = meter.measurement()
+        if found.count.total or found.uncounted:
+            tests = (self._test,)
+            entry = Entry(self._subject, self._own.name, tests, (), found, metered=True)
+            self.entries.append(entry)
+
     def scaling(
         self,
         builder: Callable[..., Any],
