@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from pytest import Config
 
@@ -28,12 +28,13 @@ def pytest_flops_register_builders() -> Mapping[str, Any] | None:
 
 
 @hookspec
-def pytest_flops_register_costs() -> Mapping[str, Callable[..., int]] | None:
-    """Offer the costs of custom operators to the meter.
+def pytest_flops_register_costs() -> Mapping[Any, Any] | None:
+    """Offer the costs of custom operators and Triton kernels to the meter.
 
     Returns:
         By operator name, `"my_library::my_operator"`, a function of the operator's positional
-        arguments, its keyword arguments and its result, which returns FLOPs.
+        arguments, its keyword arguments and its result, which returns FLOPs; or several by metric.
+        By kernel, a function of its arguments, by their names. As `counting.costs.register_cost`.
     """
 
 

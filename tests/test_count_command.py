@@ -9,7 +9,7 @@ import pytest
 
 from pytest_flops import BASELINE_CONFIG, FLOPsCounter
 from pytest_flops.cli import main
-from pytest_flops.counting.metric import BUILT_IN
+from pytest_flops.counting.metric import BUILT_IN, METRICS
 
 # Two products of (8, 16) @ (16, 16): 2 x 8 x 16 x 16 FLOPs each; no backward, no optimizer.
 MODEL = """
@@ -170,7 +170,8 @@ def test_other_metrics_have_tables_of_their_own(
     assert ["layers.0", f"{BYTES:,}", "0", "0", f"{BYTES:,}"] in of_bytes
     assert "parameters (elements)  total\ntotal" in printed
     assert main(["count", target, "--metrics", "all", "--json"]) == 0
-    assert {*json.loads(capsys.readouterr().out)["metrics"]} == BUILT_IN - {"flops"}
+    of_one_run = {name for name in BUILT_IN if not METRICS[name].of_compiler}
+    assert {*json.loads(capsys.readouterr().out)["metrics"]} == of_one_run - {"flops"}
     words = "--metrics: there is no metric 'byte'; did you mean 'bytes'?"
     assert words in refused(capsys, target, "--metrics", "byte")
 
@@ -225,3 +226,32 @@ def test_an_empty_option_is_refused(
     target: str, capsys: pytest.CaptureFixture[str], option: str
 ) -> None:
     refused(capsys, target, "--device", "round.yaml", option, "")
+
+
+BREAKING = """
+    import torch
+    class Breaking(torch.nn.Linear):
+        def forward(self, x):
+            print(end="")
+            return super().forward(x)
+    def build(): return Breaking(4, 4), torch.ones(2, 4)
+    def compiled(): return torch.compile(Breaking(4, 4), backend="eager"), torch.ones(2, 4)
+"""
+
+
+@pytest.mark.parametrize("builder", ["build", "compiled"])
+def test_graph_breaks_are_told_with_their_lines(
+    project: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    builder: str,
+) -> None:
+    name = f"breaking_{builder}_{project.root.name}"
+    project.write(f"{name}.py", BREAKING)
+    monkeypatch.chdir(project.root)
+    lines = told(capsys, f"{name}:{builder}", "--metrics", "graph_breaks")
+    assert ["graph_breaks", "(calls)", "total"] in lines
+    assert ["total", "1"] in lines
+    (why,) = (line for line in lines if line[:1] == ["graph_breaks:"])
+    assert why[1:4] == [f"{name}.py:4", "in", "forward:"]
+    assert why[-1] == "(1)"

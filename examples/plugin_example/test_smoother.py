@@ -1,10 +1,14 @@
-"""The operator costs what its author says, forward and backward."""
+"""Operators and kernels cost what their author says."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from my_library.operators import running_mean
+from my_library.operators import mean_of_rows, running_mean
+
+from pytest_flops import count_flops
 
 ELEMENTS = 3 * 5
 SUM_THAT_IS_THE_LOSS = ELEMENTS
@@ -18,3 +22,17 @@ def test_the_running_mean_costs_two_flops_per_element() -> None:
 def test_its_gradient_is_right() -> None:
     x = torch.randn(2, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(running_mean, x)
+
+
+def test_the_mean_of_two_rows_reads_these_and_not_the_table(flops: Any) -> None:
+    table, rows = torch.ones(1000, 5), torch.tensor([3, 7])
+    with flops.measure(forward=2 * 5, bytes=2 * 5 * 4 + 2 * 8 + 5 * 4):
+        mean_of_rows(table, rows)
+
+
+def test_the_kernel_costs_one_flop_per_element_counted_without_a_gpu() -> None:
+    pytest.importorskip("triton")
+    from my_library.kernels import Half
+
+    counted = count_flops(Half(), torch.ones(3, 5), training=False)
+    assert counted.operations["triton.halve"].forward == ELEMENTS

@@ -65,6 +65,7 @@ def measure_workload(
         lines=lines,
         values=workload.values,
         like=workload.like,
+        compile=workload.compile,
         **sizes,
     )
     return _joined(by_itself, measured) if by_itself else measured
@@ -99,12 +100,13 @@ def measure_built(
     lines: bool = False,
     values: Literal["fake", "real"] = "fake",
     like: Literal["cuda"] | None = None,
+    compile: bool | Mapping[str, Any] = False,  # noqa: A002 - as torch calls it
     **sizes: Any,
 ) -> Measurement:
-    """Count what a builder returned: `(model, inputs)`, or an object that another one accepts.
+    """Count what a builder returned: `(model, inputs)`, a program, or what another one accepts.
 
     Args:
-        built: What it returned.
+        built: What it returned; a program that `torch.export` made has inputs of its own.
         builders: Builders by name, besides those of the installed plugins.
         optimizer: As in `Workload`.
         rules: As in `Workload`.
@@ -112,11 +114,14 @@ def measure_built(
         lines: Whether to find the lines that they come from.
         values: As in `Workload`.
         like: As in `Workload`.
+        compile: As in `Workload`.
         **sizes: `batch_size` and `seq_len` of an accepted object's step, if they are not its own.
 
     Raises:
         WorkloadError: `built` is neither, the rules do not fit, or the model cannot be counted.
     """
+    if type(built).__name__ in ("ExportedProgram", "ONNXProgram"):  # with inputs of its own
+        built = (built, ())
     if isinstance(built, tuple) and len(built) == 2:
         if rules == "published":
             raise WorkloadError(
@@ -129,6 +134,7 @@ def measure_built(
             "lines": lines,
             "values": values,
             "like": like,
+            "compile": compile,
         }
         measurement = _meter(*built, asked)
         if not (measurement.count.forward or measurement.uncounted):
@@ -139,11 +145,17 @@ def measure_built(
     found = accepted(built, builders)
     if found is None:
         raise WorkloadError(
-            "a builder returns the pair (model, inputs), or what a registered builder accepts, "
-            f"not {type(built).__name__}"
+            "a builder returns the pair (model, inputs), an exported program, or what a registered "
+            f"builder accepts, not {type(built).__name__}"
         )
     workload = replace(
-        found.workload, optimizer=optimizer, rules=rules, values=values, like=like, **sizes
+        found.workload,
+        optimizer=optimizer,
+        rules=rules,
+        values=values,
+        like=like,
+        compile=compile,
+        **sizes,
     )
     if metrics:  # which the builder that accepts it has of the model that it builds
         return measure_workload(workload, builders, metrics=metrics, lines=lines)

@@ -32,7 +32,8 @@ class Measurement:
             `subprocess` or `os`, which nobody counts; a remark, and no part of what makes two
             measurements equal.
         assumptions: What `count_flops` took for granted, where code asked for values that fake
-            tensors do not have: a sentence each, and likewise a remark.
+            tensors do not have, and that there was a second run: a sentence each, and likewise a
+            remark.
         operations: Cost by operator name, of the meter only.
         not_called: Components that no call entered: submodules of a traced, scripted or exported
             module, and modules that are used without being called, or not at all. What they compute
@@ -121,6 +122,10 @@ KERNEL = "triton."
 """Begins the name in `Measurement.uncounted` of a Triton kernel that was launched directly."""
 
 
+PACKAGE = "aotinductor.package"
+"""The name in `Measurement.uncounted` of compiled code that `torch.export` was the way to."""
+
+
 def is_thread(uncounted: str) -> bool:
     """Whether a name in `Measurement.uncounted` is of a call in a thread, not of an operator."""
     return uncounted.startswith("(")
@@ -135,8 +140,13 @@ def how_to_count(uncounted: str) -> str:
         )
     if uncounted.startswith(KERNEL):
         return (
-            "no operator contains this launch of a Triton kernel: put it into one, with "
-            "torch.library.triton_op or custom_op, and give that a cost with @register_cost"
+            f"give this Triton kernel a cost with @register_cost({uncounted[len(KERNEL) :]}) of "
+            "pytest_flops.counting.costs: a function of the kernel's arguments, by their names"
+        )
+    if uncounted == PACKAGE:
+        return (
+            "a package of AOTInductor is compiled code, which has no graph to count: count the "
+            "exported program that it was made from"
         )
     if uncounted.endswith(SPARSE_WITHOUT_VALUES):
         return (

@@ -55,6 +55,9 @@ def remarks(measurement: Measurement) -> Iterator[str]:
         yield f"uncounted: {_printable(name)}, {calls} call{'s' if calls > 1 else ''}"
     if measurement.child_processes:
         yield f"child processes, counted by nobody: {measurement.child_processes}"
+    for name, lines in measurement.lines.items():
+        if METRICS[name].of_compiler:
+            yield from (f"{name}: {_printable(line)} ({times})" for line, times in lines.items())
     yield from measurement.assumptions
 
 

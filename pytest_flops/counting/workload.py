@@ -23,6 +23,7 @@ class Workload:
     rules: Rules | None = None  # counting rules; None is the `default_rules` of the builder
     values: Literal["fake", "real"] = "fake"  # whether the step runs, for code that asks for values
     like: Literal["cuda"] | None = None  # the device whose operators fakes run; None is their own
+    compile: bool | Mapping[str, Any] = False  # for the compiler's metrics; keywords of it
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any
 
@@ -167,7 +167,7 @@ class BudgetHooks:
             result = yield
             _raise_kept(item)
         else:
-            with _metering(item, recorder.measure):
+            with _metering(item, partial(recorder.metering, recorder.budget)):
                 result = yield
                 _raise_kept(item)
         recorder.finish()
@@ -180,7 +180,7 @@ class BudgetHooks:
         from pytest_flops.session.recorder import Recorder
 
         recorder = Recorder(self.session, item.nodeid, budget=None)
-        with _metering(item, recorder.meter):
+        with _metering(item, lambda _: recorder.meter()):
             result = yield
             _raise_kept(item)
         if recorder.entries:
@@ -381,22 +381,27 @@ def _marks(item: pytest.Item) -> list[pytest.Mark]:
 
 @contextmanager
 def _metering(
-    item: pytest.Item, meter: Callable[[], AbstractContextManager[object]]
+    item: pytest.Item, meter: Callable[[Callable[[], object]], AbstractContextManager[object]]
 ) -> Iterator[None]:
-    """While active, the body of a test is metered.
+    """While active, the body of a test is metered; `meter` is told how to run it once more.
 
     unittest calls `setUp` and `tearDown` itself, so there the method alone is wrapped, as pytest
     does for `--trace`. A method that is a coroutine is left to unittest, and metered with them.
     """
     method = getattr(item, "obj", None)
     if not hasattr(item, "_excinfo") or method is None or iscoroutinefunction(method):
-        with meter():
+
+        def again() -> None:
+            item.runtest()
+            _raise_kept(item)
+
+        with meter(again):
             yield
         return
 
     @wraps(method)
     def metered(*args: Any, **kwargs: Any) -> Any:
-        with meter():
+        with meter(partial(method, *args, **kwargs)):
             return method(*args, **kwargs)
 
     item.obj = metered  # type: ignore[attr-defined]

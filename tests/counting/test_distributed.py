@@ -1,4 +1,4 @@
-"""What one rank computes of a distributed step, on PyTorch's own fake process group."""
+"""What one rank computes, moves and keeps of a step, on PyTorch's own fake process group."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_flops import FLOPsMeter
+from pytest_flops import FLOPsMeter, count_flops
 
 dist = pytest.importorskip("torch.distributed")
 if not dist.is_available():
     pytest.skip("this torch has no torch.distributed", allow_module_level=True)
 
 from torch.distributed.device_mesh import init_device_mesh  # noqa: E402
-from torch.distributed.fsdp import fully_shard  # noqa: E402
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard  # noqa: E402
 from torch.distributed.tensor.parallel import (  # noqa: E402
     ColwiseParallel,
     RowwiseParallel,
@@ -44,7 +44,7 @@ def ranks() -> Iterator[Callable[..., Any]]:
     dist.destroy_process_group()
 
 
-def two_layers() -> nn.Module:
+def two_layers() -> nn.Sequential:
     wide = nn.Linear(WIDTH, HIDDEN, bias=False)
     return nn.Sequential(wide, nn.ReLU(), nn.Linear(HIDDEN, WIDTH, bias=False))
 
@@ -53,9 +53,16 @@ def tensor_parallel(mesh: Any) -> nn.Module:
     return parallelize_module(two_layers(), mesh, {"0": ColwiseParallel(), "2": RowwiseParallel()})
 
 
-def step_of(model: nn.Module, **how: bool) -> FLOPsMeter:
+def sharded(model: nn.Sequential, mesh: Any, **how: Any) -> nn.Sequential:
+    """Fully, each layer by itself."""
+    for part in (*model, model):
+        fully_shard(part, mesh=mesh, **how)
+    return model
+
+
+def step_of(model: nn.Module, *metrics: str, **how: bool) -> FLOPsMeter:
     optimizer = torch.optim.AdamW(model.parameters(), **how)
-    with FLOPsMeter() as meter:
+    with FLOPsMeter(metrics=metrics) as meter:
         model(torch.ones(TOKENS, WIDTH)).sum().backward()
         optimizer.step()
     return meter
@@ -109,6 +116,19 @@ def test_fully_sharded_parameters_compute_whole_products_and_update_shards(ranks
     assert meter.components["0"].optimizer == updates(8) // 2
 
 
+def test_a_sharded_model_is_counted_on_fakes_and_left_as_it_was(ranks: Any) -> None:
+    mesh, x, counts = ranks(dp=8), torch.ones(TOKENS, WIDTH), []
+    for ran_before in (False, True):
+        model = sharded(two_layers(), mesh)
+        if ran_before:  # FSDP has made what it keeps
+            model(x).sum().backward()
+            model.zero_grad()
+        counts += [count_flops(model, x, metrics=["peak_memory", "bytes"]) for _ in range(2)]
+        assert step_of(model).count == counts[0].count
+    assert counts == counts[:1] * 4
+    assert counts[0].count.optimizer == updates(8)
+
+
 @pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")
 def test_shards_of_a_mesh_of_two_dimensions(ranks: Any) -> None:
     mesh = ranks(dp=2, tp=4)
@@ -124,3 +144,104 @@ def test_a_meter_inside_a_meter_counts_shards_too(ranks: Any) -> None:
     with FLOPsMeter() as outer:
         inner = step_of(model)
     assert outer.count == inner.count
+
+
+# --- what it moves ---
+
+F32, BF16 = 4, 2
+
+
+def moved(meter: FLOPsMeter, operator: str) -> dict[str, int]:
+    operations = meter.measurement().metrics["bytes"].details["operations"]
+    found: dict[str, int] = operations[operator]
+    return found
+
+
+def test_a_rank_of_tensor_parallel_moves_its_shards(ranks: Any) -> None:
+    meter = step_of(tensor_parallel(ranks(tp=8)), "bytes", fused=True)
+    # The layers' input, their shards of the weights, of the hidden layer and the partial output.
+    outside, hidden, weight = TOKENS * WIDTH, TOKENS * HIDDEN // 8, WIDTH * HIDDEN // 8
+    assert moved(meter, "aten.mm")["forward"] == F32 * 2 * (outside + weight + hidden)
+    assert moved(meter, "aten.relu")["forward"] == F32 * 2 * hidden
+    # Fused AdamW moves 7 numbers for each parameter, and reads a step counter of each tensor.
+    assert moved(meter, "aten._fused_adamw_")["optimizer"] == F32 * (7 * 2 * weight + 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_fully_sharded_parameters_move_on_the_rank_and_between_ranks(
+    ranks: Any, dtype: torch.dtype
+) -> None:
+    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+    model = sharded(two_layers(), ranks(dp=8), mp_policy=policy)
+    meter = step_of(model, "bytes", fused=True)
+    whole, shard = WEIGHTS * dtype.itemsize, WEIGHTS * dtype.itemsize // 8
+    for phase in ("forward", "backward"):
+        # The shard goes into its place among those of all ranks, which come; then each parameter
+        # is copied to where it is used.
+        assert moved(meter, "fsdp.all_gather_copy_in")[phase] == 2 * shard
+        assert moved(meter, "c10d._allgather_base_")[phase] == shard + whole
+        assert moved(meter, "fsdp.split_with_sizes_copy")[phase] == 2 * whole
+    # Gradients come in the parameters' dtype and are reduced in float32.
+    assert moved(meter, "fsdp.chunk_cat") == {"backward": whole + F32 * WEIGHTS}
+    assert moved(meter, "c10d._reduce_scatter_base_") == {
+        "backward": F32 * (WEIGHTS + WEIGHTS // 8)
+    }
+    assert moved(meter, "aten._fused_adamw_")["optimizer"] == F32 * (7 * WEIGHTS // 8 + 2)
+
+
+# --- what it keeps ---
+
+
+@pytest.mark.parametrize("count", [8, 64])
+@pytest.mark.parametrize("reshard", [True, False])
+def test_the_peak_of_equal_layers_that_are_fully_sharded(
+    ranks: Any, count: int, reshard: bool
+) -> None:
+    depth, width, tokens, scalar = 6, 256, 32, 512
+    layers = (nn.Linear(width, width, bias=False) for _ in range(depth))
+    model = sharded(nn.Sequential(*layers), ranks(dp=count), reshard_after_forward=reshard)
+    optimizer, x = torch.optim.AdamW(model.parameters(), fused=True), torch.ones(tokens, width)
+
+    def step() -> None:
+        model(x).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    step()
+    with FLOPsMeter(metrics=["peak_memory"]) as meter:
+        step()
+    layer, activation = F32 * width * width, F32 * tokens * width
+    shard = layer // count
+    # Throughout: shards, both averages of each and its step counter, and the batch.
+    kept = depth * (3 * shard + scalar) + activation
+    # In the forward, at the last layer: the results of those before it, gathered parameters (its
+    # own; all that were not resharded), what they were copied from, and the same of the layer
+    # before, which FSDP frees after the next gather.
+    gathered = layer if reshard else depth * layer
+    forward = kept + (depth - 1) * activation + gathered + 2 * layer
+    # In the backward, the two scalars of the loss, the gradients of a layer's result, argument and
+    # parameters; and, if parameters were kept, at the last layer: all of those, and the results of
+    # the layers before it. Else at the layer before the last: its parameters, and those of the
+    # next, which are being gathered; the gradient of the last one, which is being reduced, and the
+    # shard that comes of it; the results of the layers before it.
+    backward = kept + 2 * scalar + 2 * activation + layer
+    if reshard:
+        backward += 2 * layer + layer + shard + (depth - 2) * activation
+    else:
+        backward += depth * layer + (depth - 1) * activation
+    found = meter.measurement()
+    assert found.of("peak_memory forward") == forward
+    assert found.of("peak_memory backward") == backward
+
+
+@pytest.mark.parametrize("parallel", [tensor_parallel, lambda mesh: sharded(two_layers(), mesh)])
+def test_a_shard_is_a_parameter_of_the_module_that_uses_it(ranks: Any, parallel: Any) -> None:
+    """Also if no step of an optimizer names the parameters."""
+    model, x = parallel(ranks(tp=8)), torch.ones(TOKENS, WIDTH)
+    with FLOPsMeter(metrics=["peak_memory"]) as meter, torch.no_grad():
+        model(x)
+    details = meter.measurement().metrics["peak_memory"].details
+    assert details["kinds"]["inputs"] == x.nbytes
+    assert details["kinds"]["parameters"] >= F32 * WEIGHTS // 8
+    assert details["modules"]["0"] >= F32 * WEIGHTS // 2 // 8
+    assert details["modules"]["2"] >= F32 * WEIGHTS // 2 // 8

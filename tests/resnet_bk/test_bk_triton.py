@@ -46,7 +46,7 @@ def _run(*arguments: str, interpret: bool) -> Any:
 
 @pytest.fixture(scope="module")
 def interpreted() -> dict[str, dict[str, float]]:
-    errors: dict[str, dict[str, float]] = _run(interpret=True)
+    errors: dict[str, dict[str, float]] = _run("interpret", interpret=True)
     return errors
 
 
@@ -65,9 +65,36 @@ def test_an_interpreted_kernel_gives_the_gradients_of_the_cpu(interpreted, case)
 
 
 def test_interpreted_kernels_agree_with_the_cpu_on_short_rows():
-    for case, errors in _run("halo-2", "scan-3", interpret=True).items():
+    for case, errors in _run("interpret", "halo-2", "scan-3", interpret=True).items():
         assert errors["features"] <= LARGEST_ERROR[case]
         assert errors["he_diag"] <= 5 * LARGEST_ERROR[case]
+
+
+def test_a_kernel_executes_what_its_source_says_to_the_flop():
+    """The kernels' own formulas, which `triton_cases` counts by hand from their source.
+
+    The operator, of which they are a part, counts 17 N + 27 (N - 1) per row, whatever runs. On each
+    of its lanes x L elements, as many as the row has or more, `halo` executes 35 + 3 / L, and 22 in
+    each pass after the first; `scan` 75 + (75 + 160 log2 lanes) / L, and 48 at every fourth.
+    """
+    cases = ("halo-1", "halo-tile", "scan-3", "scan-tile")
+    for phases in _run("execute", *cases, interpret=True).values():
+        for flops, by_formula, _, _ in phases.values():
+            assert flops == by_formula
+
+
+def test_a_kernel_moves_the_operands_and_what_lanes_share():
+    """2 rows of 128 elements of 4 bytes in one tile each, of 32 lanes of 4 elements."""
+    phases = _run("execute", "scan-tile", interpret=True)["scan-tile"]
+    row, couplings, shift = 4 * 128, 4 * 127, 16
+    follow = 2 * 4 * 31  # of the lane behind, both couplings again
+    entries = 2 * 4 * 2  # what enters the tile from both sides, complex
+    *_, loaded, stored = phases["forward"]
+    assert loaded == 2 * (row + 2 * couplings + shift + follow + entries)
+    assert stored == 2 * 2 * row
+    *_, loaded, stored = phases["backward"]  # the incoming gradient too; numbers are dual
+    assert loaded == 2 * (3 * row + 2 * couplings + shift + follow + 2 * entries)
+    assert stored == 2 * 2 * row
 
 
 @pytest.mark.long

@@ -1,16 +1,21 @@
 """Run by `test_bk_triton.py` in a process of its own: Triton's interpreter, or its compiler.
 
-Writes JSON to standard output: errors of the interpreted kernels, or the kernels that compiled.
+Writes JSON to standard output: errors of the interpreted kernels, or what they execute, or the
+kernels that compiled.
 """
 
+# ruff: noqa: N803 - a formula reads a kernel's arguments by their names
 from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 import torch
 
-from pytest_flops import bk_core
+from pytest_flops import FLOPsMeter, bk_core
+from pytest_flops.counting.costs import register_cost
+from pytest_flops.counting.meter.interpreter import executed
 from pytest_flops.resnet_bk.bk_core import triton as bk_triton
 from pytest_flops.resnet_bk.bk_core import triton_kernels as kernels
 
@@ -52,6 +57,53 @@ def interpret(kind: str, length: int, z: complex, dtype: torch.dtype) -> dict[st
     return errors
 
 
+def halo_flops(grid: Any, LANES: int, L: int, PASSES: int, DUAL: bool) -> int:
+    """What `halo` executes, counted by hand from its source, a line per function.
+
+    A step of a walk is `_minus` and `_inverse`: 4 + 7, and 8 + 19 of dual numbers.
+    """
+    step = 27 if DUAL else 11
+    load = (3 if DUAL else 2) * L + 1  # a - Re z, b c, of the last b c; the conjugate of h
+    nothing = 2
+    passes = (PASSES - 1) * 2 * L * step
+    store = L * (3 * step + (21 if DUAL else 0))  # left, G, right; G g and a sign
+    return grid[0] * (LANES * (load + nothing + passes + store) + 1)  # 1: -Im z
+
+
+def scan_flops(grid: Any, LANES: int, L: int, DUAL: bool) -> int:
+    """Likewise of `scan`, for rows of one tile."""
+    step, times, plus = (27, 20, 4) if DUAL else (11, 6, 2)
+    minus, inverse = (8, 19) if DUAL else (4, 7)
+    parts = 4 if DUAL else 2
+    load = (3 if DUAL else 2) * L + 1
+    entries = 2 * parts * 2
+    normalised = 4 * 3 + 3 + 1 + 4 * parts  # sizes, their maximum, a division, products
+    walk = 2 * 2 + L * 2 * (times + minus) + L // 4 * normalised
+    scan = (LANES.bit_length() - 1) * (8 * times + 4 * plus + normalised)
+    entered = 2 * (times + plus) + inverse + times
+    store = L * (3 * step + (21 if DUAL else 0))
+    return grid[0] * (LANES * (load + entries + 2 * (walk + scan + entered) + store) + 1)
+
+
+def execute(kind: str, length: int, z: complex, dtype: torch.dtype) -> dict[str, Any]:
+    """What the kernels of forward and backward execute, and what these formulas say."""
+    bk_triton._MOST_PASSES = 8 if kind == "halo" else 0
+    register_cost(kernels.halo)(halo_flops)
+    register_cost(kernels.scan)(scan_flops)
+    matrix = (torch.rand(2, length, dtype=dtype), *torch.rand(2, 2, length - 1, dtype=dtype))
+    found = {}
+    for phase in ("forward", "backward"):
+        with FLOPsMeter() as meter, executed() as work:
+            if phase == "forward":
+                bk_triton.green(*matrix, z)
+            else:
+                incoming = torch.rand(2, length, 2, dtype=dtype)
+                bk_triton.exact_gradient(*matrix, z, incoming, factors_too=False)
+        by_formula = meter.operations[f"triton.{kind}"].forward
+        found[phase] = (work.flops, by_formula, work.loaded, work.stored)
+    return found
+
+
 def compile_kernels() -> list[str]:
     """Compile every kernel for Hopper, which takes no GPU."""
     from triton.backends.compiler import GPUTarget
@@ -79,9 +131,10 @@ def compile_kernels() -> list[str]:
 
 
 if __name__ == "__main__":
-    found = (
-        compile_kernels()
-        if sys.argv[1:] == ["compile"]
-        else {name: interpret(*CASES[name]) for name in sys.argv[1:] or CASES}
-    )
+    task, *names = sys.argv[1:]
+    if task == "compile":
+        found: Any = compile_kernels()
+    else:
+        of_case = {"interpret": interpret, "execute": execute}[task]
+        found = {name: of_case(*CASES[name]) for name in names or CASES}
     sys.stdout.write(json.dumps(found))

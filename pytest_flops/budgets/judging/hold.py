@@ -26,6 +26,7 @@ from pytest_flops.counting.components import OUTSIDE_PATH, depth
 from pytest_flops.counting.count import PHASES
 from pytest_flops.counting.measurement import how_to_count, is_thread
 from pytest_flops.counting.metric import (
+    CALL,
     FLOPS,
     METRICS,
     QUANTITIES,
@@ -124,7 +125,8 @@ def uncounted_messages(measurement: Measurement) -> list[str]:
         what = f"the operator {name} ran {times} and has no known cost, so the count is too low"
         if is_thread(name):
             what = f"not counted: {name[1:-1]}, so the count may be too low"
-        messages.append(f"{what}; {how_to_count(name)}")
+        about = [remark for remark in measurement.assumptions if f" {name} " in remark]
+        messages.append("; ".join((what, how_to_count(name), *about)))
     return messages
 
 
@@ -204,14 +206,24 @@ def _not_counted(
     """Metrics that the budget limits, or its record has, and that nobody counted."""
     asked = [*budget.limited_metrics] if "limit" in kinds else []
     asked += [*budget.recorded.metrics] if "recorded" in kinds and budget.recorded else []
-    for name in dict.fromkeys(asked):
-        if name not in measurement.metrics:
+    missing = [name for name in dict.fromkeys(asked) if name not in measurement.metrics]
+    of_compiler = [name for name in missing if METRICS[name].of_compiler]
+    for name in missing:
+        if name not in of_compiler:
             message = (
                 f"{name} was not counted, so what the budget says of it is held against nothing: a "
                 "FLOPsMeter counts what it is asked for (metrics=[...]), and a FLOPsCount, or an "
                 "object that a builder counts by itself, has FLOPs alone"
             )
             yield Verdict.error(message)
+    if of_compiler:
+        gave_up = lines_told(measurement.lines.get("graph_breaks", {}), CALL)
+        message = (
+            f"nothing was compiled, so what the budget says of {', '.join(of_compiler)} is held "
+            "against nothing: call what torch.compile returns in the test's body, or give the "
+            f"workload `compile: true`{f'; the compiler gave up {gave_up}' if gave_up else ''}"
+        )
+        yield Verdict.error(message)
 
 
 def _is_seen(measurement: Measurement, quantity: Quantity, component: str | None) -> bool:
@@ -304,6 +316,18 @@ class _Record(NamedTuple):
     def _of_metric(self, metric: Metric) -> Iterator[Verdict]:
         if metric.name not in self.measurement.metrics:
             return  # which is an error already
+        now, then = self.measurement.metrics[metric.name], self.recorded.metrics[metric.name]
+        if not now.is_comparable_to(then):
+            yield Verdict(
+                kind="recorded",
+                passed=True,
+                quantity=quantity_of(metric, TOTAL),
+                actual=now.of(metric, TOTAL),
+                location=self.recorded.location,
+                message=f"recorded with torch {then.torch}, and held against nothing with "
+                f"{now.torch}: pytest --flops-update records it anew",
+            )
+            return
         for quantity in quantities_of(metric):
             yield self._verdict(None, quantity)
         if metric.join == "max":

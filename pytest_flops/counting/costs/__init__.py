@@ -23,7 +23,7 @@ Each family of operators is a file, where a rule stands beside its formula. A fo
 arguments of a call by the names of the operator's schema and returns FLOPs, or None where these
 arguments have no cost, e.g. an index whose cost depends on values that a fake tensor does not have.
 
-Add an operator of your own with `register_cost`.
+Add an operator, or a Triton kernel, of your own with `register_cost`.
 """
 
 from __future__ import annotations
@@ -45,10 +45,24 @@ from pytest_flops.counting.costs import (
     resampling,
     spectral,
 )
-from pytest_flops.counting.costs.lookup import is_composite, register_cost, register_costs, rule_of
+from pytest_flops.counting.costs.lookup import (
+    is_composite,
+    register_cost,
+    register_costs,
+    registered_cost,
+    rule_of,
+)
 from pytest_flops.counting.costs.table import TABLE, Rule, enter
 
-__all__ = ["TABLE", "Rule", "is_composite", "register_cost", "register_costs", "rule_of"]
+__all__ = [
+    "TABLE",
+    "Rule",
+    "is_composite",
+    "register_cost",
+    "register_costs",
+    "registered_cost",
+    "rule_of",
+]
 
 for family in (
     *(attention, elementwise, free, indexing, linear_algebra, losses, normalization),

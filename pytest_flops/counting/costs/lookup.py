@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import cache, partial
 from importlib import import_module
 from itertools import repeat
+from types import FunctionType
 from typing import Any, TypeVar
 
 import torch
@@ -17,11 +18,13 @@ from torch.autograd import forward_ad
 from pytest_flops.counting.costs.elements import first_tensor
 from pytest_flops.counting.costs.elementwise import pointwise
 from pytest_flops.counting.costs.free import FREE_NAMESPACES
+from pytest_flops.counting.costs.kernels import cost_of_launches, function_of
 from pytest_flops.counting.costs.table import (
     FREE,
     TABLE,
     Args,
     Cost,
+    Formula,
     Kwargs,
     Rule,
     enter,
@@ -38,57 +41,99 @@ _LIBRARIES = {
     **dict.fromkeys(("_c10d_functional", "_c10d_functional_autograd"), "distributed"),
 }
 
-_registered: dict[str, Rule] = {}
+_METRICS = ("flops", "bytes", "full_precision")
+"""What costs are registered for. Launches follow from these; the rest is no matter of formulas."""
+
+_registered: dict[tuple[str, object], Cost] = {}  # by metric, and operator or function of a kernel
 _found: dict[OpOverload, Rule] = {}
 
 
-def register_cost(name: str) -> Callable[[_CostT], _CostT]:
-    """Give a custom operator a cost.
+def register_cost(operator: Any, *, metric: str = "flops") -> Callable[[_CostT], _CostT]:
+    """Give a custom operator or a Triton kernel a cost.
 
     Args:
-        name: The operator as `"namespace::operator"`, e.g. `"my_lib::my_op"`.
+        operator: The operator as `"namespace::operator"`, e.g. `"my_lib::my_op"`; or the kernel,
+            with or without the wrappers of `triton.autotune` and `triton.heuristics`.
+        metric: `"flops"`; or `"bytes"`, by default those of the tensors that are read and written;
+            or `"full_precision"`, of a product: its FLOPs if the result is float32 or float64.
 
     Returns:
-        A decorator of a function `(args, kwargs, out) -> int`: the FLOPs of one call, from the
-        call's positional arguments, keyword arguments and result.
+        A decorator of a function that returns the cost of one call, a whole number. Of an operator
+        it is a function `(args, kwargs, out)` of the call's positional arguments, keyword arguments
+        and result. Of a kernel, its parameters are the arguments of the kernel that it reads, by
+        their names, and `grid`, the launch's grid as three integers.
 
     Raises:
-        ValueError: The name is not of the form `namespace::operator`.
-        TypeError: What is decorated cannot be called.
+        ValueError: The name is not of the form `namespace::operator`, or costs are not registered
+            for the metric.
+        TypeError: What is decorated cannot be called, or reads what the kernel does not have; or
+            the operator is neither a name nor a kernel.
     """
 
     def decorate(cost: _CostT) -> _CostT:
-        register_costs({name: cost})
+        _register(operator, {metric: cost})
         return cost
 
     return decorate
 
 
-def register_costs(costs: Mapping[str, Cost]) -> None:
-    """Give several operators their costs; see `register_cost`."""
-    for name, cost in costs.items():
-        namespace, separator, operator = name.partition("::")
-        if not (namespace and separator and operator.isidentifier()):
+def register_costs(costs: Mapping[Any, Formula | Mapping[str, Formula]]) -> None:
+    """Give several their costs, in FLOPs or by metric; see `register_cost`."""
+    for operator, given in costs.items():
+        _register(operator, given if isinstance(given, Mapping) else {"flops": given})
+
+
+def _register(operator: Any, by_metric: Mapping[str, Formula]) -> None:
+    key, name = _key(operator)
+    for metric, cost in by_metric.items():
+        if metric not in _METRICS:
             raise ValueError(
-                f"a cost is registered for 'namespace::operator', such as 'my_lib::my_op', "
-                f"not for {name!r}"
+                f"a cost is registered for one of {', '.join(_METRICS)}, not for {metric!r}"
             )
         if not callable(cost):
-            raise TypeError(f"the cost of {name} must be a function (args, kwargs, out) -> int")
-        _registered[name] = Rule(_checked(name, cost))
-        _found.clear()
+            raise TypeError(f"the cost of {name} must be a function that returns an int")
+        of_calls = cost if isinstance(key, str) else cost_of_launches(key, cost)
+        _registered[metric, key] = _checked(name, metric, of_calls)
+    _found.clear()
 
 
-def _checked(name: str, cost: Cost) -> Cost:
+def _key(operator: Any) -> tuple[str | FunctionType, str]:
+    """What an operator's or a kernel's costs are found by, and what it is called."""
+    if isinstance(operator, str):
+        namespace, separator, name = operator.partition("::")
+        if namespace and separator and name.isidentifier():
+            return operator, operator
+        raise ValueError(
+            f"a cost is registered for 'namespace::operator', such as 'my_lib::my_op', "
+            f"not for {operator!r}"
+        )
+    function = function_of(operator)
+    if function is None:
+        raise TypeError(
+            "a cost is registered for an operator, by its name 'namespace::operator', or for a "
+            f"Triton kernel, not for {operator!r}"
+        )
+    return function, f"the kernel {function.__name__}"
+
+
+def _checked(name: str, metric: str, cost: Cost) -> Cost:
     """A cost from outside, which must return what ours return."""
+    unit = "bytes" if metric == "bytes" else "FLOPs"
 
     def checked(args: Args, kwargs: Kwargs, out: Any) -> int | None:
-        flops = cost(args, kwargs, out)
-        if flops is None or (type(flops) is int and flops >= 0):
-            return flops
-        raise TypeError(f"the cost of {name} must be a whole number of FLOPs, not {flops!r}")
+        value = cost(args, kwargs, out)
+        if (value is None and metric == "flops") or (type(value) is int and value >= 0):
+            return value
+        raise TypeError(f"the cost of {name} must be a whole number of {unit}, not {value!r}")
 
     return checked
+
+
+def registered_cost(metric: str, func: Any) -> Cost | None:
+    """What somebody registered for an operator, or for the function of a kernel, in a metric."""
+    if isinstance(func, OpOverload):
+        func = f"{func.namespace}::{func._overloadpacket.__name__}"  # noqa: SLF001 - as below
+    return _registered.get((metric, func))
 
 
 def rule_of(operator: OpOverload) -> Rule | None:
@@ -102,9 +147,9 @@ def rule_of(operator: OpOverload) -> Rule | None:
 
 def _find_rule(operator: OpOverload) -> Rule | None:
     packet = operator._overloadpacket  # noqa: SLF001 - the overload's only way to its name
-    registered = _registered.get(f"{operator.namespace}::{packet.__name__}")
+    registered = registered_cost("flops", operator)
     if registered is not None:
-        return registered
+        return Rule(registered)
     if operator.namespace in ("aten", "prims"):
         return _aten_rule(operator, packet)
     if operator.namespace in _LIBRARIES:

@@ -164,6 +164,7 @@ class Attribution:
         self.paths = ModulePaths()
         self.threads: list[ThreadState] = []
         self.local = _Local(self.threads)
+        self.remarks: dict[str, str] = {}  # by what they are about
         self._handles: list[Any] = []
 
     def start(self) -> None:

@@ -109,6 +109,15 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._count(operator, args, kwargs, out)
         return out
 
+    def saw(
+        self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any = None
+    ) -> None:
+        """Write down a call that PyTorch does not dispatch, such as a kernel's launch."""
+        operator = self._operators.get(id(func))
+        if operator is None:
+            operator = self._operators[id(func)] = self._with_prices(resolved(func))
+        self._count(operator, args, kwargs, out)
+
     def _count(
         self, operator: Operator, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any
     ) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorConverter, FakeTensorMode
 
 from pytest_flops.counting.meter.data_dependence import naming_the_culprit
+from pytest_flops.counting.meter.kernels import nothing_launched_on_fakes
 from pytest_flops.counting.meter.known_values import fake_of, keep_known_values
 from pytest_flops.counting.meter.like_cuda import like_cuda
 from pytest_flops.counting.meter.reachable import on_fakes
@@ -44,15 +45,15 @@ def training_step(
     loss: Loss | None,
     *,
     training: bool,
-    meter: AbstractContextManager[object],
-    second: bool = False,
+    each: Sequence[AbstractContextManager[object]],
     real: bool = False,
     like: str | None = None,
 ) -> tuple[str, ...]:
     """Run a forward and, when `training`, a backward and a step; return what was assumed.
 
-    The arguments are those of `count_flops`, and the `meter` that counts the step. If that is to be
-    the `second` one, whose optimizer has its state, an equal step comes before it, uncounted.
+    The arguments are those of `count_flops`, and what surrounds `each` of equal steps, one after
+    the other: a meter counts the one that it surrounds. From the second on, the optimizer has its
+    state.
     Everything is a fake, or `real` values on a copy; the model is left as it was either way.
     Fakes may run the operators of another device, `like` CUDA.
     """
@@ -65,14 +66,14 @@ def training_step(
     positional, named = [*inputs], dict(kwargs)
     step = [model, positional, named, loss, make_optimizer]
     with (
-        _random_states_kept(),
+        random_states_kept(),
         nullcontext() if mode is None else _all_fake(step, mode, like, assumptions),
     ):
         with suppress(NotImplementedError):  # an exported module has one mode only
             model.train(training)
         stepping: torch.optim.Optimizer | None = None
-        for counting in (nullcontext(), meter) if second else (meter,):
-            with counting:
+        for around in each:
+            with around:
                 with mode or nullcontext(), torch.set_grad_enabled(training):
                     output = model(*positional, **named)
                     if training:
@@ -104,6 +105,7 @@ def _all_fake(
         _one_at_a_time,
         on_fakes(step, partial(_fake, mode)),
         converting_fake_parameters(),
+        nothing_launched_on_fakes(),
         reading_known_masks(assumptions),
         naming_the_culprit(),
         _without_pytorchs_log(),
@@ -219,7 +221,7 @@ def _fake(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
 
 
 @contextmanager
-def _random_states_kept() -> Iterator[None]:
+def random_states_kept() -> Iterator[None]:
     """Put back the states of the random numbers of PyTorch on the CPU, Python, and NumPy."""
     numpy = sys.modules.get("numpy")
     kept = random.getstate()

@@ -6,20 +6,23 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from types import FunctionType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._C import DispatchKey
 from torch._library.custom_ops import OPDEFS
+from torch._library.triton import triton_ops_to_kernels
 from torch._ops import HigherOrderOperator, OpOverload
 from torch.utils._pytree import tree_leaves
 
-from pytest_flops.counting.costs import Rule, is_composite, rule_of
+from pytest_flops.counting.costs import Rule, is_composite, registered_cost, rule_of
 from pytest_flops.counting.costs.elements import is_exact
 from pytest_flops.counting.costs.flex_attention import FLEX_ATTENTION
 from pytest_flops.counting.costs.nested import STRIDED_COSTS
 from pytest_flops.counting.costs.table import Cost, CostEach
+from pytest_flops.counting.measurement import KERNEL
 from pytest_flops.counting.meter.data_dependence import explaining_meta
 from pytest_flops.counting.meter.workarounds.conjugates import (
     may_conjugate_inside,
@@ -48,7 +51,10 @@ class Operator:
 
 
 def resolved(func: Any) -> Operator:
-    """What an operator's rule makes of it, else what it is made of, else one without a cost."""
+    """What an operator's rule makes of it, else what it is made of, else one without a cost.
+
+    A function is that of a Triton kernel.
+    """
     if isinstance(func, HigherOrderOperator):
         name = f"higher_order.{func.__name__}"
         if func in FLEX_ATTENTION:
@@ -59,6 +65,9 @@ def resolved(func: Any) -> Operator:
             if form is None
             else _composite(func, name, form)
         )
+    if isinstance(func, FunctionType):
+        name = f"{KERNEL}{func.__name__}"
+        return Operator(func, func, name, registered_cost("flops", func) or _no_cost)
     name = str(func._overloadpacket)  # noqa: SLF001 - the name that FlopCounterMode uses
     rule = rule_of(func)
     if rule is not None:
@@ -135,7 +144,9 @@ def _decomposition(func: OpOverload) -> Callable[..., Any] | None:
         return partial(func._op_dk, DispatchKey.CompositeImplicitAutograd)  # noqa: SLF001
     if func._can_decompose():  # noqa: SLF001 - as PyTorch's own counter asks
         return func.decompose
-    if func.namespace == "torch_nn":  # PyTorch's own, written in Python
-        kernel: Callable[..., Any] = OPDEFS[func._schema.name]._init_fn  # noqa: SLF001
+    name = func._schema.name  # noqa: SLF001
+    # PyTorch's own that are written in Python, and `triton_op`, which runs operators and kernels.
+    if func.namespace == "torch_nn" or name in triton_ops_to_kernels:
+        kernel: Callable[..., Any] = OPDEFS[name]._init_fn  # noqa: SLF001
         return kernel
     return None

@@ -18,13 +18,13 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from functools import wraps
 from multiprocessing.process import BaseProcess
 from types import ModuleType
 from typing import Any
 
 from pytest_flops.counting.meter.attribution import Attribution, Frame
 from pytest_flops.counting.meter.dispatch import counting_here, counting_modes
+from pytest_flops.counting.replacing import replaced
 
 # Whatever starts a process by a name of the standard library; one may start it through another.
 _PROCESSES: tuple[tuple[type | ModuleType, str], ...] = (
@@ -38,31 +38,12 @@ _PROCESSES: tuple[tuple[type | ModuleType, str], ...] = (
 def hand_over_to_threads() -> Iterator[None]:
     """While active, counted threads hand over what they start, and number child processes."""
     with ExitStack() as stack:
-        stack.enter_context(_replaced(threading.Thread, "start", _start))
-        stack.enter_context(_replaced(ThreadPoolExecutor, "submit", _submit))
+        stack.enter_context(replaced(threading.Thread, "start", _start))
+        stack.enter_context(replaced(ThreadPoolExecutor, "submit", _submit))
         for owner, name in _PROCESSES:
             if hasattr(owner, name):  # Windows has few of them
-                stack.enter_context(_replaced(owner, name, _start_process))
+                stack.enter_context(replaced(owner, name, _start_process))
         yield
-
-
-@contextmanager
-def _replaced(owner: type | ModuleType, name: str, around: Callable[..., Any]) -> Iterator[None]:
-    """While active, a method is a call of `around` with the method itself and its arguments."""
-    before = getattr(owner, name)
-
-    @wraps(before)
-    def ours(*args: Any, **kwargs: Any) -> Any:
-        return around(before, *args, **kwargs)
-
-    try:
-        setattr(owner, name, ours)
-        yield
-    finally:
-        # Where somebody has put theirs around ours meanwhile, theirs stays. Ours in it does
-        # nothing any more, since it looks for meters that count the calling thread.
-        if vars(owner).get(name) is ours:
-            setattr(owner, name, before)
 
 
 def _handed_over(work: Callable[..., Any]) -> Callable[..., Any]:

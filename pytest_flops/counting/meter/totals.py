@@ -46,6 +46,7 @@ def measurement_of(attribution: Attribution) -> Measurement:
         source="meter",
         rules="executed",
         uncounted=dict(sorted(uncounted.items())),
+        assumptions=tuple(attribution.remarks.values()),
         child_processes=sum(thread.child_processes for thread in attribution.threads),
         operations=operations,
         recomputed=recomputed,

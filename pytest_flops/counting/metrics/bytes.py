@@ -21,6 +21,7 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.utils._pytree import tree_leaves
 
+from pytest_flops.counting.costs import registered_cost
 from pytest_flops.counting.costs.table import bound
 from pytest_flops.counting.metrics.operands import always, exceptions_of, moves_nothing, never
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from pytest_flops.counting.metrics import Price
-    from pytest_flops.counting.metrics.operands import Operands
+from pytest_flops.counting.metrics.operands import Operands
 
 
 class Counter:
@@ -45,13 +46,23 @@ class Counter:
         return traffic_of(func)
 
 
-@cache
 def traffic_of(func: Any) -> Price | None:
     """What the calls of an operator move; `None` if they move nothing, whatever they are given.
 
-    A higher-order operator, which has no schema, reads the tensors among its arguments and writes
-    those that it returns.
+    A higher-order operator and a Triton kernel, which have no schema, move the tensors among their
+    arguments once, and those that they return. What somebody registered for it comes first.
     """
+    return registered_price("bytes", func) or _traffic_of(func)
+
+
+def registered_price(metric: str, func: Any) -> Price | None:
+    """What somebody registered an operator, or the function of a Triton kernel, to cost."""
+    cost = registered_cost(metric, func)
+    return cost and (lambda call: cost(call.args, call.kwargs, call.out) or 0)
+
+
+@cache
+def _traffic_of(func: Any) -> Price | None:
     if not isinstance(func, OpOverload):
         return lambda call: of_all(*tree_leaves((call.args, call.kwargs))) + of_one(call.out)
     name = func._overloadpacket.__name__  # noqa: SLF001 - the overload's only way to its name
@@ -95,7 +106,8 @@ def _compiled(func: OpOverload, exceptions: Operands) -> Price:
                 whole.append(touched)
             else:
                 parts.append(f"part({touched}, {formula(elements)})")
-    written += _new_results(schema)
+    results = _new_results(schema)
+    written += [result for result in results if exceptions.written.get(result) is not never]
     for values in (read, written):
         if values:
             regions = {1: "of_one", 2: "of_two"}.get(len(values), "of_all")

@@ -13,6 +13,7 @@ from torch.utils.flop_counter import flop_registry
 
 from pytest_flops.counting.costs import attention, products
 from pytest_flops.counting.costs.elements import first_tensor
+from pytest_flops.counting.metrics.bytes import registered_price
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +34,8 @@ class Counter:
 
     def of_operator(self, func: Any) -> Price | None:
         """The FLOPs of a product whose result is in full precision."""
-        return _of_product if is_product(func) else None
+        registered = registered_price("full_precision", func)
+        return registered or (_of_product if is_product(func) else None)
 
 
 def _of_product(call: Call) -> int:

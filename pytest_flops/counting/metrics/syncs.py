@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import threading
 import weakref
-from contextlib import ExitStack, contextmanager
-from functools import wraps
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, UntypedStorage
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
+from pytest_flops.counting.replacing import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -329,8 +330,8 @@ def _wrap_calls(counter: Counter) -> None:
     with _lock:
         if not _counters:
             for method in (*_READS, *_COPIES):
-                _undo.enter_context(_replaced(Tensor, method, _watched(method)))
-            _undo.enter_context(_replaced(torch.nn.functional, "one_hot", _one_hot))
+                _undo.enter_context(replaced(Tensor, method, _watched(method)))
+            _undo.enter_context(replaced(torch.nn.functional, "one_hot", _one_hot))
         _counters.add(counter)
 
 
@@ -339,23 +340,6 @@ def _unwrap_calls(counter: Counter) -> None:
         _counters.discard(counter)
         if not _counters:
             _undo.close()
-
-
-@contextmanager
-def _replaced(owner: Any, name: str, around: Callable[..., Any]) -> Iterator[None]:
-    """While active, a function is a call of `around` with the function itself and its arguments."""
-    before, inherited = getattr(owner, name), name not in vars(owner)
-
-    @wraps(before)
-    def ours(*args: Any, **kwargs: Any) -> Any:
-        return around(before, *args, **kwargs)
-
-    setattr(owner, name, ours)
-    try:
-        yield
-    finally:
-        if vars(owner).get(name) is ours:  # else somebody has put theirs around it
-            delattr(owner, name) if inherited else setattr(owner, name, before)
 
 
 def _watched(method: str) -> Callable[..., Any]:

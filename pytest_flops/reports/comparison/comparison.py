@@ -269,8 +269,12 @@ def _changes(before: Entry, after: Entry, allowed: Fraction) -> Iterator[Change]
     if base is None or head is None:
         return
     records = records_of(before), records_of(after)
-    # A metric that only one of the two counted is in neither's comparison.
-    both = [METRICS[name] for name in head.metrics if name in base.metrics]
+    # What only one of the two counted, or each with another compiler, is in no comparison.
+    both = [
+        METRICS[name]
+        for name, costs in head.metrics.items()
+        if name in base.metrics and costs.is_comparable_to(base.metrics[name])
+    ]
     quantities = [quantity for metric in (FLOPS, *both) for quantity in quantities_of(metric)]
     gone = [path for path in base.components if path not in head.components]
     for component in [None, *head.components, *gone]:

@@ -6,8 +6,9 @@ model are imported inside the functions that count.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from typing import Any
 
 
@@ -18,12 +19,22 @@ def pytest_flops_register_builders() -> Mapping[str, Any]:
     return {"smoother": Builder(_build, problems=_problems, defaults={"width": 32})}
 
 
-def pytest_flops_register_costs() -> Mapping[str, Callable[..., int]]:
-    """What the operators cost; without this, a gate that meets them fails."""
-    return {
+def pytest_flops_register_costs() -> Mapping[Any, Any]:
+    """What operators and kernels cost; without this, a gate that meets them fails.
+
+    FLOPs, or several costs by metric. An operator that reads its arguments once and writes its
+    result once needs no cost in bytes.
+    """
+    costs: dict[Any, Any] = {
         "my_library::running_mean": _sum_and_divide,
         "my_library::running_mean_backward": _sum_and_divide,
+        "my_library::mean_of_rows": {"flops": _one_per_value, "bytes": _rows_and_their_mean},
     }
+    if find_spec("triton"):
+        from my_library.kernels import halve
+
+        costs[halve] = _one_per_element
+    return costs
 
 
 def pytest_flops_report() -> Mapping[str, str]:
@@ -49,3 +60,18 @@ def _problems(workload: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], st
 def _sum_and_divide(args: Sequence[Any], _kwargs: Mapping[str, Any], _out: Any) -> int:
     """One addition to the running sum and one division per element."""
     return 2 * int(args[0].numel())
+
+
+def _one_per_value(args: Sequence[Any], _kwargs: Mapping[str, Any], out: Any) -> int:
+    """As any reduction."""
+    return int(len(args[1]) * out.numel())
+
+
+def _rows_and_their_mean(args: Sequence[Any], _kwargs: Mapping[str, Any], out: Any) -> int:
+    """Bytes: the rows that are taken, their numbers and the mean, and not the whole table."""
+    return int(len(args[1]) * out.nbytes + args[1].nbytes + out.nbytes)
+
+
+def _one_per_element(n: int) -> int:
+    """Of a kernel the cost reads arguments by their names."""
+    return n

@@ -1,4 +1,4 @@
-"""`running_mean`: a custom operator, in a form PyTorch can trace and differentiate."""
+"""`running_mean` and `mean_of_rows`: custom operators, in a form PyTorch can trace."""
 
 from __future__ import annotations
 
@@ -38,3 +38,14 @@ def _differentiate(_context: Any, gradient: Tensor) -> Tensor:
 
 
 running_mean.register_autograd(_differentiate)
+
+
+@torch.library.custom_op("my_library::mean_of_rows", mutates_args=())
+def mean_of_rows(table: Tensor, rows: Tensor) -> Tensor:
+    """The mean of some rows of a table; all others are not read."""
+    return table[rows].mean(0)
+
+
+@mean_of_rows.register_fake
+def _(table: Tensor, rows: Tensor) -> Tensor:  # noqa: ARG001 - the operator's schema
+    return table.new_empty(table.shape[1:])
