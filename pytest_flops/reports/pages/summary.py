@@ -157,6 +157,8 @@ def status(entry: Entry) -> str:
     found = worst(entry)
     if found is not None:
         return _FAILURES[found.kind][0]
+    if entry.metered:
+        return "metered, and held to nothing"
     if not entry.verdicts:
         return "nothing was compared"
     if any(_is_excused(verdict) for verdict in entry.verdicts):
@@ -196,10 +198,12 @@ def headline(report: Report) -> str:
         return "Green: other shards have every test."
     if not report.entries and not report.errors and not report.missing:
         return "Red: nothing was measured."
+    if report.passed and not report.held:
+        return f"Metered {len(report.entries):,}, and nothing was held."
     if report.passed:
-        number = len(report.entries)
+        number = len(report.held)
         hold = "the one budget holds" if number == 1 else f"all {number:,} budgets hold"
-        idle = sum(not holds_something(entry) for entry in report.entries)
+        idle = sum(not holds_something(entry) for entry in report.held)
         but = f", but {idle} of {number} hold{'s' if idle == 1 else ''} nothing yet" if idle else ""
         return f"Green: {hold}{but}."
     return f"Red: {', and '.join([*_red_budgets(report), *_faults(report)])}."
@@ -215,7 +219,7 @@ def not_measured(report: Report) -> str:
 
 
 def _red_budgets(report: Report) -> list[str]:
-    red, of = report.red, len(report.entries)
+    red, of = report.red, len(report.held)
     if not red:
         return []
     kinds = {found.kind for entry in red if (found := worst(entry))}
