@@ -66,7 +66,7 @@ def _compare(given: argparse.Namespace) -> int:
 
     tolerance = _percent(given.tolerance)
     base, head = load_base(given.base), load_report(given.head)
-    if not head.entries:
+    if not head.held:
         raise ReportError(f"{given.head} measured nothing, so there is nothing to compare.")
     comparison = compare(base, head, tolerance=tolerance)
     print(FORMATS[given.format](comparison), end="")

@@ -147,6 +147,17 @@ class Recorder:
                 measurement = _compiled(again).added_to(measurement, of_compiler)
             self.hold(measurement, budget=budget, rules=self._rules_of(budget.workload))
 
+    @contextmanager
+    def meter(self) -> Iterator[None]:
+        """Meter what runs inside and note what it costs, if anything; hold it to nothing."""
+        with self.measure() as meter:
+            yield
+        found = meter.measurement()
+        if found.count.total or found.uncounted:
+            tests = (self._test,)
+            entry = Entry(self._subject, self._own.name, tests, (), found, metered=True)
+            self.entries.append(entry)
+
     def scaling(
         self,
         builder: Callable[..., Any],

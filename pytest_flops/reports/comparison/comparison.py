@@ -175,7 +175,7 @@ def compare(base: Report, head: Report, *, tolerance: Fraction | None = None) ->
     Where something is gone and something else is new, the one may be the other under a new name:
     the new one is red, unless it was recorded, or the base says why it had not run there.
     """
-    pairs = pair_entries(base.entries, head.entries)
+    pairs = pair_entries(base.held, head.held)
     fates, cut_short = _fates(head), bool(head.missing) or not head.complete
     budgets = [_budget_change(*pair, tolerance, fates, cut_short=cut_short) for pair in pairs]
     known = {test.test: test.fate for test in base.tests if test.fate != "measured"}
@@ -194,8 +194,8 @@ def compare(base: Report, head: Report, *, tolerance: Fraction | None = None) ->
         ]
     commit = base.environment.get("commit")
     collected = {test.test for test in head.tests}
-    foreign = share_nothing(base.entries, head.entries) and not any(
-        collected.intersection(entry.tests) for entry in base.entries
+    foreign = share_nothing(base.held, head.held) and not any(
+        collected.intersection(entry.tests) for entry in base.held
     )
     measured = [(old.measurement, new.measurement) for old, new in pairs if old and new]
     left_out = {name for old, new in measured if old and new for name in _not_compared(old, new)}
