@@ -66,8 +66,11 @@ def test_without_a_device_it_prints_the_flops(
     target: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = told(capsys, target)
-    assert ["total", "8,192", "0", "0", "8,192"] in lines
-    assert ["layers.1", "4,096", "0", "0", "4,096"] in lines
+    head = ["component", "parameters", "forward", "backward", "optimizer", "total", "share"]
+    assert lines[0] == head
+    # Two matrices of 16 x 16 parameters.
+    assert ["total", "512", "8,192", "0", "0", "8,192", "100.0", "%"] in lines
+    assert ["layers.1", "256", "4,096", "0", "0", "4,096", "50.0", "%"] in lines
     assert not [line for line in told(capsys, target, "--depth", "0") if line[0] == "layers.1"]
     capsys.readouterr()
     main(["count", target, "--json"])
@@ -79,7 +82,8 @@ def test_a_builder_is_counted_without_a_budget(
 ) -> None:
     builder = f"twice_{project.root.name}:build"
     # Nothing has a gradient, so AdamW, which is the default, has nothing to do.
-    assert ["total", "8,192", "0", "0", "8,192"] in told(capsys, builder)
+    row = ["total", "512", "8,192", "0", "0", "8,192", "100.0", "%"]
+    assert row in told(capsys, builder)
 
 
 def test_the_roofline_is_told_per_component(
@@ -166,9 +170,9 @@ def test_other_metrics_have_tables_of_their_own(
     assert main(["count", target, "--metrics", "bytes, parameters"]) == 0
     printed = capsys.readouterr().out
     of_bytes = [line.split() for line in printed.split("\n\n")[1].splitlines()]
-    assert of_bytes[0] == ["bytes", "(B)", "forward", "backward", "optimizer", "total"]
-    assert ["layers.0", f"{BYTES:,}", "0", "0", f"{BYTES:,}"] in of_bytes
-    assert "parameters (elements)  total\ntotal" in printed
+    assert of_bytes[0] == ["bytes", "(B)", "forward", "backward", "optimizer", "total", "share"]
+    assert ["layers.0", f"{BYTES:,}", "0", "0", f"{BYTES:,}", "49.8", "%"] in of_bytes  # of 4,112
+    assert "parameters (elements)" not in printed  # a column beside the FLOPs
     assert main(["count", target, "--metrics", "all", "--json"]) == 0
     of_one_run = {name for name in BUILT_IN if not METRICS[name].of_compiler}
     assert {*json.loads(capsys.readouterr().out)["metrics"]} == of_one_run - {"flops"}
