@@ -58,7 +58,10 @@ def init(session: Session, given: argparse.Namespace) -> int:
             f"it costs more than was counted, by what nobody knows the cost of: {what}"
         )
     head = _HEAD.format(
-        folder=_shown(path.parent), target=given.target, margin=format_percent(margin), name=name
+        folder=_shown(path.parent),
+        target=given.target,
+        margin=format_percent(margin),
+        name=json.dumps(name),
     )
     text = "\n".join((head + "    workload:", *_workload(workload), *_limits(found, margin), ""))
     try:
