@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib import import_module
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pytest_flops.counting.builder import (
     Builder,
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from pytest_flops.counting.builder import Builders
     from pytest_flops.counting.measurement import Measurement, Rules
     from pytest_flops.counting.workload import Workload
+
+Parallelize: TypeAlias = Callable[[Any], Any]
 
 
 class WorkloadError(ValueError):
@@ -47,27 +50,30 @@ def measure_workload(
     builder = find_builder(workload.model, builders)
     sizes = {"batch_size": workload.batch_size, "seq_len": workload.seq_len}
     given = {name: size for name, size in sizes.items() if size is not None}
-    try:
-        by_itself = builder.measure(workload) if builder.measure else None
-        if by_itself and not metrics:
-            return by_itself
-        built = builder.build(**workload.config, **given)
-    except WorkloadError:
-        raise
-    except Exception as error:
-        raise WorkloadError(f"the builder {workload.model!r} raised {_told(error)}") from error
-    measured = measure_built(
-        built,
-        builders,
-        optimizer=workload.optimizer,
-        rules=None if by_itself else workload.rules,
-        metrics=metrics,
-        lines=lines,
-        values=workload.values,
-        like=workload.like,
-        compile=workload.compile,
-        **sizes,
-    )
+    with _on_its_rank(workload) as parallelize:
+        try:
+            counts = None if parallelize else builder.measure
+            by_itself = counts(workload) if counts else None
+            if by_itself and not metrics:
+                return by_itself
+            built = builder.build(**workload.config, **given)
+        except WorkloadError:
+            raise
+        except Exception as error:
+            raise WorkloadError(f"the builder {workload.model!r} raised {_told(error)}") from error
+        measured = measure_built(
+            built,
+            builders,
+            optimizer=workload.optimizer,
+            rules=None if by_itself else workload.rules,
+            metrics=metrics,
+            lines=lines,
+            values=workload.values,
+            like=workload.like,
+            parallelize=parallelize,
+            compile=workload.compile,
+            **sizes,
+        )
     return _joined(by_itself, measured) if by_itself else measured
 
 
@@ -100,6 +106,7 @@ def measure_built(
     lines: bool = False,
     values: Literal["fake", "real"] = "fake",
     like: Literal["cuda"] | None = None,
+    parallelize: Parallelize | None = None,
     compile: bool | Mapping[str, Any] = False,  # noqa: A002 - as torch calls it
     **sizes: Any,
 ) -> Measurement:
@@ -114,6 +121,7 @@ def measure_built(
         lines: Whether to find the lines that they come from.
         values: As in `Workload`.
         like: As in `Workload`.
+        parallelize: As in `count_flops`; of `(model, inputs)` alone.
         compile: As in `Workload`.
         **sizes: `batch_size` and `seq_len` of an accepted object's step, if they are not its own.
 
@@ -134,6 +142,7 @@ def measure_built(
             "lines": lines,
             "values": values,
             "like": like,
+            "parallelize": parallelize,
             "compile": compile,
         }
         measurement = _meter(*built, asked)
@@ -142,11 +151,12 @@ def measure_built(
                 "the forward of the step computes nothing (0 FLOP): are the inputs empty?"
             )
         return measurement
-    found = accepted(built, builders)
+    found = None if parallelize else accepted(built, builders)
     if found is None:
         raise WorkloadError(
             "a builder returns the pair (model, inputs), an exported program, or what a registered "
-            f"builder accepts, not {type(built).__name__}"
+            "builder accepts, not "
+            f"{type(built).__name__}{' on a mesh' if parallelize else ''}"
         )
     workload = replace(
         found.workload,
@@ -169,16 +179,22 @@ def find_builder(name: str, builders: Builders | None = None) -> Builder:
         WorkloadError: There is no such builder; the message lists the known ones or says what the
             import met.
     """
-    module_name, colon, attribute = name.partition(":")
-    for known in with_installed(builders) if not colon else [builders or {}]:
+    is_path = ":" in name
+    for known in with_installed(builders) if not is_path else [builders or {}]:
         if name in known:
             return as_builder(known[name])
-    if not colon:
+    if not is_path:
         names = ", ".join(sorted({*(builders or {}), *installed_builders()}))
         raise WorkloadError(
             f"no builder is registered as {name!r}; registered: {names}; "
             "or write 'package.module:callable'"
         )
+    return as_builder(_imported(name))
+
+
+def _imported(name: str) -> Any:
+    """The callable, or the builder, that `"package.module:name"` names."""
+    module_name, _, attribute = name.partition(":")
     try:
         found: Any = attrgetter(attribute)(import_module(module_name))
     except Exception as error:
@@ -188,7 +204,24 @@ def find_builder(name: str, builders: Builders | None = None) -> Builder:
         raise WorkloadError(f"cannot import {name!r}: {error}{hint if missing else ''}") from error
     if not isinstance(found, Builder) and not callable(found):
         raise WorkloadError(f"{name!r} is a {type(found).__name__}, not a callable")
-    return as_builder(found)
+    return found
+
+
+@contextmanager
+def _on_its_rank(workload: Workload) -> Iterator[Parallelize | None]:
+    """While active, this process is the workload's rank; gives what makes its model parallel."""
+    if not workload.mesh:
+        yield None
+        return
+    from pytest_flops.counting.meter.ranks import fake_ranks
+
+    parallelize = _imported(str(workload.parallelize))
+    with ExitStack() as undo:
+        try:
+            mesh = undo.enter_context(fake_ranks(rank=workload.rank, **workload.mesh))
+        except (RuntimeError, ValueError) as error:
+            raise WorkloadError(str(error)) from error
+        yield lambda model: parallelize(model, mesh)
 
 
 def _meter(model: Any, inputs: Any, asked: Mapping[str, Any]) -> Measurement:

@@ -209,6 +209,13 @@ def phase_of(quantity: Quantity) -> str:
     return quantity.rpartition(" ")[2]
 
 
+def phases_of(quantity: Quantity) -> list[str]:
+    """What a quantity is the sum, or the largest, of."""
+    if is_total(quantity):
+        return [*metric_of(quantity).phases] or [TOTAL]
+    return [phase_of(quantity)]
+
+
 def unit_of(quantity: Quantity) -> Unit:
     """What a quantity is counted in."""
     return metric_of(quantity).unit

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from pytest_flops.budgets.budget import Location
-from pytest_flops.budgets.verdict import Verdict
+from pytest_flops.budgets.verdict import KINDS_BY_SEVERITY, Verdict
 from pytest_flops.counting.components import natural
 from pytest_flops.counting.measurement import Measurement
 from pytest_flops.counting.metric import QUANTITIES
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from pytest_flops.scaling.sweep import Sweep
-
-KINDS_BY_SEVERITY = ("error", "limit", "recorded", "scaling", "parity")
 
 
 @dataclass(frozen=True, slots=True)

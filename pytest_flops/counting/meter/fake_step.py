@@ -15,11 +15,13 @@ from typing import Any, TypeAlias, cast
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorConverter, FakeTensorMode
+from torch.nn.parallel import DistributedDataParallel
 
 from pytest_flops.counting.meter.data_dependence import naming_the_culprit
 from pytest_flops.counting.meter.kernels import nothing_launched_on_fakes
 from pytest_flops.counting.meter.known_values import fake_of, keep_known_values
 from pytest_flops.counting.meter.like_cuda import like_cuda
+from pytest_flops.counting.meter.ranks import made_parallel, refuse_parallel
 from pytest_flops.counting.meter.reachable import on_fakes
 from pytest_flops.counting.meter.workarounds.converted_parameters import (
     converting_fake_parameters,
@@ -28,6 +30,7 @@ from pytest_flops.counting.meter.workarounds.traced_masks import reading_known_m
 
 OptimizerFactory: TypeAlias = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 Loss: TypeAlias = Callable[[Any], Tensor]
+Parallelize: TypeAlias = Callable[[nn.Module], nn.Module]
 
 OPTIMIZERS: dict[str, OptimizerFactory | None] = {
     "sgd": lambda parameters: torch.optim.SGD(parameters, lr=1e-3),
@@ -48,6 +51,7 @@ def training_step(
     each: Sequence[AbstractContextManager[object]],
     real: bool = False,
     like: str | None = None,
+    parallelize: Parallelize | None = None,
 ) -> tuple[str, ...]:
     """Run a forward and, when `training`, a backward and a step; return what was assumed.
 
@@ -59,6 +63,8 @@ def training_step(
     """
     make_optimizer = _optimizer_factory(optimizer)
     _refuse_unfit(model, real=real, like=like)
+    if parallelize is not None:
+        refuse_parallel(model)
     if real:
         model, inputs, kwargs = deepcopy((model, [*inputs], dict(kwargs)))
     assumptions: set[str] = set()
@@ -69,6 +75,9 @@ def training_step(
         random_states_kept(),
         nullcontext() if mode is None else _all_fake(step, mode, like, assumptions),
     ):
+        if parallelize is not None:
+            with mode or nullcontext():
+                model = made_parallel(model, parallelize, mode)
         with suppress(NotImplementedError):  # an exported module has one mode only
             model.train(training)
         stepping: torch.optim.Optimizer | None = None
@@ -130,6 +139,11 @@ def _refuse_unfit(model: nn.Module, *, real: bool, like: str | None) -> None:
         raise ValueError(
             "a scripted or traced module cannot be given fake parameters; count the module that it "
             "was made from, or run it inside FLOPsMeter()"
+        )
+    if not real and any(isinstance(m, DistributedDataParallel) for m in model.modules()):
+        raise ValueError(
+            "DistributedDataParallel reduces the gradients of real parameters, in C++: "
+            "count it with values='real'"
         )
 
 

@@ -225,6 +225,7 @@ def count_flops(
     lines: bool = False,
     values: Literal["fake", "real"] = "fake",
     like: Literal["cuda"] | None = None,
+    parallelize: Callable[[torch.nn.Module], torch.nn.Module] | None = None,
     compile: bool | Mapping[str, Any] = False,  # noqa: A002 - as torch calls it
     **kwargs: Any,
 ) -> Measurement:
@@ -251,6 +252,8 @@ def count_flops(
             are given, for code that asks for values; the model must fit into memory then.
         like: `"cuda"` has the step run the operators that CUDA runs where those of the CPU differ:
             attention, RMS norm, dropout, autocast, optimizers. It takes no GPU, and fake values.
+        parallelize: Makes a parallel model of a copy of the model, for one rank's step: see
+            `fake_ranks`.
         compile: Whether the compiler's metrics (`graph_breaks`, `recompiles`, `graphs`) are those
             of the compiled model, or keywords of `torch.compile`; a model may be compiled already.
             They are of two further steps, without an optimizer; all others stay uncompiled.
@@ -263,7 +266,8 @@ def count_flops(
         DataDependentError: The model's code, a library or the optimizer depends on the values of a
             tensor, which a fake tensor does not have; the message names it and the operator.
         ValueError: The name of the optimizer or of a metric is unknown, the output holds nothing to
-            sum, values are real in a step like CUDA's, or the model is compiled code.
+            sum, values are real in a step like CUDA's, a model to parallelize is parallel, the
+            compiler's metrics are asked for of one, or the model is compiled code.
     """
     asked_for = metrics_named(metrics, unlimited=True)
     of_meter = [metric for metric in asked_for if not metric.of_compiler]
@@ -273,6 +277,8 @@ def count_flops(
         raise ValueError(f"values must be 'fake' or 'real', not {values!r}")
     if like not in (None, "cuda"):
         raise ValueError(f"like must be 'cuda' or None, not {like!r}")
+    if parallelize is not None and len(of_meter) < len(asked_for):
+        raise ValueError("the compiler's metrics are not counted of a model on a mesh")
     module, (positional, named) = as_module(model, (inputs, kwargs))
     assumptions = training_step(
         module,
@@ -284,6 +290,7 @@ def count_flops(
         each=(nullcontext(), meter) if second else (meter,),
         real=values == "real",
         like=like,
+        parallelize=parallelize,
     )
     found = meter.measurement()
     measurement = replace(found, assumptions=(*found.assumptions, *assumptions))
