@@ -52,7 +52,8 @@ def measure_workload(
     given = {name: size for name, size in sizes.items() if size is not None}
     with _on_its_rank(workload) as parallelize:
         try:
-            counts = None if parallelize else builder.measure
+            by_step = parallelize or workload.step or not workload.training
+            counts = None if by_step else builder.measure
             by_itself = counts(workload) if counts else None
             if by_itself and not metrics:
                 return by_itself
@@ -61,10 +62,13 @@ def measure_workload(
             raise
         except Exception as error:
             raise WorkloadError(f"the builder {workload.model!r} raised {_told(error)}") from error
+        if workload.step:
+            return _measure_step(workload.model, built, metrics, lines=lines)
         measured = measure_built(
             built,
             builders,
             optimizer=workload.optimizer,
+            training=workload.training,
             rules=None if by_itself else workload.rules,
             metrics=metrics,
             lines=lines,
@@ -101,6 +105,7 @@ def measure_built(
     builders: Builders | None = None,
     *,
     optimizer: str = "adamw",
+    training: bool = True,
     rules: Rules | None = None,
     metrics: Sequence[str] = (),
     lines: bool = False,
@@ -116,6 +121,7 @@ def measure_built(
         built: What it returned; a program that `torch.export` made has inputs of its own.
         builders: Builders by name, besides those of the installed plugins.
         optimizer: As in `Workload`.
+        training: As in `Workload`.
         rules: As in `Workload`.
         metrics: The names of others to count beside the FLOPs.
         lines: Whether to find the lines that they come from.
@@ -138,6 +144,7 @@ def measure_built(
             )
         asked = {
             "optimizer": optimizer,
+            "training": training,
             "metrics": metrics,
             "lines": lines,
             "values": values,
@@ -161,6 +168,7 @@ def measure_built(
     workload = replace(
         found.workload,
         optimizer=optimizer,
+        training=training,
         rules=rules,
         values=values,
         like=like,
@@ -222,6 +230,35 @@ def _on_its_rank(workload: Workload) -> Iterator[Parallelize | None]:
         except (RuntimeError, ValueError) as error:
             raise WorkloadError(str(error)) from error
         yield lambda model: parallelize(model, mesh)
+
+
+def _measure_step(name: str, step: Any, metrics: Sequence[str], *, lines: bool) -> Measurement:
+    """Count a step as it is, with real values; the second one where a metric is of that."""
+    from pytest_flops.counting.meter.meter import FLOPsMeter
+    from pytest_flops.counting.registration import metrics_named
+
+    if not callable(step):
+        raise WorkloadError(
+            f"{name!r} returns a function without arguments, which is the step, not a "
+            f"{type(step).__name__}"
+        )
+    asked = metrics_named(metrics, unlimited=True)
+    if of_compiler := [metric.name for metric in asked if metric.of_compiler]:
+        raise WorkloadError(
+            f"{', '.join(of_compiler)} of a whole step is counted by nobody: give the model's "
+            "builder as `model`, with `compile`"
+        )
+    try:
+        if any(metric.of_second_step for metric in asked):
+            step()
+        with FLOPsMeter(metrics=[metric.name for metric in asked], lines=lines) as meter:
+            step()
+    except Exception as error:
+        raise WorkloadError(f"the step of {name!r} raised {_told(error)}") from error
+    found = meter.measurement()
+    if not (found.count.total or found.uncounted):
+        raise WorkloadError(f"the step of {name!r} computes nothing (0 FLOP)")
+    return found
 
 
 def _meter(model: Any, inputs: Any, asked: Mapping[str, Any]) -> Measurement:

@@ -20,6 +20,8 @@ class Workload:
     batch_size: int | None = None  # sequences per step; None leaves it to the builder
     seq_len: int | None = None  # tokens per sequence; None leaves it to the builder
     optimizer: str = "adamw"  # "sgd", "adam", "adamw" or "none"
+    training: bool = True  # else the forward alone, in evaluation mode
+    step: bool = False  # whether `model` names a function that makes a whole step, counted as it is
     rules: Rules | None = None  # counting rules; None is the `default_rules` of the builder
     values: Literal["fake", "real"] = "fake"  # whether the step runs, for code that asks for values
     like: Literal["cuda"] | None = None  # the device whose operators fakes run; None is their own

@@ -24,7 +24,6 @@ from pytest_flops.counting.meter.workarounds.flex_attention import train_on_fake
 from pytest_flops.counting.meter.workarounds.higher_order import under_autograd
 from pytest_flops.counting.meter.workarounds.spectra import without_vectors
 from pytest_flops.counting.registration import metrics_named
-from pytest_flops.counting.table import table
 
 _CHANGES = (
     hand_over_to_threads,
@@ -210,7 +209,7 @@ class FLOPsMeter:
 
     def table(self) -> str:
         """Cost by component and phase, as text."""
-        return table(self.measurement())
+        return self.measurement().table()
 
     def __str__(self) -> str:
         return self.table()

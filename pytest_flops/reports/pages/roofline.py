@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pytest_flops.budgets.units import format_amount, format_flops
 from pytest_flops.counting.components import depth, segments
 from pytest_flops.counting.metric import BYTE, TIME
-from pytest_flops.counting.table import aligned, remarks
+from pytest_flops.counting.table import aligned
 
 if TYPE_CHECKING:
     from pytest_flops.counting.measurement import Measurement
@@ -42,7 +42,7 @@ def roofline_text(
         f"on {found.device.name} this is not faster than {_time(found.whole.seconds)}",
         f"phases: {phases}",
         *([f"products: {products}"] if products else []),
-        *remarks(measurement),
+        *measurement.remarks(),
     ]
     if nanoseconds is not None:
         mfu, share = found.mfu(nanoseconds / 1e9), found.whole.seconds * 1e9 / nanoseconds
