@@ -104,7 +104,7 @@ def measure_built(
     built: object,
     builders: Builders | None = None,
     *,
-    optimizer: str = "adamw",
+    optimizer: str | Mapping[str, Any] = "adamw",
     training: bool = True,
     rules: Rules | None = None,
     metrics: Sequence[str] = (),
