@@ -205,4 +205,4 @@ def _add_workload(command: argparse.ArgumentParser) -> None:
         metavar="YAML",
         help="other keywords of the builder, e.g. 'layers: 2, width: 64'",
     )
-    command.add_argument("--optimizer", choices=("sgd", "adam", "adamw", "none"))
+    command.add_argument("--optimizer", metavar="NAME", help="one of torch.optim, or none")

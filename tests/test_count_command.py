@@ -94,6 +94,9 @@ def test_the_roofline_is_told_per_component(
     layer = ["layers.0", "4.096", "kFLOP", "2.048", "kB", "2.0", "4.096", "µs", "100", "%"]
     assert layer in lines
     assert layer not in told(capsys, target, "--device", "round.yaml", "--depth", "0")
+    # Each layer is half of the bound, or a little less.
+    assert layer not in told(capsys, target, "--device", "round.yaml", "--over", "60")
+    assert layer in told(capsys, target, "--device", "round.yaml", "--over", "40")
     assert any("on Round this is not faster than" in " ".join(line) for line in lines)
     assert ["products:", "100.0", "%", "float32"] in lines
     halved = told(capsys, target, "--device", "round.yaml", "--tf32")

@@ -69,7 +69,7 @@ def test_what_is_given_stands_in_the_file(
     where = ["--name", "tiny net", "-o", "gates/tiny.yaml"]
     assert main(["init", f"{src}:build_small_net", *asked, *where]) == 0
     written = (project.root / "gates/tiny.yaml").read_text(encoding="utf-8")
-    for line in ('config: {"width": 5}', "batch_size: 8", "optimizer: sgd", '"tiny net":'):
+    for line in ('config: {"width": 5}', "batch_size: 8", 'optimizer: "sgd"', '"tiny net":'):
         assert line in written
     assert project.run_apart("gates").ret == 0
 

@@ -124,3 +124,38 @@ def test_without_training_the_forward_is_counted_alone(steps: Any) -> None:
     )
     steps.run("budgets").assert_outcomes(passed=1)
     assert steps.report()["entries"][0]["measurement"]["count"]["total"] == 128
+
+
+@pytest.mark.parametrize(
+    ("returned", "count"),
+    [
+        # A product of (8, 4) @ (4, 2), 128, and the sum over 16 outputs; the gradient's product;
+        # AdamW at 14 for each of 8 parameters and 1 for the tensor.
+        ("Net(4), x", (144, 128, 113)),
+        # Doubling 16 outputs costs 16 each way.
+        ("Net(4), x, lambda y: (y * 2).sum()", (160, 144, 113)),
+        ("Net(4), x, lambda y: (y * 2).sum(), torch.optim.SGD", (160, 144, 16)),
+        ("Net(4), x, None, torch.optim.SGD", (144, 128, 16)),
+    ],
+)
+def test_a_builder_may_bring_its_loss_and_its_optimizer(
+    steps: Any, returned: str, count: tuple[int, int, int]
+) -> None:
+    steps.write(
+        "steps.py",
+        f"{STEPS}    def own(batch_size):\n        x = torch.ones(batch_size, 4)\n"
+        f"        return {returned}\n",
+    )
+    steps.budget("own", workload("model: 'steps:own'"), "limits: {total: 1 kFLOP}")
+    steps.run("budgets").assert_outcomes(passed=1)
+    found = steps.report()["entries"][0]["measurement"]["count"]
+    assert tuple(found[phase] for phase in ("forward", "backward", "optimizer")) == count
+
+
+def test_without_training_a_reference_model_is_not_counted_by_its_rules(project: Any) -> None:
+    sizes = "batch_size: 2, seq_len: 8"
+    project.budget(
+        "forward", f"workload: {{model: resnet_bk, {sizes}, training: false, rules: executed}}"
+    )
+    project.run("budgets", "--flops-update")
+    assert project.recorded("forward").keys() == {"forward"}

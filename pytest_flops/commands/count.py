@@ -75,7 +75,8 @@ def _on_device(session: Session, given: argparse.Namespace) -> int:
     record = found.to_dict()
     if took is not None:
         record |= {"step_seconds": took / 1e9, "mfu": found.mfu(took / 1e9)}
-    text = roofline_text(found, measurement, levels=given.depth, nanoseconds=took)
+    asked = {"levels": given.depth, "over": given.over, "nanoseconds": took}
+    text = roofline_text(found, measurement, **asked)
     print(json.dumps(record, indent=2) if given.json else text)
     return 0
 

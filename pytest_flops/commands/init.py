@@ -86,7 +86,7 @@ def _workload(workload: Workload) -> Iterator[str]:
     for name in ("batch_size", "seq_len"):
         if (size := getattr(workload, name)) is not None:
             yield f"      {name}: {size}"
-    yield f"      optimizer: {workload.optimizer}"
+    yield f"      optimizer: {json.dumps(workload.optimizer)}"
 
 
 def _limits(found: Measurement, margin: Fraction) -> Iterator[str]:

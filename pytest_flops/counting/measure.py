@@ -104,7 +104,7 @@ def measure_built(
     built: object,
     builders: Builders | None = None,
     *,
-    optimizer: str = "adamw",
+    optimizer: str | Mapping[str, Any] = "adamw",
     training: bool = True,
     rules: Rules | None = None,
     metrics: Sequence[str] = (),
@@ -116,6 +116,8 @@ def measure_built(
     **sizes: Any,
 ) -> Measurement:
     """Count what a builder returned: `(model, inputs)`, a program, or what another one accepts.
+
+    Behind the inputs may stand the `loss` and the `optimizer` of `count_flops`, both functions.
 
     Args:
         built: What it returned; a program that `torch.export` made has inputs of its own.
@@ -136,7 +138,8 @@ def measure_built(
     """
     if type(built).__name__ in ("ExportedProgram", "ONNXProgram"):  # with inputs of its own
         built = (built, ())
-    if isinstance(built, tuple) and len(built) == 2:
+    if isinstance(built, tuple) and 2 <= len(built) <= 4:
+        model, inputs, *own = built
         if rules == "published":
             raise WorkloadError(
                 "the published rules are those of a builder that counts by itself; a model is "
@@ -151,8 +154,9 @@ def measure_built(
             "like": like,
             "parallelize": parallelize,
             "compile": compile,
+            **dict(zip(("loss", "optimizer"), own, strict=False)),
         }
-        measurement = _meter(*built, asked)
+        measurement = _meter(model, inputs, asked)
         if not (measurement.count.forward or measurement.uncounted):
             raise WorkloadError(
                 "the forward of the step computes nothing (0 FLOP): are the inputs empty?"
@@ -175,7 +179,8 @@ def measure_built(
         compile=compile,
         **sizes,
     )
-    if metrics:  # which the builder that accepts it has of the model that it builds
+    # Both are of the model that the builder that accepts it builds.
+    if metrics or not training:
         return measure_workload(workload, builders, metrics=metrics, lines=lines)
     return found.measure(workload)
 

@@ -32,19 +32,19 @@ OptimizerFactory: TypeAlias = Callable[[Iterable[nn.Parameter]], torch.optim.Opt
 Loss: TypeAlias = Callable[[Any], Tensor]
 Parallelize: TypeAlias = Callable[[nn.Module], nn.Module]
 
-OPTIMIZERS: dict[str, OptimizerFactory | None] = {
-    "sgd": lambda parameters: torch.optim.SGD(parameters, lr=1e-3),
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "none": None,
+_OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
+    name.lower(): found
+    for name, found in vars(torch.optim).items()
+    if isinstance(found, type) and found not in (torch.optim.Optimizer, torch.optim.LBFGS)
 }
+"""By name those of PyTorch; LBFGS wants to run the model as often as it likes."""
 
 
 def training_step(
     model: nn.Module,
     inputs: Sequence[Any],
     kwargs: Mapping[str, Any],
-    optimizer: str | OptimizerFactory,
+    optimizer: str | Mapping[str, Any] | OptimizerFactory,
     loss: Loss | None,
     *,
     training: bool,
@@ -156,15 +156,22 @@ def _backward(loss: Tensor) -> None:
     torch.autograd.backward(loss)
 
 
-def _optimizer_factory(optimizer: str | OptimizerFactory) -> OptimizerFactory | None:
+def _optimizer_factory(
+    optimizer: str | Mapping[str, Any] | OptimizerFactory,
+) -> OptimizerFactory | None:
     if callable(optimizer):
         return optimizer
-    if optimizer not in OPTIMIZERS:
+    keywords = {"name": optimizer} if isinstance(optimizer, str) else {**optimizer}
+    name = keywords.pop("name", None)
+    if name == "none" and not keywords:
+        return None
+    if name not in _OPTIMIZERS:
         raise ValueError(
-            f"optimizer must be one of {', '.join(map(repr, OPTIMIZERS))} or a function from "
-            f"parameters to an optimizer, not {optimizer!r}"
+            f"optimizer must be one of {', '.join(map(repr, _OPTIMIZERS))} or 'none', a mapping of "
+            "such a 'name' and keywords, or a function from parameters to an optimizer, not "
+            f"{optimizer!r}"
         )
-    return OPTIMIZERS[optimizer]
+    return partial(_OPTIMIZERS[name], **keywords)
 
 
 def _default_loss(output: Any) -> Tensor:

@@ -218,7 +218,9 @@ class FLOPsMeter:
 def count_flops(
     model: torch.nn.Module | torch.export.ExportedProgram,
     *inputs: Any,
-    optimizer: str | Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer] = "adamw",
+    optimizer: str
+    | Mapping[str, Any]
+    | Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer] = "adamw",
     loss: Callable[[Any], torch.Tensor] | None = None,
     training: bool = True,
     metrics: Iterable[str] = (),
@@ -239,8 +241,8 @@ def count_flops(
         model: The model, on any device, `meta` included; or a program that `torch.export` made.
         *inputs: Its positional inputs: tensors on any device, or anything else. A program without
             any is counted with the inputs that it was exported with.
-        optimizer: `"sgd"`, `"adam"`, `"adamw"` with PyTorch's defaults, `"none"`, or a function
-            from the parameters to an optimizer.
+        optimizer: The name of one of `torch.optim` in small letters, or `"none"`; a mapping of such
+            a `name` and of its keywords; or a function from the parameters to an optimizer.
         loss: From the model's output to a scalar. By default the output's `loss` if it has one,
             else the sum of its first floating-point tensor (`logits` first).
         training: Whether the model is in training mode; `False` counts the forward alone. A module
