@@ -35,9 +35,9 @@ import torch._dynamo  # noqa: F401 - what each run would import for two seconds
 from mistakes import BASE, COST, HIGH_LIMIT, LOW_LIMIT, MISTAKES, PROJECTS, Mistake
 from regressions import (
     GOOD,
-    GPT_PROJECT,
     MUTANTS,
     PLANTED,
+    STEP_PROJECT,
     TRICKS,
     Edit,
     Mutant,
@@ -81,8 +81,9 @@ that went red. Its records alone catch them; no base is compared with.
 
 ## Regressions that FLOPs do not show
 
-In the training step of a small GPT, with the metrics that went red by more than a tolerance of 3 %.
-All metrics are recorded, by `--flops-update --flops-metrics=all`.
+In the training step of a small GPT, and in that of one rank of a fully sharded model, with the
+metrics that went red by more than a tolerance of 3 %. All metrics are recorded, by
+`--flops-update --flops-metrics=all`.
 
 | planted regression | caught by |
 |---|---|
@@ -109,8 +110,8 @@ passed.
 """
 
 Row = tuple[str, ...]
-Step = tuple[str, str, tuple[str, ...]]
-"""The name of a regression, the step that has it, and the metrics that must show it."""
+Step = tuple[str, str, str, tuple[str, ...]]
+"""The name of a regression, its file, the step that has it, and the metrics that must show it."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,7 @@ def main() -> int:
     parser.add_argument("--only", metavar="WORD", default="", help="what has it in its name")
     given = parser.parse_args()
     with workers() as others:  # a child of this process would have the package from here
-        steps = others.submit(steps_of_a_gpt).result()
+        steps = others.submit(planted_steps).result()
     steps = [each for each in steps if given.only in each[0]]
     with tempfile.TemporaryDirectory() as folder, workers() as pool:
         project = copy_of_this_project(Path(folder) / "project")
@@ -179,19 +180,22 @@ def try_mutant(project: Path, mutant: Mutant) -> Row:
     return mutant.name, f"`{mutant.file}`", items_caught(run) or MISSED
 
 
-def steps_of_a_gpt() -> list[Step]:
-    planted = runpy.run_path(str(ROOT / PLANTED))["PLANTED"]
-    return [(name, repr(step), metrics) for name, (step, metrics) in planted.items()]
+def planted_steps() -> list[Step]:
+    return [
+        (name, file, repr(step), metrics)
+        for file in PLANTED
+        for name, (step, metrics) in runpy.run_path(str(ROOT / file))["PLANTED"].items()
+    ]
 
 
 def try_step(planted: Step) -> Row:
     """A regression that must move some metrics upward, against the records of the good step."""
-    name, step, metrics = planted
+    name, file, step, metrics = planted
     with tempfile.TemporaryDirectory() as folder:
         project = Path(folder)
-        for file, text in GPT_PROJECT.items():
-            (project / file).write_text(text)
-        shutil.copy(ROOT / PLANTED, project / "planted.py")
+        for path, text in STEP_PROJECT.items():
+            (project / path).write_text(text)
+        shutil.copy(ROOT / file, project / "planted.py")
         require_green(pytest_in(project, "--flops-update", "--flops-metrics=all"))
         edit(project, [("test_step.py", GOOD, step)], name)
         run = pytest_in(project)

@@ -484,11 +484,11 @@ MUTANTS = (
     Mutant("the meter's softmax is of three parts", NORMS, "SOFTMAX = 5\n", "SOFTMAX = 3\n"),
 )
 
-PLANTED = "tests/counting/test_planted.py"
+PLANTED = ("tests/counting/test_planted.py", "tests/counting/test_communication_planted.py")
 """Regressions that FLOPs do not show, each a `Step` of one model with what must catch it."""
 
 GOOD = "Step()"
-GPT_PROJECT = {
+STEP_PROJECT = {
     "test_step.py": f"""\
 import pytest
 from planted import Step, after_a_step, run

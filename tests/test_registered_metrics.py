@@ -218,6 +218,7 @@ UNIT = "Unit('x', 'number of x', {'x': 1}, ('x',), 'x')"
             "the phases of 'good' are ['forward'], *",
         ),
         ("[Metric('good', CALL)]", "the counter of 'good' is None, not what makes a Counter"),
+        ("[Metric('good', CALL, of_compiler=True)]", "'good' is no metric of the compiler: those*"),
     ],
 )
 def test_a_wrong_metric_is_a_usage_error_that_names_the_plugin(

@@ -16,7 +16,16 @@ from jsonschema import Draft202012Validator, FormatChecker, validators
 from pytest_flops.budgets.errors import BudgetError
 from pytest_flops.budgets.patterns import parse_pattern
 from pytest_flops.budgets.units import parse_amount, parse_flops, parse_percent
-from pytest_flops.counting.metric import BUILT_IN, BYTE, CALL, ELEMENT, ROOFLINE, TOTAL, countable
+from pytest_flops.counting.metric import (
+    BUILT_IN,
+    BYTE,
+    CALL,
+    ELEMENT,
+    METRICS,
+    ROOFLINE,
+    TOTAL,
+    countable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -59,6 +68,11 @@ def unknown(kind: str, name: str, known: Sequence[str]) -> str:
             f"{name!r} is reported and never limited: measured times are far from the bound, and "
             "not by one factor. Limit flops, bytes or launches; "
             "`pytest-flops count --device` prints it"
+        )
+    if name in METRICS and METRICS[name].of_compiler:
+        return (
+            f"{name!r} is of the whole workload, and neither of components nor of sizes: it is "
+            "limited beside forward and total alone"
         )
     return f"unknown {kind} {name!r}{suggestion(name, known)}"
 
@@ -196,6 +210,9 @@ def _in_words(error: Any) -> str:
     if error.validator == "required":
         missing = error.message.partition(" is a required")[0]
         return f"the key {missing} is missing; expected {expected}"
+    if error.validator == "dependentRequired":
+        missing, given = re.findall("'([^']*)'", error.message)
+        return f"{given} needs the key {missing!r} beside it"
     if error.validator == "anyOf":
         keys = [option["required"][0] for option in error.validator_value]
         return f"it holds nothing to check; it needs at least one of {', '.join(keys)}"

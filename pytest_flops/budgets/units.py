@@ -14,7 +14,7 @@ from pytest_flops.budgets.errors import BudgetError
 from pytest_flops.counting.metric import FLOP, METRICS, Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 _MAX_LENGTH = 60
 _DIGITS = r"(?:0|[1-9][0-9]*(?:_[0-9]+)*)"
@@ -91,6 +91,24 @@ def format_apart(one: int, other: int, unit: Unit) -> Callable[[int], str]:
     if one != other and rounded(one) == rounded(other):
         return lambda amount: f"{format_exact(amount)} {unit.symbol}"
     return rounded
+
+
+def rounded_up(amount: int) -> int:
+    """The next amount of at most three digits that are not 0, to write as a limit."""
+    step: int = 10 ** max(len(str(amount)) - 3, 0)
+    return -(-amount // step) * step
+
+
+def aligned(amounts: Sequence[str]) -> list[str]:
+    """Formatted amounts of one column, with their decimal points below each other."""
+    split = [
+        (*number.partition("."), unit) for number, _, unit in (a.partition(" ") for a in amounts)
+    ]
+    whole, decimals, units = (max(len(parts[i]) for parts in split) for i in (0, 2, 3))
+    return [
+        f"{before:>{whole}}{point or ' ' * bool(decimals)}{after:<{decimals}} {unit:<{units}}"
+        for before, point, after, unit in split
+    ]
 
 
 def format_exact(amount: int) -> str:

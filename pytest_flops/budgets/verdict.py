@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 Kind = Literal["limit", "recorded", "scaling", "parity", "error"]
 
+KINDS_BY_SEVERITY: tuple[Kind, ...] = ("error", "scaling", "limit", "recorded", "parity")
+"""The order of telling: growth over a size says more than what it came to at one size."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -36,7 +39,8 @@ class Verdict:
         message: For an error, the whole story; otherwise a remark to add, or empty.
         parts: For a red limit or recorded verdict: what makes up most of the excess or of the
             cost, as (component path, FLOPs, FLOPs above the recorded count or None) rows, largest
-            first. Components that are alike are one row, `layer_*.moe (12 together)`.
+            first. Components that are alike are one row, `layer_0..11.moe x 12`.
+        cause: What made it red, in a phrase; empty where nothing is known of it.
     """
 
     kind: Kind
@@ -52,6 +56,7 @@ class Verdict:
     location: Location | None = None
     message: str = ""
     parts: tuple[tuple[str, int, int | None], ...] = field(default=())
+    cause: str = ""
 
     @classmethod
     def error(cls, message: str, **about: Any) -> Verdict:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 OUTSIDE_PATH = "(outside modules)"
 """The path of what the meter counts while no module is being called."""
 
+ITSELF = " (itself)"
+"""Follows a path where what the component costs beyond its children is told."""
+
 _NUMBER = re.compile(r"[0-9]+")
 
 

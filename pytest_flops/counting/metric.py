@@ -62,6 +62,9 @@ class Metric:
             from.
         told_by_operator: Whether its values by operator and phase are kept, in the `operations` of
             its details.
+        of_compiler: Whether the compiler's events are counted, and not operators. Those are of the
+            whole workload: without phases and components, in a second run of it, and comparable
+            within one version of PyTorch.
         counter: Makes a `Counter` of `counting.metrics` for each meter. The built-in metrics have
             theirs in files of their names; any other without one can be read and not counted.
     """
@@ -74,6 +77,7 @@ class Metric:
     of_second_step: bool = False
     told_by_line: bool = False
     told_by_operator: bool = False
+    of_compiler: bool = False
     counter: Callable[[], Any] | None = None
 
     def joined(self, values: Iterable[int]) -> int:
@@ -138,6 +142,10 @@ METRICS: Final[dict[str, Metric]] = {
         Metric("collectives", CALL),
         PARAMETERS,
         TRAINABLE_PARAMETERS,
+        *(
+            Metric(name, CALL, phases=(), told_by_line=True, of_compiler=True)
+            for name in ("graph_breaks", "recompiles", "graphs")
+        ),
     )
 }
 """The metrics by name: the built-in ones, those of plugins, and those that a report brought."""
@@ -201,6 +209,13 @@ def phase_of(quantity: Quantity) -> str:
     return quantity.rpartition(" ")[2]
 
 
+def phases_of(quantity: Quantity) -> list[str]:
+    """What a quantity is the sum, or the largest, of."""
+    if is_total(quantity):
+        return [*metric_of(quantity).phases] or [TOTAL]
+    return [phase_of(quantity)]
+
+
 def unit_of(quantity: Quantity) -> Unit:
     """What a quantity is counted in."""
     return metric_of(quantity).unit
@@ -237,6 +252,16 @@ class Costs:
         if phase == TOTAL and metric.phases:
             return metric.joined(found.values())
         return found.get(phase, 0)
+
+    @property
+    def torch(self) -> str | None:
+        """The version of PyTorch that these are of; `None` where all versions count alike."""
+        version: str | None = self.details.get("torch")
+        return version
+
+    def is_comparable_to(self, other: Costs) -> bool:
+        """Whether the two differ by what was counted alone, and not by the version of PyTorch."""
+        return self.torch == other.torch
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON."""

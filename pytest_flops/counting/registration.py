@@ -72,11 +72,13 @@ def metrics_named(names: Iterable[str], *, unlimited: bool = False) -> tuple[Met
 def names_in(text: str) -> tuple[str, ...]:
     """The metrics besides FLOPs that a text names: with commas between them, or `all`.
 
+    All are those of one run: the compiler's, which take a second one, are named.
+
     Raises:
         ValueError: There is no metric of a name.
     """
     if text == "all":
-        names = [*countable()]
+        names = [metric.name for metric in countable().values() if not metric.of_compiler]
     else:
         names = [name.strip() for name in text.split(",")] if text else []
     return tuple(metric.name for metric in metrics_named(names))
@@ -115,6 +117,8 @@ def _problems(metric: Any, plugins: dict[str, str]) -> Iterator[str]:
         yield f"the join of {name!r} is {metric.join!r}, neither 'sum' nor 'max'"
     if not phases or phases != tuple(phase for phase in PHASES if phase in phases):
         yield f"the phases of {name!r} are {phases!r}, not some of {PHASES} in this order"
+    if metric.of_compiler:
+        yield f"{name!r} is no metric of the compiler: those are built in"
     if not callable(metric.counter):
         yield f"the counter of {name!r} is {metric.counter!r}, not what makes a Counter"
 

@@ -23,6 +23,13 @@ def shorten(text: str, width: int) -> str:
     return (text[: kept - tail] + _CUT + text[len(text) - tail :])[: max(width, 0)]
 
 
+def shorten_name(name: str, width: int) -> str:
+    """A test's id loses its folders first, then its file; what is still too long, its middle."""
+    path, colons, test = name.partition("::")
+    shorter = (name, path.rpartition("/")[2] + colons + test, test) if colons else (name,)
+    return next((each for each in shorter if len(each) <= width), shorten(shorter[-1], width))
+
+
 def some(names: Sequence[str]) -> str:
     """The first names of a list, and how many more there are."""
     more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from pytest_flops.budgets.verdict import Kind
+    from pytest_flops.counting.compiler import CompilerEvents
     from pytest_flops.counting.measurement import Measurement, Rules
     from pytest_flops.counting.meter.meter import FLOPsMeter
     from pytest_flops.counting.workload import Workload
@@ -105,19 +106,57 @@ class Recorder:
 
         Without either it only counts, for you to look at or to `check` later.
         """
+        given = self.budget is not None or limits
+        budget = self._budget_with(limits) if given else None
+        found = [METRICS[name] for name in (budget.metrics if budget else ())]
+        if of_compiler := [metric.name for metric in found if metric.of_compiler]:
+            raise BudgetError(
+                f"{', '.join(of_compiler)}: a `with` block cannot run a second time, and what is "
+                "compiled runs eagerly while a meter counts: mark a test that does not ask for the "
+                "fixture `flops`, or check count_flops(..., compile=True)"
+            )
+        with self.metering(budget) as meter:
+            yield meter
+
+    @contextmanager
+    def metering(
+        self, budget: Budget | None, again: Callable[[], object] | None = None
+    ) -> Iterator[FLOPsMeter]:
+        """Meter what runs inside, and hold it against a budget at the end, if there is one.
+
+        Where the budget asks for the compiler's metrics, `again` runs the same a second time: what
+        is compiled runs eagerly while a meter counts.
+        """
         from pytest_flops.counting.meter.meter import FLOPsMeter
 
         self._session.extensions.register_costs()
-        given = self.budget is not None or limits
-        budget = self._budget_with(limits) if given else None
-        # The body cannot run a second time, so what a red verdict would tell is looked up now.
-        named = [name for name in budget.metrics if name != SYNCS.name] if budget else []
-        lines = any(METRICS[name].told_by_line for name in named)  # those of syncs always are
-        with FLOPsMeter(metrics=self._session.metrics_of(budget), lines=lines) as meter:
+        asked = [METRICS[name] for name in self._session.metrics_of(budget)]
+        of_compiler = [metric for metric in asked if metric.of_compiler]
+        # What a red verdict would tell is looked up now; the lines of syncs always are.
+        named = [METRICS[name] for name in (budget.metrics if budget else ())]
+        lines = any(
+            metric.told_by_line and metric is not SYNCS and not metric.of_compiler
+            for metric in named
+        )
+        of_meter = [metric.name for metric in asked if not metric.of_compiler]
+        with FLOPsMeter(metrics=of_meter, lines=lines) as meter:
             yield meter
         if budget is not None:
-            rules = self._rules_of(budget.workload)
-            self.hold(meter.measurement(), budget=budget, rules=rules)
+            measurement = meter.measurement()
+            if of_compiler and again is not None:
+                measurement = _compiled(again).added_to(measurement, of_compiler)
+            self.hold(measurement, budget=budget, rules=self._rules_of(budget.workload))
+
+    @contextmanager
+    def meter(self) -> Iterator[None]:
+        """Meter what runs inside and note what it costs, if anything; hold it to nothing."""
+        with self.measure() as meter:
+            yield
+        found = meter.measurement()
+        if found.count.total or found.uncounted:
+            tests = (self._test,)
+            entry = Entry(self._subject, self._own.name, tests, (), found, metered=True)
+            self.entries.append(entry)
 
     def scaling(
         self,
@@ -212,7 +251,7 @@ class Recorder:
         tolerance = self._session.tolerance
         verdicts = [*hold(budget, judged, sweeps, tolerance=tolerance, rules=rules, kinds=kinds)]
         if judged and with_lines and any(_lacks_lines(verdict, judged) for verdict in verdicts):
-            judged = replace(judged, lines=with_lines().lines)
+            judged = replace(judged, found_at=with_lines().found_at)
             held = hold(budget, judged, sweeps, tolerance=tolerance, rules=rules, kinds=kinds)
             verdicts = [*held]
         if all(verdict.passed for verdict in verdicts):
@@ -373,12 +412,27 @@ class Recorder:
             yield Verdict.error(f"the test counted another workload than the budget's: {found}")
 
 
+def _compiled(body: Callable[[], object]) -> CompilerEvents:
+    """What the compiler does in a second run of a test's body."""
+    from pytest_flops.counting.compiler import CompilerEvents
+
+    try:
+        with CompilerEvents() as events:
+            body()
+    except Exception as error:
+        raise BudgetError(
+            "in its second run, in which its code is compiled, the test raised "
+            f"{type(error).__name__}: {error}"
+        ).with_traceback(error.__traceback__) from error
+    return events
+
+
 def _lacks_lines(verdict: Verdict, measurement: Measurement) -> bool:
     """Whether a red verdict is told by lines that nobody has looked up."""
     if verdict.passed or verdict.quantity is None or verdict.kind not in ("limit", "recorded"):
         return False
     metric = metric_of(verdict.quantity)
-    return metric.told_by_line and metric.name not in measurement.lines
+    return metric.told_by_line and metric.name not in measurement.found_at
 
 
 def _not_held(measurement: Measurement, *, update: bool) -> Verdict:

@@ -105,9 +105,9 @@ class TestPartsOfARedLimit:
     def test_the_dearest_leaves_come_first_with_the_rest_of_their_parents(self):
         assert self.parts(limit("forward", 1)) == (
             ("lm_head", 1000, None),
-            ("layer_*.moe (2 together)", 70 + 70, None),
-            ("layer_*.bk_core (2 together)", 20 + 20, None),
-            ("layer_* (itself) (2 together)", 2 * (100 - 70 - 20), None),
+            ("layer_0..1.moe x 2", 70 + 70, None),
+            ("layer_0..1.bk_core x 2", 20 + 20, None),
+            ("layer_0..1 (itself) x 2", 2 * (100 - 70 - 20), None),
             ("embedding", 10, None),
         )
 
@@ -133,7 +133,7 @@ class TestPartsOfARedLimit:
         budget = Budget("b", limits=(limit("forward", 1),))
         measurement = measured({"a": (5, 0, 0)}, count=(12, 0, 0))
         assert hold(budget, measurement, kinds=("limit",))[0].parts == (
-            ("(outside every component)", 7, None),
+            ("(outside modules)", 7, None),
             ("a", 5, None),
         )
 
@@ -197,24 +197,28 @@ class TestRecorded:
             ("embedding", 11, 1),
         )
 
-    def test_only_the_five_parts_that_grew_most_are_told(self):
-        before = {f"c{i}": (10, 0, 0) for i in range(9)}
-        now = {f"c{i}": (10 + i, 0, 0) for i in range(9)}
+    def test_the_four_parts_that_grew_most_are_told_and_the_others_summed_up(self):
+        before = {f"c{'abcdefghi'[i]}": (10, 0, 0) for i in range(9)}
+        now = {f"c{'abcdefghi'[i]}": (10 + i, 0, 0) for i in range(9)}
         verdict = next(v for v in held(before, now) if not v.passed)
-        assert [row[0] for row in verdict.parts] == ["c8", "c7", "c6", "c5", "c4"]
+        names = ["ci", "ch", "cg", "cf", "and 4 more"]
+        assert [row[0] for row in verdict.parts] == names
+        assert verdict.parts[-1][1:] == (14 + 13 + 12 + 11, 4 + 3 + 2 + 1)
+        assert verdict.cause == "ci, ch and 6 more grew by 36 FLOP in forward"  # 8 + 7 + ... + 1
 
-    def test_components_that_grew_alike_are_one_row(self):
+    def test_components_of_one_name_and_other_numbers_are_one_row_if_they_grew(self):
         before = {f"layer_{i}": (10, 0, 0) for i in range(12)} | {"conv1": (10, 0, 0)}
-        now = {f"layer_{i}": (13, 0, 0) for i in range(11)} | {
+        now = {f"layer_{i}": (13, 0, 0) for i in range(10)} | {
+            "layer_10": (10, 0, 0),
             "layer_11": (15, 0, 0),
             "conv1": (14, 0, 0),
         }
         verdict = next(v for v in held(before, now) if not v.passed)
         assert verdict.parts == (
-            ("layer_* (11 together)", 11 * 13, 11 * 3),
-            ("layer_11", 15, 5),
+            ("layer_{0..9,11} x 11", 10 * 13 + 15, 10 * 3 + 5),
             ("conv1", 14, 4),
         )
+        assert verdict.cause == "layer_{0..9,11} x 11 and conv1 grew by 39 FLOP in forward"
 
     def test_parts_of_a_list_of_lists_keep_the_number_that_is_their_name(self):
         blocks = ["0", "1", "2"]
@@ -222,7 +226,7 @@ class TestRecorded:
         before = dict.fromkeys(blocks, (20, 0, 0)) | dict.fromkeys(parts, (10, 0, 0))
         now = dict.fromkeys(blocks, (26, 0, 0)) | dict.fromkeys(parts, (13, 0, 0))
         verdict = next(v for v in held(before, now) if not v.passed)
-        assert verdict.parts == (("*.0 (3 together)", 39, 9), ("*.2 (3 together)", 39, 9))
+        assert verdict.parts == (("0..2.0 x 3", 39, 9), ("0..2.2 x 3", 39, 9))
 
     def test_new_components_are_told_and_explain_the_growth(self):
         now = {**MODEL, "layer_2": (100, 200, 30), "layer_2.moe": (70, 140, 20), "idle": (0, 0, 0)}

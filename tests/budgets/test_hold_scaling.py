@@ -8,6 +8,7 @@ import pytest
 
 from pytest_flops.budgets.budget import Location, ScalingLimit
 from pytest_flops.budgets.judging.scaling import hold_scaling
+from pytest_flops.budgets.judging.wording import headline
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.measurement import Measurement
 from pytest_flops.counting.workload import Workload
@@ -72,10 +73,10 @@ def test_one_quadratic_operation_in_one_layer_is_red_although_no_slope_shows_it(
 def test_the_component_and_phase_that_grow_fastest_are_named_with_their_counts():
     found = swept(lambda n: four_layers(n, product_in=2))
     verdict = judged(ScalingLimit("seq_len", SIZES, 1.0), found)[None, "total"]
+    assert verdict.cause == "layer_2.mix grows as seq_len^2, allowed 1, in backward"
     # 8 n^2 at 128, 256, 512
     assert verdict.message == (
-        "layer_2.mix backward grows fastest, exponent 2 = 8 * seq_len^2: "
-        "128: 131,072, 256: 524,288, 512: 2,097,152"
+        "layer_2.mix backward = 8 * seq_len^2 (128: 131,072, 256: 524,288, 512: 2,097,152)"
     )
 
 
@@ -86,7 +87,8 @@ def test_a_quadratic_cost_outside_of_every_component_is_red_too():
     limit = ScalingLimit("seq_len", SIZES, 1.0)
     verdict = judged(limit, sweep(count_at, "seq_len", SIZES))[None, "forward"]
     assert not verdict.passed
-    assert verdict.message.startswith("the whole forward grows fastest, exponent 2")
+    assert verdict.cause == ""  # no component grows so, and the verdict tells its exponent
+    assert headline(verdict).startswith("forward grows as seq_len^2, allowed 1; the whole forward")
 
 
 def test_an_exponent_equal_to_the_limit_passes_and_any_above_fails():
@@ -150,7 +152,7 @@ def test_a_quadratic_part_is_not_hidden_by_another_that_has_no_polynomial():
     assert total.exponent < 1.1
     verdict = judged(ScalingLimit("seq_len", SIZES, 1.1), found)[None, "total"]
     assert (verdict.passed, verdict.actual) == (False, 2.0)
-    assert verdict.message.startswith("mix forward grows fastest, exponent 2")
+    assert verdict.cause == "mix grows as seq_len^2, allowed 1.1, in forward"
 
 
 def test_a_strided_convolution_is_held_by_its_residue_classes():
@@ -172,7 +174,7 @@ def test_the_published_baseline_holds_its_limits():
     red = judged(strict, found)[None, "forward"]
     assert not red.passed
     # in every layer, 8 D^2 and more per token, 32 * 128 tokens
-    assert "moe.experts forward grows fastest (3 more like it), exponent 2" in red.message
+    assert red.cause == ("layer_0..3.moe.experts x 4 grow as d_model^2, allowed 1.5, in forward")
     assert "= 32,768 * d_model^2" in red.message
 
 

@@ -509,6 +509,7 @@ def test_exceptions_name_arguments_that_their_operators_have() -> None:
         forms = [getattr(library, f, None) for f in (name, f"{name}_", f"_foreach_{name}_")]
         schemas = [getattr(f, o)._schema for f in forms if f is not None for o in f.overloads()]
         known = {argument.name for schema in schemas for argument in schema.arguments}
+        known |= {f"out[{place}]" for schema in schemas for place in range(len(schema.returns))}
         named = {*exceptions.read, *exceptions.written, *exceptions.elements}
         assert not schemas or named <= known, full
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -20,7 +22,14 @@ if not dist.is_available():
 from torch.distributed import _functional_collectives as functional  # noqa: E402
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh  # noqa: E402
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard  # noqa: E402
+from torch.distributed.tensor import DTensor, Shard  # noqa: E402
 from torch.distributed.tensor.debug import CommDebugMode  # noqa: E402
+from torch.distributed.tensor.parallel import (  # noqa: E402
+    ColwiseParallel,
+    RowwiseParallel,
+    SequenceParallel,
+    parallelize_module,
+)
 from torch.testing._internal.distributed.fake_pg import FakeStore  # noqa: E402
 
 RANKS = 8
@@ -30,12 +39,20 @@ Kinds = dict[str, tuple[int, int]]
 """Bytes and calls by kind of collective and dtype."""
 
 
+@contextmanager
+def rank_of(ranks: int) -> Iterator[DeviceMesh]:
+    """The mesh of rank 0 of so many, in one dimension."""
+    dist.init_process_group("fake", rank=0, world_size=ranks, store=FakeStore())
+    try:
+        yield init_device_mesh("cpu", (ranks,))
+    finally:
+        dist.destroy_process_group()
+
+
 @pytest.fixture
 def mesh() -> Iterator[DeviceMesh]:
-    """That of rank 0 of 8, in one dimension."""
-    dist.init_process_group("fake", rank=0, world_size=RANKS, store=FakeStore())
-    yield init_device_mesh("cpu", (RANKS,))
-    dist.destroy_process_group()
+    with rank_of(RANKS) as mesh:
+        yield mesh
 
 
 def measured(run: Callable[[], object]) -> Measurement:
@@ -174,7 +191,12 @@ CALLS: dict[str, tuple[Callable[[], object], Kinds]] = {
         {"all_gather float32": (WHOLE, 1)},
     ),
     "functional all_gather, coalesced, of two dtypes": (
-        lambda: functional.all_gather_into_tensor_coalesced([part(), part().bfloat16()], GROUP),
+        lambda: [
+            gathered.clone()
+            for gathered in functional.all_gather_into_tensor_coalesced(
+                [part(), part().bfloat16()], GROUP
+            )
+        ],
         {"all_gather bfloat16 float32": ((F32 + BF16) * 3 * RANKS, 1)},
     ),
     "functional reduce_scatter": (
@@ -185,6 +207,10 @@ CALLS: dict[str, tuple[Callable[[], object], Kinds]] = {
         lambda: functional.all_to_all_single(whole(), None, None, GROUP).clone(),
         {"all_to_all float32": (WHOLE, 1)},
     ),
+    "DTensor's all_to_all": (  # on a mesh of GPUs
+        lambda: torch.ops._dtensor.shard_dim_alltoall(torch.ones(3, RANKS), 0, 1, GROUP),
+        {"all_to_all float32": (WHOLE, 1)},
+    ),
     "functional broadcast": (
         lambda: functional.broadcast(part(), 0, GROUP).clone(),
         {"broadcast float32": (PART, 1)},
@@ -193,6 +219,7 @@ CALLS: dict[str, tuple[Callable[[], object], Kinds]] = {
 
 
 @pytest.mark.filterwarnings("ignore:.*is deprecated. Please use:FutureWarning")
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled")
 @pytest.mark.usefixtures("mesh")
 @pytest.mark.parametrize(("run", "expected"), CALLS.values(), ids=CALLS)
 def test_the_payload_is_the_larger_of_what_a_rank_gives_and_gets(
@@ -276,6 +303,166 @@ def test_fully_sharded_layers_are_gathered_and_their_gradients_scattered(
     assert found.of("communication forward", "0") == LAYER * dtype.itemsize
 
 
+@pytest.mark.usefixtures("mesh")
+def test_shards_that_are_replicated_are_reduced_once_more() -> None:
+    replicas, shards = 2, RANKS // 2
+    model = fully_sharded(init_device_mesh("cpu", (replicas, shards), mesh_dim_names=("r", "s")))
+    found = measured(stepping(model))
+    assert kinds(found, "backward") == {
+        "all_gather float32": (LAYERS * LAYER * F32, LAYERS),
+        "reduce_scatter float32": (LAYERS * LAYER * F32, LAYERS),
+        "all_reduce float32": (LAYERS * LAYER * F32 // shards, LAYERS),
+    }
+
+
+def test_more_ranks_than_rows_gather_what_fills_them_up() -> None:
+    """Of each parameter a rank holds one row: of 64 each, ranks 64 to 1023 send nothing useful."""
+    ranks = 1024
+    with rank_of(ranks) as mesh:
+        found = measured(stepping(fully_sharded(mesh)))
+    gathered = LAYERS * F32 * (ranks * WIDTH + ranks)
+    assert kinds(found, "forward") == {"all_gather float32": (gathered, LAYERS)}
+
+
+# --- tensor and sequence parallel ---
+
+HIDDEN = 4 * WIDTH
+ACTIVATION = F32 * TOKENS * WIDTH
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(WIDTH)
+        self.up = nn.Linear(WIDTH, HIDDEN, bias=False)
+        self.down = nn.Linear(HIDDEN, WIDTH, bias=False)
+
+    def forward(self, x: Tensor) -> Any:
+        return x + self.down(self.up(self.norm(x)).relu())
+
+
+def test_tensor_parallel_blocks_reduce_once_each_way(mesh: DeviceMesh) -> None:
+    model = nn.Sequential(*(Block() for _ in range(LAYERS)))
+    for block in model:
+        parallelize_module(block, mesh, {"up": ColwiseParallel(), "down": RowwiseParallel()})
+    step = partial(forward_and_backward, model, torch.ones(1, TOKENS, WIDTH))
+    found = measured(step)
+    # Forward, the sum of the parts of `down`; backward, that of the gradients of the input of `up`.
+    both_ways = {"all_reduce float32": (LAYERS * ACTIVATION, LAYERS)}
+    assert kinds(found, "forward") == kinds(found, "backward") == both_ways
+    assert found.of("collectives total") == calls_of_comm_debug_mode(step)
+
+
+@pytest.mark.parametrize(("fused", "reads"), [(True, 1), (False, 3)])
+def test_sequence_parallel_blocks_gather_and_scatter(
+    mesh: DeviceMesh, fused: bool, reads: int
+) -> None:
+    plan = {
+        "norm": SequenceParallel(),
+        "up": ColwiseParallel(input_layouts=Shard(1)),
+        "down": RowwiseParallel(output_layouts=Shard(1), use_local_output=False),
+    }
+    model = nn.Sequential(*(parallelize_module(Block(), mesh, plan) for _ in range(LAYERS)))
+    x = DTensor.from_local(torch.ones(1, TOKENS // RANKS, WIDTH), mesh, [Shard(1)])
+    optimizer = torch.optim.AdamW(model.parameters(), fused=fused)
+
+    def step() -> None:
+        forward_and_backward(model, x)
+        optimizer.step()
+
+    step()
+    found = measured(step)
+    both_ways = {
+        "all_gather float32": (LAYERS * ACTIVATION, LAYERS),
+        "reduce_scatter float32": (LAYERS * ACTIVATION, LAYERS),
+    }
+    assert kinds(found, "forward") == kinds(found, "backward") == both_ways
+    # The gradients of a norm's weight and bias are those of this rank's tokens. Nobody sums them
+    # up before the optimizer does, at each read: in both averages, of which the second reads twice.
+    calls = LAYERS * 2 * reads
+    assert kinds(found, "optimizer") == {"all_reduce float32": (calls * F32 * WIDTH, calls)}
+    assert found.of("collectives total") == calls_of_comm_debug_mode(step)
+
+
+def forward_and_backward(model: nn.Module, x: Any) -> None:
+    y = model(x)
+    (y.to_local() if isinstance(y, DTensor) else y).sum().backward()
+
+
+# --- buckets, stages, experts ---
+
+
+def test_data_parallel_gradients_are_reduced_in_buckets(mesh: DeviceMesh) -> None:
+    """The fake group's own futures hold no result, so a hook returns one that does."""
+
+    def reduced(bucket: Any) -> torch.futures.Future[Tensor]:
+        dist.all_reduce(bucket.buffer())
+        future: torch.futures.Future[Tensor] = torch.futures.Future()
+        future.set_result(bucket.buffer())
+        return future
+
+    layers = nn.Linear(WIDTH, WIDTH), nn.BatchNorm1d(WIDTH), nn.Linear(WIDTH, WIDTH)
+    # A bucket takes parameters until it is full: the last layer, then the first two.
+    cap = F32 * LAYER / 2**20
+    model = nn.parallel.DistributedDataParallel(nn.Sequential(*layers), bucket_cap_mb=cap)
+    model.register_comm_hook(None, lambda _, bucket: reduced(bucket))
+    step = partial(forward_and_backward, model, torch.ones(TOKENS, WIDTH))
+    for _ in range(2):  # after the first, parameters are put into buckets anew
+        step()
+    found = measured(step)
+    gradients = 2 * LAYER + 2 * WIDTH
+    assert kinds(found, "backward") == {"all_reduce float32": (F32 * gradients, 2)}
+    # The statistics of the batch norm, and how many batches it has seen.
+    assert kinds(found, "forward") == {
+        "broadcast float32": (F32 * 2 * WIDTH, 1),
+        "broadcast int64": (I64, 1),
+    }
+    assert found.of("collectives total") == calls_of_comm_debug_mode(step)
+
+
+@pytest.mark.usefixtures("mesh")
+def test_a_pipeline_stage_sends_activations_on_and_gradients_back() -> None:
+    stage, batches = nn.Linear(WIDTH, WIDTH), 4
+
+    def step() -> None:
+        for _ in range(batches):
+            x = torch.zeros(TOKENS, WIDTH)
+            dist.irecv(x, 1).wait()
+            y = stage(x.requires_grad_())
+            dist.isend(y.detach(), 2).wait()
+            gradient = torch.zeros_like(y)
+            dist.recv(gradient, 2)
+            y.backward(gradient)
+            dist.send(x.grad, 1)
+
+    found = measured(step)
+    one_way = batches * 2 * ACTIVATION, batches * 2
+    assert kinds(found) == {"send float32": one_way, "recv float32": one_way}
+    # No part of the backward is a message: the engine runs none.
+    assert found.of("communication backward") == 0
+    assert kinds(found, "forward") == kinds(found)
+
+
+@pytest.mark.usefixtures("mesh")
+@pytest.mark.parametrize("received", [1, 5])
+def test_experts_get_their_tokens_and_give_back_results(received: int) -> None:
+    """From each rank, and for each, of which this rank gives one token."""
+    expert = nn.Linear(WIDTH, WIDTH)
+
+    def step() -> None:
+        x = torch.ones(RANKS, WIDTH, requires_grad=True)
+        there, here = [received] * RANKS, [1] * RANKS
+        mine = functional.all_to_all_single_autograd(x, there, here, GROUP)
+        functional.all_to_all_single_autograd(expert(mine), here, there, GROUP).sum().backward()
+
+    found = measured(step)
+    # There and back, the larger of both ways.
+    tokens = 2 * F32 * received * RANKS * WIDTH, 2
+    assert kinds(found, "forward") == {"all_to_all float32": tokens}
+    assert kinds(found, "backward") == {"all_to_all float32": tokens}
+    assert found.of("collectives total") == calls_of_comm_debug_mode(step)
+
+
 # --- held ---
 
 MARKED = """\
@@ -322,5 +509,7 @@ def test_a_red_verdict_names_the_kind_of_collective_and_how_often(project: Any) 
             "*collectives forward: 5 calls, limit 4 calls*; more by all_gather float32 (+1 call)*",
         ]
     )
+    for page in ("flops.html", "flops.md"):
+        assert "communication" in (project.root / "reports" / page).read_text(encoding="utf-8")
     (project.root / "test_model.lock.json").unlink()
     project.fails(told=["*most by all_gather float32 x 4 (128 kB), all_reduce float32 x 1 (8 B)*"])

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
 from pytest_flops import FLOPsMeter, count_flops
+from pytest_flops.counting.metric import BUILT_IN
 
 # The meter runs eagerly what people compile.
 pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without")
@@ -54,6 +55,15 @@ def test_only_blocks_that_run_are_counted(function: Any) -> None:
     assert meter.operations[FORWARD].forward == products(scores)
     assert meter.operations[f"{FORWARD}:softmax"].forward == SOFTMAX * scores + x.numel()
     assert not meter.uncounted
+
+
+def test_every_metric_can_be_counted_of_an_operator_of_higher_order() -> None:
+    x = torch.randn(1, HEADS, LENGTH, WIDTH)
+    with torch.no_grad(), FLOPsMeter(metrics=BUILT_IN - {"flops"}) as meter:
+        flex_attention(x, x, x)
+    found = meter.measurement()
+    assert found.of("launches total") > 0
+    assert found.of("collectives total") == 0
 
 
 def test_a_window_costs_twice_as_much_over_twice_the_length() -> None:

@@ -302,7 +302,7 @@ def test_layers_that_changed_alike_are_one_line(make):
     layers = [line.strip() for line in text.splitlines() if "layer_" in line]
     assert layers == [
         "layer_11 total from 100 to 105 FLOP (+5.00 %)",
-        "layer_* (each of 11) total from 100 to 101 FLOP (+1.00 %)",
+        "each of layer_0..10 total from 100 to 101 FLOP (+1.00 %)",
     ]
 
 

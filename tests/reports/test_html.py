@@ -54,7 +54,8 @@ def everything(full_page):
 
 def test_the_verdict_is_the_first_heading_and_the_title(make):
     page = Page(render_html(make.report(make.red_entry(), make.entry("b"))))
-    verdict = "Red: 1 of 2 budgets is over its limit: forward, because layer_4 grew."
+    cause = "layer_4.moe and layer_4.layernorm grew by 138.199 MFLOP in forward"
+    verdict = f"Red: 1 of 2 budgets is over its limit: {cause}."
     assert page.text.startswith(verdict)
     assert page.text.index(f"✕ {verdict}") < page.text.index("Budgets")
     assert next(tag for tag, _ in page.tags if tag in ("h1", "h2")) == "h1"
@@ -99,10 +100,10 @@ def test_bk_core_is_found_in_the_pictures(everything):
         "✕ aten.fft_fft (3 calls): the count is a lower bound",
         "12 kFLOP of backward repeats forward work",
         "aten.addmm",
-        "total over seq_len: grows with exponent 1, within the allowed 1",
+        "total grows as seq_len^1, allowed 1",
         "Removed since the base 1 budget is no longer held: gone",
         "total over 3 reports",
-        "pytest --flops-update budgets/resnet_bk.yaml::wide::limits",
+        "write 16.5 GFLOP to allow it: forward, budgets/resnet_bk.yaml:14:16",
         "published rules, counted from the configuration",
         "executed rules, metered",
         "What grew most since the record",
@@ -202,15 +203,18 @@ def test_red_scaling_comes_before_green(make, sweep):
     )
     text = Page(render_html(make.report(make.entry(verdicts=(green, red), scaling=(sweep,))))).text
     scaling = text[text.index("How it scales") :]
-    assert scaling.index("✕ total over seq_len") < scaling.index("✓ forward over seq_len")
+    assert scaling.index("✕ total grows as seq_len") < scaling.index("✓ forward grows as seq_len")
 
 
 def test_what_is_red_of_every_layer_is_said_once(make):
     whole = Verdict("recorded", False, "forward", None, 36, 24, "0%", 24)
     layers = [Verdict("recorded", False, "forward", f"layer_{i}", 3, 2, "0%", 2) for i in range(12)]
-    text = Page(render_html(make.report(make.entry(verdicts=(whole, *layers))))).text
-    assert "layer_* (each of 12) forward: 3 FLOP, recorded 2 FLOP" in text
-    assert "more, all in the tables below" not in text
+    text = Page(render_html(make.report(make.entry(verdicts=layers)))).text
+    assert text.count("each of layer_0..11 forward: 3 FLOP, recorded 2 FLOP") == 2  # and on top
+    page = render_html(make.report(make.entry(verdicts=(whole, *layers))))
+    before, fold = page.split("<summary>12 comparisons follow from it</summary>")
+    assert "layer_" not in before[before.index('class="note is-red"') :]
+    assert "layer_11 forward: 3 FLOP, recorded 2 FLOP" in fold[: fold.index("</details>")]
 
 
 def test_missing_tests_and_errors_are_on_top(make):

@@ -21,8 +21,22 @@ def test_a_green_report_is_a_heading_and_a_table(make):
 def test_a_red_report_says_what_grew_and_how_to_accept_it(make):
     text = render_markdown(make.report(make.red_entry("wide"), make.entry("a")))
     assert "- ❌ `wide` over its limit at `budgets/resnet_bk.yaml:5:3`" in text
-    assert "over by 127.147 MFLOP (+0.8 %); layer\\_4 grew most" in text
-    assert "`pytest --flops-update`" in text
+    for line in (
+        "layer\\_4.moe and layer\\_4.layernorm grew by 138.199 MFLOP in forward",
+        "forward: 16.427 GFLOP, limit 16.3 GFLOP, over by 127.147 MFLOP (+0.8 %)",
+        "write 16.5 GFLOP to allow it: forward, budgets/resnet\\_bk.yaml:14:16",
+    ):
+        assert f"\n  - {line}\n" in text
+
+
+def test_what_follows_from_a_cause_is_a_number(make):
+    red = [make.limit(1, component=path) for path in (None, "a", "b")]
+    text = render_markdown(make.report(make.entry(verdicts=tuple(red))))
+    assert "\n  - 2 comparisons follow from it; `flops.html` lists all\n" in text
+
+
+def test_a_red_budget_comes_before_a_green_one(make):
+    text = render_markdown(make.report(make.red_entry("wide"), make.entry("a")))
     assert text.index("| ❌ | `wide`") < text.index("| ✅ | `a`")
 
 
@@ -34,7 +48,9 @@ def test_it_fits_whatever_the_number_of_budgets(make, max_bytes):
     comparison = compare(make.report(), report)
     text = render_markdown(report, comparison=comparison, max_bytes=max_bytes)
     assert len(text.encode()) <= max_bytes
-    assert text.startswith("## ❌ Red: 300 of 1,300 budgets are over their limits, and 500 tests")
+    head, _, _ = text.partition("\n")
+    assert head.startswith("## ❌ Red: 300 of 1,300 budgets are over their limits: layer")
+    assert head.endswith(", and 500 tests delivered nothing.")
     assert "red-0-" in text
     assert text.count("<details>") == text.count("</details>")
 

@@ -30,13 +30,20 @@ def test_green_reports_say_how_many_hold(make):
 def test_the_only_red_budget_is_told_with_what_grew(make):
     report = make.report(make.red_entry(), make.entry("b"), make.entry("c"))
     assert headline(report) == (
-        "Red: 1 of 3 budgets is over its limit: forward, because layer_4 grew."
+        "Red: 1 of 3 budgets is over its limit: layer_4.moe and layer_4.layernorm grew by 138.199 "
+        "MFLOP in forward."
     )
 
 
 def test_several_red_budgets_are_counted(make):
-    report = make.report(make.red_entry("a"), make.red_entry("b"), make.entry("c"))
+    other = make.entry("b", verdicts=(make.limit(1),))
+    report = make.report(make.red_entry("a"), other, make.entry("c"))
     assert headline(report) == "Red: 2 of 3 budgets are over their limits."
+
+
+def test_what_made_several_red_is_told_if_it_is_the_same(make):
+    report = make.report(make.red_entry("a"), make.red_entry("b"))
+    assert headline(report).startswith("Red: 2 of 2 budgets are over their limits: layer_4.moe and")
 
 
 @pytest.mark.parametrize(
@@ -96,11 +103,12 @@ def test_a_limit_of_nothing_is_graver_than_one_slightly_passed(make):
 @pytest.mark.parametrize(
     ("others", "first"),
     [
-        ([("layer_0.moe", "optimizer", 15, 10)], "layer_0.moe"),  # half more than allowed
-        ([("layer_0.moe", "optimizer", 11, 10)], None),  # a tenth of less
-        ([("layer_0.moe", "optimizer", 0, 0)], None),  # nothing of nothing is all of it
+        ([("layer_0.moe", "backward", 15, 10)], "layer_0.moe"),  # half more than allowed
+        ([("layer_0.moe", "backward", 11, 10)], None),  # a tenth of less
+        ([("layer_0.moe", "backward", 0, 0)], None),  # nothing of nothing is all of it
+        ([("layer_0.moe", "optimizer", 15, 10)], None),  # a part of what is told
     ],
-    ids=["a-larger-share", "an-equal-share-of-less", "nothing"],
+    ids=["a-larger-share", "an-equal-share-of-less", "nothing", "a-part"],
 )
 def test_the_verdict_furthest_over_by_its_share_is_told_first_then_by_its_difference(
     make, others, first
@@ -140,16 +148,17 @@ def test_a_limit_of_nothing_is_over_as_soon_as_something_is_counted(make):
     assert used(limit) == "3 of 0"
 
 
-def test_the_summary_names_the_component_that_grew_most(make):
+def test_the_summary_tells_the_cause_and_then_the_figures(make):
     (entry,) = make.report(make.red_entry()).entries
-    assert summary(entry).endswith("over by 127.147 MFLOP (+0.8 %); layer_4 grew most")
+    assert summary(entry) == [
+        "layer_4.moe and layer_4.layernorm grew by 138.199 MFLOP in forward",
+        "forward: 16.427 GFLOP, limit 16.3 GFLOP, over by 127.147 MFLOP (+0.8 %)",
+    ]
 
 
-def test_what_grew_is_not_told_twice_where_the_limit_is_on_it(make):
-    parts = (("lm_head", 17, 5),)
-    verdict = make.limit(12, actual=17, component="lm_head", parts=parts)
-    (entry,) = make.report(make.entry(verdicts=(verdict,))).entries
-    assert "grew" not in summary(entry)
+def test_what_made_it_red_may_be_unknown(make):
+    (entry,) = make.report(make.entry(verdicts=(make.limit(12, actual=17),))).entries
+    assert summary(entry) == ["forward: 17 FLOP, limit 12 FLOP, over by 5 FLOP (+41.7 %)"]
 
 
 @pytest.mark.parametrize(

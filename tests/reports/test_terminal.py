@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from pytest_flops.budgets.budget import Location
+from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.reports.comparison.comparison import compare
 from pytest_flops.reports.entry import Entry
 from pytest_flops.reports.pages.terminal import terminal_lines
 from pytest_flops.reports.report import SessionError
+from pytest_flops.reports.text import shorten_name
 
 
 def texts(*arguments, **options):
@@ -32,8 +34,9 @@ def test_the_table_holds_verdict_limit_and_every_quantity(make):
 def test_red_comes_first_with_its_reason(red):
     lines = texts(red, width=120)
     assert lines[1].startswith("wide")
-    assert "over by 127.147 MFLOP (+0.8 %); layer_4 grew most" in lines[2]
-    assert lines[3].startswith("baseline")
+    assert lines[2] == "  layer_4.moe and layer_4.layernorm grew by 138.199 MFLOP in forward"
+    assert lines[3].endswith("over by 127.147 MFLOP (+0.8 %)")
+    assert lines[4].startswith("baseline")
     assert lines[-1].startswith("Red: 1 of 2 budgets is over its limit")
 
 
@@ -49,12 +52,57 @@ def test_quiet_is_one_line(red):
     assert line.startswith("Red: 1 of 2")
 
 
-def test_verbose_adds_exact_counts_of_every_component(make):
+def test_verbose_adds_every_component_under_a_head_and_above_a_total(make):
     lines = texts(make.report(), verbosity=1, width=120)
     (head,) = [line for line in lines if line.strip().startswith("lm_head")]
-    assert head.split() == ["lm_head", "15,728,640,000", "31,457,280,000", "29,250,000"]
+    # 15,728,640,000 + 31,457,280,000 + 29,250,000
+    assert head.split()[1::2] == ["15.729", "31.457", "29.25", "47.215"]
     names = [line.split()[0] for line in lines]
     assert names.index("layer_0.moe") == names.index("layer_0") + 2
+    assert names.index("component") < names.index("embedding") < names.index("total")
+    assert lines[names.index("total")].split()[1] == "16.288"
+
+
+def test_the_decimal_points_of_a_column_stand_below_each_other(make):
+    small = make.entry("small", measurement=make.measurement(FLOPsCount(80, 12_500, 0)))
+    _, *rows, _ = texts(make.report(make.entry(), small), width=120)
+    cells = [("16.288 GFLOP", "80     FLOP"), ("32.568 GFLOP", "12.5   kFLOP")]
+    for one, other in cells:
+        assert rows[0].index(one) == rows[1].index(other)
+
+
+def test_what_follows_is_a_number_and_verbose_lists_it(make):
+    red = tuple(make.limit(1, component=path) for path in (None, "a", "b"))
+    report = make.report(make.entry(verdicts=red))
+    assert "  2 comparisons follow from it; -v shows all" in texts(report)
+    verbose = texts(report, verbosity=1)
+    assert [line[:14] for line in verbose if "limit 1 FLOP" in line] == [
+        "  forward: 16.",
+        "    a forward:",
+        "    b forward:",
+    ]
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_what_made_it_red_is_wrapped_and_names_stay_whole(make, width):
+    cause = f"{'n' * 50} grew by 1 MFLOP: {', '.join(['aten.convolution_backward (new)'] * 9)}"
+    entry = make.entry(verdicts=(make.limit(1, cause=cause),))
+    *lines, _ = texts(make.report(entry), width=width)
+    assert max(map(len, lines)) <= width
+    assert cause in " ".join(line.strip() for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (26, "tests/a.py::test_the_model"),
+        (25, "a.py::test_the_model"),
+        (19, "test_the_model"),
+        (13, "test_...model"),
+    ],
+)
+def test_a_tests_name_loses_its_folder_then_its_file_then_its_middle(width, shown):
+    assert shorten_name("tests/a.py::test_the_model", width) == shown
 
 
 REMARK = "  2 child processes started meanwhile; what they computed is counted by nobody"

@@ -226,10 +226,17 @@ def _operations(value: object) -> dict[str, dict[str, int]]:
     return {name: _values(each, f"operations: {name}", PHASES) for name, each in operations}
 
 
-_DETAILS: dict[str, Callable[[object], dict[str, Any]]] = {
+def _version(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"torch: expected a version, found {shortened(value)}")
+    return value
+
+
+_DETAILS: dict[str, Callable[[object], Any]] = {
     "kinds": _kinds,  # alive at the peak, of `peak_memory`
     "modules": _modules,  # likewise
     "operations": _operations,  # of `bytes`, `launches` and collectives
+    "torch": _version,  # of the compiler's metrics
 }
 
 

@@ -42,7 +42,8 @@ def recorded_from(measurement: Measurement) -> Recorded:
 def _explaining(details: Mapping[str, Any]) -> dict[str, Any]:
     """What of a metric's details a later red verdict is told with, without zeros."""
     kept = {name: details[name] for name in ("kinds", "modules", "operations") if name in details}
-    return {
+    version = {"torch": details["torch"]} if "torch" in details else {}
+    return version | {
         name: {each: value for each, value in values.items() if value}
         for name, values in kept.items()
     }
@@ -162,6 +163,8 @@ def _smaller_costs(recorded: Costs, counted: Costs) -> Costs:
     def smaller(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
         return {phase: min(value, other.get(phase, 0)) for phase, value in one.items()}
 
+    if not recorded.is_comparable_to(counted):
+        return recorded
     parts, whole = recorded.components.items(), smaller(recorded.whole, counted.whole)
     return Costs(
         whole,

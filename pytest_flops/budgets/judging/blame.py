@@ -2,83 +2,114 @@
 
 A row is the deepest component that explains its share; what a component costs beyond its children
 is a row of its own, `layer_0 (itself)`. Components that are alike, such as the layers of a model,
-are one row.
+are one row, `layer_0..11 x 12`.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from pytest_flops.counting.components import by_parent, contains, depth, family
-from pytest_flops.counting.metric import metric_of
+from pytest_flops.budgets.files.folding import folded
+from pytest_flops.counting.components import (
+    ITSELF,
+    OUTSIDE_PATH,
+    by_parent,
+    common_ancestor,
+    contains,
+    depth,
+    family,
+    innermost,
+)
+from pytest_flops.counting.count import PHASES
+from pytest_flops.counting.metric import FLOPS, metric_of, phases_of, quantity_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from pytest_flops.budgets.budget import Recorded
+    from pytest_flops.budgets.verdict import Verdict
+    from pytest_flops.counting.count import FLOPsCount
     from pytest_flops.counting.measurement import Measurement
     from pytest_flops.counting.metric import Costs, Quantity
 
 Row = tuple[str, int, int | None]
 """A component's path, what it costs, and how much more than recorded (`None` without a record)."""
 
-_MOST_ROWS = 5
-OUTSIDE = "(outside every component)"
+_MOST_ROWS = 4
+_NAMED = 2
 
 
-def largest_rows(
-    measurement: Measurement, recorded: Recorded | None, quantity: Quantity, component: str | None
-) -> tuple[Row, ...]:
-    """What grew most since the record, if that is known and something did; else what costs most.
+class Blame(NamedTuple):
+    """What made a verdict red: phases that ran more often, or the parts that grew or cost most."""
 
-    Args:
-        measurement: What was counted now.
-        recorded: The counts of the record, if there is one.
-        quantity: What is compared.
-        component: The judged component, or `None` for the whole workload.
-    """
-    metric = metric_of(quantity)
+    rows: Sequence[Row]
+    phases: Sequence[str]
+    """Those of the verdict's quantity that the rows are of."""
+    again: Mapping[str, int]
+    """How often a phase ran that ran once in the record."""
+
+    @property
+    def grown(self) -> int:
+        """How much more than recorded the rows are; 0 without a record, or where nothing grew."""
+        return sum(above or 0 for *_, above in self.rows)
+
+
+def blame(verdict: Verdict, measurement: Measurement, recorded: Recorded | None) -> Blame:
+    """What grew most since the record, if that is known and something did; else what costs most."""
+    quantity, component = str(verdict.quantity), verdict.component
+    metric, phases = metric_of(quantity), phases_of(quantity)
+    again: dict[str, int] = {}
+    if metric is FLOPS and component is None and recorded is not None:
+        again = {p: n for p, n in _repeated(measurement, recorded).items() if p in phases}
+        phases = [phase for phase in phases if phase not in again]
+        if again and all(measurement.of(phase) <= recorded.of(phase) for phase in phases):
+            return Blame((), (), again)
     if metric.join == "max":  # peaks do not add up; what was alive at the peak does
         then = recorded.metrics.get(metric.name) if recorded else None
-        return _alive(measurement.metrics[metric.name], then)
+        return Blame(_alive(measurement.metrics[metric.name], then, phases), phases, again)
+    quantities = [quantity_of(metric, phase) for phase in phases]
+    return Blame(_rows(measurement, recorded, quantities, component), phases, again)
+
+
+def _rows(
+    measurement: Measurement,
+    recorded: Recorded | None,
+    quantities: Sequence[Quantity],
+    component: str | None,
+) -> list[Row]:
+    def cost(of: Measurement | Recorded, path: str | None) -> int:
+        return sum(of.of(each, path) for each in quantities)
+
     if recorded is not None and recorded.components:
-        rows = _rows_of_growth(measurement, recorded, quantity, component)
-        grown = [row for row in rows if row[2] is not None and row[2] > 0]
-        if grown:
-            return _largest(grown)
-    costs = {path: measurement.of(quantity, path) for path in measurement.components}
-    shares = _shares(costs, measurement.of(quantity, component), component)
-    return _largest([(path, cost, None) for path, cost in shares if cost > 0])
+        # No deeper than the record: below it, nobody knows what was there before.
+        deepest = max(map(depth, recorded.components), default=0)
+        known = {path for path in measurement.components if depth(path) <= deepest}
+        paths = known | set(recorded.components)
+        now = {path: cost(measurement, path) for path in paths}
+        then = {path: cost(recorded, path) for path in paths}
+        wholes = cost(measurement, component), cost(recorded, component)
+        if grown := _growth(now, wholes[0], then, wholes[1], component):
+            return grown
+    costs = {path: cost(measurement, path) for path in measurement.components}
+    return _dearest(costs, cost(measurement, component), component)
 
 
-def _alive(now: Costs, then: Costs | None) -> tuple[Row, ...]:
-    """What was alive at the peak, by the module that made it: what is more, or else the most."""
+def _alive(now: Costs, then: Costs | None, phases: Collection[str]) -> list[Row]:
+    """What was alive at the peak, by the module that made it: what is more, or else the most.
+
+    It is known of the highest peak alone, and so nothing of the peaks of other phases.
+    """
+    at = now.details.get("at")
+    if at is not None and at["phase"] not in phases:
+        return []
     modules, whole = now.details.get("modules", {}), sum(now.details.get("kinds", {}).values())
     if then is not None and {"kinds", "modules"} <= then.details.keys():
         before, whole_before = then.details["modules"], sum(then.details["kinds"].values())
-        paths = {*modules, *before}
-        grown = _growth(
-            {path: modules.get(path, 0) for path in paths},
-            whole,
-            {path: before.get(path, 0) for path in paths},
-            whole_before,
-        )
-        return _largest(row for row in grown if (row[2] or 0) > 0)
-    return _largest((path, size, None) for path, size in _shares(modules, whole, None) if size > 0)
-
-
-def _rows_of_growth(
-    measurement: Measurement, recorded: Recorded, quantity: Quantity, component: str | None
-) -> Iterator[Row]:
-    """Rows no deeper than the record: below it, nobody knows what was there before."""
-    deepest = max(map(depth, recorded.components), default=0)
-    known = {path for path in measurement.components if depth(path) <= deepest}
-    paths = known | set(recorded.components)
-    now = {path: measurement.of(quantity, path) for path in paths}
-    then = {path: recorded.of(quantity, path) for path in paths}
-    whole, whole_before = measurement.of(quantity, component), recorded.of(quantity, component)
-    yield from _growth(now, whole, then, whole_before, component)
+        of_both = (dict.fromkeys({*modules, *before}, 0) | of for of in (modules, before))
+        return _growth(next(of_both), whole, next(of_both), whole_before)
+    return _dearest(modules, whole, None)
 
 
 def _growth(
@@ -87,19 +118,17 @@ def _growth(
     then: Mapping[str, int],
     whole_before: int,
     under: str | None = None,
-) -> Iterator[Row]:
-    """The shares of the same paths now, and what they are above those of the record."""
+) -> list[Row]:
+    """The shares of the same paths now that are above those of the record, the largest first."""
     before = dict(_shares(then, whole_before, under))
-    for path, cost in _shares(now, whole, under):
-        yield path, cost, cost - before[path]
+    shares = _shares(now, whole, under)
+    rows = [(p, cost, cost - before[p]) for p, cost in shares if cost > before[p]]
+    return sorted(one_row_if_alike(rows), key=lambda row: (-(row[2] or 0), row[0]))
 
 
-def _largest(rows: Iterable[Row]) -> tuple[Row, ...]:
-    def place(row: Row) -> tuple[int, str]:
-        path, cost, above = row
-        return -(cost if above is None else above), path
-
-    return tuple(sorted(_one_row_per_family(rows), key=place))[:_MOST_ROWS]
+def _dearest(costs: Mapping[str, int], whole: int, under: str | None) -> list[Row]:
+    rows = [(path, cost, None) for path, cost in _shares(costs, whole, under) if cost > 0]
+    return sorted(one_row_if_alike(rows), key=lambda row: (-row[1], row[0]))
 
 
 def _shares(costs: Mapping[str, int], whole: int, under: str | None) -> Iterator[tuple[str, int]]:
@@ -108,51 +137,116 @@ def _shares(costs: Mapping[str, int], whole: int, under: str | None) -> Iterator
     children = by_parent(below)
     rest_of_whole = whole - sum(costs[path] for path in children.get(None, ()))
     if under is None:
-        yield OUTSIDE, rest_of_whole
+        yield OUTSIDE_PATH, rest_of_whole + costs.get(OUTSIDE_PATH, 0)
     elif below:
-        yield f"{under} (itself)", rest_of_whole
+        yield under + ITSELF, rest_of_whole
     for path in below:
         if path in children:
-            yield f"{path} (itself)", costs[path] - sum(costs[child] for child in children[path])
-        else:
+            yield path + ITSELF, costs[path] - sum(costs[child] for child in children[path])
+        elif path != OUTSIDE_PATH:
             yield path, costs[path]
 
 
-def _one_row_per_family(rows: Iterable[Row]) -> Iterator[Row]:
-    """Of components that differ in their first number alone, and cost and grew the same, one row.
+def one_row_if_alike(rows: Iterable[Row]) -> Iterator[Row]:
+    """One row, with their sums, for components that differ in their first number alone."""
+    alike: dict[str, list[Row]] = {}
+    for row in rows:
+        alike.setdefault(family(row[0]), []).append(row)
+    for members in alike.values():
+        above = None if members[0][2] is None else sum(row[2] or 0 for row in members)
+        yield together([path for path, *_ in members]), sum(row[1] for row in members), above
 
-    It has their sum and the name `layer_*.moe (12 together)`.
+
+def cut_short(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The first rows, and a last one for what has no room."""
+    if len(rows) <= _MOST_ROWS + 1:
+        return tuple(rows)
+    rest = rows[_MOST_ROWS:]
+    above = None if rest[0][2] is None else sum(row[2] or 0 for row in rest)
+    return *rows[:_MOST_ROWS], (f"and {len(rest):,} more", sum(row[1] for row in rest), above)
+
+
+def together(paths: Sequence[str]) -> str:
+    """Paths that differ in their first number alone as one, e.g. `layer_0..11.moe x 12`."""
+    if len(paths) == 1:
+        return paths[0]
+    return f"{in_one_name(paths)} x {len(paths)}"
+
+
+def in_one_name(paths: Sequence[str]) -> str:
+    """Paths that differ in their first number alone, e.g. `layer_0..11.moe`."""
+    name, *more = folded(dict.fromkeys(paths, 0))
+    if more:  # a number with a leading zero does not fold
+        return family(paths[0])
+    return re.sub(r"\{([0-9]+\.\.[0-9]+)\}", r"\1", name)
+
+
+def named(rows: Sequence[Row]) -> str:
+    """What the rows, the largest first, are of: two of them, or the part of layers that has all."""
+    names = {path.replace(ITSELF, ""): above or 0 for path, _, above in rows}
+    if len(names) > _NAMED and (layer := _layer_of_all([*names])):
+        return layer
+    worth_a_word = sum(names.values()) / 100
+    told = [name for name, above in names.items() if above >= worth_a_word]
+    if len(told) <= _NAMED:
+        return " and ".join(told)
+    return f"{', '.join(told[:_NAMED])} and {len(told) - _NAMED:,} more"
+
+
+def _layer_of_all(names: Sequence[str]) -> str | None:
+    """What contains all, if it has a number: of a model, what contains all says nothing."""
+    paths, times = zip(*(name.partition(" x ")[::2] for name in names), strict=True)
+    # The dots of a range part no names of a path.
+    common = common_ancestor(path.replace("..", "\0") for path in paths)
+    if common is None or not any(map(str.isdigit, common)) or len(set(times)) > 1:
+        return None
+    return common.replace("\0", "..") + (f" x {times[0]}" if times[0] else "")
+
+
+def _repeated(measurement: Measurement, recorded: Recorded) -> dict[str, int]:
+    """The phases that ran several times for once in the record, and how often.
+
+    Every component costs so many times as much then, of an optimizer every operator, and no
+    operator is new. Where each phase costs as many times more, wider layers may be the reason.
     """
-    families: dict[Row, list[str]] = {}
-    for path, cost, above in rows:
-        families.setdefault((family(path), cost, above), []).append(path)
-    for (name, cost, above), paths in families.items():
-        number = len(paths)
-        shown = paths[0] if number == 1 else f"{name} ({number} together)"
-        yield shown, number * cost, above and number * above
+    found: dict[str, int] = {}
+    for phase in PHASES:
+        whole, before = measurement.of(phase), recorded.of(phase)
+        calls, calls_before = (_of(of.operations, phase) for of in (measurement, recorded))
+        now, then = (_of(of.components, phase) for of in (measurement, recorded))
+        slack = whole / 100  # of a second backward, gradients are added to those of the first
+        if phase == "optimizer":
+            now, then, slack = calls, calls_before, 0
+        parts = [name for name in innermost(then) if name != OUTSIDE_PATH]
+        times = round(whole / before) if before and parts else 1
+        if (
+            times > 1
+            and all(times * then[name] <= now.get(name, 0) for name in parts)
+            and whole <= times * before + slack
+            and sum(calls[name] for name in calls.keys() - calls_before) <= slack
+        ):
+            found[phase] = times
+    return {} if all(phase in found for phase in PHASES if recorded.of(phase)) else found
+
+
+def _of(costs: Mapping[str, FLOPsCount], phase: str) -> dict[str, int]:
+    return {name: cost.of(phase) for name, cost in costs.items() if cost.of(phase)}
 
 
 OfComponent = TypeVar("OfComponent", bound=Any)
-"""A frozen dataclass about a component: a verdict, a change."""
+"""A frozen dataclass about a component: a change."""
 
 
-def one_per_family(items: Iterable[OfComponent], **ignored: Any) -> list[OfComponent]:
+def one_per_family(items: Iterable[OfComponent]) -> list[OfComponent]:
     """Of what is the same of components that differ in their first number alone, one.
 
-    Its component is `layer_*.moe (each of 12)`.
-
-    Args:
-        items: What is told of components.
-        **ignored: Fields in which they may differ, each with a value to compare in its place.
+    Its component is `each of layer_0..11.moe`.
     """
-    families: dict[OfComponent, list[OfComponent]] = {}
+    families: dict[OfComponent, list[Any]] = {}
     for item in items:
-        common = replace(item, component=family(item.component or ""), **ignored)
-        families.setdefault(common, []).append(item)
-    told = []
-    for common, alike in families.items():
-        one = alike[0]
-        if len(alike) > 1 and one.component is not None:
-            one = replace(one, component=f"{common.component} (each of {len(alike)})")
-        told.append(one)
-    return told
+        common = replace(item, component=family(item.component or ""))
+        families.setdefault(common, []).append(item.component)
+    return [
+        replace(common, component=paths[0] if len(paths) == 1 else f"each of {in_one_name(paths)}")
+        for common, paths in families.items()
+    ]

@@ -11,14 +11,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pytest_flops.budgets.errors import BudgetError
-from pytest_flops.budgets.judging.blame import OUTSIDE, largest_rows
+from pytest_flops.budgets.judging.blame import blame, cut_short
 from pytest_flops.budgets.judging.scaling import hold_scaling
-from pytest_flops.budgets.judging.wording import (
-    below_the_record,
-    lines_told,
-    moment_told,
-    operators_told,
-)
+from pytest_flops.budgets.judging.wording import below_the_record, cause_told, lines_told
 from pytest_flops.budgets.patterns import matching, no_match
 from pytest_flops.budgets.units import format_amount, format_percent
 from pytest_flops.budgets.verdict import Verdict
@@ -26,6 +21,7 @@ from pytest_flops.counting.components import OUTSIDE_PATH, depth
 from pytest_flops.counting.count import PHASES
 from pytest_flops.counting.measurement import how_to_count, is_thread
 from pytest_flops.counting.metric import (
+    CALL,
     FLOPS,
     METRICS,
     QUANTITIES,
@@ -33,7 +29,6 @@ from pytest_flops.counting.metric import (
     Metric,
     is_total,
     metric_of,
-    phase_of,
     quantities_of,
     quantity_of,
     unit_of,
@@ -205,14 +200,24 @@ def _not_counted(
     """Metrics that the budget limits, or its record has, and that nobody counted."""
     asked = [*budget.limited_metrics] if "limit" in kinds else []
     asked += [*budget.recorded.metrics] if "recorded" in kinds and budget.recorded else []
-    for name in dict.fromkeys(asked):
-        if name not in measurement.metrics:
+    missing = [name for name in dict.fromkeys(asked) if name not in measurement.metrics]
+    of_compiler = [name for name in missing if METRICS[name].of_compiler]
+    for name in missing:
+        if name not in of_compiler:
             message = (
                 f"{name} was not counted, so what the budget says of it is held against nothing: a "
                 "FLOPsMeter counts what it is asked for (metrics=[...]), and a FLOPsCount, or an "
                 "object that a builder counts by itself, has FLOPs alone"
             )
             yield Verdict.error(message)
+    if of_compiler:
+        gave_up = lines_told(measurement.lines_of("graph_breaks"), CALL)
+        message = (
+            f"nothing was compiled, so what the budget says of {', '.join(of_compiler)} is held "
+            "against nothing: call what torch.compile returns in the test's body, or give the "
+            f"workload `compile: true`{f'; the compiler gave up {gave_up}' if gave_up else ''}"
+        )
+        yield Verdict.error(message)
 
 
 def _is_seen(measurement: Measurement, quantity: Quantity, component: str | None) -> bool:
@@ -236,43 +241,15 @@ def _compared(
     allowed: int,
 ) -> Verdict:
     actual = measurement.of(quantity, component)
-    passed = actual <= allowed
-    if passed:
-        return Verdict("limit", passed, quantity, component, actual, allowed)
-    where = _where(measurement, recorded, quantity) if component is None else ""
-    parts = largest_rows(measurement, recorded, quantity, component)
-    if where:  # which tells what is outside of components better
-        parts = tuple(part for part in parts if part[0] not in (OUTSIDE, OUTSIDE_PATH))
-    if not _is_of_the_moment(measurement, quantity):
-        parts = ()
-    return Verdict(
-        "limit", passed, quantity, component, actual, allowed, message=where, parts=parts
-    )
-
-
-def _where(measurement: Measurement, recorded: Recorded | None, quantity: Quantity) -> str:
-    """What a metric tells of where it comes from: lines, operators, or the moment of a peak."""
-    metric = metric_of(quantity)
-    found = measurement.lines.get(metric.name, {}) if metric.told_by_line else {}
-    lines = lines_told(found, metric.unit)
-    costs = measurement.metrics.get(metric.name)
-    then = recorded.metrics.get(metric.name) if recorded else None
-    before = then.details if then else {}
-    if costs is None or not costs.details or (lines and not before):
-        return lines
-    if "at" in costs.details:
-        alone = not _is_of_the_moment(measurement, quantity)
-        return moment_told(costs.details, before, alone=alone)
-    phase = phase_of(quantity)
-    operators = operators_told(costs.details, before, phase, metric.unit)
-    return "; ".join(told for told in (operators, lines) if told)
-
-
-def _is_of_the_moment(measurement: Measurement, quantity: Quantity) -> bool:
-    """Whether what is known of the moment of a peak is about this quantity; true of no peak."""
-    costs = measurement.metrics.get(metric_of(quantity).name)
-    at = costs.details.get("at") if costs else None
-    return at is None or phase_of(quantity) in (TOTAL, at["phase"])
+    found = Verdict("limit", actual <= allowed, quantity, component, actual, allowed)
+    if found.passed:
+        return found
+    reason = blame(found, measurement, recorded)
+    cause = cause_told(found, reason, measurement, recorded)
+    rows = reason.rows
+    if cause and metric_of(quantity) is not FLOPS:  # which says more of what is outside modules
+        rows = [row for row in rows if row[0] != OUTSIDE_PATH]
+    return replace(found, parts=cut_short(rows), cause=cause)
 
 
 class _Record(NamedTuple):
@@ -305,6 +282,18 @@ class _Record(NamedTuple):
     def _of_metric(self, metric: Metric) -> Iterator[Verdict]:
         if metric.name not in self.measurement.metrics:
             return  # which is an error already
+        now, then = self.measurement.metrics[metric.name], self.recorded.metrics[metric.name]
+        if not now.is_comparable_to(then):
+            yield Verdict(
+                kind="recorded",
+                passed=True,
+                quantity=quantity_of(metric, TOTAL),
+                actual=now.of(metric, TOTAL),
+                location=self.recorded.location,
+                message=f"recorded with torch {then.torch}, and held against nothing with "
+                f"{now.torch}: pytest --flops-update records it anew",
+            )
+            return
         for quantity in quantities_of(metric):
             yield self._verdict(None, quantity)
         if metric.join == "max":
@@ -338,7 +327,7 @@ class _Record(NamedTuple):
             written=format_percent(self.tolerance),
             recorded=recorded,
             location=self.recorded.location,
-            message=below or compared.message,
+            message=below,
         )
 
     def _remark(self, component: str, message: str) -> Verdict:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_flops.budgets.judging.blame import named, one_row_if_alike
 from pytest_flops.budgets.patterns import matching, no_match
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.components import ancestors, contains
+from pytest_flops.counting.count import PHASES
 from pytest_flops.counting.metric import METRICS, QUANTITIES, quantities_of
 
 if TYPE_CHECKING:
@@ -85,6 +87,8 @@ def _verdict(
     slack = _SLACK if decisive.asymptotic is None else 0.0
     passed = decisive.exponent <= allowed + limit.tolerance + slack
     tolerance = f", tolerance {limit.tolerance:.12g}" if limit.tolerance else ""
+    written = f"{allowed:.12g}{tolerance}"
+    accused = [] if passed else _accused(sweep, growth)
     return Verdict(
         kind="scaling",
         passed=passed,
@@ -92,11 +96,12 @@ def _verdict(
         component=growth.component,
         actual=decisive.exponent,
         allowed=allowed,
-        written=f"{allowed:.12g}{tolerance}",
+        written=written,
         pattern=pattern,
         dimension=sweep.dimension,
         location=limit.location,
-        message=growth.note if passed else _accusation(sweep, growth),
+        message=_counts(sweep, accused[0]) if accused else growth.note,
+        cause=_cause(sweep, accused, written) if accused and accused[0].component else "",
     )
 
 
@@ -108,23 +113,32 @@ def _decisive(sweep: Sweep, growth: Growth) -> Growth:
     return max([growth, *exact], key=lambda part: part.exponent)
 
 
-def _accusation(sweep: Sweep, growth: Growth) -> str:
-    """Which component and phase grow fastest, as far inside as components are told apart."""
+def _accused(sweep: Sweep, growth: Growth) -> list[Growth]:
+    """What grows fastest, as far inside as components are told apart; the dearest first."""
     fastest = _fastest(_inside(sweep, growth))
     if not fastest or fastest[0].exponent < growth.exponent:
-        fastest = [growth]
-    culprit = max(fastest, key=lambda part: part.counts[-1])
-    alike = len({part.component for part in fastest}) - 1
-    name = culprit.component or "the whole"
-    others = f" ({alike} more like it)" if alike else ""
-    formula = f" = {culprit.polynomial}" if culprit.polynomial else ""
-    note = f" ({culprit.note})" if culprit.note else ""
-    pairs = zip(sweep.sizes, culprit.counts, strict=True)
+        return [growth]
+    return sorted(fastest, key=lambda part: -part.counts[-1])
+
+
+def _cause(sweep: Sweep, accused: Sequence[Growth], allowed: str) -> str:
+    """Who grows how fast, in which phases."""
+    paths = dict.fromkeys(part.component for part in accused if part.component)
+    who = named([*one_row_if_alike((path, 0, None) for path in paths)])
+    phases = [each for each in PHASES if any(part.quantity == each for part in accused)]
+    where = f", in {' and '.join(phases)}" if phases and len(phases) < len(PHASES) else ""
+    verb = "grow" if len(paths) > 1 else "grows"
+    return f"{who} {verb} as {sweep.dimension}^{accused[0].exponent:.6g}, allowed {allowed}{where}"
+
+
+def _counts(sweep: Sweep, growth: Growth) -> str:
+    """The formula and what was counted of the one that grows fastest."""
+    formula = f" = {growth.polynomial}" if growth.polynomial else ""
+    note = f" ({growth.note})" if growth.note else ""
+    pairs = zip(sweep.sizes, growth.counts, strict=True)
     counts = ", ".join(f"{size:,}: {count:,}" for size, count in pairs)
-    return (
-        f"{name} {culprit.quantity} grows fastest{others}, exponent {culprit.exponent:.6g}"
-        f"{formula}: {counts}{note}"
-    )
+    about = f"{growth.component or 'the whole'} {growth.quantity}"
+    return f"{about}{formula} ({counts}){note}"
 
 
 def _inside(sweep: Sweep, growth: Growth) -> list[Growth]:

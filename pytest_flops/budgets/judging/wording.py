@@ -1,25 +1,45 @@
-"""Verdicts in people's words: one line each, and the whole message of a red test."""
+"""Verdicts in people's words: what made one red, its figures, and the message of a red test."""
 
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from textwrap import wrap
+from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.errors import printable
-from pytest_flops.budgets.judging.blame import one_per_family
-from pytest_flops.budgets.units import format_amount, format_apart, format_exact
-from pytest_flops.counting.metric import BYTE, FLOP, TOTAL, unit_of
+from pytest_flops.budgets.judging.blame import named
+from pytest_flops.budgets.judging.causes import causes
+from pytest_flops.budgets.units import aligned, format_amount, format_apart, rounded_up
+from pytest_flops.counting.components import OUTSIDE_PATH
+from pytest_flops.counting.metric import (
+    BYTE,
+    FLOP,
+    FLOPS,
+    TOTAL,
+    metric_of,
+    phase_of,
+    quantity_of,
+    unit_of,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from pytest_flops.budgets.budget import Location
+    from pytest_flops.budgets.budget import Location, Recorded
+    from pytest_flops.budgets.judging.blame import Blame
     from pytest_flops.budgets.verdict import Verdict
-    from pytest_flops.counting.metric import Quantity, Unit
+    from pytest_flops.counting.measurement import Measurement
+    from pytest_flops.counting.metric import Costs, Metric, Quantity, Unit
 
-_IN_FULL = 8
-_IN_BRIEF = 20
-_NAMED = 5
+_TOLD = 4
+_OPERATORS, _LINES = 3, 5
+_LIMITS = 3
+WIDTH = 80
+"""How wide the message of a red test is; no test knows the terminal that shows it."""
+_PARITY = (
+    "The model runs something that the analytic counter's executed rules do not count, or no "
+    "longer runs what they do: change the model back, or the rules with it."
+)
 
 
 def headline(verdict: Verdict) -> str:
@@ -28,44 +48,124 @@ def headline(verdict: Verdict) -> str:
     Where two figures would print alike, their exact digits are shown.
     """
     words = [verdict.message] if verdict.message else []
+    about = f"{subject(verdict)}: " if subject(verdict) else ""
     if verdict.actual is not None and verdict.allowed is not None:
         say = {"scaling": _exponents, "parity": _counts}.get(verdict.kind, _amounts)
         words.insert(0, say(verdict, verdict.actual, verdict.allowed))
-    about = subject(verdict)
-    return printable((f"{about}: " if about else "") + "; ".join(words))
+        if verdict.kind == "scaling":
+            about = f"{verdict.component or ''} {verdict.quantity} ".lstrip()
+    return printable(about + "; ".join(words))
+
+
+def told(verdict: Verdict) -> list[str]:
+    """A red verdict in one or two lines: what made it red, if that is known, and its figures."""
+    return [printable(verdict.cause), headline(verdict)] if verdict.cause else [headline(verdict)]
+
+
+def told_within(verdict: Verdict, width: int = WIDTH) -> list[str]:
+    """The same in lines of a width; an error is one line, which can be searched for whole."""
+    lines = told(verdict)
+    return (
+        lines
+        if verdict.kind == "error"
+        else [each for line in lines for each in wrapped(line, width)]
+    )
+
+
+def following(number: int) -> str:
+    """How many red verdicts follow from those that are told."""
+    return f"{number:,} comparison{'s follow' if number > 1 else ' follows'} from it"
 
 
 def explain(
     budget_name: str, verdicts: Sequence[Verdict], *, location: Location | None = None
 ) -> str:
-    """The whole message of a red test: what is over, by how much, why, and how to accept it.
+    """The message of a red test: what made it red, by how much, and how to accept it.
 
     Args:
         budget_name: The budget's name.
-        verdicts: All verdicts; the red ones are told, the green ones are counted. The first line
-            is the first red one, since pytest's summary shows no more. What is red of components
-            that are alike is told once; of those that a pattern matches, the worst is told in full.
-            A component above its record is told in brief where the whole, told in full, names it
-            already.
+        verdicts: All verdicts; red ones that others follow from are told, the rest is counted. The
+            first line is the cause, since pytest's summary shows no more.
         location: Where the budget stands.
     """
-    failed = [verdict for verdict in verdicts if not verdict.passed]
-    red = one_per_family(failed, parts=())
-    in_full = [verdict for verdict in _first_of_each_pattern(red) if not _told(verdict, red)]
-    in_full = in_full[:_IN_FULL]
+    red = tuple(verdict for verdict in verdicts if not verdict.passed)
+    found = causes(red)
+    lines = []
+    for cause in found[:_TOLD]:
+        lines += told_within(cause.verdict)
+    if len(found) == 1:
+        lines += [f"  {row}" for row in parts_table(found[0].verdict)]
+    if len(found) > _TOLD:
+        lines.append(f"and {len(found) - _TOLD:,} more")
+    counted = []
+    if number := sum(len(cause.following) for cause in found):
+        counted.append(following(number))
+    if green := len(verdicts) - len(red):
+        counted.append(f"{green:,} other{'s hold' if green > 1 else ' holds'}")
     place = f" ({location})" if location else ""
-    lines = [headline(verdict) for verdict in in_full[:1]]
-    lines += [printable(f"budget {budget_name!r} does not hold{place}"), ""]
-    for verdict in in_full:
-        lines += [*_block(verdict), ""]
-    if in_brief := [verdict for verdict in red if verdict not in in_full]:
-        lines += [f"  {headline(verdict)}" for verdict in in_brief[:_IN_BRIEF]]
-        more = len(in_brief) - _IN_BRIEF
-        lines += [f"  and {more:,} more", ""] if more > 0 else [""]
-    green = len(verdicts) - len(failed)
-    if green:
-        lines += [f"{green} other comparison{'s hold' if green > 1 else ' holds'}.", ""]
-    return "\n".join([*lines, *_acceptance(red)]).rstrip()
+    budget = f"budget {budget_name!r} does not hold{place}"
+    for line in (printable("; ".join([budget, *counted])), *acceptance(red)):
+        lines += wrapped(line)
+    return "\n".join(lines)
+
+
+def wrapped(line: str, width: int = WIDTH) -> list[str]:
+    """A line in lines of a width, further ones indented; a name is never broken."""
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return wrap(
+        line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def parts_table(verdict: Verdict) -> list[str]:
+    """What makes up most of the excess or the cost, under a head; what grew alone is told."""
+    grown, unit = bool(verdict.parts and verdict.parts[0][2]), _unit(verdict)
+    if len(verdict.parts) <= grown:
+        return []
+    head = (
+        "component" if grown else "most of it",
+        str(verdict.quantity),
+        "grew by" if grown else "",
+    )
+    columns = zip(*verdict.parts, strict=True)
+    names = [printable(path) for path in next(columns)]
+    costs = aligned([format_amount(cost, unit) for cost in next(columns)])
+    above = aligned([f"+{format_amount(more, unit)}" if grown else "" for more in next(columns)])
+    return table([head, *zip(names, costs, above, strict=True)])
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows in columns: the first of names, the others of figures."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
+        for row in rows
+    ]
+
+
+def acceptance(red: Iterable[Verdict]) -> list[str]:
+    """How to accept what is red, if it is meant: a line for each limit, and one for records."""
+    red = [*red]
+    ways: list[str] = []
+    if any(verdict.kind == "parity" for verdict in red):
+        ways.append(_PARITY)
+    held: dict[tuple[str, str], list[Verdict]] = {}
+    for verdict in red:
+        if verdict.kind == "limit":
+            about = " ".join(word for word in (verdict.pattern, verdict.quantity) if word)
+            place = str(verdict.location or "where the test gives it")
+            held.setdefault((about, place), []).append(verdict)
+    for (about, place), verdicts in [*held.items()][:_LIMITS]:
+        largest = max(verdicts, key=lambda verdict: verdict.actual or 0)
+        value = format_amount(rounded_up(_whole(largest.actual)), _unit(largest))
+        ways.append(printable(f"write {value} to allow it: {about}, {place}"))
+    if len(held) > _LIMITS:
+        ways.append(f"and {len(held) - _LIMITS:,} more limits")
+    files = {v.location.file if v.location else "" for v in red if v.kind == "recorded"}
+    if files:
+        file = printable(max(files)) or "the lock file"
+        ways.append(f"run pytest --flops-update and commit {file}, if it is meant")
+    return ways
 
 
 def below_the_record(quantity: Quantity, actual: int, recorded: int) -> str:
@@ -75,71 +175,130 @@ def below_the_record(quantity: Quantity, actual: int, recorded: int) -> str:
     return f"cheaper than recorded by {shown} ({_percent(-saved, recorded)})"
 
 
+def cause_told(
+    verdict: Verdict, reason: Blame, measurement: Measurement, recorded: Recorded | None
+) -> str:
+    """What made a verdict red, in a phrase; empty where nothing is known of it."""
+    quantity, rows = str(verdict.quantity), reason.rows
+    metric = metric_of(quantity)
+    if metric.join == "max":
+        then = recorded.metrics.get(metric.name) if recorded else None
+        return _at_the_peak(measurement.metrics[metric.name], then, reason, phase_of(quantity))
+    lines = operators = ""
+    if verdict.component is None:
+        base = recorded if reason.grown else None
+        operators, more = _operators(measurement, base, metric, reason.phases)
+        found = measurement.lines_of(metric.name, reason.phases, more)
+        lines = lines_told(found, metric.unit)
+    words = _repeats(reason.again)
+    if reason.grown and (operators or not lines):
+        amount = format_amount(reason.grown, metric.unit)
+        where = _in_phases(verdict, measurement, recorded, reason.phases)
+        if rows[0][0] == OUTSIDE_PATH and operators:  # no component says where; the operators do
+            words.append(f"{operators} {OUTSIDE_PATH.strip('()')}: {amount} more{where}")
+        else:
+            by = f": {operators}" if operators else ""
+            words.append(f"{named(rows)} grew by {amount}{where}{by}")
+    elif operators and metric is not FLOPS:
+        words.append(f"most by {operators}")
+    return "; ".join([*words, *[f"{metric.name} {lines}"] * bool(lines)])
+
+
+def _repeats(again: Mapping[str, int]) -> list[str]:
+    if not again:
+        return []
+    ran = {
+        "Optimizer.step" if phase == "optimizer" else f"the {phase}": number
+        for phase, number in again.items()
+    }
+    words = " and ".join(f"{who} ran {number:,} times" for who, number in ran.items())
+    return [f"{words}, or on more data" if len(again) > 1 and "optimizer" not in again else words]
+
+
+def _in_phases(
+    verdict: Verdict, measurement: Measurement, recorded: Recorded | None, phases: Sequence[str]
+) -> str:
+    """Those in which it grew, where it did not in each."""
+    metric = metric_of(str(verdict.quantity))
+    grown = [
+        phase
+        for phase in phases
+        for each in [quantity_of(metric, phase)]
+        if recorded
+        and measurement.of(each, verdict.component) > recorded.of(each, verdict.component)
+    ]
+    return f" in {' and '.join(grown)}" if grown and len(grown) < len(metric.phases) else ""
+
+
+def _operators(
+    measurement: Measurement, recorded: Recorded | None, metric: Metric, phases: Sequence[str]
+) -> tuple[str, set[str]]:
+    """The operators that are new or more since the record, and which; or else those that cost most.
+
+    What is more is looked for at the lines of these alone.
+    """
+
+    def values(of: Measurement | Recorded | None, kept: str = "operations") -> dict[str, int]:
+        if of is None:
+            return {}
+        if metric is FLOPS:
+            return {name: sum(map(cost.of, phases)) for name, cost in of.operations.items()}
+        costs = of.metrics.get(metric.name)
+        found: Mapping[str, Mapping[str, int]] = costs.details.get(kept, {}) if costs else {}
+        return {name: sum(cost.get(p, 0) for p in phases) for name, cost in found.items()}
+
+    now, then, calls = values(measurement), values(recorded), values(measurement, "calls")
+    more, new = {}, set()
+    for operator, cost in now.items():
+        often = calls.get(operator, cost)  # of how many calls, where this is not what is counted
+        name = operator if often == cost or metric is FLOPS else f"{operator} x {often}"
+        more[name] = cost - then.get(operator, 0)
+        if then and not then.get(operator):
+            new.add(name)
+    grown = (
+        {operator for operator in now if now[operator] > then.get(operator, 0)} if then else set()
+    )
+    return _most(more, metric.unit, "+" if then else "", new), grown
+
+
 def lines_told(found: Mapping[str, int], unit: Unit) -> str:
     """The lines of the user's code that most of a metric comes from, as far as they are known."""
-    most = sorted(found, key=lambda line: (-found[line], line))
-    listed = [f"{line} ({format_amount(found[line], unit)})" for line in most[:_NAMED]]
-    more = f" and {len(most) - _NAMED:,} more lines" if len(most) > _NAMED else ""
-    return f"at {', '.join(listed)}{more}" if listed else ""
+    return f"at {_most(found, unit, at_most=_LINES)}" if found else ""
 
 
-def operators_told(
-    details: Mapping[str, Any], recorded: Mapping[str, Any], phase: str, unit: Unit
+def _most(
+    values: Mapping[str, int],
+    unit: Unit,
+    sign: str = "",
+    new: Collection[str] = (),
+    at_most: int = _OPERATORS,
 ) -> str:
-    """The operators that are new or more since the record, or else those that cost most.
-
-    Args:
-        details: Those of the metric; `operations` has its values by operator and phase, `calls`,
-            if it has them, how many calls these are.
-        recorded: The same of the record; empty where it has none.
-        phase: A phase, or `total`.
-        unit: What the values are counted in.
-    """
-
-    def values(of: Mapping[str, Any], kept: str = "operations") -> dict[str, int]:
-        operations: Mapping[str, Mapping[str, int]] = of.get(kept, {})
-        return {
-            name: sum(phases.values()) if phase == TOTAL else phases.get(phase, 0)
-            for name, phases in operations.items()
-        }
-
-    now, then = values(details), values(recorded)
-    calls = values(details, "calls").items()
-    often = {name: f" x {number}" for name, number in calls if number != now[name]}
-    told, sign = now, ""
-    if then:
-        told, sign = {name: cost - then.get(name, 0) for name, cost in now.items()}, "+"
-    most = sorted((name for name in told if told[name] > 0), key=lambda name: (-told[name], name))
+    """The names of the largest values, e.g. `aten.bmm (new, +4 MFLOP), ... and 2 more`."""
+    worth_a_word = sum(cost for cost in values.values() if cost > 0) / 100
+    most = [name for name in values if values[name] > worth_a_word]
+    most.sort(key=lambda name: (-values[name], name))
     listed = [
-        f"{name}{often.get(name, '')} ({'new, ' if then and not then.get(name) else ''}"
-        f"{sign}{format_amount(told[name], unit)})"
-        for name in most[:_NAMED]
+        f"{name} ({'new, ' if name in new else ''}{sign}{format_amount(values[name], unit)})"
+        for name in most[:at_most]
     ]
-    more = f" and {len(most) - _NAMED:,} more" if len(most) > _NAMED else ""
-    return f"{'more' if then else 'most'} by {', '.join(listed)}{more}" if listed else ""
+    more = f" and {len(most) - at_most:,} more" if len(most) > at_most else ""
+    return ", ".join(listed) + more
 
 
-def moment_told(
-    details: Mapping[str, Any], recorded: Mapping[str, Any], *, alone: bool = False
-) -> str:
-    """When a peak was, and what kinds were alive: what is more since the record, or all.
-
-    Args:
-        details: Those of the metric: `at` and `kinds`.
-        recorded: The same of the record; empty where it has none.
-        alone: Whether the peak is of another phase than the one that is told of.
-    """
-    at = details["at"]
-    if alone:
+def _at_the_peak(now: Costs, then: Costs | None, reason: Blame, phase: str) -> str:
+    """What is alive at a peak and was not in the record, or else what is, and when that was."""
+    at, kinds = now.details.get("at"), now.details.get("kinds", {})
+    if at is None:
+        return ""
+    if phase not in (TOTAL, at["phase"]):
         return f"what was alive is known of the highest peak alone, which is in {at['phase']}"
-    when = f"at {at['operator']} in {at['phase']}"
-    when += f" of {at['module']}" if at["module"] else ", outside modules"
-    kinds, before = details["kinds"], recorded.get("kinds", {})
-    told = {kind: size - before.get(kind, 0) for kind, size in kinds.items()} if before else kinds
-    most = sorted((kind for kind in told if told[kind] > 0), key=lambda kind: -told[kind])
-    listed = [f"{kind} {'+' if before else ''}{format_amount(told[kind], BYTE)}" for kind in most]
-    what = "alive now and not in the record" if before else "alive then"
-    return f"{when}; {what}: {', '.join(listed)}" if listed else when
+    before = then.details.get("kinds", {}) if then else {}
+    told = {kind: size - before.get(kind, 0) for kind, size in kinds.items()}
+    who = f"{named(reason.rows)}: " if reason.grown else ""
+    more = f"{format_amount(reason.grown, BYTE)} more " if reason.grown else ""
+    alive = _most(told, BYTE, "+" if before else "")
+    where = f"at {at['operator']} in {at['phase']} of {at['module'] or OUTSIDE_PATH}"
+    return f"{who}{more}alive at the peak, {alive}; {where}"
 
 
 def subject(verdict: Verdict) -> str:
@@ -166,11 +325,11 @@ def _over(verdict: Verdict) -> str:
 
 
 def _exponents(verdict: Verdict, actual: float, allowed: float) -> str:
-    alike = actual != allowed and _exponent(actual) == _exponent(allowed)
-    show = str if alike else _exponent
-    relation = "within" if verdict.passed else "above"
-    bound = verdict.written or show(allowed)
-    return f"grows with exponent {show(actual)}, {relation} the allowed {bound}"
+    alike = actual != allowed and exponent(actual) == exponent(allowed)
+    show = str if alike else exponent
+    return (
+        f"grows as {verdict.dimension}^{show(actual)}, allowed {verdict.written or show(allowed)}"
+    )
 
 
 def _counts(_verdict: Verdict, actual: float, allowed: float) -> str:
@@ -178,7 +337,8 @@ def _counts(_verdict: Verdict, actual: float, allowed: float) -> str:
     return f"analytic {int(actual):,}, metered {int(allowed):,}{apart}"
 
 
-def _exponent(value: float) -> str:
+def exponent(value: float) -> str:
+    """An exponent of growth with at most four decimals."""
     return f"{value:.4f}".rstrip("0").rstrip(".")
 
 
@@ -197,90 +357,3 @@ def _percent(part: int, whole: int) -> str:
         return f"{'+' if part > 0 else '-'}<0.1 %"
     tenths = round(share * 10)
     return f"{'+' if part > 0 else '-'}{abs(tenths) // 10:,}.{abs(tenths) % 10} %"
-
-
-def _first_of_each_pattern(red: Sequence[Verdict]) -> list[Verdict]:
-    """The red verdicts, and of those that one limit on a pattern made, the worst."""
-    worst: dict[tuple[object, ...], Verdict] = {}
-    for number, verdict in enumerate(red):
-        alone = verdict.kind != "limit" or verdict.pattern is None
-        key = (number,) if alone else (verdict.pattern, verdict.quantity, verdict.location)
-        rival = worst.setdefault(key, verdict)
-        if (verdict.actual or 0) > (rival.actual or 0):
-            worst[key] = verdict
-    return list(worst.values())
-
-
-def _told(verdict: Verdict, red: Sequence[Verdict]) -> bool:
-    if verdict.kind != "recorded" or verdict.component is None:
-        return False
-    same = (other for other in red if other.kind == "recorded" and other.component is None)
-    return any(other.quantity == verdict.quantity for other in same)
-
-
-def _block(verdict: Verdict) -> Iterator[str]:
-    yield f"  {headline(verdict)}"
-    if verdict.kind in {"limit", "recorded"} and verdict.allowed is not None:
-        yield from _aligned(_figures(verdict))
-    elif verdict.location:
-        yield f"      at {printable(str(verdict.location))}"
-    if verdict.parts:
-        what = "most of it"
-        if verdict.parts[0][2] is not None:
-            what = "what grew most"
-        elif verdict.kind == "recorded":
-            what = "most of it (the record is too coarse to tell what grew)"
-        yield f"      {what}:"
-        yield from _aligned(_part_rows(verdict))
-
-
-def _figures(verdict: Verdict) -> Iterator[tuple[str, str, str]]:
-    actual, allowed = _whole(verdict.actual), _whole(verdict.allowed)
-    yield "counted", format_exact(actual), ""
-    if verdict.kind == "recorded" and verdict.recorded is not None:
-        yield "recorded", format_exact(verdict.recorded), _standing_at(verdict)
-        yield "allowed", format_exact(allowed), f"tolerance {verdict.written}"
-    else:
-        yield "limit", format_exact(allowed), _standing_at(verdict)
-    yield "over by", format_exact(actual - allowed), _over(verdict)
-
-
-def _standing_at(verdict: Verdict) -> str:
-    words = []
-    if verdict.kind == "limit" and verdict.written not in {None, str(verdict.allowed)}:
-        words.append(f"written {verdict.written}")
-    if verdict.pattern and verdict.pattern != verdict.component:
-        words.append(f"for {verdict.pattern!r}")
-    if verdict.location:
-        words.append(f"at {verdict.location}")
-    return " ".join(words)
-
-
-def _part_rows(verdict: Verdict) -> Iterator[tuple[str, str, str]]:
-    for path, flops, above in verdict.parts:
-        growth = "" if above is None else f"+{format_exact(above)} above the record"
-        yield f"  {path}", format_exact(flops), growth
-
-
-def _aligned(rows: Iterator[tuple[str, str, str]]) -> Iterator[str]:
-    table = [tuple(map(printable, row)) for row in rows]
-    label, figure = (max(len(row[column]) for row in table) for column in (0, 1))
-    for name, digits, remark in table:
-        yield f"      {name:<{label}}  {digits:>{figure}}  {remark}".rstrip()
-
-
-def _acceptance(red: Sequence[Verdict]) -> Iterator[str]:
-    if any(verdict.kind == "parity" for verdict in red):
-        yield "The model runs something that the analytic counter's executed rules do not count,"
-        yield "or no longer runs what they do: change the model back, or the rules with it."
-    ways: list[str] = []
-    for verdict in red:
-        if verdict.kind == "limit":
-            about = " ".join(word for word in (verdict.pattern, verdict.quantity) if word)
-            place = verdict.location or "where the test gives it"
-            ways.append(f"  raise the limit of {printable(f'{about}, {place}')}")
-    if any(verdict.kind == "recorded" for verdict in red):
-        ways.append("  run `pytest --flops-update` and commit the lock file")
-    if ways:
-        yield "If the increase is meant:"
-        yield from dict.fromkeys(ways)

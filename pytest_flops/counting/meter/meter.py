@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -24,7 +24,6 @@ from pytest_flops.counting.meter.workarounds.flex_attention import train_on_fake
 from pytest_flops.counting.meter.workarounds.higher_order import under_autograd
 from pytest_flops.counting.meter.workarounds.spectra import without_vectors
 from pytest_flops.counting.registration import metrics_named
-from pytest_flops.counting.table import table
 
 _CHANGES = (
     hand_over_to_threads,
@@ -94,13 +93,21 @@ class FLOPsMeter:
             counting slower; `measurement().lines` has them.
 
     Raises:
-        ValueError: There is no metric of a name.
+        ValueError: There is no metric of a name, or it is one of the compiler's, which nothing
+            reaches while a meter counts.
         RuntimeError: The meter is entered twice, read before it is entered, left in another thread
             than it was entered in, or left while one counts that was entered after it.
     """
 
     def __init__(self, *, metrics: Iterable[str] = (), lines: bool = False) -> None:
-        self._attribution = Attribution(metrics_named(metrics, unlimited=True), lines=lines)
+        asked = metrics_named(metrics, unlimited=True)
+        if of_compiler := [metric.name for metric in asked if metric.of_compiler]:
+            raise ValueError(
+                f"a FLOPsMeter does not count {', '.join(of_compiler)}: what is compiled runs "
+                "eagerly inside it. A marked test, a budget's workload and count_flops(..., "
+                "compile=True) run a second time for that"
+            )
+        self._attribution = Attribution(asked, lines=lines)
         self._active: ExitStack | None = None
         self._result: Measurement | None = None
 
@@ -202,7 +209,7 @@ class FLOPsMeter:
 
     def table(self) -> str:
         """Cost by component and phase, as text."""
-        return table(self.measurement())
+        return self.measurement().table()
 
     def __str__(self) -> str:
         return self.table()
@@ -211,13 +218,17 @@ class FLOPsMeter:
 def count_flops(
     model: torch.nn.Module | torch.export.ExportedProgram,
     *inputs: Any,
-    optimizer: str | Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer] = "adamw",
+    optimizer: str
+    | Mapping[str, Any]
+    | Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer] = "adamw",
     loss: Callable[[Any], torch.Tensor] | None = None,
     training: bool = True,
     metrics: Iterable[str] = (),
     lines: bool = False,
     values: Literal["fake", "real"] = "fake",
     like: Literal["cuda"] | None = None,
+    parallelize: Callable[[torch.nn.Module], torch.nn.Module] | None = None,
+    compile: bool | Mapping[str, Any] = False,  # noqa: A002 - as torch calls it
     **kwargs: Any,
 ) -> Measurement:
     """Count a training step of a model without running it: no weights are read or allocated.
@@ -230,8 +241,8 @@ def count_flops(
         model: The model, on any device, `meta` included; or a program that `torch.export` made.
         *inputs: Its positional inputs: tensors on any device, or anything else. A program without
             any is counted with the inputs that it was exported with.
-        optimizer: `"sgd"`, `"adam"`, `"adamw"` with PyTorch's defaults, `"none"`, or a function
-            from the parameters to an optimizer.
+        optimizer: The name of one of `torch.optim` in small letters, or `"none"`; a mapping of such
+            a `name` and of its keywords; or a function from the parameters to an optimizer.
         loss: From the model's output to a scalar. By default the output's `loss` if it has one,
             else the sum of its first floating-point tensor (`logits` first).
         training: Whether the model is in training mode; `False` counts the forward alone. A module
@@ -243,6 +254,11 @@ def count_flops(
             are given, for code that asks for values; the model must fit into memory then.
         like: `"cuda"` has the step run the operators that CUDA runs where those of the CPU differ:
             attention, RMS norm, dropout, autocast, optimizers. It takes no GPU, and fake values.
+        parallelize: Makes a parallel model of a copy of the model, for one rank's step: see
+            `fake_ranks`.
+        compile: Whether the compiler's metrics (`graph_breaks`, `recompiles`, `graphs`) are those
+            of the compiled model, or keywords of `torch.compile`; a model may be compiled already.
+            They are of two further steps, without an optimizer; all others stay uncompiled.
         **kwargs: The model's keyword inputs.
 
     Returns:
@@ -252,15 +268,19 @@ def count_flops(
         DataDependentError: The model's code, a library or the optimizer depends on the values of a
             tensor, which a fake tensor does not have; the message names it and the operator.
         ValueError: The name of the optimizer or of a metric is unknown, the output holds nothing to
-            sum, values are real in a step like CUDA's, or the model is compiled code.
+            sum, values are real in a step like CUDA's, a model to parallelize is parallel, the
+            compiler's metrics are asked for of one, or the model is compiled code.
     """
     asked_for = metrics_named(metrics, unlimited=True)
-    meter = FLOPsMeter(metrics=[metric.name for metric in asked_for], lines=lines)
-    second = any(metric.of_second_step for metric in asked_for)
+    of_meter = [metric for metric in asked_for if not metric.of_compiler]
+    meter = FLOPsMeter(metrics=[metric.name for metric in of_meter], lines=lines)
+    second = any(metric.of_second_step for metric in of_meter)
     if values not in ("fake", "real"):
         raise ValueError(f"values must be 'fake' or 'real', not {values!r}")
     if like not in (None, "cuda"):
         raise ValueError(f"like must be 'cuda' or None, not {like!r}")
+    if parallelize is not None and len(of_meter) < len(asked_for):
+        raise ValueError("the compiler's metrics are not counted of a model on a mesh")
     module, (positional, named) = as_module(model, (inputs, kwargs))
     assumptions = training_step(
         module,
@@ -269,10 +289,26 @@ def count_flops(
         optimizer,
         loss,
         training=training,
-        meter=meter,
-        second=second,
+        each=(nullcontext(), meter) if second else (meter,),
         real=values == "real",
         like=like,
+        parallelize=parallelize,
     )
     found = meter.measurement()
-    return replace(found, assumptions=(*found.assumptions, *assumptions))
+    measurement = replace(found, assumptions=(*found.assumptions, *assumptions))
+    if len(of_meter) == len(asked_for):
+        return measurement
+    from pytest_flops.counting.compiler import CompilerEvents, compiled
+
+    with CompilerEvents() as events:
+        training_step(
+            compiled(module, compile),
+            positional,
+            named,
+            "none",
+            loss,
+            training=training,
+            each=(nullcontext(), nullcontext()),
+            real=values == "real",
+        )
+    return events.added_to(measurement, (each for each in asked_for if each.of_compiler))

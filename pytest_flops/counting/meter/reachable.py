@@ -196,9 +196,8 @@ def _may_hold_tensors(found: Any) -> bool:
         return not _is_of_library(found.__name__)
     if _is_namespace(found):
         return not _is_of_library(found["__name__"]) and any(map(_is_pytorchs, found.values()))
-    return issubclass(kind, (*_LEAD_ON, *_LEAD_ON_OF_LIBRARIES)) or not _is_of_library(
-        kind.__module__
-    )
+    leads_on = issubclass(kind, (*_LEAD_ON, *_LEAD_ON_OF_LIBRARIES)) or _is_of_fsdp(kind)
+    return leads_on or not _is_of_library(kind.__module__)
 
 
 def _leads_to(found: Any) -> Iterable[object]:
@@ -245,6 +244,11 @@ def _is_namespace(found: Any) -> bool:
 
 def _is_of_library(module: object) -> bool:
     return not isinstance(module, str) or module.partition(".")[0] in _LIBRARIES
+
+
+def _is_of_fsdp(kind: type) -> bool:
+    """Whether it holds what FSDP2 knows of a module: shards, and what is gathered of others."""
+    return str(kind.__module__).startswith("torch.distributed.fsdp.")
 
 
 def _is_pytorchs(value: Any) -> bool:

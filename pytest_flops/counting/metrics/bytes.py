@@ -106,7 +106,8 @@ def _compiled(func: OpOverload, exceptions: Operands) -> Price:
                 whole.append(touched)
             else:
                 parts.append(f"part({touched}, {formula(elements)})")
-    written += _new_results(schema)
+    results = _new_results(schema)
+    written += [result for result in results if exceptions.written.get(result) is not never]
     for values in (read, written):
         if values:
             regions = {1: "of_one", 2: "of_two"}.get(len(values), "of_all")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.utils._pytree import tree_leaves
 
 from pytest_flops.counting.costs.libraries.distributed import kind_of
@@ -45,8 +46,10 @@ class Counter:
 
     def of_operator(self, func: Any) -> Price | None:
         """The payload of a collective's calls; any other operator has none."""
-        namespace = getattr(func, "namespace", "")
-        kind = kind_of(namespace, func._overloadpacket.__name__) if namespace else None  # noqa: SLF001
+        if not isinstance(func, OpOverload):  # an operator of higher order
+            return None
+        name = func._overloadpacket.__name__  # noqa: SLF001 - the overload's only way to its name
+        kind = kind_of(func.namespace, name)
         return partial(self._of_call, kind) if kind else None
 
     def _of_call(self, kind: str, call: Call) -> int:

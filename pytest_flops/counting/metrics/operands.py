@@ -33,7 +33,8 @@ class Operands:
 
     Attributes:
         read: Whether the values of an argument are read; the others' are.
-        written: Whether an argument is written; of the others the schema says it.
+        written: Whether an argument is written; of the others the schema says it. Of several
+            results that the schema calls new, `out[1]` is the second one.
         elements: How many elements of an argument are touched, if not all.
     """
 
@@ -135,6 +136,7 @@ _NOT_MOVED = """
     _sparse_compressed_tensor_unsafe _sparse_compressed_tensor_with_dims _sparse_coo_tensor_unsafe
     _sparse_coo_tensor_with_dims _sparse_coo_tensor_with_dims_and_tensors sparse_resize_
     sparse_resize_and_clear_ unsafe_split unsafe_split_with_sizes _unsafe_view
+    _c10d_functional._wrap_tensor_autograd
     """
 
 # Questions that a tensor's metadata answer, and waiting.
@@ -250,6 +252,11 @@ EXCEPTIONS: Final[Mapping[str, Operands]] = {
         "c10d.alltoall_base_": _given("output"),
         "c10d.recv_ c10d.recv_any_source_": _given("tensors"),
         "c10d.allreduce_coalesced_": Operands(written={"tensors": always}),
+        # Shards go into their place in the tensor that will be gathered, and both are returned.
+        "fsdp.all_gather_copy_in": Operands(
+            read={"all_gather_output": never}, written={"out[1]": never}
+        ),
+        "fsdp.copy_": _unread("tensor"),
     }.items()
     for names in all_names.split()
 }

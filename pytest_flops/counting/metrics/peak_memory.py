@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 import torch
 from torch import Tensor, UntypedStorage
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.nn import Parameter
+from torch.nn import Module, Parameter
+from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
@@ -132,31 +133,37 @@ class Counter:
         self._highest_at: tuple[MeteredPhase, int, Any] | None = (
             None  # its phase, module and operator
         )
-        self._hook: Any = None
+        # This rank's parts of parameters that are spread over ranks, of the modules called so far.
+        # Operators take such a part as a plain tensor.
+        self._shards: dict[int, weakref.ref[UntypedStorage]] = {}
+        self._hooks: list[Any] = []
         self._collects = False
 
     def start(self, note: Callable[[int], None]) -> None:  # noqa: ARG002 - calls say all
-        """Follow optimizers and storages that are resized, and keep chance out.
+        """Follow modules, optimizers and storages that are resized, and keep chance out.
 
         When Python collects cycles depends on all that has run in the process. So it does not
         inside the block: a cycle that holds tensors lives until its end, or a `gc.collect()`.
         """
-        self._hook = register_optimizer_step_post_hook(self._after_step)
+        self._hooks = [
+            register_module_forward_pre_hook(self._note_shards),
+            register_optimizer_step_post_hook(self._after_step),
+        ]
         _follow_resizes(self)
         self._collects = gc.isenabled()
         gc.disable()
 
     def stop(self) -> None:
         """Undo that. What ends from now on was alive at the end."""
-        if self._hook is None:
+        if not self._hooks:
             return
         with self._lock:
             self._take_out_ended()
         if self._collects:
             gc.enable()
         _follow_resizes_no_more(self)
-        self._hook.remove()
-        self._hook = None
+        while self._hooks:
+            self._hooks.pop().remove()
 
     def of_operator(self, func: Any) -> Price:
         """What is alive while a call's arguments and results are; 0 if none is a tensor."""
@@ -284,6 +291,9 @@ class Counter:
             known = self._add(storage, phase, 0, _FROM_BEFORE[phase])
             known.born = _BEFORE_THE_BLOCK
             self._before += known.size
+            shard = self._shards.get(known.address)
+            if shard is not None and shard() is storage:
+                known.kind, known.module = "parameters", module
         return known
 
     def _add(self, storage: UntypedStorage, phase: str, module: int, kind: Kind | None) -> _Storage:
@@ -327,6 +337,13 @@ class Counter:
                 known.kind = kind
                 module = known.module = known.module or module
         return module
+
+    def _note_shards(self, module: Module, _inputs: Any) -> None:
+        parameters: dict[str, Any] = module._parameters  # noqa: SLF001 - public ones go deeper
+        for parameter in parameters.values():
+            if type(parameter) is not Parameter and is_traceable_wrapper_subclass(parameter):
+                for storage in _storages(parameter):
+                    self._shards[storage._cdata] = weakref.ref(storage)  # noqa: SLF001
 
     def _after_step(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
         """Learn what an optimizer's step has worked on."""

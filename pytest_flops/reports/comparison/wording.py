@@ -78,7 +78,13 @@ def other_tools(comparison: Comparison) -> str:
         f"{key.replace('_', '-')} {before}, here {after}"
         for key, (before, after) in comparison.other_tools.items()
     )
-    return f"the base was counted with {listed}: a difference may come from there" if listed else ""
+    if not listed:
+        return ""
+    left_out = ", ".join(comparison.not_compared)
+    return (
+        f"the base was counted with {listed}: a difference may come from there"
+        f"{f'; not compared: {left_out}' if left_out else ''}"
+    )
 
 
 def judge_regressions(report: Report, comparison: Comparison) -> Report:

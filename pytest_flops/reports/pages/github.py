@@ -30,7 +30,7 @@ def annotate(report: Report, rootdir: Path) -> Iterator[str]:
     for test in report.missing:
         yield annotation("error", f"{test} delivered nothing", None, rootdir)
     for entry in worst_first(report.red):
-        message = f"the budget {entry.budget!r}: {summary(entry)}"
+        message = f"the budget {entry.budget!r}: {'; '.join(summary(entry))}"
         yield annotation("error", message, entry.location, rootdir)
 
 

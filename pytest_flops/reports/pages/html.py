@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.errors import printable
+from pytest_flops.budgets.judging.causes import causes, share
+from pytest_flops.budgets.judging.wording import acceptance, following, told
 from pytest_flops.budgets.judging.wording import headline as verdict_headline
 from pytest_flops.budgets.judging.wording import subject as about
 from pytest_flops.budgets.units import format_amount, format_exact, format_flops, format_percent
@@ -60,11 +62,14 @@ def _environment() -> Environment:
         fullest=summary.fullest,
         not_measured=summary.not_measured,
         other_tools=other_tools,
-        other_failures=summary.other_failures,
         remarks=summary.remarks,
-        share=summary.share,
+        share=share,
+        acceptance=acceptance,
+        causes=causes,
+        told=told,
+        following=following,
         status=summary.status,
-        summary=summary.summary,
+        reasons=summary.reasons,
         used=summary.used,
         uses=summary.uses,
         worst=summary.worst,

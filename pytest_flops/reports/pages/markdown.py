@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_flops.budgets.judging.wording import headline
+from pytest_flops.budgets.judging.causes import causes
+from pytest_flops.budgets.judging.wording import acceptance, following, told
 from pytest_flops.reports.comparison import wording
 from pytest_flops.reports.pages import summary
 from pytest_flops.reports.pages.markdown_page import MAX_BYTES, Page, code, plain
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
 
 _UNFOLDED = 20
 _RED_VERDICTS = 8
-_HOW_TO_ACCEPT = (
-    "If an increase is meant: `pytest --flops-update` rewrites the recorded counts; raise by hand "
-    "a written limit that is passed. Commit both with the change."
-)
 _COLUMNS = "| | budget | limit used | forward | backward | optimizer | total |"
 _RULE = "|---|---|---|--:|--:|--:|--:|"
 
@@ -39,8 +36,6 @@ def render_markdown(
     page.add_items(_run_errors(report), "more errors")
     red = summary.worst_first(report.red)
     page.add_items([list(_red_entry(entry)) for entry in red], "more red budgets")
-    if any(verdict.kind in ("limit", "recorded") for entry in red for verdict in entry.failures):
-        page.add([_HOW_TO_ACCEPT, ""])
     if comparison is not None:
         changes = markdown_items(comparison)
         if tools := wording.other_tools(comparison):
@@ -68,12 +63,14 @@ def _run_errors(report: Report) -> list[list[str]]:
 def _red_entry(entry: Entry) -> Iterator[str]:
     place = f" at {code(str(entry.location))}" if entry.location else ""
     yield f"- ❌ {code(entry.title)} {summary.status(entry)}{place}"
-    yield f"  - {plain(summary.summary(entry))}"
-    more = summary.other_failures(entry)
-    for verdict in more[:_RED_VERDICTS]:
-        yield f"  - {plain(headline(verdict))}"
-    if len(more) > _RED_VERDICTS:
-        yield f"  - … and {len(more) - _RED_VERDICTS:,} more red verdicts"
+    found = causes(entry.failures)
+    for cause in found[:_RED_VERDICTS]:
+        yield from (f"  - {plain(words)}" for words in told(cause.verdict))
+    if len(found) > _RED_VERDICTS:
+        yield f"  - … and {len(found) - _RED_VERDICTS:,} more red verdicts"
+    if number := sum(len(cause.following) for cause in found):
+        yield f"  - {following(number)}; `flops.html` lists all"
+    yield from (f"  - {plain(way)}" for way in acceptance(entry.failures))
 
 
 def markdown_items(comparison: Comparison) -> list[list[str]]:

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from pytest_flops.counting.components import by_parent, last_name, natural, relative_to
+from pytest_flops.counting.components import ITSELF, by_parent, last_name, natural, relative_to
 from pytest_flops.counting.metric import TOTAL, quantity_of
 from pytest_flops.reports.text import percent
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Cost: TypeAlias = tuple[int, ...]
 """What a component costs by a metric, in each phase of its tree."""
 
-OWN = "(its own operations)"
+OWN = ITSELF.strip()
 HUES = 8
 
 _WORTH_MAGNIFYING = 1 / 3

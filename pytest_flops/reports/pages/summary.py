@@ -7,11 +7,9 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.errors import printable
-from pytest_flops.budgets.judging.blame import one_per_family
-from pytest_flops.budgets.judging.wording import headline as verdict_headline
-from pytest_flops.budgets.judging.wording import subject
+from pytest_flops.budgets.judging.causes import causes, severity, share
+from pytest_flops.budgets.judging.wording import subject, told
 from pytest_flops.budgets.units import format_amount, format_flops
-from pytest_flops.counting.components import common_ancestor
 from pytest_flops.counting.count import PHASES
 from pytest_flops.counting.metric import (
     FLOPS,
@@ -21,11 +19,10 @@ from pytest_flops.counting.metric import (
     quantities_of,
     quantity_of,
 )
-from pytest_flops.reports.entry import KINDS_BY_SEVERITY
 from pytest_flops.reports.text import percent, shorten, some
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pytest_flops.budgets.verdict import Verdict
     from pytest_flops.counting.measurement import Measurement
@@ -33,7 +30,7 @@ if TYPE_CHECKING:
     from pytest_flops.reports.fates import Fate
     from pytest_flops.reports.report import Report
 
-_NAME = 60
+_NAME = 120
 _FAILURES = {
     "error": ("could not be judged", "could not be judged", "could not be judged"),
     "limit": ("over its limit", "is over its limit", "are over their limits"),
@@ -76,9 +73,13 @@ def fullest(entry: Entry) -> Verdict | None:
 
 
 def title(entry: Entry) -> str:
-    """The entry's name, and whose operators the figures are of where they are not the CPU's."""
-    like_cuda = entry.workload is not None and entry.workload.like == "cuda"
-    return f"{entry.title} (as on CUDA)" if like_cuda else entry.title
+    """The entry's name, and what the figures are of: operators of CUDA, one rank of many."""
+    workload, remarks = entry.workload, []
+    if workload and workload.mesh:
+        remarks.append(f"rank {workload.rank:,} of {math.prod(workload.mesh.values()):,}")
+    if workload and workload.like == "cuda":
+        remarks.append("as on CUDA")
+    return f"{entry.title} ({', '.join(remarks)})" if remarks else entry.title
 
 
 def limit_used(entry: Entry) -> str | None:
@@ -130,14 +131,6 @@ def by_phase(measurement: Measurement) -> list[tuple[str, list[str]]]:
     return rows
 
 
-def share(verdict: Verdict) -> float:
-    """Counted over allowed; infinite where nothing was allowed and something counted."""
-    actual, allowed = verdict.actual or 0, verdict.allowed or 0
-    if allowed:
-        return actual / allowed
-    return math.inf if actual else 1.0
-
-
 def used(verdict: Verdict) -> str:
     """The share for people: `99.9 %`."""
     actual, allowed = int(verdict.actual or 0), int(verdict.allowed or 0)
@@ -145,23 +138,8 @@ def used(verdict: Verdict) -> str:
 
 
 def worst(entry: Entry) -> Verdict | None:
-    """The red verdict to tell first: of the most severe kind, the one furthest over.
-
-    Components that are alike have one verdict, `layer_* (each of 12) forward`.
-    """
-    found = min(entry.failures, key=_severity, default=None)
-    if found is None:
-        return None
-    # Merging thousands of red verdicts takes long and this is asked for often: only those that are
-    # as severe can be alike.
-    severity = _severity(found)
-    return one_per_family((v for v in entry.failures if _severity(v) == severity), parts=())[0]
-
-
-def other_failures(entry: Entry) -> list[Verdict]:
-    """The red verdicts besides the worst; components that are alike have one."""
-    first = worst(entry)
-    return [verdict for verdict in one_per_family(entry.failures, parts=()) if verdict != first]
+    """The red verdict to tell first: of the most severe kind, the one furthest over."""
+    return next((cause.verdict for cause in causes(entry.failures)), None)
 
 
 def worst_first(entries: Iterable[Entry]) -> list[Entry]:
@@ -169,20 +147,10 @@ def worst_first(entries: Iterable[Entry]) -> list[Entry]:
 
     def place(entry: Entry) -> tuple[object, ...]:
         found, limit = worst(entry), fullest(entry)
-        severity = _severity(found) if found else ()
-        return entry.passed, severity, -share(limit) if limit else 0.0, entry.key
+        gravity = severity(found) if found else ()
+        return entry.passed, gravity, -share(limit) if limit else 0.0, entry.key
 
     return sorted(entries, key=place)
-
-
-def _severity(verdict: Verdict) -> tuple[int, float, float]:
-    """Small for what matters most: by kind, then by the share of what is allowed.
-
-    The share and not the difference, so that verdicts of different units can be ranked; the
-    difference decides between equal shares.
-    """
-    difference = (verdict.actual or 0) - (verdict.allowed or 0)
-    return KINDS_BY_SEVERITY.index(verdict.kind), -share(verdict), -difference
 
 
 def status(entry: Entry) -> str:
@@ -190,6 +158,8 @@ def status(entry: Entry) -> str:
     found = worst(entry)
     if found is not None:
         return _FAILURES[found.kind][0]
+    if entry.metered:
+        return "metered, and held to nothing"
     if not entry.verdicts:
         return "nothing was compared"
     if any(_is_excused(verdict) for verdict in entry.verdicts):
@@ -209,23 +179,18 @@ def _is_excused(verdict: Verdict) -> bool:
     return verdict.actual > verdict.allowed
 
 
-def summary(entry: Entry) -> str:
-    """Why an entry is red, in one sentence: its worst verdict, and what grew most."""
+def summary(entry: Entry) -> list[str]:
+    """Why an entry is red: what made its worst verdict red, if that is known, and its figures."""
     found = worst(entry)
-    if found is None:
-        return status(entry)
-    grown = what_grew(found)
-    return f"{verdict_headline(found)}; {grown} grew most" if grown else verdict_headline(found)
+    return told(found) if found else [status(entry)]
 
 
-def what_grew(verdict: Verdict) -> str | None:
-    """The component that holds all that grew, or else the one that grew most, if it is known."""
-    grown = [path for path, _, above in verdict.parts if above]
-    if not grown:
-        return None
-    common = common_ancestor(grown) or ""
-    found = common if len(common) > len(verdict.component or "") else grown[0]
-    return None if found == verdict.component else shorten(printable(found), _NAME)
+def reasons(red: Iterable[Entry]) -> list[tuple[str, list[Entry]]]:
+    """What made entries red, each reason once, and which entries; worst first."""
+    found: dict[str, list[Entry]] = {}
+    for entry in worst_first(red):
+        found.setdefault(summary(entry)[0], []).append(entry)
+    return [*found.items()]
 
 
 def headline(report: Report) -> str:
@@ -234,10 +199,12 @@ def headline(report: Report) -> str:
         return "Green: other shards have every test."
     if not report.entries and not report.errors and not report.missing:
         return "Red: nothing was measured."
+    if report.passed and not report.held:
+        return f"Metered {len(report.entries):,}, and nothing was held."
     if report.passed:
-        number = len(report.entries)
+        number = len(report.held)
         hold = "the one budget holds" if number == 1 else f"all {number:,} budgets hold"
-        idle = sum(not holds_something(entry) for entry in report.entries)
+        idle = sum(not holds_something(entry) for entry in report.held)
         but = f", but {idle} of {number} hold{'s' if idle == 1 else ''} nothing yet" if idle else ""
         return f"Green: {hold}{but}."
     return f"Red: {', and '.join([*_red_budgets(report), *_faults(report)])}."
@@ -253,23 +220,24 @@ def not_measured(report: Report) -> str:
 
 
 def _red_budgets(report: Report) -> list[str]:
-    red, of = report.red, len(report.entries)
+    red, of = report.red, len(report.held)
     if not red:
         return []
     kinds = {found.kind for entry in red if (found := worst(entry))}
     one, many = _FAILURES[kinds.pop()][1:] if len(kinds) == 1 else ("is red", "are red")
     who = "the one budget" if of == 1 else f"{len(red):,} of {of:,} budgets"
-    return [f"{who} {one}{_because(red[0])}" if len(red) == 1 else f"{who} {many}"]
+    because = _cause_of_all(red)
+    return [f"{who} {one if len(red) == 1 else many}{f': {because}' if because else ''}"]
 
 
-def _because(entry: Entry) -> str:
-    """What exactly, and why, of the only red entry."""
-    found = worst(entry)
-    if found is None or found.kind in ("error", "parity"):
-        return ""
-    about = shorten(printable(subject(found)), _NAME)
-    grown = what_grew(found)
-    return f": {about}, because {grown} grew" if grown else f": {about}"
+def _cause_of_all(red: Sequence[Entry]) -> str:
+    """What made them red, in short, if it is the same; of one without a cause, what it is of."""
+    found = [verdict for entry in red if (verdict := worst(entry))]
+    causes_told = {verdict.cause.partition(": ")[0] for verdict in found}
+    told_of_all = causes_told.pop() if len(causes_told) == 1 else ""
+    if len(found) == 1 and found[0].kind not in ("error", "parity"):
+        told_of_all = told_of_all or subject(found[0])
+    return shorten(printable(told_of_all), _NAME)
 
 
 def _faults(report: Report) -> list[str]:

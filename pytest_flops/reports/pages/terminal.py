@@ -5,19 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.errors import printable
-from pytest_flops.budgets.judging.wording import headline
-from pytest_flops.budgets.units import format_exact, format_flops
-from pytest_flops.counting.count import PHASES
+from pytest_flops.budgets.judging.causes import causes
+from pytest_flops.budgets.judging.wording import following, headline, told_within
+from pytest_flops.budgets.units import aligned, format_flops
 from pytest_flops.counting.metric import FLOPS, QUANTITIES
 from pytest_flops.reports.comparison import wording
 from pytest_flops.reports.pages import summary
 from pytest_flops.reports.pages.strips import tree_of
-from pytest_flops.reports.text import shorten
+from pytest_flops.reports.text import shorten_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pytest_flops.counting.metric import Quantity
     from pytest_flops.reports.comparison.comparison import BudgetChange, Comparison
     from pytest_flops.reports.entry import Entry
     from pytest_flops.reports.report import Report
@@ -32,9 +31,9 @@ _PLAIN: dict[str, bool] = {}
 
 _NAME_WIDTH = 16
 _GAP = 2
+_NAMES = 3  # of the columns; the others are of figures
 _ROWS = 20
-_ROOM_FOR_PHASES = 60
-_ROOM_FOR_DIGITS = 80
+_ROOM_FOR_PHASES = 80
 _HEADER = ("budget", "verdict", "limit used", *QUANTITIES)
 _BY_NEED = (6, 2, 3, 4, 5)  # after the name and the verdict: the total, the limit, the phases
 
@@ -60,36 +59,44 @@ def terminal_lines(
 
 
 def _table(report: Report, verbosity: int, width: int) -> list[Line]:
-    entries = summary.worst_first(report.entries)
+    entries = summary.worst_first(report.held)
     if verbosity == 0:
         most = max(_ROWS, len(report.red))
         told = [entry for entry in entries[most:] if any(summary.remarks(entry))]
         entries = [*entries[:most], *told]
-    rows = [_row(entry) for entry in entries]
-    if not rows:
+    if not entries:
         return []
+    rows = _in_columns([_row(entry) for entry in entries])
     widths = _widths([_HEADER, *rows], width, _BY_NEED)
     lines: list[Line] = [(_aligned(_HEADER, widths), _PLAIN)]
     for entry, row in zip(entries, rows, strict=True):
         lines.append((_aligned(row, widths), _GREEN if entry.passed else _RED))
-        lines += [(f"  {text}", _RED) for text in _why(entry, verbosity)]
+        lines += [(f"  {text}", _RED) for text in _why(entry, verbosity, width - _GAP)]
         lines += [(f"  {printable(text)}", _YELLOW) for text in summary.remarks(entry)]
         if verbosity > 0:
             lines += _components(entry, width)
-    hidden = len(report.entries) - len(entries)
+    hidden = len(report.held) - len(entries)
     if hidden:
         lines.append((f"and {hidden:,} more within budget; -v shows them", _GREEN))
     return lines
 
 
-def _why(entry: Entry, verbosity: int) -> list[str]:
-    """The worst verdict of a red entry; all of its red verdicts if more is asked for."""
-    if verbosity > 0:
-        return [headline(verdict) for verdict in entry.failures]
-    if entry.passed:
-        return []
-    more = len(summary.other_failures(entry))
-    return [summary.summary(entry), *([f"and {more} more; -v shows them"] if more else [])]
+def _why(entry: Entry, verbosity: int, width: int) -> Iterator[str]:
+    """What made an entry red, and how much follows from it; all of its red verdicts if asked."""
+    found = causes(entry.failures)
+    for cause in found:
+        yield from told_within(cause.verdict, width)
+        if verbosity > 0:
+            yield from (f"  {headline(verdict)}" for verdict in cause.following)
+    number = sum(len(cause.following) for cause in found)
+    if number and verbosity <= 0:
+        yield f"{following(number)}; -v shows all"
+
+
+def _in_columns(rows: Sequence[tuple[str, ...]], names: int = _NAMES) -> list[tuple[str, ...]]:
+    """The same rows with the decimal points of each column of figures below each other."""
+    columns = [*zip(*rows, strict=True)]
+    return [*zip(*columns[:names], *map(aligned, columns[names:]), strict=True)]
 
 
 def _row(entry: Entry) -> tuple[str, ...]:
@@ -115,14 +122,14 @@ def _widths(
             left -= widths[column] + _GAP
         else:
             del widths[column]
-    widths[0] = max(min(widths[0], left), 1)
+    widths[0] = max(len(shorten_name(row[0], max(left, 1))) for row in rows)
     return widths
 
 
-def _aligned(row: Sequence[str], widths: dict[int, int], names: int = 3) -> str:
+def _aligned(row: Sequence[str], widths: dict[int, int], names: int = _NAMES) -> str:
     """The columns that have a width; the first `names` of all are text, the others numbers."""
     cells = [
-        shorten(row[column], size).ljust(size) if column < names else row[column].rjust(size)
+        shorten_name(row[column], size).ljust(size) if column < names else row[column].rjust(size)
         for column, size in widths.items()
     ]
     return (" " * _GAP).join(cells).rstrip()
@@ -132,12 +139,12 @@ def _components(entry: Entry, width: int) -> list[Line]:
     found = entry.measurement
     if found is None:
         return []
-    quantities: tuple[Quantity, ...] = PHASES if width >= _ROOM_FOR_PHASES else ("total",)
-    shown = format_exact if width >= _ROOM_FOR_DIGITS else format_flops
+    quantities = QUANTITIES if width >= _ROOM_FOR_PHASES else QUANTITIES[-1:]
     rows = [
-        (printable(path or "total"), *(shown(found.of(q, path)) for q in quantities))
-        for path in (None, *tree_of(found, FLOPS).walk())
+        (printable(path or "total"), *(format_flops(found.of(q, path)) for q in quantities))
+        for path in (*tree_of(found, FLOPS).walk(), None)
     ]
+    rows = [("component", *quantities), *_in_columns(rows, names=1)]
     widths = _widths(rows, width - _GAP)
     lines = [" " * _GAP + _aligned(row, widths, names=1) for row in rows]
     for name, values in summary.by_phase(found)[1:]:

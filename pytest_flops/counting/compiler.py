@@ -1,0 +1,191 @@
+"""`CompilerEvents`: graph breaks, recompiles and graphs, as `torch.compile` itself reports them.
+
+They are read from the compiler's structured trace, which it writes for `TORCH_TRACE` and tlparse:
+records on a logger, of a form that is the same in PyTorch 2.11 to 2.14. Nothing that runs is
+changed. The counters of `torch._dynamo.utils` would not do: a branch on the values of a tensor and
+a break in a loop are no graph breaks there.
+
+- A graph break is a place where the compiler ends a graph, or gives up a whole frame, also where an
+  error of its own was suppressed. One in a function that was inlined is met again in that function.
+- A recompile is a frame that was compiled before and whose guards fail. That the compiler refuses
+  one more, since there were too many, is a recompile and a graph break.
+- A graph is what the compiler hands to the backend.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import warnings
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import replace
+from textwrap import shorten
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pytest_flops.counting.meter.fake_step import random_states_kept
+from pytest_flops.counting.meter.lines import is_own, line_here, shown
+from pytest_flops.counting.metric import TOTAL, Costs
+from pytest_flops.counting.replacing import replaced
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pytest_flops.counting.measurement import Measurement
+    from pytest_flops.counting.metric import Metric
+
+with warnings.catch_warnings():  # of PyTorch's own deprecated code, for a run with -W error
+    warnings.simplefilter("ignore")
+    from torch import _dynamo as dynamo
+
+_TRACE = logging.getLogger("torch.__trace")
+_LONGEST = 200
+_FRAME = re.compile(
+    r'^  File "(?P<file>.+)", line (?P<line>[0-9]+), in (?P<name>.+)$', re.MULTILINE
+)
+_EXPLANATION = re.compile(
+    r"^ *Explanation: (?P<text>.+?)(?=\n *Hint:|\n\n|\Z)", re.MULTILINE | re.DOTALL
+)
+_RESUMED = re.compile(r"torch_dynamo_resume_in_(?P<name>.+)_at_[0-9]+")
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+_COMPILATION = re.compile(r"[0-9]+/[0-9]+: ")  # before the failed guard, which compilation had it
+
+
+def compiled(model: torch.nn.Module, how: bool | Mapping[str, Any]) -> torch.nn.Module:
+    """The model compiled, unless it is already.
+
+    Args:
+        model: Any model.
+        how: Keywords of `torch.compile`; `True` is none of them, and `False` leaves it as it is.
+            Without a backend it is `"eager"`, which runs each graph as it is: breaks, recompiles
+            and graphs come before it, and it needs no C++ compiler.
+    """
+    if how is False or isinstance(model, dynamo.OptimizedModule):
+        return model
+    keywords = {} if how is True else how
+    return torch.compile(model, **{"backend": "eager", **keywords})  # type: ignore[return-value]
+
+
+class CompilerEvents(logging.Handler):
+    """Collects what the compiler does in the block, of this process, which begins anew for it.
+
+    Whatever was compiled before is forgotten at both ends, so that a count does not depend on what
+    ran before: who comes after compiles again. Random numbers are drawn for nobody else. Counters,
+    settings and the compiler's own callbacks stay as they are.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: dict[str, list[str]] = {"graph_breaks": [], "recompiles": [], "graphs": []}
+        self._broken: set[object] = set()  # compilations whose graph break is told
+        self._with_graph: set[object] = set()  # compilations that have handed over a graph
+        self._frames: dict[object, str] = {}
+        self._seconds = 0.0
+        self._undo = ExitStack()
+
+    def __enter__(self) -> CompilerEvents:
+        dynamo.reset_code_caches()
+        self._undo.callback(dynamo.reset_code_caches)
+        self._undo.enter_context(random_states_kept())
+        # `logging.disable` would turn off the trace of PyTorch 2.11 and 2.12.
+        self._undo.enter_context(replaced(_TRACE, "isEnabledFor", lambda *_: True))
+        _TRACE.addHandler(self)
+        self._undo.callback(_TRACE.removeHandler, self)
+        self._seconds -= time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._seconds += time.perf_counter()
+        self._undo.close()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take in one record of the trace."""
+        metadata: dict[str, Any] = record.metadata  # type: ignore[attr-defined]
+        compilation = metadata.get("frame_id"), metadata.get("frame_compile_id")
+        text = str(record.payload)  # type: ignore[attr-defined]
+        artifact = metadata.get("artifact", {}).get("name")
+        # A backend that fails on fake tensors is told in a longer form before.
+        if artifact == "dynamo_graph_break_reason" and text.startswith("Graph break"):
+            self._broken.add(compilation)
+            self._told["graph_breaks"].append(_break_told(text))
+        elif "dynamo_output_graph" in metadata:
+            self._with_graph.add(compilation)
+        elif "compilation_metrics" in metadata:
+            self._end(compilation, metadata["compilation_metrics"])
+
+    def _end(self, compilation: tuple[Any, Any], found: Mapping[str, Any]) -> None:
+        """A frame was compiled, or was not; one that is not begun has no name."""
+        if found["co_name"]:
+            name = _RESUMED.sub(r"\g<name>, resumed", found["co_name"])
+            place = f"{shown(found['co_filename'])}:{found['co_firstlineno']}"
+            self._frames[compilation[0]] = f"{place} in {name}"
+        frame, caller = self._frames.get(compilation[0], "a frame"), line_here()
+        if caller and not frame.startswith(f"{caller} "):  # where a resumed one is resumed
+            frame += f", called at {caller}"
+        if guard := found["recompile_reason"]:
+            guard = _COMPILATION.sub("", guard.partition("(HINT")[0], count=1)
+            guard = _short(_RESUMED.sub(r"\g<name>", guard))
+            self._told["recompiles"].append(f"{frame}: {guard}")
+        if found["fail_type"] is None:
+            self._told["graphs"] += [frame] if compilation in self._with_graph else []
+        elif compilation not in self._broken:
+            why = _reason(f"{found['fail_type']}: {found['fail_reason']}")
+            self._told["graph_breaks"].append(f"{frame}, which runs uncompiled: {why}")
+        self._broken.discard(compilation)
+        self._with_graph.discard(compilation)
+
+    def added_to(self, measurement: Measurement, metrics: Iterable[Metric]) -> Measurement:
+        """The measurement with these metrics of the compiler, as far as anything was compiled.
+
+        Where nothing was, breaks alone say something.
+        """
+        version = torch.__version__.partition("+")[0]
+        costs = {
+            metric.name: Costs({TOTAL: len(self._told[metric.name])}, {}, {"torch": version})
+            for metric in metrics
+            if self._told["graphs"] or (metric.name == "graph_breaks" and self._told[metric.name])
+        }
+        return replace(
+            measurement,
+            metrics={**measurement.metrics, **costs},
+            found_at={
+                **measurement.found_at,
+                **{
+                    name: {line: {TOTAL: n} for line, n in Counter(told).items()}
+                    for name, told in self._told.items()
+                },
+            },
+            assumptions=(
+                *measurement.assumptions,
+                f"the compiler's metrics are of another run, which took {self._seconds:.1f} s",
+            ),
+        )
+
+
+def _break_told(text: str) -> str:
+    """A graph break in a line: the innermost line of somebody's own code, its function, and why."""
+    text = text.partition("\nTraceback (most recent call last)")[0]
+    reason, _, stack = text.partition("\nUser code traceback:")
+    frames = [match.groups() for match in _FRAME.finditer(stack or text)]
+    own = [frame for frame in frames if is_own(frame[0])]
+    told = "an unknown line"
+    if frames:
+        file, line, name = (own or frames)[-1]
+        told = f"{shown(file)}:{line} in {name}"
+    if own and frames[-1] != own[-1]:
+        told += f", inside {shown(frames[-1][0])}:{frames[-1][1]}"
+    return f"{told}: {_reason(reason.partition('Graph Break Reason: ')[2] or reason)}"
+
+
+def _reason(text: str) -> str:
+    """The explanation that the compiler's own message holds, or else its first words."""
+    explained = _EXPLANATION.search(text)
+    return _short(explained["text"] if explained else text.partition("\n\n")[0])
+
+
+def _short(text: str) -> str:
+    """In one line, without addresses of objects, which differ in each process."""
+    return shorten(_ADDRESS.sub("", text), _LONGEST, placeholder=" …")
