@@ -17,7 +17,7 @@ from pytest_flops.counting.costs.table import FREE, TABLE, bound, enter
 FOLDER = Path(costs.__file__).parent
 FILES = sorted(FOLDER.rglob("*.py"))
 # flex_attention has no schema, by whose names the rules of a family are read.
-MACHINERY = {"__init__", "table", "lookup", "elements", "nested", "flex_attention"}
+MACHINERY = {"__init__", "table", "lookup", "kernels", "elements", "nested", "flex_attention"}
 FAMILIES = [file for file in FILES if file.stem not in MACHINERY]
 MODULES = {
     ".".join((costs.__name__, *file.relative_to(FOLDER).with_suffix("").parts)): file

@@ -180,6 +180,14 @@ def test_grid(grid, options):
     assert seen == [((8,), (3, 2, 1), True, 32)]
     assert meter.operations["triton.add_one"].forward == 7
 
+def test_peak_memory():
+    x, y = torch.ones(64), torch.ones(64)
+    with FLOPsMeter(metrics=["peak_memory"]) as meter:
+        add_one[1,](x, y, 64, BLOCK=64)
+    found = meter.measurement().metrics["peak_memory"]
+    assert found.whole == {"forward": 2 * 512}
+    assert found.details["at"]["operator"] == "triton.add_one"
+
 def test_other_metrics():
     register_cost(add_one)(lambda n: n)
     register_cost(add_one, metric="bytes")(lambda n: 3 * n)
@@ -203,7 +211,7 @@ def test_mistakes():
         register_cost(add_one, metric="launches")(lambda n: 1)
 """
     )
-    project.run_apart().assert_outcomes(passed=6)
+    project.run_apart().assert_outcomes(passed=7)
 
 
 TUNED = """

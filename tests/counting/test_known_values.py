@@ -56,31 +56,6 @@ def test_what_indices_and_masks_choose_is_counted_without_weights_too(name):
     assert counted == meter.count.forward == 2 * rows * 8 * 16
 
 
-class Scaled(torch.autograd.Function):
-    """A loss that computes its gradient in its forward, and scales it unless the factor is 1."""
-
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return x.square().sum()
-
-    @staticmethod
-    def backward(ctx, gradient):
-        (x,) = ctx.saved_tensors
-        return x if torch.equal(gradient, torch.tensor(1.0)) else x * gradient
-
-
-def test_a_losss_own_gradient_is_known_to_be_1():
-    model = Chosen(lambda index: index)
-    loss = {"loss": Scaled.apply, "twice": lambda y: 2 * Scaled.apply(y)}
-    counted = {
-        name: count_flops(model, torch.ones(4, 8), MASK, loss=function, optimizer="none")
-        for name, function in loss.items()
-    }
-    assert "aten.mul" not in counted["loss"].operations
-    assert counted["twice"].operations["aten.mul"].backward == 1 + 3 * 16
-
-
 def test_the_gradient_of_what_a_mask_chooses_is_counted():
     model = nn.Linear(8, 8, bias=False)
     model.forward = lambda mask: model.weight[mask]

@@ -59,11 +59,7 @@ def keep_known_values(mode: FakeTensorMode, assumptions: set[str]) -> None:
             return out
         if func in _MADE_LIKE_ANOTHER or func in _FILLED:
             out.constant = None
-        # A loss's gradient, which a function of somebody's own may compare with 1, is `ones_like`.
-        or_number = func is _ATEN.ones.default or (
-            func is _ATEN.ones_like.default and out.numel() == 1
-        )
-        if func in _FILLED and _is_index_or_mask(out, or_number=or_number):
+        if func in _FILLED and _is_index_or_mask(out, or_number=func is _ATEN.ones.default):
             _know(mode, out, _FILLED[func])
         answer = _if_all_are_finite(func, args)
         if answer is not None and out.constant is None:

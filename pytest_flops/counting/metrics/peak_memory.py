@@ -16,6 +16,7 @@ from collections import defaultdict, deque
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import torch
@@ -27,6 +28,7 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from pytest_flops.counting.components import ancestors
+from pytest_flops.counting.measurement import KERNEL
 from pytest_flops.counting.metrics import PHASE
 from pytest_flops.counting.metrics.memory_curve import curve
 
@@ -225,7 +227,7 @@ class Counter:
                 "at": {
                     "phase": PHASE[phase],
                     "module": paths[module],
-                    "operator": str(getattr(func, "_overloadpacket", func)),
+                    "operator": _name_of(func),
                 },
                 "kinds": kinds,
                 "modules": {path: modules[path] for path in sorted(modules) if path},
@@ -352,6 +354,13 @@ class Counter:
                     self._mark(parameter.grad, "gradients", module)
                     for state in optimizer.state.get(parameter, {}).values():
                         self._mark(state, "optimizer state", module)
+
+
+def _name_of(func: Any) -> str:
+    """The name of an operator, or of a Triton kernel by its function, as results have it."""
+    if isinstance(func, FunctionType):
+        return f"{KERNEL}{func.__name__}"
+    return str(getattr(func, "_overloadpacket", func))
 
 
 def _has_new_results(func: Any) -> bool:
