@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pytest_flops.counting.count import FLOPsCount
     from pytest_flops.counting.meter.meter import FLOPsMeter, count_flops
+    from pytest_flops.counting.meter.ranks import fake_ranks
     from pytest_flops.counting.metric import BYTE, CALL, ELEMENT, FLOP, Metric, Unit
     from pytest_flops.counting.metrics import Call, Counter
     from pytest_flops.resnet_bk.analytic.counter import FLOPsCounter, compare_models
@@ -40,6 +41,7 @@ _HOMES = {
     "bk_core": "pytest_flops.resnet_bk.bk_core.operator",
     "compare_models": "pytest_flops.resnet_bk.analytic.counter",
     "count_flops": "pytest_flops.counting.meter.meter",
+    "fake_ranks": "pytest_flops.counting.meter.ranks",
 }
 
 __all__ = [
@@ -61,6 +63,7 @@ __all__ = [
     "bk_core",
     "compare_models",
     "count_flops",
+    "fake_ranks",
 ]
 
 

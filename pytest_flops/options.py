@@ -36,10 +36,16 @@ _WRITERS = (
     ("flops_ratchet", "lower the recorded counts that fell, raise none; refused in CI"),
 )
 _SWITCHES = (
+    ("flops", "meter every test and print the dearest; holds no more than without it"),
     ("flops_require_recorded", "a budget without recorded counts is an error"),
     ("flops_only", "run only the tests that hold a budget"),
     ("flops_allow_uncounted", "an operator without a known cost is a warning, not an error"),
 )
+_ASKING = (
+    *("flops", "flops_budgets", "flops_metrics", "flops_tolerance", "flops_compare"),
+    *("flops_history", "flops_update", "flops_ratchet", "flops_require_recorded"),
+)
+"""The options that are wrong or right for all tests, or mean them all."""
 
 
 def add_options(parser: Parser) -> None:
@@ -101,26 +107,16 @@ def is_yaml(path: Path) -> bool:
 
 def folders_up(path: Path, rootdir: Path) -> list[Path]:
     """A path and the folders above it up to the rootdir; the rootdir alone if it is not inside."""
-    inside = [each for each in (path, *path.parents) if each.is_relative_to(rootdir)]
-    return inside or [rootdir]
+    if not path.is_relative_to(rootdir):
+        return [rootdir]
+    return [path, *path.parents][: len(path.parts) - len(rootdir.parts) + 1]
 
 
 def asks_for_budgets(config: Config) -> bool:
     """Whether somebody named budgets, or gave an option that is wrong or right for all tests."""
-    names = (
-        "budgets",
-        "metrics",
-        "tolerance",
-        "compare",
-        "history",
-        "update",
-        "ratchet",
-        "require_recorded",
-    )
     given = any(
-        config.getoption(f"flops_{name}") is not None
-        or config.getini(f"flops_{name}") not in ("", "no", [], False)
-        for name in names
+        config.getoption(name) is not None or config.getini(name) not in ("", "no", [], False)
+        for name in _ASKING
     )
     folders = {up for path in paths_given(config) for up in folders_up(path, config.rootpath)}
-    return given or any(os.path.lexists(folder / DEFAULT_BUDGETS) for folder in folders)
+    return given or any(os.path.lexists(f"{folder}/{DEFAULT_BUDGETS}") for folder in folders)

@@ -16,6 +16,7 @@ from pytest_flops import options
 from pytest_flops.session.fixtures import (  # noqa: F401 - pytest finds fixtures among our names
     _flops_recorder,
     bk_core,
+    fake_ranks,
     flops,
     flops_budget,
     flops_counter,

@@ -66,8 +66,11 @@ def test_without_a_device_it_prints_the_flops(
     target: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lines = told(capsys, target)
-    assert ["total", "8,192", "0", "0", "8,192"] in lines
-    assert ["layers.1", "4,096", "0", "0", "4,096"] in lines
+    head = ["component", "parameters", "forward", "backward", "optimizer", "total", "share"]
+    assert lines[0] == head
+    # Two matrices of 16 x 16 parameters.
+    assert ["total", "512", "8,192", "0", "0", "8,192", "100.0", "%"] in lines
+    assert ["layers.1", "256", "4,096", "0", "0", "4,096", "50.0", "%"] in lines
     assert not [line for line in told(capsys, target, "--depth", "0") if line[0] == "layers.1"]
     capsys.readouterr()
     main(["count", target, "--json"])
@@ -79,7 +82,8 @@ def test_a_builder_is_counted_without_a_budget(
 ) -> None:
     builder = f"twice_{project.root.name}:build"
     # Nothing has a gradient, so AdamW, which is the default, has nothing to do.
-    assert ["total", "8,192", "0", "0", "8,192"] in told(capsys, builder)
+    row = ["total", "512", "8,192", "0", "0", "8,192", "100.0", "%"]
+    assert row in told(capsys, builder)
 
 
 def test_the_roofline_is_told_per_component(
@@ -90,6 +94,9 @@ def test_the_roofline_is_told_per_component(
     layer = ["layers.0", "4.096", "kFLOP", "2.048", "kB", "2.0", "4.096", "µs", "100", "%"]
     assert layer in lines
     assert layer not in told(capsys, target, "--device", "round.yaml", "--depth", "0")
+    # Each layer is half of the bound, or a little less.
+    assert layer not in told(capsys, target, "--device", "round.yaml", "--over", "60")
+    assert layer in told(capsys, target, "--device", "round.yaml", "--over", "40")
     assert any("on Round this is not faster than" in " ".join(line) for line in lines)
     assert ["products:", "100.0", "%", "float32"] in lines
     halved = told(capsys, target, "--device", "round.yaml", "--tf32")
@@ -166,9 +173,9 @@ def test_other_metrics_have_tables_of_their_own(
     assert main(["count", target, "--metrics", "bytes, parameters"]) == 0
     printed = capsys.readouterr().out
     of_bytes = [line.split() for line in printed.split("\n\n")[1].splitlines()]
-    assert of_bytes[0] == ["bytes", "(B)", "forward", "backward", "optimizer", "total"]
-    assert ["layers.0", f"{BYTES:,}", "0", "0", f"{BYTES:,}"] in of_bytes
-    assert "parameters (elements)  total\ntotal" in printed
+    assert of_bytes[0] == ["bytes", "(B)", "forward", "backward", "optimizer", "total", "share"]
+    assert ["layers.0", f"{BYTES:,}", "0", "0", f"{BYTES:,}", "49.8", "%"] in of_bytes  # of 4,112
+    assert "parameters (elements)" not in printed  # a column beside the FLOPs
     assert main(["count", target, "--metrics", "all", "--json"]) == 0
     of_one_run = {name for name in BUILT_IN if not METRICS[name].of_compiler}
     assert {*json.loads(capsys.readouterr().out)["metrics"]} == of_one_run - {"flops"}
@@ -255,3 +262,75 @@ def test_graph_breaks_are_told_with_their_lines(
     (why,) = (line for line in lines if line[:1] == ["graph_breaks:"])
     assert why[1:4] == [f"{name}.py:4", "in", "forward:"]
     assert why[-1] == "(1)"
+
+
+LANGUAGE_MODEL = """
+    import torch
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = torch.nn.Linear(16, 16, bias=False)
+        def forward(self, x): return self.head(x)
+    def build(batch_size, seq_len): return Net(), torch.ones(batch_size, seq_len, 16)
+"""
+
+
+@pytest.fixture
+def language_model(project: Any, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A builder in a `src/` layout."""
+    name = f"lm_{project.root.name}"
+    project.ini("pythonpath = src")
+    project.write(f"src/{name}.py", LANGUAGE_MODEL)
+    monkeypatch.chdir(project.root)
+    return f"{name}:build"
+
+
+def test_tokens_are_told_where_the_workload_knows_them(
+    language_model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = ["--batch-size", "4", "--seq-len", "10", "--optimizer", "none"]
+    lines = [" ".join(line) for line in told(capsys, language_model, *sizes)]
+    # 2 x 40 x 256 forward, as many for the weight's gradient (the input needs none), and the sum of
+    # 640 outputs for a loss: 41,600. By the rule 6 x 256 x 40 = 61,440.
+    assert "per sample: 10.4 kFLOP" in lines
+    assert "per token: 1.04 kFLOP" in lines
+    assert (
+        "6 x parameters x tokens: 61.44 kFLOP; forward and backward cost 0.677 times that" in lines
+    )
+
+
+def test_without_sizes_nothing_is_said_of_tokens(
+    target: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not [line for line in told(capsys, target) if line[:1] in (["per"], ["6"])]
+
+
+def test_a_builder_of_a_conftest_and_a_folder_of_the_ini_file_are_known(
+    project: Any, language_model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = language_model.partition(":")[0]
+    project.write(
+        "conftest.py",
+        f"""
+        def pytest_flops_register_builders():
+            from {name} import build
+            return {{"own-model": build}}
+        """,
+    )
+    project.budget(
+        "own",
+        "limits: {total: 1 TFLOP}",
+        "workload: {model: own-model, batch_size: 4, seq_len: 10}",
+    )
+    assert told(capsys, "own-model", "--batch-size", "4", "--seq-len", "10")
+    assert told(capsys, "budgets/model.yaml")
+    assert main(["explain", "budgets/model.yaml"]) == 0
+    assert "forward = 528 * batch_size * seq_len" in capsys.readouterr().out.replace(" - 1", "")
+
+
+def test_a_conftest_that_fails_is_told_as_pytest_tells_it(
+    project: Any, language_model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.write("conftest.py", "import no_such_module\n")
+    assert main(["count", language_model]) == 2
+    assert "No module named 'no_such_module'" in capsys.readouterr().err

@@ -133,7 +133,7 @@ class Story:
     def _programs(self) -> dict[str, Program]:
         return {
             "pytest": self._pytest,
-            "pytest-flops": _pytest_flops,
+            "pytest-flops": self._pytest_flops,
             "python": self._python_script,
             "cat": self._cat,
         }
@@ -141,6 +141,18 @@ class Story:
     def _pytest(self, arguments: list[str]) -> tuple[int, str]:
         result = self.project.run(*arguments)
         return result.ret, f"{result.stdout.str()}\n{result.stderr.str()}"
+
+    def _pytest_flops(self, arguments: list[str]) -> tuple[int, str]:
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+            try:
+                code = cli.main(arguments)
+            except SystemExit as error:
+                code = int(error.code or 0)
+        for name, module in [*sys.modules.items()]:  # the page may change them
+            if str(getattr(module, "__file__", "")).startswith(str(self.project.root)):
+                del sys.modules[name]
+        return code, output.getvalue()
 
     def _python_script(self, arguments: list[str]) -> tuple[int, str]:
         result = self.project.pytester.run(sys.executable, *arguments)
@@ -159,16 +171,6 @@ def _commands(text: str) -> list[tuple[str, list[str]]]:
         else:
             commands[-1][1].append(line)
     return commands
-
-
-def _pytest_flops(arguments: list[str]) -> tuple[int, str]:
-    output = io.StringIO()
-    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-        try:
-            code = cli.main(arguments)
-        except SystemExit as error:
-            code = int(error.code or 0)
-    return code, output.getvalue()
 
 
 def first_difference(shown: list[str], output: list[str]) -> str | None:

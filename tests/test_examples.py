@@ -123,3 +123,37 @@ def test_the_hugging_face_gate_holds_or_says_why_it_is_skipped(project: Any) -> 
         result.assert_outcomes(passed=3)
     else:
         result.stdout.fnmatch_lines(["SKIPPED*needs Hugging Face's transformers*"])
+
+
+# Elements of a layer, and of the embedding, the last norm and the output.
+LAYER = 2 * 4096 * 4096 + 2 * 4096 * 1024 + 3 * 4096 * 14336 + 2 * 4096
+ROOT = 2 * 128256 * 4096 + 4096
+MODEL = 32 * LAYER + ROOT
+TOKENS = 2 * 8192
+
+
+def memory_of_llama(ranks: int) -> int:
+    """At the peak, which is that of the loss's backward."""
+    shards = MODEL * 4 // ranks
+    gathered = 2 * (ROOT + LAYER)  # the last layer is needed again at once
+    # Of each token, of a layer: its input, and the outputs of wq, attention, w2; of wv; of w1; and
+    # of each head of attention, a number in float32.
+    kept = 2 * (4 * 4096 + 1024 + 14336) + 4 * 32
+    norm, loss = 2 * 2 * 4096 + 4, 4 * 128256  # a norm keeps its input, its output and one number
+    activations = TOKENS * (32 * kept + norm + loss)
+    return shards + gathered + 2 * shards + activations + 2 * TOKENS * loss
+
+
+@pytest.mark.long
+def test_one_rank_of_llama_comes_to_what_hand_arithmetic_says(project: Any) -> None:
+    copy_example("one_rank_of_many", project)
+    assert project.run().ret == 0
+    for entry in project.report()["entries"]:
+        ranks = entry["workload"]["mesh"]["dp_shard"]
+        metrics = entry["measurement"]["metrics"]
+        peak = max(metrics["peak_memory"]["whole"].values())
+        # Not in the arithmetic: tokens, rotations, and what is rounded up to 512 bytes.
+        assert 0 <= peak - memory_of_llama(ranks) < 10_000_000
+        # All are gathered in the forward, 31 of the layers again in the backward.
+        gathers, scatters = 2 * (MODEL + 31 * LAYER), 4 * MODEL
+        assert sum(metrics["communication"]["whole"].values()) == gathers + scatters

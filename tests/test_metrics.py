@@ -44,8 +44,9 @@ def test_the_schemas_of_reports_and_budgets_know_every_metric() -> None:
     told = report["metric_name"]["description"]  # names that plugins register are accepted too
     assert told.startswith(", ".join(names))
     budgets = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))["$defs"]
-    for place in ("limits", "quantities"):
-        assert [key for key in budgets[place]["properties"] if key in names] == names
+    of_components = [name for name in names if not METRICS[name].of_compiler]
+    for place, known in (("limits", names), ("quantities", of_components)):
+        assert [key for key in budgets[place]["properties"] if key in names] == known
 
 
 @pytest.fixture
@@ -312,7 +313,15 @@ def test_lines_of_a_green_budget_are_not_looked_up(step: Planted) -> None:
     step.write("launches", "99", SINES)
     assert step.run().ret == 0
     (entry,) = step.project.report()["entries"]
-    assert ("launches" in entry["measurement"]["lines"]) == (not step.in_yaml)
+    assert ("launches" in entry["measurement"]["found_at"]) == (not step.in_yaml)
+
+
+def test_lines_are_those_of_the_operators_that_are_more_than_recorded(step: Planted) -> None:
+    """Of the step's other lines, that of the linear among them, none is told."""
+    step.write("launches", "999")
+    assert step.run("--flops-update").ret == 0
+    step.write("launches", "999", "for _ in range(3): x.sin()")
+    step.is_red("aten.sin (new, +3 calls)", "launches at model.py:9 (3 calls) launches total: ")
 
 
 def test_a_red_verdict_on_bytes_names_the_operators(step: Planted) -> None:

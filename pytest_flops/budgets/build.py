@@ -26,12 +26,18 @@ def build_budget(name: str, record: dict[str, Any], document: Document | None = 
 
     return Budget(
         name=name,
-        workload=Workload(**record["workload"]) if "workload" in record else None,
+        workload=_workload(record["workload"]) if "workload" in record else None,
         limits=tuple(_limits(record.get("limits", {}), place)),
         tolerance=parse_percent(record.get("tolerance", "0%")),
         scaling=tuple(_scaling(record.get("scaling", {}), place)),
         location=place(at_key=True),
     )
+
+
+def _workload(record: dict[str, Any]) -> Workload:
+    if "step" not in record:
+        return Workload(**record)
+    return Workload(**{**record, "model": record["step"], "step": True})
 
 
 def _limits(record: dict[str, Any], place: Place, *above: str) -> Iterator[Limit]:

@@ -210,6 +210,9 @@ def _in_words(error: Any) -> str:
     if error.validator == "required":
         missing = error.message.partition(" is a required")[0]
         return f"the key {missing} is missing; expected {expected}"
+    if error.validator == "dependentRequired":
+        missing, given = re.findall("'([^']*)'", error.message)
+        return f"{given} needs the key {missing!r} beside it"
     if error.validator == "anyOf":
         keys = [option["required"][0] for option in error.validator_value]
         return f"it holds nothing to check; it needs at least one of {', '.join(keys)}"

@@ -39,7 +39,8 @@ class Builder:
 
     Attributes:
         build: Called with the workload's `config`, `batch_size` and `seq_len` as keywords, sizes
-            that are `None` left out. Returns `(model, inputs)`, which the meter counts; inputs are
+            that are `None` left out. Returns `(model, inputs)`, which the meter counts, or with the
+            functions `loss` and `optimizer` of `count_flops` behind them; inputs are
             a tensor, a tuple of positional or a mapping of keyword arguments. May also return an
             object that a registered builder accepts.
         measure: Counts a workload in another way than by building and metering it.

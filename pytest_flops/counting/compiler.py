@@ -23,13 +23,13 @@ from contextlib import ExitStack
 from dataclasses import replace
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 import torch
 
 from pytest_flops.counting.meter.fake_step import random_states_kept
 from pytest_flops.counting.meter.lines import is_own, line_here, shown
 from pytest_flops.counting.metric import TOTAL, Costs
+from pytest_flops.counting.replacing import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -91,7 +91,7 @@ class CompilerEvents(logging.Handler):
         self._undo.callback(dynamo.reset_code_caches)
         self._undo.enter_context(random_states_kept())
         # `logging.disable` would turn off the trace of PyTorch 2.11 and 2.12.
-        self._undo.enter_context(patch.object(_TRACE, "isEnabledFor", lambda _: True))
+        self._undo.enter_context(replaced(_TRACE, "isEnabledFor", lambda *_: True))
         _TRACE.addHandler(self)
         self._undo.callback(_TRACE.removeHandler, self)
         self._seconds -= time.perf_counter()
@@ -151,9 +151,12 @@ class CompilerEvents(logging.Handler):
         return replace(
             measurement,
             metrics={**measurement.metrics, **costs},
-            lines={
-                **measurement.lines,
-                **{name: dict(Counter(told)) for name, told in self._told.items()},
+            found_at={
+                **measurement.found_at,
+                **{
+                    name: {line: {TOTAL: n} for line, n in Counter(told).items()}
+                    for name, told in self._told.items()
+                },
             },
             assumptions=(
                 *measurement.assumptions,

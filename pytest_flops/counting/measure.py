@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib import import_module
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pytest_flops.counting.builder import (
     Builder,
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from pytest_flops.counting.builder import Builders
     from pytest_flops.counting.measurement import Measurement, Rules
     from pytest_flops.counting.workload import Workload
+
+Parallelize: TypeAlias = Callable[[Any], Any]
 
 
 class WorkloadError(ValueError):
@@ -47,27 +50,34 @@ def measure_workload(
     builder = find_builder(workload.model, builders)
     sizes = {"batch_size": workload.batch_size, "seq_len": workload.seq_len}
     given = {name: size for name, size in sizes.items() if size is not None}
-    try:
-        by_itself = builder.measure(workload) if builder.measure else None
-        if by_itself and not metrics:
-            return by_itself
-        built = builder.build(**workload.config, **given)
-    except WorkloadError:
-        raise
-    except Exception as error:
-        raise WorkloadError(f"the builder {workload.model!r} raised {_told(error)}") from error
-    measured = measure_built(
-        built,
-        builders,
-        optimizer=workload.optimizer,
-        rules=None if by_itself else workload.rules,
-        metrics=metrics,
-        lines=lines,
-        values=workload.values,
-        like=workload.like,
-        compile=workload.compile,
-        **sizes,
-    )
+    with _on_its_rank(workload) as parallelize:
+        try:
+            by_step = parallelize or workload.step or not workload.training
+            counts = None if by_step else builder.measure
+            by_itself = counts(workload) if counts else None
+            if by_itself and not metrics:
+                return by_itself
+            built = builder.build(**workload.config, **given)
+        except WorkloadError:
+            raise
+        except Exception as error:
+            raise WorkloadError(f"the builder {workload.model!r} raised {_told(error)}") from error
+        if workload.step:
+            return _measure_step(workload.model, built, metrics, lines=lines)
+        measured = measure_built(
+            built,
+            builders,
+            optimizer=workload.optimizer,
+            training=workload.training,
+            rules=None if by_itself else workload.rules,
+            metrics=metrics,
+            lines=lines,
+            values=workload.values,
+            like=workload.like,
+            parallelize=parallelize,
+            compile=workload.compile,
+            **sizes,
+        )
     return _joined(by_itself, measured) if by_itself else measured
 
 
@@ -82,7 +92,7 @@ def _joined(by_itself: Measurement, measured: Measurement) -> Measurement:
     return replace(
         by_itself,
         metrics=measured.metrics,
-        lines=measured.lines,
+        found_at=measured.found_at,
         uncounted={**by_itself.uncounted, **measured.uncounted},
         not_called=tuple(dict.fromkeys((*by_itself.not_called, *measured.not_called))),
         child_processes=by_itself.child_processes + measured.child_processes,
@@ -94,26 +104,32 @@ def measure_built(
     built: object,
     builders: Builders | None = None,
     *,
-    optimizer: str = "adamw",
+    optimizer: str | Mapping[str, Any] = "adamw",
+    training: bool = True,
     rules: Rules | None = None,
     metrics: Sequence[str] = (),
     lines: bool = False,
     values: Literal["fake", "real"] = "fake",
     like: Literal["cuda"] | None = None,
+    parallelize: Parallelize | None = None,
     compile: bool | Mapping[str, Any] = False,  # noqa: A002 - as torch calls it
     **sizes: Any,
 ) -> Measurement:
     """Count what a builder returned: `(model, inputs)`, a program, or what another one accepts.
 
+    Behind the inputs may stand the `loss` and the `optimizer` of `count_flops`, both functions.
+
     Args:
         built: What it returned; a program that `torch.export` made has inputs of its own.
         builders: Builders by name, besides those of the installed plugins.
         optimizer: As in `Workload`.
+        training: As in `Workload`.
         rules: As in `Workload`.
         metrics: The names of others to count beside the FLOPs.
         lines: Whether to find the lines that they come from.
         values: As in `Workload`.
         like: As in `Workload`.
+        parallelize: As in `count_flops`; of `(model, inputs)` alone.
         compile: As in `Workload`.
         **sizes: `batch_size` and `seq_len` of an accepted object's step, if they are not its own.
 
@@ -122,7 +138,8 @@ def measure_built(
     """
     if type(built).__name__ in ("ExportedProgram", "ONNXProgram"):  # with inputs of its own
         built = (built, ())
-    if isinstance(built, tuple) and len(built) == 2:
+    if isinstance(built, tuple) and 2 <= len(built) <= 4:
+        model, inputs, *own = built
         if rules == "published":
             raise WorkloadError(
                 "the published rules are those of a builder that counts by itself; a model is "
@@ -130,34 +147,40 @@ def measure_built(
             )
         asked = {
             "optimizer": optimizer,
+            "training": training,
             "metrics": metrics,
             "lines": lines,
             "values": values,
             "like": like,
+            "parallelize": parallelize,
             "compile": compile,
+            **dict(zip(("loss", "optimizer"), own, strict=False)),
         }
-        measurement = _meter(*built, asked)
+        measurement = _meter(model, inputs, asked)
         if not (measurement.count.forward or measurement.uncounted):
             raise WorkloadError(
                 "the forward of the step computes nothing (0 FLOP): are the inputs empty?"
             )
         return measurement
-    found = accepted(built, builders)
+    found = None if parallelize else accepted(built, builders)
     if found is None:
         raise WorkloadError(
             "a builder returns the pair (model, inputs), an exported program, or what a registered "
-            f"builder accepts, not {type(built).__name__}"
+            "builder accepts, not "
+            f"{type(built).__name__}{' on a mesh' if parallelize else ''}"
         )
     workload = replace(
         found.workload,
         optimizer=optimizer,
+        training=training,
         rules=rules,
         values=values,
         like=like,
         compile=compile,
         **sizes,
     )
-    if metrics:  # which the builder that accepts it has of the model that it builds
+    # Both are of the model that the builder that accepts it builds.
+    if metrics or not training:
         return measure_workload(workload, builders, metrics=metrics, lines=lines)
     return found.measure(workload)
 
@@ -169,16 +192,22 @@ def find_builder(name: str, builders: Builders | None = None) -> Builder:
         WorkloadError: There is no such builder; the message lists the known ones or says what the
             import met.
     """
-    module_name, colon, attribute = name.partition(":")
-    for known in with_installed(builders) if not colon else [builders or {}]:
+    is_path = ":" in name
+    for known in with_installed(builders) if not is_path else [builders or {}]:
         if name in known:
             return as_builder(known[name])
-    if not colon:
+    if not is_path:
         names = ", ".join(sorted({*(builders or {}), *installed_builders()}))
         raise WorkloadError(
             f"no builder is registered as {name!r}; registered: {names}; "
             "or write 'package.module:callable'"
         )
+    return as_builder(_imported(name))
+
+
+def _imported(name: str) -> Any:
+    """The callable, or the builder, that `"package.module:name"` names."""
+    module_name, _, attribute = name.partition(":")
     try:
         found: Any = attrgetter(attribute)(import_module(module_name))
     except Exception as error:
@@ -188,7 +217,53 @@ def find_builder(name: str, builders: Builders | None = None) -> Builder:
         raise WorkloadError(f"cannot import {name!r}: {error}{hint if missing else ''}") from error
     if not isinstance(found, Builder) and not callable(found):
         raise WorkloadError(f"{name!r} is a {type(found).__name__}, not a callable")
-    return as_builder(found)
+    return found
+
+
+@contextmanager
+def _on_its_rank(workload: Workload) -> Iterator[Parallelize | None]:
+    """While active, this process is the workload's rank; gives what makes its model parallel."""
+    if not workload.mesh:
+        yield None
+        return
+    from pytest_flops.counting.meter.ranks import fake_ranks
+
+    parallelize = _imported(str(workload.parallelize))
+    with ExitStack() as undo:
+        try:
+            mesh = undo.enter_context(fake_ranks(rank=workload.rank, **workload.mesh))
+        except (RuntimeError, ValueError) as error:
+            raise WorkloadError(str(error)) from error
+        yield lambda model: parallelize(model, mesh)
+
+
+def _measure_step(name: str, step: Any, metrics: Sequence[str], *, lines: bool) -> Measurement:
+    """Count a step as it is, with real values; the second one where a metric is of that."""
+    from pytest_flops.counting.meter.meter import FLOPsMeter
+    from pytest_flops.counting.registration import metrics_named
+
+    if not callable(step):
+        raise WorkloadError(
+            f"{name!r} returns a function without arguments, which is the step, not a "
+            f"{type(step).__name__}"
+        )
+    asked = metrics_named(metrics, unlimited=True)
+    if of_compiler := [metric.name for metric in asked if metric.of_compiler]:
+        raise WorkloadError(
+            f"{', '.join(of_compiler)} of a whole step is counted by nobody: give the model's "
+            "builder as `model`, with `compile`"
+        )
+    try:
+        if any(metric.of_second_step for metric in asked):
+            step()
+        with FLOPsMeter(metrics=[metric.name for metric in asked], lines=lines) as meter:
+            step()
+    except Exception as error:
+        raise WorkloadError(f"the step of {name!r} raised {_told(error)}") from error
+    found = meter.measurement()
+    if not (found.count.total or found.uncounted):
+        raise WorkloadError(f"the step of {name!r} computes nothing (0 FLOP)")
+    return found
 
 
 def _meter(model: Any, inputs: Any, asked: Mapping[str, Any]) -> Measurement:

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_flops.counting.count import FLOPsCount
-from pytest_flops.counting.metric import FLOPS, Costs, metric_of, phase_of
+from pytest_flops.counting.metric import (
+    FLOPS,
+    METRICS,
+    PARAMETERS,
+    TOTAL,
+    Costs,
+    metric_of,
+    phase_of,
+    quantities_of,
+    quantity_of,
+)
+from pytest_flops.counting.table import printable, tree
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Iterator, Mapping
+
+    from pytest_flops.counting.metric import Metric
 
 Rules = Literal["published", "executed"]
 Source = Literal["analytic", "meter"]
+
+_PARAMETERS = quantity_of(PARAMETERS, TOTAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +55,9 @@ class Measurement:
             module, and modules that are used without being called, or not at all. What they compute
             in forward and backward is in what their parents cost, so their own 0 says nothing.
         metrics: What it costs by other metrics than FLOPs, as far as somebody asked for them.
-        lines: What the other metrics found, by the metric's name and the line of somebody's own
-            code, as far as somebody asked for lines; no part of what makes two measurements equal.
+        found_at: What the other metrics found, by the metric's name, the line of somebody's own
+            code, and phase and operator (`"forward aten.mm"`), as far as somebody asked for lines;
+            no part of what makes two measurements equal.
         recomputed: The part of the backward FLOPs that repeats forward work under activation
             checkpointing, of the meter only.
     """
@@ -56,7 +73,29 @@ class Measurement:
     recomputed: int = 0
     not_called: tuple[str, ...] = ()
     metrics: Mapping[str, Costs] = field(default_factory=dict)
-    lines: Mapping[str, Mapping[str, int]] = field(default_factory=dict, compare=False)
+    found_at: Mapping[str, Mapping[str, Mapping[str, int]]] = field(
+        default_factory=dict, compare=False
+    )
+
+    @property
+    def lines(self) -> dict[str, dict[str, int]]:
+        """What the other metrics found by the line of somebody's own code, the largest first."""
+        return {name: self.lines_of(name) for name in self.found_at}
+
+    def lines_of(
+        self,
+        metric: str,
+        phases: Collection[str] = (),
+        operators: Collection[str] = (),
+    ) -> dict[str, int]:
+        """The same of one metric, in these phases and of these operators; without any, in all."""
+        found: dict[str, int] = {}
+        for line, places in self.found_at.get(metric, {}).items():
+            for place, value in places.items():
+                phase, _, operator = place.partition(" ")
+                if phase in (phases or (phase,)) and operator in (operators or (operator,)):
+                    found[line] = found.get(line, 0) + value
+        return dict(sorted(found.items(), key=lambda line: (-line[1], line[0])))
 
     def counts(self, quantity: str) -> bool:
         """Whether the metric of a quantity was counted; what was not has no 0 either."""
@@ -72,6 +111,53 @@ class Measurement:
         cost = self.count if component is None else self.components.get(component)
         return 0 if cost is None else cost.of(quantity)
 
+    def table(self, levels: int | None = None, over: float = 0) -> str:
+        """One line per component that costs something, a tree, and remarks below it.
+
+        Parameters, if they were counted, stand beside the FLOPs; any other metric has a table of
+        its own. There is no component below so many `levels`, and none that is not `over` so many
+        percent of the whole.
+        """
+        metrics = [METRICS[name] for name in self.metrics if name in METRICS]
+        tables = [
+            tree(*self._columns(metric), levels=levels, over=over, adds_up=metric.join == "sum")
+            for metric in (FLOPS, *metrics)
+            if metric is not PARAMETERS
+        ]
+        return "\n".join(("\n\n".join(map("\n".join, tables)), *self.remarks()))
+
+    def _columns(self, metric: Metric) -> tuple[list[str], list[int], dict[str, list[int]]]:
+        """What stands above the columns of a metric's table, and the figures in them."""
+        beside = [_PARAMETERS] if metric is FLOPS and self.counts(_PARAMETERS) else []
+        quantities = [*beside, *quantities_of(metric)]
+        names = [PARAMETERS.name if each == _PARAMETERS else phase_of(each) for each in quantities]
+        own = self if metric is FLOPS else self.metrics[metric.name]
+        return (
+            ["component" if metric is FLOPS else f"{metric.name} ({metric.unit.symbol})", *names],
+            [self.of(quantity) for quantity in quantities],
+            {path: [self.of(each, path) for each in quantities] for path in own.components},
+        )
+
+    def remarks(self) -> Iterator[str]:
+        """What a count says beside its figures, a line each."""
+        if self.recomputed:
+            yield f"recomputed in backward (activation checkpointing): {self.recomputed:,}"
+        for name, calls in self.uncounted.items():
+            yield f"uncounted: {printable(name)}, {calls} call{'s' if calls > 1 else ''}"
+        if self.child_processes:
+            yield f"child processes, counted by nobody: {self.child_processes}"
+        for name, lines in self.lines.items():
+            if METRICS[name].of_compiler:
+                yield from (f"{name}: {printable(line)} ({n})" for line, n in lines.items())
+        yield from self.assumptions
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def _repr_html_(self) -> str:
+        """The table in a notebook."""
+        return f"<pre>{escape(self.table())}</pre>"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON."""
         return {
@@ -86,7 +172,10 @@ class Measurement:
             "recomputed": self.recomputed,
             "not_called": list(self.not_called),
             "metrics": {name: costs.to_dict() for name, costs in self.metrics.items()},
-            "lines": {name: dict(values) for name, values in self.lines.items()},
+            "found_at": {
+                name: {line: dict(places) for line, places in lines.items()}
+                for name, lines in self.found_at.items()
+            },
         }
 
     @classmethod
@@ -110,7 +199,7 @@ class Measurement:
             metrics={
                 name: Costs.from_dict(costs) for name, costs in record.get("metrics", {}).items()
             },
-            lines={name: dict(values) for name, values in record.get("lines", {}).items()},
+            found_at=record.get("found_at", {}),
         )
 
 

@@ -1,45 +1,84 @@
-"""`table`: a measurement as text, one line per component."""
+"""What components cost as text: a tree with a line for each, its figures in columns."""
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING
 
-from pytest_flops.counting.components import depth, segments
-from pytest_flops.counting.metric import FLOPS, METRICS, phase_of, quantities_of
+from pytest_flops.counting.components import (
+    by_parent,
+    depth,
+    family,
+    last_name,
+    relative_to,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from pytest_flops.counting.measurement import Measurement
-    from pytest_flops.counting.metric import Metric
+    from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 
-def table(measurement: Measurement, levels: int | None = None) -> str:
-    """One line per component that cost something, indented as the model is nested, and remarks.
+def tree(
+    head: Sequence[str],
+    whole: Sequence[int],
+    costs: Mapping[str, Sequence[int]],
+    *,
+    levels: int | None = None,
+    over: float = 0,
+    adds_up: bool = True,
+) -> list[str]:
+    """A line for each component that costs something, indented as the model is nested.
 
-    Each metric has a table of its own. Where `levels` says so, there is no component below that
-    depth.
+    Siblings with components of their own that follow one another, cost the same in every detail and
+    differ by a number in their names have one line, with the figures of each.
+
+    Args:
+        head: What stands above the names, and above each figure; shares are those of the last.
+        whole: The figures of the whole.
+        costs: The figures of each component, by path.
+        levels: How deep to go, if not to the end.
+        over: Leave out what is less than so many percent of the whole.
+        adds_up: Whether the components make up the whole, so that each has a share of it.
     """
-    metrics = [METRICS[name] for name in measurement.metrics if name in METRICS]
-    tables = [aligned([*_rows(measurement, metric, levels)]) for metric in (FLOPS, *metrics)]
-    return "\n".join(("\n\n".join(map("\n".join, tables)), *remarks(measurement)))
+    children = by_parent(costs)
+
+    def inside(path: str) -> Hashable:
+        own = tuple((last_name(each), inside(each)) for each in children.get(path, ()))
+        return tuple(costs[path]), own
+
+    def alike(path: str) -> Hashable:
+        return (family(last_name(path)), inside(path)) if children.get(path) else path
+
+    def figures(values: Sequence[int]) -> list[str]:
+        share = f"{100 * values[-1] / whole[-1]:.1f} %" if whole[-1] else "-"
+        return [*(f"{value:,}" for value in values), *([share] if costs and adds_up else [])]
+
+    def rows(parent: str | None, indent: str) -> Iterator[list[str]]:
+        for _, siblings in groupby(children.get(parent, ()), key=alike):
+            path, *others = siblings
+            values = costs[path]
+            if not any(values) or (levels is not None and depth(path) > levels):
+                continue
+            if 100 * values[-1] < over * whole[-1]:
+                continue
+            name = _name(path, parent)
+            if others:
+                name += f" .. {_name(others[-1], parent)} (each of {len(others) + 1})"
+            yield [indent + name, *figures(values)]
+            yield from rows(path, indent + "  ")
+
+    shares = ["share"] if costs and adds_up else []
+    return aligned([[*head, *shares], ["total", *figures(whole)], *rows(None, "  ")])
 
 
-def _rows(measurement: Measurement, metric: Metric, levels: int | None) -> Iterator[list[str]]:
-    quantities = quantities_of(metric)
-    name = "component" if metric is FLOPS else f"{metric.name} ({metric.unit.symbol})"
-    yield [name, *map(phase_of, quantities)]
-    yield ["total", *(f"{measurement.of(quantity):,}" for quantity in quantities)]
-    own = measurement if metric is FLOPS else measurement.metrics[metric.name]
-    for path in own.components:
-        costs = [measurement.of(quantity, path) for quantity in quantities]
-        if any(costs) and (levels is None or depth(path) <= levels):
-            yield ["  " * len(segments(path)) + path, *(f"{cost:,}" for cost in costs)]
+def _name(path: str, parent: str | None) -> str:
+    """A component's name below its parent; that of a list's layer tells the list, too."""
+    name = relative_to(path, parent)
+    return f"{last_name(parent)}.{name}" if parent and name[:1].isdigit() else name
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows of a name and figures as lines, the names from the left and the figures to the right."""
-    rows = [[_printable(name), *figures] for name, *figures in rows]
+    rows = [[printable(name), *figures] for name, *figures in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join((name.ljust(widths[0]), *map(str.rjust, figures, widths[1:])))
@@ -47,19 +86,6 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def remarks(measurement: Measurement) -> Iterator[str]:
-    """What a count says beside its figures, a line each."""
-    if measurement.recomputed:
-        yield f"recomputed in backward (activation checkpointing): {measurement.recomputed:,}"
-    for name, calls in measurement.uncounted.items():
-        yield f"uncounted: {_printable(name)}, {calls} call{'s' if calls > 1 else ''}"
-    if measurement.child_processes:
-        yield f"child processes, counted by nobody: {measurement.child_processes}"
-    for name, lines in measurement.lines.items():
-        if METRICS[name].of_compiler:
-            yield from (f"{name}: {_printable(line)} ({times})" for line, times in lines.items())
-    yield from measurement.assumptions
-
-
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
+    """A name without what would act on a terminal."""
     return name if name.isprintable() else ascii(name)

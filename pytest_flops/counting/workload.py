@@ -19,10 +19,17 @@ class Workload:
     config: Mapping[str, Any] = field(default_factory=dict)  # keyword arguments of the builder
     batch_size: int | None = None  # sequences per step; None leaves it to the builder
     seq_len: int | None = None  # tokens per sequence; None leaves it to the builder
-    optimizer: str = "adamw"  # "sgd", "adam", "adamw" or "none"
+    optimizer: str | Mapping[str, Any] = (
+        "adamw"  # of torch.optim or "none"; with keywords a mapping
+    )
+    training: bool = True  # else the forward alone, in evaluation mode
+    step: bool = False  # whether `model` names a function that makes a whole step, counted as it is
     rules: Rules | None = None  # counting rules; None is the `default_rules` of the builder
     values: Literal["fake", "real"] = "fake"  # whether the step runs, for code that asks for values
     like: Literal["cuda"] | None = None  # the device whose operators fakes run; None is their own
+    mesh: Mapping[str, int] = field(default_factory=dict)  # ranks by dimension; none: one process
+    parallelize: str | None = None  # "package.module:function", (model, mesh) -> parallel model
+    rank: int = 0  # of the mesh, which the count is of
     compile: bool | Mapping[str, Any] = False  # for the compiler's metrics; keywords of it
 
     def to_dict(self) -> dict[str, Any]:
@@ -32,10 +39,13 @@ class Workload:
     def at(self, dimension: str, size: int) -> Workload:
         """The same workload with one dimension set to `size`.
 
-        `batch_size` and `seq_len` are the step's; any other name is a key of the configuration.
+        `batch_size` and `seq_len` are the step's, and a name of the mesh is the mesh's; any other
+        is a key of the configuration.
         """
         if dimension == "batch_size":
             return replace(self, batch_size=size)
         if dimension == "seq_len":
             return replace(self, seq_len=size)
+        if dimension in self.mesh:
+            return replace(self, mesh={**self.mesh, dimension: size})
         return replace(self, config={**self.config, dimension: size})

@@ -37,6 +37,7 @@ class Entry:
         workload: What the count is of; `None` for a test that brings its own model.
         location: Where the budget stands; `None` for one given in Python.
         tolerance: How far above its base a count may go, as a fraction.
+        metered: Whether `--flops` alone counted it, so that nothing is held and no verdict is made.
     """
 
     subject: str
@@ -48,11 +49,13 @@ class Entry:
     workload: Workload | None = None
     location: Location | None = None
     tolerance: Fraction = Fraction(0)
+    metered: bool = False
 
     @property
     def passed(self) -> bool:
-        """Whether something was compared and every comparison is green."""
-        return bool(self.verdicts) and all(verdict.passed for verdict in self.verdicts)
+        """Whether something was compared and every comparison is green; or nothing is held."""
+        compared = bool(self.verdicts) or self.metered
+        return compared and all(verdict.passed for verdict in self.verdicts)
 
     @property
     def failures(self) -> tuple[Verdict, ...]:
@@ -83,6 +86,7 @@ class Entry:
             "measurement": self.measurement.to_dict() if self.measurement else None,
             "verdicts": [verdict.to_dict() for verdict in self.verdicts],
             "scaling": [sweep.to_dict() for sweep in self.scaling],
+            **({"metered": True} if self.metered else {}),
         }
 
     @classmethod
@@ -99,6 +103,7 @@ class Entry:
             workload=Workload(**workload) if workload else None,
             location=Location.parse(record["location"]),
             tolerance=Fraction(record["tolerance"]),
+            metered=record.get("metered", False),
         )
 
 
@@ -127,8 +132,8 @@ def of_one_subject(entries: Iterable[Entry]) -> list[list[Entry]]:
 
 
 def different_results(entries: Iterable[Entry]) -> str:
-    """The measurements of one subject in words, where they differ; empty where they do not."""
-    found = [entry.measurement for entry in entries if entry.measurement is not None]
+    """The held measurements of one subject in words, where they differ; else empty."""
+    found = [e.measurement for e in entries if e.measurement is not None and not e.metered]
     if all(other == found[0] for other in found):
         return ""
     return ", ".join(sorted({f"{m.count.total:,} FLOP ({m.source}, {m.rules})" for m in found}))
@@ -151,6 +156,7 @@ def _joined(entries: list[Entry]) -> Entry:
         workload=min((e.workload for e in entries if e.workload), key=repr, default=None),
         location=min((entry.location for entry in entries if entry.location), default=None),
         tolerance=min(entry.tolerance for entry in entries),
+        metered=all(entry.metered for entry in entries),
     )
 
 

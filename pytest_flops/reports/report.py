@@ -78,6 +78,11 @@ class Report:
         return "elsewhere" in fates <= {"elsewhere", "deselected"} and not self.entries
 
     @property
+    def held(self) -> tuple[Entry, ...]:
+        """The entries but those that `--flops` alone metered."""
+        return tuple(entry for entry in self.entries if not entry.metered)
+
+    @property
     def red(self) -> tuple[Entry, ...]:
         """The entries that did not pass."""
         return tuple(entry for entry in self.entries if not entry.passed)

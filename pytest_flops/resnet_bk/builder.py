@@ -49,7 +49,7 @@ def _measure(
     model = model or ResNetBKConfig.from_dict(workload.config)
     try:
         counter = FLOPsCounter(model, workload.batch_size, workload.seq_len, rules)
-        return counter.measurement(workload.optimizer)
+        return counter.measurement(str(workload.optimizer))
     except ValueError as error:
         raise WorkloadError(str(error)) from error
 
@@ -89,7 +89,7 @@ def _parity(workload: Workload) -> tuple[Parity, ...]:
 
     config = ResNetBKConfig.from_dict(workload.config)
     return parity(
-        config, workload.batch_size or 1, workload.seq_len or config.n_seq, workload.optimizer
+        config, workload.batch_size or 1, workload.seq_len or config.n_seq, str(workload.optimizer)
     )
 
 

@@ -35,7 +35,7 @@ def sweep_workload(
 
     Args:
         workload: The workload; all else stays as it is.
-        dimension: `batch_size`, `seq_len`, or any key of the configuration.
+        dimension: `batch_size`, `seq_len`, a dimension of the mesh, or a key of the configuration.
         sizes: At least three different positive integers.
         metrics: The names of others to count beside the FLOPs.
         builders: Builders by name, besides those of the installed plugins.
@@ -45,12 +45,12 @@ def sweep_workload(
         ScalingError: As `sweep` does.
         WorkloadError: There is no such builder.
     """
-    builder = find_builder(workload.model, builders)  # that it is missing is no size's fault
+    at = _changing(workload, builders)  # that the builder is missing is no size's fault
 
     def count_at(size: int) -> Measurement:
         if on_count:
             on_count(size)
-        return measure_workload(builder.at(workload, dimension, size), builders, metrics=metrics)
+        return measure_workload(at(workload, dimension, size), builders, metrics=metrics)
 
     return sweep(count_at, dimension, sizes)
 
@@ -102,26 +102,38 @@ def explain_workload(
 
     Args:
         workload: The workload; it must give every dimension a size, where the search starts.
-        dimensions: `batch_size`, `seq_len`, or keys of the configuration.
+        dimensions: `batch_size`, `seq_len`, dimensions of the mesh, or keys of the configuration.
         builders: Builders by name, besides those of the installed plugins.
 
     Raises:
         ScalingError: A dimension has no size in the workload, or as `explain` does.
         WorkloadError: There is no such builder.
     """
-    builder = find_builder(workload.model, builders)
+    at = _changing(workload, builders)
 
     def count_at(**sizes: int) -> Measurement:
         changed = workload
         for dimension, size in sizes.items():
-            changed = builder.at(changed, dimension, size)
+            changed = at(changed, dimension, size)
         return measure_workload(changed, builders)
 
     return explain(count_at, {name: _size_of(workload, name) for name in dimensions})
 
 
+def _changing(
+    workload: Workload, builders: Builders | None
+) -> Callable[[Workload, str, int], Workload]:
+    """What gives a workload another size; its mesh is nothing that a builder knows of."""
+    builder = find_builder(workload.model, builders)
+    return lambda changed, dimension, size: (
+        changed.at(dimension, size)
+        if dimension in workload.mesh
+        else builder.at(changed, dimension, size)
+    )
+
+
 def _size_of(workload: Workload, dimension: str) -> int:
-    step = {"batch_size": workload.batch_size, "seq_len": workload.seq_len}
+    step = {**workload.mesh, "batch_size": workload.batch_size, "seq_len": workload.seq_len}
     size = step.get(dimension, workload.config.get(dimension))
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise ScalingError(f"the workload gives {dimension} no size to start from, but {size!r}")

@@ -89,7 +89,7 @@ def _foreign_code(session: Session) -> Iterator[SessionError]:
 def _not_collected(session: Session, *, whole_suite: bool) -> Iterator[BudgetTest]:
     """Tests of the base that this run did not collect, where the run itself says why."""
     measured = {test for entry in session.entries for test in entry.tests}
-    for entry in session.base.entries if session.base else ():
+    for entry in session.base.held if session.base else ():
         for test in entry.tests:
             file = test.partition("::")[0]
             found = partial(BudgetTest, test, entry.budget, entry.location)

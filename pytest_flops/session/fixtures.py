@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator
+
+    from torch.distributed.device_mesh import DeviceMesh
 
     from pytest_flops.budgets.budget import Budget
-    from pytest_flops.counting.measurement import Rules
     from pytest_flops.resnet_bk.analytic.counter import FLOPsCounter
     from pytest_flops.resnet_bk.bk_core.operator import BKCoreOnDevice
-    from pytest_flops.resnet_bk.config import ResNetBKConfig
     from pytest_flops.resnet_bk.model import ConfigurableResNetBK
     from pytest_flops.session.recorder import Recorder
 
@@ -41,6 +41,17 @@ def flops(_flops_recorder: Recorder) -> Recorder:
 
 
 @pytest.fixture
+def fake_ranks() -> Iterator[Callable[..., DeviceMesh]]:
+    """Makes this process one rank of many: `fake_ranks(dp_shard=8, tp=8)` returns their mesh.
+
+    A second call puts another mesh in the place of the first; none outlives the test.
+    """
+    from pytest_flops.counting.meter.ranks import one_mesh_after_another
+
+    yield from one_mesh_after_another()
+
+
+@pytest.fixture
 def flops_budget(_flops_recorder: Recorder) -> Budget:
     """The budget this test is held to, its markers merged."""
     if _flops_recorder.budget is None:
@@ -53,28 +64,10 @@ def flops_budget(_flops_recorder: Recorder) -> Budget:
 @pytest.fixture
 def flops_counter(_flops_recorder: Recorder) -> Callable[..., FLOPsCounter]:
     """A factory of `FLOPsCounter`; what is not given comes from the budget's workload."""
-    from pytest_flops.resnet_bk.analytic.counter import FLOPsCounter
-    from pytest_flops.resnet_bk.config import ResNetBKConfig
+    from pytest_flops.resnet_bk.factories import counter_factory
 
-    def make(
-        model: ConfigurableResNetBK | ResNetBKConfig | None = None,
-        *,
-        batch_size: int | None = None,
-        seq_len: int | None = None,
-        rules: Rules | None = None,
-    ) -> FLOPsCounter:
-        budget = _flops_recorder.budget
-        base = budget.workload if budget else None
-        counted = model or _config_of(budget)
-        config = counted if isinstance(counted, ResNetBKConfig) else counted.config
-        return FLOPsCounter(
-            counted,
-            batch_size or (base and base.batch_size) or 1,
-            seq_len or (base and base.seq_len) or config.n_seq,
-            rules or (base and base.rules) or "published",
-        )
-
-    return make
+    budget = _flops_recorder.budget
+    return counter_factory(budget.workload if budget else None)
 
 
 @pytest.fixture
@@ -85,17 +78,10 @@ def resnet_bk(_flops_recorder: Recorder) -> Callable[..., ConfigurableResNetBK]:
     a preset, `resnet_bk(config)` a configuration; keywords replace fields. Models are on the meta
     device unless `device=` says otherwise: they have shapes and no weights.
     """
-    import torch
+    from pytest_flops.resnet_bk.factories import model_factory
 
-    from pytest_flops.resnet_bk.model import ConfigurableResNetBK
-
-    def make(
-        config: ResNetBKConfig | str | None = None, *, device: str = "meta", **fields: Any
-    ) -> ConfigurableResNetBK:
-        with torch.device(device):
-            return ConfigurableResNetBK(_config_of(_flops_recorder.budget, config, **fields))
-
-    return make
+    budget = _flops_recorder.budget
+    return model_factory(budget.workload if budget else None)
 
 
 @pytest.fixture(params=["cpu", "cuda"])
@@ -108,22 +94,3 @@ def bk_core(request: pytest.FixtureRequest) -> BKCoreOnDevice:
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device: torch.cuda.is_available() is false")
     return BKCoreOnDevice(request.param)
-
-
-def _config_of(
-    budget: Budget | None, config: ResNetBKConfig | str | None = None, **fields: Any
-) -> ResNetBKConfig:
-    from pytest_flops.budgets.errors import BudgetError
-    from pytest_flops.resnet_bk.builder import NAME
-    from pytest_flops.resnet_bk.config import PRESETS, ResNetBKConfig
-
-    if isinstance(config, str):
-        if config not in PRESETS:
-            raise BudgetError(f"no preset {config!r}; presets: {', '.join(PRESETS)}")
-        config = PRESETS[config]
-    base: Mapping[str, Any] = {}
-    if config is not None:
-        base = config.to_dict()
-    elif budget and budget.workload and budget.workload.model == NAME:
-        base = budget.workload.config
-    return ResNetBKConfig.from_dict({**base, **fields})

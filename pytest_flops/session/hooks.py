@@ -19,7 +19,8 @@ from pytest_flops import options
 from pytest_flops.session.extensions import Extensions
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from pytest_flops.budgets.budget import Budget
     from pytest_flops.reports.fates import Fate
@@ -158,16 +159,32 @@ class BudgetHooks:
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
         """Meter a marked test that does not count by itself; judge when its body has passed."""
         recorder = item.stash.get(RECORDER, None)
-        if recorder is None or _is_of_a_file(item):
+        if recorder is None:
+            return (yield from self._meter_unmarked(item))
+        if _is_of_a_file(item):
             return (yield)
-        if "flops" in getattr(item, "fixturenames", ["flops"]):
+        if _asks_for_flops(item):
             result = yield
             _raise_kept(item)
         else:
-            with _metering(item, recorder):
+            with _metering(item, partial(recorder.metering, recorder.budget)):
                 result = yield
                 _raise_kept(item)
         recorder.finish()
+        return result
+
+    def _meter_unmarked(self, item: pytest.Item) -> Generator[None, Any, Any]:
+        """With `--flops`, meter a test without a budget; what passed is told, and never judged."""
+        if not options.chosen(self._config, "flops") or _asks_for_flops(item):
+            return (yield)
+        from pytest_flops.session.recorder import Recorder
+
+        recorder = Recorder(self.session, item.nodeid, budget=None)
+        with _metering(item, lambda _: recorder.meter()):
+            result = yield
+            _raise_kept(item)
+        if recorder.entries:
+            item.stash[RECORDER] = recorder
         return result
 
     @pytest.hookimpl(wrapper=True)
@@ -214,16 +231,27 @@ class BudgetHooks:
             self._config.workeroutput["flops"] = self.session.collected()  # type: ignore[attr-defined]
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print what was found about budgets."""
-        if self._made is None or self.session.report is None:
+        """Print what was found about budgets, and with `--flops` which tests cost most."""
+        if self._made is None:
+            return
+        metered = options.chosen(self._config, "flops")
+        if not metered and self.session.report is None:
+            return
+        width = terminalreporter._tw.fullwidth  # noqa: SLF001 - the only place that knows
+        terminalreporter.section("FLOPs budgets")
+        if metered:
+            from pytest_flops.reports.pages.dearest import dearest_lines
+
+            for line in dearest_lines(self.session.entries, width=width):
+                terminalreporter.write_line(line)
+        if self.session.report is None:
             return
         from pytest_flops.reports.pages.terminal import terminal_lines
 
-        terminalreporter.section("FLOPs budgets")
         for text, markup in terminal_lines(
             self.session.report,
             verbosity=self._config.get_verbosity(),
-            width=terminalreporter._tw.fullwidth,  # noqa: SLF001 - the only place that knows
+            width=width,
             comparison=self.session.comparison,
         ):
             terminalreporter.write_line(text, **markup)
@@ -327,6 +355,11 @@ def _counts_flops(item: pytest.Item) -> bool:
     return _holds_budget(item) or "flops" in getattr(item, "fixturenames", ())
 
 
+def _asks_for_flops(item: pytest.Item) -> bool:
+    """Whether a test counts by itself, or is none of Python's."""
+    return "flops" in getattr(item, "fixturenames", ["flops"])
+
+
 def _holds_budget(item: pytest.Item) -> bool:
     return BUDGET in item.stash or MISTAKE in item.stash
 
@@ -347,8 +380,10 @@ def _marks(item: pytest.Item) -> list[pytest.Mark]:
 
 
 @contextmanager
-def _metering(item: pytest.Item, recorder: Recorder) -> Iterator[None]:
-    """While active, the body of a test is metered.
+def _metering(
+    item: pytest.Item, meter: Callable[[Callable[[], object]], AbstractContextManager[object]]
+) -> Iterator[None]:
+    """While active, the body of a test is metered; `meter` is told how to run it once more.
 
     unittest calls `setUp` and `tearDown` itself, so there the method alone is wrapped, as pytest
     does for `--trace`. A method that is a coroutine is left to unittest, and metered with them.
@@ -360,13 +395,13 @@ def _metering(item: pytest.Item, recorder: Recorder) -> Iterator[None]:
             item.runtest()
             _raise_kept(item)
 
-        with recorder.metering(recorder.budget, again):
+        with meter(again):
             yield
         return
 
     @wraps(method)
     def metered(*args: Any, **kwargs: Any) -> Any:
-        with recorder.metering(recorder.budget, partial(method, *args, **kwargs)):
+        with meter(partial(method, *args, **kwargs)):
             return method(*args, **kwargs)
 
     item.obj = metered  # type: ignore[attr-defined]

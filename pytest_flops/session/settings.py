@@ -32,6 +32,7 @@ class Settings:
     Attributes:
         budgets: Files and folders to look for in place of `budgets`, as written.
         given: The files and folders that pytest was told to run.
+        testpaths: What it runs if it is told none, as written.
         metrics: As written, e.g. `"bytes,peak_memory"`.
         tolerance: As written, e.g. `"1%"`.
         mistakes: What is wrong with the options that write, or are written so that pytest
@@ -49,6 +50,7 @@ class Settings:
         self.rootdir = config.rootpath
         self.budgets: list[str] = chosen(config, "flops_budgets")
         self.given = paths_given(config)
+        self.testpaths: list[str] = config.getini("testpaths")
         self.report = path("flops_report")
         self.compare = path("flops_compare")
         self.history = path("flops_history")

@@ -48,7 +48,7 @@ def test_it_accepts_a_whole_budget():
         "{version: 1, budgets: {a: {limit: {total: 1}}}}",
         "{version: 1, budgets: {a: {limits: {total: 1.5}}}}",
         "{version: 1, budgets: {a: {recorded: {forward: 1}, tolerance: 0%}}}",
-        "{version: 1, budgets: {a: {workload: {model: m, optimizer: adamax}}}}",
+        "{version: 1, budgets: {a: {workload: {model: m, optimizer: lion}}}}",
         "{version: 1, budgets: {a: {scaling: {n: {sizes: [1, 2], max_exponent: 1}}}}}",
     ],
 )

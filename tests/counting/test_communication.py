@@ -207,6 +207,10 @@ CALLS: dict[str, tuple[Callable[[], object], Kinds]] = {
         lambda: functional.all_to_all_single(whole(), None, None, GROUP).clone(),
         {"all_to_all float32": (WHOLE, 1)},
     ),
+    "DTensor's all_to_all": (  # on a mesh of GPUs
+        lambda: torch.ops._dtensor.shard_dim_alltoall(torch.ones(3, RANKS), 0, 1, GROUP),
+        {"all_to_all float32": (WHOLE, 1)},
+    ),
     "functional broadcast": (
         lambda: functional.broadcast(part(), 0, GROUP).clone(),
         {"broadcast float32": (PART, 1)},

@@ -372,7 +372,7 @@ def test_an_optimizer_of_ones_own():
 
 
 def test_an_unknown_optimizer_is_named_with_the_known_ones():
-    with pytest.raises(ValueError, match="'sgd', 'adam', 'adamw', 'none' .* not 'lion'"):
+    with pytest.raises(ValueError, match="'adamw'.* or 'none', .* not 'lion'"):
         count_flops(nn.Linear(4, 2), torch.ones(3, 4), optimizer="lion")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -15,14 +14,12 @@ dist = pytest.importorskip("torch.distributed")
 if not dist.is_available():
     pytest.skip("this torch has no torch.distributed", allow_module_level=True)
 
-from torch.distributed.device_mesh import init_device_mesh  # noqa: E402
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard  # noqa: E402
 from torch.distributed.tensor.parallel import (  # noqa: E402
     ColwiseParallel,
     RowwiseParallel,
     parallelize_module,
 )
-from torch.testing._internal.distributed.fake_pg import FakeStore  # noqa: E402
 
 TOKENS, WIDTH, HIDDEN = 32, 64, 256
 PRODUCT = 2 * TOKENS * WIDTH * HIDDEN
@@ -30,26 +27,12 @@ PRODUCT = 2 * TOKENS * WIDTH * HIDDEN
 WEIGHTS = 2 * WIDTH * HIDDEN
 
 
-@pytest.fixture
-def ranks() -> Iterator[Callable[..., Any]]:
-    """Makes the device mesh of a fake process group from its dimensions; this is rank 0."""
-
-    def make(**dimensions: int) -> Any:
-        sizes = tuple(dimensions.values())
-        world = int(torch.tensor(sizes).prod())
-        dist.init_process_group("fake", rank=0, world_size=world, store=FakeStore())
-        return init_device_mesh("cpu", sizes, mesh_dim_names=tuple(dimensions))
-
-    yield make
-    dist.destroy_process_group()
-
-
 def two_layers() -> nn.Sequential:
     wide = nn.Linear(WIDTH, HIDDEN, bias=False)
     return nn.Sequential(wide, nn.ReLU(), nn.Linear(HIDDEN, WIDTH, bias=False))
 
 
-def tensor_parallel(mesh: Any) -> nn.Module:
+def tensor_parallel(mesh: Any) -> Any:
     return parallelize_module(two_layers(), mesh, {"0": ColwiseParallel(), "2": RowwiseParallel()})
 
 
@@ -78,8 +61,8 @@ def updates(ranks: int) -> int:
 
 
 @pytest.mark.parametrize("how", [{}, {"foreach": True}, {"fused": True}], ids=str)
-def test_a_rank_of_tensor_parallel_counts_its_shards(ranks: Any, how: dict[str, bool]) -> None:
-    meter = step_of(tensor_parallel(ranks(tp=8)), **how)
+def test_a_rank_of_tensor_parallel_counts_its_shards(fake_ranks: Any, how: dict[str, bool]) -> None:
+    meter = step_of(tensor_parallel(fake_ranks(tp=8)), **how)
     assert products(meter) == 5 * PRODUCT // 8
     assert meter.count.optimizer == updates(8)
     # The output is whole on every rank, and so is its sum; the hidden layer is an eighth.
@@ -88,8 +71,8 @@ def test_a_rank_of_tensor_parallel_counts_its_shards(ranks: Any, how: dict[str, 
     assert not meter.uncounted
 
 
-def test_shards_belong_to_the_module_that_holds_the_parameter(ranks: Any) -> None:
-    components = step_of(tensor_parallel(ranks(tp=8))).components
+def test_shards_belong_to_the_module_that_holds_the_parameter(fake_ranks: Any) -> None:
+    components = step_of(tensor_parallel(fake_ranks(tp=8))).components
     assert components["0"].to_dict() == {
         "forward": PRODUCT // 8,
         "backward": PRODUCT // 8,
@@ -99,16 +82,16 @@ def test_shards_belong_to_the_module_that_holds_the_parameter(ranks: Any) -> Non
     assert components["2"].backward == 2 * PRODUCT // 8
 
 
-def test_the_second_step_costs_what_the_first_does(ranks: Any) -> None:
+def test_the_second_step_costs_what_the_first_does(fake_ranks: Any) -> None:
     """The first asks for the shapes of results, on tensors of the whole model."""
-    model = tensor_parallel(ranks(tp=4))
+    model = tensor_parallel(fake_ranks(tp=4))
     first = step_of(model).count
     model.zero_grad()
     assert step_of(model).count == first
 
 
-def test_fully_sharded_parameters_compute_whole_products_and_update_shards(ranks: Any) -> None:
-    mesh, model = ranks(dp=8), two_layers()
+def test_fully_sharded_parameters_compute_whole_products_and_update_shards(fake_ranks: Any) -> None:
+    mesh, model = fake_ranks(dp=8), two_layers()
     fully_shard(model, mesh=mesh)
     meter = step_of(model)
     assert products(meter) == 5 * PRODUCT
@@ -116,8 +99,8 @@ def test_fully_sharded_parameters_compute_whole_products_and_update_shards(ranks
     assert meter.components["0"].optimizer == updates(8) // 2
 
 
-def test_a_sharded_model_is_counted_on_fakes_and_left_as_it_was(ranks: Any) -> None:
-    mesh, x, counts = ranks(dp=8), torch.ones(TOKENS, WIDTH), []
+def test_a_sharded_model_is_counted_on_fakes_and_left_as_it_was(fake_ranks: Any) -> None:
+    mesh, x, counts = fake_ranks(dp=8), torch.ones(TOKENS, WIDTH), []
     for ran_before in (False, True):
         model = sharded(two_layers(), mesh)
         if ran_before:  # FSDP has made what it keeps
@@ -130,8 +113,8 @@ def test_a_sharded_model_is_counted_on_fakes_and_left_as_it_was(ranks: Any) -> N
 
 
 @pytest.mark.filterwarnings("ignore:FSDP2-wrapped module")
-def test_shards_of_a_mesh_of_two_dimensions(ranks: Any) -> None:
-    mesh = ranks(dp=2, tp=4)
+def test_shards_of_a_mesh_of_two_dimensions(fake_ranks: Any) -> None:
+    mesh = fake_ranks(dp=2, tp=4)
     model = tensor_parallel(mesh["tp"])
     fully_shard(model, mesh=mesh["dp"])
     meter = step_of(model)
@@ -139,8 +122,8 @@ def test_shards_of_a_mesh_of_two_dimensions(ranks: Any) -> None:
     assert meter.count.optimizer == updates(8)
 
 
-def test_a_meter_inside_a_meter_counts_shards_too(ranks: Any) -> None:
-    model = tensor_parallel(ranks(tp=8))
+def test_a_meter_inside_a_meter_counts_shards_too(fake_ranks: Any) -> None:
+    model = tensor_parallel(fake_ranks(tp=8))
     with FLOPsMeter() as outer:
         inner = step_of(model)
     assert outer.count == inner.count
@@ -157,8 +140,8 @@ def moved(meter: FLOPsMeter, operator: str) -> dict[str, int]:
     return found
 
 
-def test_a_rank_of_tensor_parallel_moves_its_shards(ranks: Any) -> None:
-    meter = step_of(tensor_parallel(ranks(tp=8)), "bytes", fused=True)
+def test_a_rank_of_tensor_parallel_moves_its_shards(fake_ranks: Any) -> None:
+    meter = step_of(tensor_parallel(fake_ranks(tp=8)), "bytes", fused=True)
     # The layers' input, their shards of the weights, of the hidden layer and the partial output.
     outside, hidden, weight = TOKENS * WIDTH, TOKENS * HIDDEN // 8, WIDTH * HIDDEN // 8
     assert moved(meter, "aten.mm")["forward"] == F32 * 2 * (outside + weight + hidden)
@@ -169,10 +152,10 @@ def test_a_rank_of_tensor_parallel_moves_its_shards(ranks: Any) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_fully_sharded_parameters_move_on_the_rank_and_between_ranks(
-    ranks: Any, dtype: torch.dtype
+    fake_ranks: Any, dtype: torch.dtype
 ) -> None:
     policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
-    model = sharded(two_layers(), ranks(dp=8), mp_policy=policy)
+    model = sharded(two_layers(), fake_ranks(dp=8), mp_policy=policy)
     meter = step_of(model, "bytes", fused=True)
     whole, shard = WEIGHTS * dtype.itemsize, WEIGHTS * dtype.itemsize // 8
     for phase in ("forward", "backward"):
@@ -189,17 +172,25 @@ def test_fully_sharded_parameters_move_on_the_rank_and_between_ranks(
     assert moved(meter, "aten._fused_adamw_")["optimizer"] == F32 * (7 * WEIGHTS // 8 + 2)
 
 
+def test_a_tensor_that_is_gathered_whole_moves_once(ranks: Any) -> None:
+    weight = tensor_parallel(ranks(tp=8))[0].weight
+    with FLOPsMeter(metrics=["bytes"]) as meter, torch.no_grad():
+        weight.full_tensor()
+    whole = weight.numel() * F32
+    assert meter.measurement().of("bytes total") == whole // 8 + whole
+
+
 # --- what it keeps ---
 
 
 @pytest.mark.parametrize("count", [8, 64])
 @pytest.mark.parametrize("reshard", [True, False])
 def test_the_peak_of_equal_layers_that_are_fully_sharded(
-    ranks: Any, count: int, reshard: bool
+    fake_ranks: Any, count: int, reshard: bool
 ) -> None:
     depth, width, tokens, scalar = 6, 256, 32, 512
     layers = (nn.Linear(width, width, bias=False) for _ in range(depth))
-    model = sharded(nn.Sequential(*layers), ranks(dp=count), reshard_after_forward=reshard)
+    model = sharded(nn.Sequential(*layers), fake_ranks(dp=count), reshard_after_forward=reshard)
     optimizer, x = torch.optim.AdamW(model.parameters(), fused=True), torch.ones(tokens, width)
 
     def step() -> None:
@@ -235,9 +226,9 @@ def test_the_peak_of_equal_layers_that_are_fully_sharded(
 
 
 @pytest.mark.parametrize("parallel", [tensor_parallel, lambda mesh: sharded(two_layers(), mesh)])
-def test_a_shard_is_a_parameter_of_the_module_that_uses_it(ranks: Any, parallel: Any) -> None:
+def test_a_shard_is_a_parameter_of_the_module_that_uses_it(fake_ranks: Any, parallel: Any) -> None:
     """Also if no step of an optimizer names the parameters."""
-    model, x = parallel(ranks(tp=8)), torch.ones(TOKENS, WIDTH)
+    model, x = parallel(fake_ranks(tp=8)), torch.ones(TOKENS, WIDTH)
     with FLOPsMeter(metrics=["peak_memory"]) as meter, torch.no_grad():
         model(x)
     details = meter.measurement().metrics["peak_memory"].details

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sysconfig
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from pytest_flops import FLOPsMeter, count_flops
 from pytest_flops.counting.measurement import Measurement
 from pytest_flops.counting.meter import attribution
+from pytest_flops.counting.meter.lines import is_own
 
 ROWS, INSIDE, OUT = 4, 8, 2
 PRODUCT = 2 * ROWS * INSIDE * OUT
@@ -114,3 +116,8 @@ def test_lines_survive_json() -> None:
     again = Measurement.from_dict(json.loads(json.dumps(found.to_dict())))
     assert again.lines == found.lines
     assert set(again.lines) == {"syncs", "full_precision"}
+
+
+def test_the_scripts_of_packages_are_nobodys_own() -> None:
+    assert not is_own(str(Path(sysconfig.get_path("scripts")) / "pytest"))
+    assert is_own(__file__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.budget import Location
@@ -69,15 +70,27 @@ def _workload_violations(document: Document, builders: Builders | None) -> Itera
         workload = record.get("workload") if isinstance(record, dict) else None
         if not isinstance(workload, dict):
             continue
+        keys: Keys = ("budgets", name, "workload")
+        mesh = workload["mesh"] if isinstance(workload.get("mesh"), dict) else {}
+        yield from _outside(mesh, workload.get("rank"), keys)
         model = workload.get("model")
         if not isinstance(model, str) or ":" in model:
             continue
         builders = installed_builders() if builders is None else builders
         if model in builders:
-            builder, keys = as_builder(builders[model]), ("budgets", name, "workload")
+            builder = as_builder(builders[model])
+            dimensions = [*builder.dimensions, *(mesh if builder.dimensions else ())]
             yield from _told_by(builder, workload, keys)
             yield from _unknown(workload.get("config"), (*keys, "config"), list(builder.defaults))
-            yield from _unknown(record.get("scaling"), (*keys[:2], "scaling"), builder.dimensions)
+            yield from _unknown(record.get("scaling"), (*keys[:2], "scaling"), dimensions)
+
+
+def _outside(mesh: dict[str, object], rank: object, keys: Keys) -> Iterator[Violation]:
+    """A rank that the mesh does not have."""
+    sizes = [size for size in mesh.values() if type(size) is int]
+    if type(rank) is int and len(sizes) == len(mesh) > 0 and rank >= prod(sizes):
+        message = f"the mesh has the ranks 0 to {prod(sizes) - 1:,}, not {rank:,}"
+        yield Violation((*keys, "rank"), at_key=False, message=message)
 
 
 def _told_by(builder: Builder, workload: dict[str, object], keys: Keys) -> Iterator[Violation]:

@@ -15,11 +15,13 @@ from typing import Any, TypeAlias, cast
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorConverter, FakeTensorMode
+from torch.nn.parallel import DistributedDataParallel
 
 from pytest_flops.counting.meter.data_dependence import naming_the_culprit
 from pytest_flops.counting.meter.kernels import nothing_launched_on_fakes
 from pytest_flops.counting.meter.known_values import fake_of, keep_known_values
 from pytest_flops.counting.meter.like_cuda import like_cuda
+from pytest_flops.counting.meter.ranks import made_parallel, refuse_parallel
 from pytest_flops.counting.meter.reachable import on_fakes
 from pytest_flops.counting.meter.workarounds.converted_parameters import (
     converting_fake_parameters,
@@ -28,26 +30,28 @@ from pytest_flops.counting.meter.workarounds.traced_masks import reading_known_m
 
 OptimizerFactory: TypeAlias = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 Loss: TypeAlias = Callable[[Any], Tensor]
+Parallelize: TypeAlias = Callable[[nn.Module], nn.Module]
 
-OPTIMIZERS: dict[str, OptimizerFactory | None] = {
-    "sgd": lambda parameters: torch.optim.SGD(parameters, lr=1e-3),
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "none": None,
+_OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
+    name.lower(): found
+    for name, found in vars(torch.optim).items()
+    if isinstance(found, type) and found not in (torch.optim.Optimizer, torch.optim.LBFGS)
 }
+"""By name those of PyTorch; LBFGS wants to run the model as often as it likes."""
 
 
 def training_step(
     model: nn.Module,
     inputs: Sequence[Any],
     kwargs: Mapping[str, Any],
-    optimizer: str | OptimizerFactory,
+    optimizer: str | Mapping[str, Any] | OptimizerFactory,
     loss: Loss | None,
     *,
     training: bool,
     each: Sequence[AbstractContextManager[object]],
     real: bool = False,
     like: str | None = None,
+    parallelize: Parallelize | None = None,
 ) -> tuple[str, ...]:
     """Run a forward and, when `training`, a backward and a step; return what was assumed.
 
@@ -59,6 +63,8 @@ def training_step(
     """
     make_optimizer = _optimizer_factory(optimizer)
     _refuse_unfit(model, real=real, like=like)
+    if parallelize is not None:
+        refuse_parallel(model)
     if real:
         model, inputs, kwargs = deepcopy((model, [*inputs], dict(kwargs)))
     assumptions: set[str] = set()
@@ -69,6 +75,9 @@ def training_step(
         random_states_kept(),
         nullcontext() if mode is None else _all_fake(step, mode, like, assumptions),
     ):
+        if parallelize is not None:
+            with mode or nullcontext():
+                model = made_parallel(model, parallelize, mode)
         with suppress(NotImplementedError):  # an exported module has one mode only
             model.train(training)
         stepping: torch.optim.Optimizer | None = None
@@ -131,6 +140,11 @@ def _refuse_unfit(model: nn.Module, *, real: bool, like: str | None) -> None:
             "a scripted or traced module cannot be given fake parameters; count the module that it "
             "was made from, or run it inside FLOPsMeter()"
         )
+    if not real and any(isinstance(m, DistributedDataParallel) for m in model.modules()):
+        raise ValueError(
+            "DistributedDataParallel reduces the gradients of real parameters, in C++: "
+            "count it with values='real'"
+        )
 
 
 def _backward(loss: Tensor) -> None:
@@ -142,15 +156,22 @@ def _backward(loss: Tensor) -> None:
     torch.autograd.backward(loss)
 
 
-def _optimizer_factory(optimizer: str | OptimizerFactory) -> OptimizerFactory | None:
+def _optimizer_factory(
+    optimizer: str | Mapping[str, Any] | OptimizerFactory,
+) -> OptimizerFactory | None:
     if callable(optimizer):
         return optimizer
-    if optimizer not in OPTIMIZERS:
+    keywords = {"name": optimizer} if isinstance(optimizer, str) else {**optimizer}
+    name = keywords.pop("name", None)
+    if name == "none" and not keywords:
+        return None
+    if name not in _OPTIMIZERS:
         raise ValueError(
-            f"optimizer must be one of {', '.join(map(repr, OPTIMIZERS))} or a function from "
-            f"parameters to an optimizer, not {optimizer!r}"
+            f"optimizer must be one of {', '.join(map(repr, _OPTIMIZERS))} or 'none', a mapping of "
+            "such a 'name' and keywords, or a function from parameters to an optimizer, not "
+            f"{optimizer!r}"
         )
-    return OPTIMIZERS[optimizer]
+    return partial(_OPTIMIZERS[name], **keywords)
 
 
 def _default_loss(output: Any) -> Tensor:

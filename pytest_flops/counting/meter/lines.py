@@ -14,6 +14,7 @@ import torch
 _FOLDERS = (
     *(str(Path(str(package.__file__)).parent) for package in (torch, sys.modules["pytest_flops"])),
     sysconfig.get_path("stdlib"),
+    sysconfig.get_path("scripts"),  # such as the one that starts pytest
 )
 _INSTALLED = tuple(f"{os.sep}{name}{os.sep}" for name in ("site-packages", "dist-packages"))
 _PYTEST = f"{os.sep}_pytest{os.sep}"

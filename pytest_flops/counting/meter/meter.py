@@ -24,7 +24,6 @@ from pytest_flops.counting.meter.workarounds.flex_attention import train_on_fake
 from pytest_flops.counting.meter.workarounds.higher_order import under_autograd
 from pytest_flops.counting.meter.workarounds.spectra import without_vectors
 from pytest_flops.counting.registration import metrics_named
-from pytest_flops.counting.table import table
 
 _CHANGES = (
     hand_over_to_threads,
@@ -210,7 +209,7 @@ class FLOPsMeter:
 
     def table(self) -> str:
         """Cost by component and phase, as text."""
-        return table(self.measurement())
+        return self.measurement().table()
 
     def __str__(self) -> str:
         return self.table()
@@ -219,13 +218,16 @@ class FLOPsMeter:
 def count_flops(
     model: torch.nn.Module | torch.export.ExportedProgram,
     *inputs: Any,
-    optimizer: str | Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer] = "adamw",
+    optimizer: str
+    | Mapping[str, Any]
+    | Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer] = "adamw",
     loss: Callable[[Any], torch.Tensor] | None = None,
     training: bool = True,
     metrics: Iterable[str] = (),
     lines: bool = False,
     values: Literal["fake", "real"] = "fake",
     like: Literal["cuda"] | None = None,
+    parallelize: Callable[[torch.nn.Module], torch.nn.Module] | None = None,
     compile: bool | Mapping[str, Any] = False,  # noqa: A002 - as torch calls it
     **kwargs: Any,
 ) -> Measurement:
@@ -239,8 +241,8 @@ def count_flops(
         model: The model, on any device, `meta` included; or a program that `torch.export` made.
         *inputs: Its positional inputs: tensors on any device, or anything else. A program without
             any is counted with the inputs that it was exported with.
-        optimizer: `"sgd"`, `"adam"`, `"adamw"` with PyTorch's defaults, `"none"`, or a function
-            from the parameters to an optimizer.
+        optimizer: The name of one of `torch.optim` in small letters, or `"none"`; a mapping of such
+            a `name` and of its keywords; or a function from the parameters to an optimizer.
         loss: From the model's output to a scalar. By default the output's `loss` if it has one,
             else the sum of its first floating-point tensor (`logits` first).
         training: Whether the model is in training mode; `False` counts the forward alone. A module
@@ -252,6 +254,8 @@ def count_flops(
             are given, for code that asks for values; the model must fit into memory then.
         like: `"cuda"` has the step run the operators that CUDA runs where those of the CPU differ:
             attention, RMS norm, dropout, autocast, optimizers. It takes no GPU, and fake values.
+        parallelize: Makes a parallel model of a copy of the model, for one rank's step: see
+            `fake_ranks`.
         compile: Whether the compiler's metrics (`graph_breaks`, `recompiles`, `graphs`) are those
             of the compiled model, or keywords of `torch.compile`; a model may be compiled already.
             They are of two further steps, without an optimizer; all others stay uncompiled.
@@ -264,7 +268,8 @@ def count_flops(
         DataDependentError: The model's code, a library or the optimizer depends on the values of a
             tensor, which a fake tensor does not have; the message names it and the operator.
         ValueError: The name of the optimizer or of a metric is unknown, the output holds nothing to
-            sum, values are real in a step like CUDA's, or the model is compiled code.
+            sum, values are real in a step like CUDA's, a model to parallelize is parallel, the
+            compiler's metrics are asked for of one, or the model is compiled code.
     """
     asked_for = metrics_named(metrics, unlimited=True)
     of_meter = [metric for metric in asked_for if not metric.of_compiler]
@@ -274,6 +279,8 @@ def count_flops(
         raise ValueError(f"values must be 'fake' or 'real', not {values!r}")
     if like not in (None, "cuda"):
         raise ValueError(f"like must be 'cuda' or None, not {like!r}")
+    if parallelize is not None and len(of_meter) < len(asked_for):
+        raise ValueError("the compiler's metrics are not counted of a model on a mesh")
     module, (positional, named) = as_module(model, (inputs, kwargs))
     assumptions = training_step(
         module,
@@ -285,6 +292,7 @@ def count_flops(
         each=(nullcontext(), meter) if second else (meter,),
         real=values == "real",
         like=like,
+        parallelize=parallelize,
     )
     found = meter.measurement()
     measurement = replace(found, assumptions=(*found.assumptions, *assumptions))

@@ -140,12 +140,14 @@ class Comparison:
         foreign: Whether both hold budgets but share neither a budget's name nor a file: the base
             is another project's report, and holds nothing.
         other_tools: Versions and platform that are not the same in both, as (before, after).
+        not_compared: The metrics that say nothing between these versions of PyTorch.
     """
 
     budgets: tuple[BudgetChange, ...]
     base_commit: str | None = None
     foreign: bool = False
     other_tools: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    not_compared: tuple[str, ...] = ()
 
     @property
     def regressed(self) -> bool:
@@ -158,6 +160,7 @@ class Comparison:
             "regressed": self.regressed,
             "foreign": self.foreign,
             "other_tools": {key: list(pair) for key, pair in self.other_tools.items()},
+            "not_compared": list(self.not_compared),
             "budgets": [budget.to_dict() for budget in self.budgets],
         }
 
@@ -172,7 +175,7 @@ def compare(base: Report, head: Report, *, tolerance: Fraction | None = None) ->
     Where something is gone and something else is new, the one may be the other under a new name:
     the new one is red, unless it was recorded, or the base says why it had not run there.
     """
-    pairs = pair_entries(base.entries, head.entries)
+    pairs = pair_entries(base.held, head.held)
     fates, cut_short = _fates(head), bool(head.missing) or not head.complete
     budgets = [_budget_change(*pair, tolerance, fates, cut_short=cut_short) for pair in pairs]
     known = {test.test: test.fate for test in base.tests if test.fate != "measured"}
@@ -191,10 +194,18 @@ def compare(base: Report, head: Report, *, tolerance: Fraction | None = None) ->
         ]
     commit = base.environment.get("commit")
     collected = {test.test for test in head.tests}
-    foreign = share_nothing(base.entries, head.entries) and not any(
-        collected.intersection(entry.tests) for entry in base.entries
+    foreign = share_nothing(base.held, head.held) and not any(
+        collected.intersection(entry.tests) for entry in base.held
     )
-    return Comparison(tuple(budgets), commit and str(commit), foreign, _other_tools(base, head))
+    measured = [(old.measurement, new.measurement) for old, new in pairs if old and new]
+    left_out = {name for old, new in measured if old and new for name in _not_compared(old, new)}
+    return Comparison(
+        tuple(budgets),
+        commit and str(commit),
+        foreign,
+        _other_tools(base, head),
+        tuple(sorted(left_out)),
+    )
 
 
 def _other_tools(base: Report, head: Report) -> dict[str, tuple[str, str]]:
@@ -269,12 +280,10 @@ def _changes(before: Entry, after: Entry, allowed: Fraction) -> Iterator[Change]
     if base is None or head is None:
         return
     records = records_of(before), records_of(after)
-    # What only one of the two counted, or each with another compiler, is in no comparison.
-    both = [
-        METRICS[name]
-        for name, costs in head.metrics.items()
-        if name in base.metrics and costs.is_comparable_to(base.metrics[name])
-    ]
+    # A metric that only one of the two counted is in neither's comparison.
+    names = [name for name in head.metrics if name in base.metrics]
+    left_out = _not_compared(base, head)
+    both = [METRICS[name] for name in names if name not in left_out]
     quantities = [quantity for metric in (FLOPS, *both) for quantity in quantities_of(metric)]
     gone = [path for path in base.components if path not in head.components]
     for component in [None, *head.components, *gone]:
@@ -285,6 +294,12 @@ def _changes(before: Entry, after: Entry, allowed: Fraction) -> Iterator[Change]
             if change.regressed and is_newly_recorded(component, quantity, head, records, allowed):
                 change = replace(change, allowed=change.head, accepted=True)
             yield change
+
+
+def _not_compared(base: Measurement, head: Measurement) -> set[str]:
+    """The metrics that both counted, each with another version of PyTorch, where that matters."""
+    both = ((name, costs, base.metrics.get(name)) for name, costs in head.metrics.items())
+    return {name for name, new, old in both if old and not new.is_comparable_to(old)}
 
 
 def _value(measurement: Measurement, quantity: Quantity, component: str | None) -> int | None:

@@ -80,10 +80,10 @@ def other_tools(comparison: Comparison) -> str:
     )
     if not listed:
         return ""
-    compiler = "; graph_breaks, recompiles and graphs are not compared"
+    left_out = ", ".join(comparison.not_compared)
     return (
         f"the base was counted with {listed}: a difference may come from there"
-        f"{compiler if 'torch' in comparison.other_tools else ''}"
+        f"{f'; not compared: {left_out}' if left_out else ''}"
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pytest_flops.budgets.units import format_amount, format_flops
 from pytest_flops.counting.components import depth, segments
 from pytest_flops.counting.metric import BYTE, TIME
-from pytest_flops.counting.table import aligned, remarks
+from pytest_flops.counting.table import aligned
 
 if TYPE_CHECKING:
     from pytest_flops.counting.measurement import Measurement
@@ -17,9 +17,16 @@ _HEAD = ["component", "FLOPs", "bytes", "FLOP/B", "bound", "computing"]
 
 
 def roofline_text(
-    found: Roofline, measurement: Measurement, *, levels: int | None, nanoseconds: int | None
+    found: Roofline,
+    measurement: Measurement,
+    *,
+    levels: int | None,
+    over: float,
+    nanoseconds: int | None,
 ) -> str:
     """The table, down to so many levels of components, and lines below it.
+
+    Components are left out whose bound is less than `over` so many percent of the whole's.
 
     `nanoseconds` is how long a step took that somebody measured.
 
@@ -31,6 +38,7 @@ def roofline_text(
         _row("  " * len(segments(path)) + path, bound)
         for path, bound in found.components.items()
         if bound.seconds and (levels is None or depth(path) <= levels)
+        if 100 * bound.seconds >= over * found.whole.seconds
     ]
     phases = ", ".join(f"{phase} {_time(bound.seconds)}" for phase, bound in found.phases.items())
     of_products = sum(found.products.values())
@@ -42,7 +50,7 @@ def roofline_text(
         f"on {found.device.name} this is not faster than {_time(found.whole.seconds)}",
         f"phases: {phases}",
         *([f"products: {products}"] if products else []),
-        *remarks(measurement),
+        *measurement.remarks(),
     ]
     if nanoseconds is not None:
         mfu, share = found.mfu(nanoseconds / 1e9), found.whole.seconds * 1e9 / nanoseconds

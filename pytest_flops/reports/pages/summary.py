@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -72,9 +73,13 @@ def fullest(entry: Entry) -> Verdict | None:
 
 
 def title(entry: Entry) -> str:
-    """The entry's name, and whose operators the figures are of where they are not the CPU's."""
-    like_cuda = entry.workload is not None and entry.workload.like == "cuda"
-    return f"{entry.title} (as on CUDA)" if like_cuda else entry.title
+    """The entry's name, and what the figures are of: operators of CUDA, one rank of many."""
+    workload, remarks = entry.workload, []
+    if workload and workload.mesh:
+        remarks.append(f"rank {workload.rank:,} of {math.prod(workload.mesh.values()):,}")
+    if workload and workload.like == "cuda":
+        remarks.append("as on CUDA")
+    return f"{entry.title} ({', '.join(remarks)})" if remarks else entry.title
 
 
 def limit_used(entry: Entry) -> str | None:
@@ -153,6 +158,8 @@ def status(entry: Entry) -> str:
     found = worst(entry)
     if found is not None:
         return _FAILURES[found.kind][0]
+    if entry.metered:
+        return "metered, and held to nothing"
     if not entry.verdicts:
         return "nothing was compared"
     if any(_is_excused(verdict) for verdict in entry.verdicts):
@@ -192,10 +199,12 @@ def headline(report: Report) -> str:
         return "Green: other shards have every test."
     if not report.entries and not report.errors and not report.missing:
         return "Red: nothing was measured."
+    if report.passed and not report.held:
+        return f"Metered {len(report.entries):,}, and nothing was held."
     if report.passed:
-        number = len(report.entries)
+        number = len(report.held)
         hold = "the one budget holds" if number == 1 else f"all {number:,} budgets hold"
-        idle = sum(not holds_something(entry) for entry in report.entries)
+        idle = sum(not holds_something(entry) for entry in report.held)
         but = f", but {idle} of {number} hold{'s' if idle == 1 else ''} nothing yet" if idle else ""
         return f"Green: {hold}{but}."
     return f"Red: {', and '.join([*_red_budgets(report), *_faults(report)])}."
@@ -211,7 +220,7 @@ def not_measured(report: Report) -> str:
 
 
 def _red_budgets(report: Report) -> list[str]:
-    red, of = report.red, len(report.entries)
+    red, of = report.red, len(report.held)
     if not red:
         return []
     kinds = {found.kind for entry in red if (found := worst(entry))}

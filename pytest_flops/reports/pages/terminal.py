@@ -59,7 +59,7 @@ def terminal_lines(
 
 
 def _table(report: Report, verbosity: int, width: int) -> list[Line]:
-    entries = summary.worst_first(report.entries)
+    entries = summary.worst_first(report.held)
     if verbosity == 0:
         most = max(_ROWS, len(report.red))
         told = [entry for entry in entries[most:] if any(summary.remarks(entry))]
@@ -75,7 +75,7 @@ def _table(report: Report, verbosity: int, width: int) -> list[Line]:
         lines += [(f"  {printable(text)}", _YELLOW) for text in summary.remarks(entry)]
         if verbosity > 0:
             lines += _components(entry, width)
-    hidden = len(report.entries) - len(entries)
+    hidden = len(report.held) - len(entries)
     if hidden:
         lines.append((f"and {hidden:,} more within budget; -v shows them", _GREEN))
     return lines

@@ -1,0 +1,106 @@
+"""The commands that read reports: compare, merge, html and show."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_flops.budgets.units import parse_percent
+from pytest_flops.reports.comparison.comparison import compare as compared
+from pytest_flops.reports.errors import ReportError
+from pytest_flops.reports.report import load_base, load_history, load_report
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+    from fractions import Fraction
+
+    from pytest_flops.reports.report import Report
+
+OK, REGRESSED = 0, 1
+
+
+def compare(given: argparse.Namespace) -> int:
+    """Hold a report against the base's."""
+    from pytest_flops.reports.pages.comparison import FORMATS
+    from pytest_flops.reports.pages.summary import headline
+
+    tolerance = _percent(given.tolerance)
+    base, head = load_base(given.base), load_report(given.head)
+    if not head.held:
+        raise ReportError(f"{given.head} measured nothing, so there is nothing to compare.")
+    comparison = compared(base, head, tolerance=tolerance)
+    print(FORMATS[given.format](comparison), end="")
+    if not head.passed:
+        print(f"pytest-flops: {given.head} is red by itself: {headline(head)}", file=sys.stderr)
+    return OK if head.passed and not comparison.regressed else REGRESSED
+
+
+def merge(given: argparse.Namespace) -> int:
+    """Join the reports of shards, and write what one run would have written."""
+    from pytest_flops.reports.merge import merge as merged
+    from pytest_flops.reports.write import write_reports
+
+    if given.shards not in (None, len(given.reports)):
+        raise ReportError(
+            f"{len(given.reports)} of {given.shards} shards have a report here: "
+            f"{', '.join(given.reports)}."
+        )
+    report = merged(load_report(path) for path in given.reports)
+    _refuse_to_overwrite(Path(given.output) / "flops.json", given.reports)
+    print(*write_reports(report, given.output), sep="\n")
+    _tell_why_red(report)
+    return OK if report.passed else REGRESSED
+
+
+def html(given: argparse.Namespace) -> int:
+    """Render a report as one page."""
+    from pytest_flops.reports.comparison.wording import judge_regressions
+    from pytest_flops.reports.pages.html import render_html
+    from pytest_flops.reports.write import write_text
+
+    report, comparison = load_report(given.report), None
+    if given.base:
+        tolerance = _percent(given.tolerance)
+        comparison = compared(load_report(given.base), report, tolerance=tolerance)
+        report = judge_regressions(report, comparison)
+    history = load_history(given.history) if given.history else ()
+    output = Path(given.output or Path(given.report).with_suffix(".html"))
+    _refuse_to_overwrite(output, [given.report, given.base or given.report])
+    print(write_text(output, render_html(report, comparison=comparison, history=history)))
+    _tell_why_red(report)
+    return OK
+
+
+def show(given: argparse.Namespace) -> int:
+    """Print a report as the run that wrote it did."""
+    from pytest_flops.reports.pages.dearest import dearest_lines
+    from pytest_flops.reports.pages.terminal import terminal_lines
+
+    report, width = load_report(given.report), shutil.get_terminal_size().columns
+    if any(entry.metered for entry in report.entries):
+        print(*dearest_lines(report.entries, width=width), sep="\n")
+    lines = terminal_lines(report, verbosity=given.verbose, width=width)
+    print(*(text for text, _ in lines), sep="\n")
+    return OK if report.passed else REGRESSED
+
+
+def _tell_why_red(report: Report) -> None:
+    from pytest_flops.reports.pages.terminal import terminal_lines
+
+    if not report.passed:
+        print(
+            *(text for text, _ in terminal_lines(report, verbosity=-1)), sep="\n", file=sys.stderr
+        )
+
+
+def _refuse_to_overwrite(output: Path, inputs: Sequence[str]) -> None:
+    for name in inputs:
+        if output.resolve() == Path(name).resolve():
+            raise ReportError(f"{output} is one of the reports given; name another --output.")
+
+
+def _percent(text: str | None) -> Fraction | None:
+    return parse_percent(text) if text else None

@@ -1,0 +1,80 @@
+"""What PyTorch's distributed engine does otherwise on its fake process group or on fake tensors.
+
+1. `DeviceMesh` keeps the numbers of its ranks in a tensor and reads them. FSDP makes a mesh of two
+   others inside the step, and people take submeshes there; under a fake mode they would be fakes.
+   PyTorch: `DeviceMesh` switches no mode off.
+2. `DistributedDataParallel` reads reduced gradients out of the future of its all-reduce, and that
+   of the fake group holds none (`expected the hook result to be either a Tensor or a TensorList`).
+   A communication hook that returns the bucket sends the same.
+Seen in: 2.11 to 2.14.
+May go when: `test_a_mesh_of_two_dimensions_on_fakes` and `test_ddp_reduces_its_gradients` pass
+without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.utils._python_dispatch import _disable_current_modes
+
+_MAKE_MESHES = ("__init__", "__getitem__", "_flatten", "_unflatten", "_concatenate")
+
+
+@contextmanager
+def meshes_of_real_numbers() -> Iterator[None]:
+    """While active, no dispatch mode sees how a mesh is made."""
+    from torch.distributed.device_mesh import DeviceMesh
+
+    before = {name: vars(DeviceMesh)[name] for name in _MAKE_MESHES if name in vars(DeviceMesh)}
+    for name, method in before.items():
+        static = isinstance(method, staticmethod)
+        ours = _without_modes(method.__func__ if static else method)
+        setattr(DeviceMesh, name, staticmethod(ours) if static else ours)
+    try:
+        yield
+    finally:
+        for name, method in before.items():
+            setattr(DeviceMesh, name, method)
+
+
+def _without_modes(run: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(run)
+    def ours(*args: Any, **kwargs: Any) -> Any:
+        with _disable_current_modes():
+            return run(*args, **kwargs)
+
+    return ours
+
+
+@contextmanager
+def reducing_without_peers() -> Iterator[None]:
+    """While active, `DistributedDataParallel` without a communication hook gets one."""
+    from torch.nn.parallel import DistributedDataParallel
+
+    before: Any = DistributedDataParallel._pre_forward  # noqa: SLF001
+
+    @wraps(before)
+    def ours(self: Any, *inputs: Any, **kwargs: Any) -> Any:
+        if not self._comm_hooks:
+            group = self.process_group
+            self.register_comm_hook(None, lambda _, bucket: _reduced(bucket, group))
+        return before(self, *inputs, **kwargs)
+
+    DistributedDataParallel._pre_forward = ours  # type: ignore[method-assign]  # noqa: SLF001
+    try:
+        yield
+    finally:
+        DistributedDataParallel._pre_forward = before  # type: ignore[method-assign]  # noqa: SLF001
+
+
+def _reduced(bucket: Any, group: Any) -> Any:
+    """The future, with its result, of what an all-reduce without peers makes of the bucket."""
+    dist.all_reduce(bucket.buffer(), group=group)
+    done: Any = torch.futures.Future()
+    done.set_result(bucket.buffer())
+    return done
