@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from textwrap import dedent, indent
 from types import ModuleType
@@ -168,6 +169,15 @@ class Project:
         result.assert_outcomes(**{"failed": 1, **outcomes})
         assert result.ret == pytest.ExitCode.TESTS_FAILED
         result.stdout.fnmatch_lines(told)
+        return result
+
+    def explains(self, *arguments: str, told: Sequence[str]) -> pytest.RunResult:
+        """Run pytest, of which a test fails, with each of these words, wherever lines break."""
+        result = self.run(*arguments)
+        assert result.ret == pytest.ExitCode.TESTS_FAILED
+        text = " ".join(result.stdout.str().split())
+        for words in told:
+            assert fnmatchcase(text, f"*{words}*"), words
         return result
 
     def refuses(self, *arguments: str, told: Sequence[str]) -> pytest.RunResult:

@@ -88,15 +88,19 @@ class Regression(NamedTuple):
 REGRESSIONS = [
     # A depthwise convolution that lost its groups.
     Regression(
-        "gate_a_convnet", "convnet.py", "groups=wide", "groups=1", "stages.0.depthwise forward: *"
+        "gate_a_convnet",
+        "src/convnet.py",
+        "groups=wide",
+        "groups=1",
+        "stages.0..2.depthwise x 3 grew by *",
     ),
     # A wider feed-forward network.
     Regression(
         "gate_a_transformer",
-        "gpt.py",
+        "src/gpt.py",
         "nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)",
         "nn.Linear(width, 5 * width), nn.GELU(), nn.Linear(5 * width, width)",
-        "blocks.[*].mlp (each of 2) forward: *",
+        "write * to allow it: blocks.[*].mlp forward, *",
     ),
 ]
 

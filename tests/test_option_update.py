@@ -155,8 +155,10 @@ def test_a_snapshot_that_grows_is_red_at_its_line_of_the_lock_file(
     assert result.ret == 1
     line = lock_of(project, OWN_LOCK).splitlines().index('    "test_snapshot": {') + 1
     result.stdout.fnmatch_lines(
-        [f"*recorded*7*at {OWN_LOCK}:{line}:1", "*--flops-update*commit the lock file*"]
+        ["total: 8 FLOP, recorded 7 FLOP*", f"*--flops-update*commit {OWN_LOCK}, *"]
     )
+    page = (project.root / "reports/flops.html").read_text(encoding="utf-8")
+    assert f"Recorded at <code>{OWN_LOCK}:{line}:1</code>" in page
 
 
 def test_a_snapshot_may_have_a_tolerance(project: Any) -> None:
@@ -220,8 +222,7 @@ def test_the_page_of_a_red_snapshot_says_how_to_record_it_anew(project: Any) -> 
     project.test(SEVERAL.replace("20", "21"))
     assert project.run().ret == 1
     page = (project.root / "reports/flops.html").read_text(encoding="utf-8")
-    assert "pytest --flops-update test_model.py::test_several</code> to rewrite" in page
-    assert "the marker of <code>test_model.py::test_several</code>" in page
+    assert "run pytest --flops-update test_model.py::test_several and commit test_model" in page
 
 
 def test_an_update_is_refused_under_ci(

@@ -125,28 +125,30 @@ def kilo(amount: int, unit: str) -> str:
 
 TOLD: dict[str, tuple[str, ...]] = {
     "parameters gathered a second time": (
-        f"*communication backward: *more by all_gather bfloat16 x 5 (+{kilo(BF16 * HEAD, 'B')})",
-        f"*head * +{BF16 * HEAD:,} above the record",
+        f"head grew by {kilo(BF16 * HEAD, 'B')} in backward: all_gather bfloat16 x",
+        "communication total: ",
     ),
     "gathers in float32": (
-        f"*communication forward: *more by all_gather float32 x 5 (new, +{kilo(F32 * ALL, 'B')})",
+        "all_gather float32 x * (new, +*communication total: ",
+        f"communication forward: {kilo(F32 * ALL, 'B')}, recorded {kilo(BF16 * ALL, 'B')}, ",
     ),
     # What it gathers stays to the end.
     "a layer that is not sharded by itself": (
-        f"*peak_memory total: *not in the record: *parameters +{kilo(KEPT, 'B')}*",
-        "*blocks.1.2 * above the record",
-        "*(outside modules) communication backward: *",
+        f"blocks.0..1.2 x 2*more alive at the peak, *parameters (+{kilo(KEPT, 'B')})",
+        "peak_memory total: ",
+        "(outside modules) communication backward: ",
     ),
     # AdamW computes 14 for each element, of which 7/8 were other ranks'.
     "an embedding replicated, not sharded": (
-        f"*optimizer: *, over by {kilo(14 * EMBED * 7 // 8, 'FLOP')} *",
-        f"*embed * +{14 * EMBED * 7 // 8:,} above the record",
+        # What forward costs more, backward costs less.
+        f"embed grew by {kilo(14 * EMBED * 7 // 8, 'FLOP')} in ",
+        f" optimizer: *, over by {kilo(14 * EMBED * 7 // 8, 'FLOP')} ",
     ),
     # Each of the parameters' gradients is gathered; a block has four, the head two.
     "an optimizer on whole parameters": (
-        "*optimizer: * (+700.0 %)",
-        "*peak_memory optimizer: *alive now and not in the record: optimizer state +*",
-        f"*communication total: *more by all_gather float32 x 15 (new, +{kilo(F32 * ALL, 'B')})*",
+        " optimizer: * (+700.0 %)",
+        "more alive at the peak, optimizer state (+*peak_memory optimizer: ",
+        f"all_gather float32 x 15 (new, +{kilo(F32 * ALL, 'B')})",
     ),
 }
 TEST = """\
@@ -181,7 +183,7 @@ def planted(project: Any) -> Iterator[Any]:
 def test_a_regression_of_one_rank_is_red_by_name(planted: Any, name: str) -> None:
     step, metrics = PLANTED[name]
     planted.test(TEST.replace("Step()", repr(step)))
-    planted.fails("-v", told=TOLD[name])
+    planted.explains("-v", told=TOLD[name])
     (entry,) = planted.report()["entries"]
     red = {each["quantity"].split()[0] for each in entry["verdicts"] if not each["passed"]}
     assert {*metrics} <= red

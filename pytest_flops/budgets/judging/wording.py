@@ -143,7 +143,7 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
-def acceptance(red: Iterable[Verdict]) -> list[str]:
+def acceptance(red: Iterable[Verdict], test: str = "") -> list[str]:
     """How to accept what is red, if it is meant: a line for each limit, and one for records."""
     red = [*red]
     ways: list[str] = []
@@ -164,7 +164,10 @@ def acceptance(red: Iterable[Verdict]) -> list[str]:
     files = {v.location.file if v.location else "" for v in red if v.kind == "recorded"}
     if files:
         file = printable(max(files)) or "the lock file"
-        ways.append(f"run pytest --flops-update and commit {file}, if it is meant")
+        ways.append(
+            f"run pytest --flops-update {printable(test)}".rstrip()
+            + f" and commit {file}, if it is meant"
+        )
     return ways
 
 
