@@ -318,7 +318,15 @@ def test_lines_of_a_green_budget_are_not_looked_up(step: Planted) -> None:
     step.write("launches", "99", SINES)
     assert step.run().ret == 0
     (entry,) = step.project.report()["entries"]
-    assert ("launches" in entry["measurement"]["lines"]) == (not step.in_yaml)
+    assert ("launches" in entry["measurement"]["found_at"]) == (not step.in_yaml)
+
+
+def test_lines_are_those_of_the_operators_that_are_more_than_recorded(step: Planted) -> None:
+    """Of the step's other lines, that of the linear among them, none is told."""
+    step.write("launches", "999")
+    assert step.run("--flops-update").ret == 0
+    step.write("launches", "999", "for _ in range(3): x.sin()")
+    step.is_red("aten.sin (new, +3 calls)", "launches at model.py:9 (3 calls) launches total: ")
 
 
 def test_a_red_verdict_on_bytes_names_the_operators(step: Planted) -> None:

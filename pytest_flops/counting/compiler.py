@@ -151,9 +151,12 @@ class CompilerEvents(logging.Handler):
         return replace(
             measurement,
             metrics={**measurement.metrics, **costs},
-            lines={
-                **measurement.lines,
-                **{name: dict(Counter(told)) for name, told in self._told.items()},
+            found_at={
+                **measurement.found_at,
+                **{
+                    name: {line: {TOTAL: n} for line, n in Counter(told).items()}
+                    for name, told in self._told.items()
+                },
             },
             assumptions=(
                 *measurement.assumptions,

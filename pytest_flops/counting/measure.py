@@ -94,7 +94,7 @@ def _joined(by_itself: Measurement, measured: Measurement) -> Measurement:
     return replace(
         by_itself,
         metrics=measured.metrics,
-        lines=measured.lines,
+        found_at=measured.found_at,
         uncounted={**by_itself.uncounted, **measured.uncounted},
         not_called=tuple(dict.fromkeys((*by_itself.not_called, *measured.not_called))),
         child_processes=by_itself.child_processes + measured.child_processes,

@@ -21,7 +21,7 @@ from pytest_flops.counting.metric import (
 from pytest_flops.counting.table import printable, tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from pytest_flops.counting.metric import Metric
 
@@ -55,8 +55,9 @@ class Measurement:
             module, and modules that are used without being called, or not at all. What they compute
             in forward and backward is in what their parents cost, so their own 0 says nothing.
         metrics: What it costs by other metrics than FLOPs, as far as somebody asked for them.
-        lines: What the other metrics found, by the metric's name and the line of somebody's own
-            code, as far as somebody asked for lines; no part of what makes two measurements equal.
+        found_at: What the other metrics found, by the metric's name, the line of somebody's own
+            code, and phase and operator (`"forward aten.mm"`), as far as somebody asked for lines;
+            no part of what makes two measurements equal.
         recomputed: The part of the backward FLOPs that repeats forward work under activation
             checkpointing, of the meter only.
     """
@@ -72,7 +73,29 @@ class Measurement:
     recomputed: int = 0
     not_called: tuple[str, ...] = ()
     metrics: Mapping[str, Costs] = field(default_factory=dict)
-    lines: Mapping[str, Mapping[str, int]] = field(default_factory=dict, compare=False)
+    found_at: Mapping[str, Mapping[str, Mapping[str, int]]] = field(
+        default_factory=dict, compare=False
+    )
+
+    @property
+    def lines(self) -> dict[str, dict[str, int]]:
+        """What the other metrics found by the line of somebody's own code, the largest first."""
+        return {name: self.lines_of(name) for name in self.found_at}
+
+    def lines_of(
+        self,
+        metric: str,
+        phases: Collection[str] = (),
+        operators: Collection[str] = (),
+    ) -> dict[str, int]:
+        """The same of one metric, in these phases and of these operators; without any, in all."""
+        found: dict[str, int] = {}
+        for line, places in self.found_at.get(metric, {}).items():
+            for place, value in places.items():
+                phase, _, operator = place.partition(" ")
+                if phase in (phases or (phase,)) and operator in (operators or (operator,)):
+                    found[line] = found.get(line, 0) + value
+        return dict(sorted(found.items(), key=lambda line: (-line[1], line[0])))
 
     def counts(self, quantity: str) -> bool:
         """Whether the metric of a quantity was counted; what was not has no 0 either."""
@@ -149,7 +172,10 @@ class Measurement:
             "recomputed": self.recomputed,
             "not_called": list(self.not_called),
             "metrics": {name: costs.to_dict() for name, costs in self.metrics.items()},
-            "lines": {name: dict(values) for name, values in self.lines.items()},
+            "found_at": {
+                name: {line: dict(places) for line, places in lines.items()}
+                for name, lines in self.found_at.items()
+            },
         }
 
     @classmethod
@@ -173,7 +199,7 @@ class Measurement:
             metrics={
                 name: Costs.from_dict(costs) for name, costs in record.get("metrics", {}).items()
             },
-            lines={name: dict(values) for name, values in record.get("lines", {}).items()},
+            found_at=record.get("found_at", {}),
         )
 
 

@@ -251,7 +251,7 @@ class Recorder:
         tolerance = self._session.tolerance
         verdicts = [*hold(budget, judged, sweeps, tolerance=tolerance, rules=rules, kinds=kinds)]
         if judged and with_lines and any(_lacks_lines(verdict, judged) for verdict in verdicts):
-            judged = replace(judged, lines=with_lines().lines)
+            judged = replace(judged, found_at=with_lines().found_at)
             held = hold(budget, judged, sweeps, tolerance=tolerance, rules=rules, kinds=kinds)
             verdicts = [*held]
         if all(verdict.passed for verdict in verdicts):
@@ -432,7 +432,7 @@ def _lacks_lines(verdict: Verdict, measurement: Measurement) -> bool:
     if verdict.passed or verdict.quantity is None or verdict.kind not in ("limit", "recorded"):
         return False
     metric = metric_of(verdict.quantity)
-    return metric.told_by_line and metric.name not in measurement.lines
+    return metric.told_by_line and metric.name not in measurement.found_at
 
 
 def _not_held(measurement: Measurement, *, update: bool) -> Verdict:

@@ -211,7 +211,7 @@ def _not_counted(
             )
             yield Verdict.error(message)
     if of_compiler:
-        gave_up = lines_told(measurement.lines.get("graph_breaks", {}), CALL)
+        gave_up = lines_told(measurement.lines_of("graph_breaks"), CALL)
         message = (
             f"nothing was compiled, so what the budget says of {', '.join(of_compiler)} is held "
             "against nothing: call what torch.compile returns in the test's body, or give the "

@@ -187,8 +187,9 @@ def cause_told(
     lines = operators = ""
     if verdict.component is None:
         base = recorded if reason.grown else None
-        operators = _operators(measurement, base, metric, reason.phases)
-        lines = lines_told(measurement.lines.get(metric.name, {}), metric.unit)
+        operators, more = _operators(measurement, base, metric, reason.phases)
+        found = measurement.lines_of(metric.name, reason.phases, more)
+        lines = lines_told(found, metric.unit)
     words = _repeats(reason.again)
     if reason.grown and (operators or not lines):
         amount = format_amount(reason.grown, metric.unit)
@@ -231,8 +232,11 @@ def _in_phases(
 
 def _operators(
     measurement: Measurement, recorded: Recorded | None, metric: Metric, phases: Sequence[str]
-) -> str:
-    """The operators that are new or more since the record, or else those that cost most."""
+) -> tuple[str, set[str]]:
+    """The operators that are new or more since the record, and which; or else those that cost most.
+
+    What is more is looked for at the lines of these alone.
+    """
 
     def values(of: Measurement | Recorded | None, kept: str = "operations") -> dict[str, int]:
         if of is None:
@@ -251,7 +255,10 @@ def _operators(
         more[name] = cost - then.get(operator, 0)
         if then and not then.get(operator):
             new.add(name)
-    return _most(more, metric.unit, "+" if then else "", new)
+    grown = (
+        {operator for operator in now if now[operator] > then.get(operator, 0)} if then else set()
+    )
+    return _most(more, metric.unit, "+" if then else "", new), grown
 
 
 def lines_told(found: Mapping[str, int], unit: Unit) -> str:

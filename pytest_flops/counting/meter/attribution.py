@@ -67,7 +67,7 @@ from pytest_flops.counting.metrics import PHASE, Call, Counter, MeteredPhase, Pr
 Place: TypeAlias = tuple[MeteredPhase, int, str]
 """What values are joined by: phase, module number and operator."""
 
-LinesKey: TypeAlias = tuple[Metric, str | int]
+LinesKey: TypeAlias = tuple[Metric, str | int, MeteredPhase, str]
 """What is added up by line; by the number of the module where no line is anybody's own."""
 
 # PyTorch's profiler and its FLOP counter read these too; there is no public way.
@@ -207,7 +207,7 @@ class Attribution:
             elif value > values.get(metric, 0):
                 values[metric] = value
             if metric in self._told_by_line and PHASE[phase] in metric.phases:
-                thread.lines[metric, line_here() or module] += value
+                thread.lines[metric, line_here() or module, phase, operator] += value
 
     # --- operators that autograd runs ---
 

@@ -52,22 +52,20 @@ def measurement_of(attribution: Attribution) -> Measurement:
         recomputed=recomputed,
         not_called=tuple(path for path in own if path not in seen),
         metrics={metric.name: _costs(metric, attribution) for metric in attribution.metrics},
-        lines=_lines(attribution),
+        found_at=_found_at(attribution),
     )
 
 
-def _lines(attribution: Attribution) -> dict[str, dict[str, int]]:
-    """Each metric's values over all threads by line, the largest first."""
+def _found_at(attribution: Attribution) -> dict[str, dict[str, Counter[str]]]:
+    """Each metric's values over all threads by line, and by phase and operator."""
     paths = attribution.paths.names()
-    lines: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    found: dict[str, dict[str, Counter[str]]] = {}
     for thread in attribution.threads.copy():
-        for (metric, place), value in thread.lines.copy().items():
-            name = place if isinstance(place, str) else f"in {paths[place] or 'the model'}"
-            lines[metric.name][name] += value
-    return {
-        name: dict(sorted(found.items(), key=lambda line: (-line[1], line[0])))
-        for name, found in sorted(lines.items())
-    }
+        for (metric, where, metered, operator), value in thread.lines.copy().items():
+            line = where if isinstance(where, str) else f"in {paths[where] or 'the model'}"
+            places = found.setdefault(metric.name, {}).setdefault(line, Counter())
+            places[f"{PHASE[metered]} {operator}"] += value
+    return dict(sorted(found.items()))
 
 
 def _costs(metric: Metric, attribution: Attribution) -> Costs:
