@@ -334,3 +334,16 @@ def test_a_conftest_that_fails_is_told_as_pytest_tells_it(
     project.write("conftest.py", "import no_such_module\n")
     assert main(["count", language_model]) == 2
     assert "No module named 'no_such_module'" in capsys.readouterr().err
+
+
+def test_a_configuration_class_of_transformers_is_its_language_model(
+    project: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("transformers")
+    monkeypatch.chdir(project.root)
+    sizes = ["--batch-size", "2", "--seq-len", "8", "--optimizer", "none"]
+    config = ["--config", "n_layer: 1, n_embd: 16, n_head: 2, vocab_size: 40, n_positions: 8"]
+    lines = told(capsys, "transformers:GPT2Config", *sizes, *config, "--depth", "2")
+    # The head: 2 x 16 tokens x 16 x 40, and twice that backward.
+    row = next(line for line in lines if line[0] == "lm_head")
+    assert row[2:5] == ["20,480", "40,960", "0"]

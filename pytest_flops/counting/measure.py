@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -16,6 +17,7 @@ from pytest_flops.counting.builder import (
     installed_builders,
     with_installed,
 )
+from pytest_flops.counting.hugging_face import is_configuration, language_model
 from pytest_flops.counting.origin import origin
 
 if TYPE_CHECKING:
@@ -202,7 +204,8 @@ def find_builder(name: str, builders: Builders | None = None) -> Builder:
             f"no builder is registered as {name!r}; registered: {names}; "
             "or write 'package.module:callable'"
         )
-    return as_builder(_imported(name))
+    found = _imported(name)
+    return as_builder(partial(language_model, found) if is_configuration(found) else found)
 
 
 def _imported(name: str) -> Any:
