@@ -152,7 +152,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("target", metavar="FILE::BUDGET")
     command.add_argument(
-        "--over", metavar="DIMENSIONS", help="batch_size,seq_len unless given; or keys of config"
+        "--over",
+        metavar="DIMENSIONS",
+        help="batch_size,seq_len unless given; or keys of config, mesh",
     )
     command.add_argument("--json", action="store_true", help="as data")
 

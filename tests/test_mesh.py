@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from pytest_flops import cli
+
 pytest.importorskip("torch.distributed.fsdp")
 
 MODEL = """\
@@ -130,6 +132,90 @@ def test_a_registered_model_that_counts_by_itself_is_metered_on_a_mesh(project: 
     (entry,) = project.report()["entries"]
     assert entry["measurement"]["source"] == "meter"
     assert entry["measurement"]["rules"] == "executed"
+
+
+# --- over the ranks ---
+
+
+def formulas(mine: Any) -> dict[str, str]:
+    (sweep,) = [sweep for entry in mine.report()["entries"] for sweep in entry["scaling"]]
+    whole = [growth for growth in sweep["growth"] if growth["component"] is None]
+    return {growth["quantity"]: growth["polynomial"] for growth in whole}
+
+
+def test_shares_fall_and_payloads_stay_as_exact_functions_of_the_ranks(mine: Any) -> None:
+    step = workload(mesh={"dp": 8}, parallelize="my:shard")
+    limits = "max_exponent: 0, metrics: {communication: 0, collectives: 0, peak_memory: 0}"
+    mine.budget("rank", step, f"scaling: {{dp: {{sizes: [2, 8, 64], {limits}}}}}")
+    assert mine.run().ret == 0
+    found = formulas(mine)
+    # AdamW costs 14 for each of 2 * 64 * 256 elements, and 1 for the step counter of each layer.
+    assert found["optimizer"] == f"2 + {14 * 2 * 64 * 256:,} / dp"
+    assert found["communication total"] == f"{4 * LAYER:,}"
+    assert found["collectives total"] == "2"
+
+
+def test_what_is_padded_is_held_by_the_sizes_that_are_asked_for(mine: Any) -> None:
+    """Of 64 rows and 256, 512 ranks hold 1 each; so gathers bring 512 of both."""
+    step = workload(mesh={"dp": 8}, parallelize="my:shard")
+    sweep = "scaling: {dp: {sizes: [8, 64, 512], metrics: {communication: %s}}}"
+    mine.budget("rank", step, sweep % "1.0")
+    assert mine.run().ret == 0
+    mine.budget("rank", step, sweep % "0")
+    padded = 2 * 4 * 512 * (64 + 256)
+    mine.fails(told=["communication total grows as dp^0.774, allowed 0*", f"*512: {padded:,}*"])
+
+
+def test_a_payload_that_is_no_function_of_the_ranks_is_no_mistake(mine: Any) -> None:
+    keys = {"values": "real", "config": {"device": "cpu"}, "parallelize": "my:ddp"}
+    limits = "scaling: {dp: {sizes: [2, 4, 8], metrics: {communication: 0}}}"
+    mine.budget("rank", workload(mesh={"dp": 2}, **keys), limits)
+    assert mine.run().ret == 0
+
+
+def test_what_every_rank_is_sent_by_all_others_grows_with_them(mine: Any) -> None:
+    mine.write(
+        "mine.py",
+        """
+        import torch.distributed as dist
+
+
+        def tells_all(model, mesh):
+            def tell(module, inputs, output):
+                mine = output.sum().reshape(1)
+                dist.all_gather([mine.clone() for _ in range(mesh.size())], mine)
+
+            model.register_forward_hook(tell)
+            return model
+        """,
+    )
+    step = workload(mesh={"dp": 2}, parallelize="mine:tells_all")
+    sweep = "scaling: {dp: {sizes: [2, 4, 8], metrics: {communication: %s}}}"
+    mine.budget("rank", step, sweep % "1.0")
+    assert mine.run().ret == 0
+    assert formulas(mine)["communication forward"] == "4 * dp"
+    mine.budget("rank", step, sweep % "0.9")
+    mine.fails(told=["communication total grows as dp^1, allowed 0.9*", "*4 * dp*"])
+
+
+def test_a_sweep_leaves_the_rank_in_the_mesh(mine: Any) -> None:
+    step = workload(mesh={"dp": 8}, rank=7, parallelize="my:shard")
+    mine.budget("rank", step, "scaling: {dp: {sizes: [4, 8, 16], max_exponent: 0}}")
+    mine.fails(told=["*dp = 4 is rejected: rank must be from 0 to 3 in a mesh of 4, not 7*"])
+
+
+def test_explain_prints_what_the_ranks_share(
+    mine: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = mine.budget("rank", workload(mesh={"tp": 2}, seq_len=32, parallelize="my:split"))
+    monkeypatch.chdir(mine.root)
+    monkeypatch.syspath_prepend(mine.root)
+    assert cli.main(["explain", f"{file}", "--over", "seq_len,tp"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    # Each token costs two products of 2 * 64 * 256 and 256 activations, of which a rank has its
+    # share; its 64 outputs are reduced over the ranks, and then added up.
+    share = 2 * 2 * 64 * 256 + 256
+    assert f"forward = {2 * 64} * seq_len + {share:,} * seq_len / tp" in told
 
 
 # --- mistakes ---

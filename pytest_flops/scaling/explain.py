@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from functools import cache
-from itertools import islice, product
+from itertools import chain, islice, product
+from math import prod
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pytest_flops.scaling.errors import ScalingError
 from pytest_flops.scaling.explanation import ExactCost, Explanation
 from pytest_flops.scaling.fit import ENOUGH, HELD_OUT, Fit, fits
+from pytest_flops.scaling.formula import doublings
 from pytest_flops.scaling.measured import Measured, cost_of, parts_of, refuse_uncounted
 from pytest_flops.scaling.polynomial import Polynomial, crossover, interpolate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 
     from pytest_flops.counting.measurement import Measurement
     from pytest_flops.scaling.measured import Part
@@ -29,7 +31,9 @@ class CountAtSizes(Protocol):
         """One training step at these sizes."""
 
 
-def explain(count_at: CountAtSizes, sizes: Mapping[str, int]) -> Explanation:
+def explain(
+    count_at: CountAtSizes, sizes: Mapping[str, int], ranks: Container[str] = ()
+) -> Explanation:
     """Find the exact polynomials in several dimensions, from counts at a few small sizes.
 
     Degrees are found along each dimension alone, all others at the workload's sizes; the counts on
@@ -39,6 +43,7 @@ def explain(count_at: CountAtSizes, sizes: Mapping[str, int]) -> Explanation:
     Args:
         count_at: Counts the workload at named sizes.
         sizes: The dimensions, each with a size that the workload takes.
+        ranks: Those of them that are numbers of ranks, which are doubled to learn more.
 
     Raises:
         ScalingError: No dimension is named, the model rejects the workload's own sizes, or an
@@ -54,7 +59,8 @@ def explain(count_at: CountAtSizes, sizes: Mapping[str, int]) -> Explanation:
     def counted(points: Iterable[Point]) -> dict[Point, Measurement]:
         return {point: _checked(measure, dict(zip(sizes, point, strict=True))) for point in points}
 
-    lines = {name: _along(measure, sizes, name) for name in sizes}
+    near = {name: doublings if name in ranks else _sizes_near for name in sizes}
+    lines = {name: _along(measure, sizes, name, near[name]) for name in sizes}
     parts = parts_of([measure(*sizes.values())])
     grid = counted(product(*(line.axis for line in lines.values())))
     off_grid = counted(zip(*(line.held_out for line in lines.values()), strict=False))
@@ -70,12 +76,17 @@ class _Line(NamedTuple):
     held_out: Sequence[int]
 
 
-def _along(measure: Callable[..., Measurement], sizes: Mapping[str, int], dimension: str) -> _Line:
+def _along(
+    measure: Callable[..., Measurement],
+    sizes: Mapping[str, int],
+    dimension: str,
+    near: Callable[[int], Iterator[int]],
+) -> _Line:
     base = sizes[dimension]
     counts = Measured(lambda size: measure(*{**sizes, dimension: size}.values()), dimension)
     counts.require([base])
     parts = parts_of(counts.measured.values())
-    for size in (base, *_sizes_near(base)):
+    for size in chain([base], near(base)):
         counts.probe(size)
         line = _line(counts, parts)
         if (len(line.fits) == len(parts) and line.held_out) or len(counts.measured) == ENOUGH:
@@ -87,7 +98,11 @@ def _line(counts: Measured, parts: Sequence[Part]) -> _Line:
     anchors = islice(counts.measured, 3)
     found = fits(counts, parts, anchors, [*counts.measured])
     start = max((fit.start for fit in found.values()), default=0)
-    degree = max((fit.polynomial.degree(counts.dimension) for fit in found.values()), default=0)
+    spans = (
+        fit.polynomial.degree(counts.dimension) - fit.polynomial.lowest(counts.dimension)
+        for fit in found.values()
+    )
+    degree = max(spans, default=0)
     sizes = sorted(size for size in counts.measured if size >= start)
     return _Line(found, sizes[: degree + 1], sizes[degree + 1 :][-HELD_OUT:])
 
@@ -121,7 +136,8 @@ def _cost(
     if stubborn:
         return ExactCost(*part, None, {}, f"no polynomial in {', '.join(stubborn)}")
     axes = {name: line.axis for name, line in lines.items()}
-    polynomial = _through_grid(part, axes, grid, off_grid)
+    shared = [name for name, line in lines.items() if line.fits[part].polynomial.lowest(name)]
+    polynomial = _through_grid(part, axes, shared, grid, off_grid)
     if polynomial is None:
         return ExactCost(*part, None, {}, f"no polynomial in {', '.join(lines)} together")
     starts = {name: line.fits[part].start for name, line in lines.items()}
@@ -139,14 +155,21 @@ def _cost(
 def _through_grid(
     part: Part,
     axes: Mapping[str, Sequence[int]],
+    shared: Sequence[str],
     grid: Mapping[Point, Measurement],
     off_grid: Mapping[Point, Measurement],
 ) -> Polynomial | None:
     values = {point: cost_of(measurement, part) for point, measurement in grid.items()}
-    known = {point: flops for point, flops in values.items() if flops is not None}
+    known = {
+        point: flops * prod(size for name, size in zip(axes, point, strict=True) if name in shared)
+        for point, flops in values.items()
+        if flops is not None
+    }
     if len(known) < len(values):
         return None
     polynomial = interpolate([*axes], [*axes.values()], known)
+    for name in shared:
+        polynomial = polynomial.times(name, -1)
     verified = all(
         polynomial.value(**dict(zip(axes, point, strict=True))) == cost_of(measurement, part)
         for point, measurement in off_grid.items()

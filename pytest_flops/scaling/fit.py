@@ -1,4 +1,8 @@
-"""The lowest-degree polynomial through exact counts, verified on counts it was not fitted to."""
+"""The lowest-degree polynomial through exact counts, verified on counts it was not fitted to.
+
+What ranks share falls as 1 / ranks; so where there is no polynomial, one of the counts times the
+size is looked for.
+"""
 
 from __future__ import annotations
 
@@ -54,10 +58,15 @@ def _verified_fit(dimension: str, points: tuple[Point, ...], own: tuple[int, ...
             return None
         largest = max(inside, default=None)
         in_order = sorted(remaining, key=lambda point: point[0] == largest)  # it comes last
-        polynomial = _through(dimension, in_order)
+        polynomial = _through(dimension, in_order) or _shared(dimension, in_order)
         if polynomial is not None:
             return Fit(polynomial, remaining[0][0])
     return None
+
+
+def _shared(dimension: str, points: Sequence[Point]) -> Polynomial | None:
+    of_all = _through(dimension, [(size, count * size) for size, count in points])
+    return of_all.times(dimension, -1) if of_all else None
 
 
 def _through(dimension: str, points: Sequence[Point]) -> Polynomial | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import count, islice, pairwise, takewhile
 from math import gcd, lcm
 from typing import TYPE_CHECKING
 
@@ -60,14 +60,17 @@ class Formula:
         )
 
 
-def find_formulas(counts: Measured, own: Sequence[int]) -> dict[Part, Formula]:
+def find_formulas(
+    counts: Measured, own: Sequence[int], *, doubling: bool = False
+) -> dict[Part, Formula]:
     """A formula for every part that has one, counting at a few more sizes where that helps.
 
     First a polynomial over all sizes, probed on the lattice of the caller's sizes. What has none is
     searched for in residue classes (a convolution of stride 2 costs floor((N - k) / 2) + 1
     positions): each of the caller's sizes must then lie on the polynomial of its class.
 
-    `counts` has some of the caller's `own` sizes, which ascend; more are added to it.
+    `counts` has some of the caller's `own` sizes, which ascend; more are added to it. Numbers of
+    ranks are probed by `doubling` alone: others do not divide what the ranks share.
     """
     # The largest step from the first size to every other one: sizes on this lattice share what the
     # caller's have in common, e.g. a width divisible by the heads.
@@ -75,19 +78,28 @@ def find_formulas(counts: Measured, own: Sequence[int]) -> dict[Part, Formula]:
     parts = [
         part for part in parts_of(counts.measured.values()) if len(counts.points(part, own)) > 1
     ]
-    candidates = islice(_probing_sizes(own[0], step), _MOST_ATTEMPTS)
+    candidates = (
+        takewhile(lambda size: size <= 2 * own[-1], doublings(own[0]))
+        if doubling
+        else islice(_probing_sizes(own[0], step), _MOST_ATTEMPTS)
+    )
     found = _search(counts, own, parts, candidates, modulus=1)
     if len(found) < len(parts):
         counts.require(own)
         found = fits(counts, parts, own, [*counts.measured])
     formulas = {part: Formula(counts.dimension, 1, {0: fit}) for part, fit in found.items()}
-    for period in _PERIODS:
+    for period in () if doubling else _PERIODS:
         varying = (part for part in parts if len({y for _, y in counts.points(part, own)}) > 1)
         rest = [part for part in varying if part not in formulas]
         modulus = lcm(step, period)
         if rest and modulus > step:
             formulas |= _by_residue(counts, own, rest, modulus)
     return formulas
+
+
+def doublings(start: int) -> Iterator[int]:
+    """The sizes above `start` that halve to it."""
+    return (start << times for times in count(1))
 
 
 def _probing_sizes(start: int, step: int) -> Iterator[int]:

@@ -23,6 +23,8 @@ Exponents = tuple[int, ...]
 class Polynomial:
     """A polynomial with rational coefficients. Prints as `128 * seq_len^2 + 64 * seq_len`.
 
+    Powers may be negative: what many ranks share prints as `4096 / ranks`.
+
     Attributes:
         dimensions: The variables' names, e.g. `("batch_size", "seq_len")`.
         terms: (exponents, coefficient) pairs, one exponent per dimension, no coefficient zero,
@@ -40,7 +42,7 @@ class Polynomial:
         return cls(tuple(dimensions), tuple(kept))
 
     def degree(self, dimension: str) -> int:
-        """The highest power of `dimension`; 0 for a constant, and for zero."""
+        """The highest power of `dimension`; 0 for a constant, and for zero; -1 for a share."""
         axis = self.dimensions.index(dimension)
         return max((powers[axis] for powers, _ in self.terms), default=0)
 
@@ -58,7 +60,7 @@ class Polynomial:
             free, value = [], factor
             for name, power in zip(self.dimensions, powers, strict=True):
                 if name in sizes:
-                    value *= sizes[name] ** power
+                    value *= Fraction(sizes[name]) ** power
                 else:
                     free.append(power)
             terms[tuple(free)] += value
@@ -83,6 +85,20 @@ class Polynomial:
             raise ValueError(f"{self} is {value} at {sizes}, no whole number of FLOPs")
         return int(value)
 
+    def lowest(self, dimension: str) -> int:
+        """The lowest power of `dimension` if it is negative, else 0."""
+        axis = self.dimensions.index(dimension)
+        return min((0, *(powers[axis] for powers, _ in self.terms)))
+
+    def times(self, dimension: str, power: int) -> Polynomial:
+        """The product with a power of one dimension."""
+        axis = self.dimensions.index(dimension)
+        terms = {
+            (*powers[:axis], powers[axis] + power, *powers[axis + 1 :]): factor
+            for powers, factor in self.terms
+        }
+        return Polynomial.of(self.dimensions, terms)
+
     def __add__(self, other: Polynomial) -> Polynomial:
         return self._plus(other, sign=1)
 
@@ -106,15 +122,19 @@ class Polynomial:
         return sign + text[3:] or "0"
 
     def _term(self, powers: Exponents, factor: Fraction) -> str:
-        variables = [
-            name if power == 1 else f"{name}^{power}"
-            for name, power in zip(self.dimensions, powers, strict=True)
-            if power
-        ]
+        over, under = (
+            [
+                name if power * sign == 1 else f"{name}^{power * sign}"
+                for name, power in zip(self.dimensions, powers, strict=True)
+                if power * sign > 0
+            ]
+            for sign in (1, -1)
+        )
         number = f"{factor.numerator:,}"
         if factor.denominator != 1:
             number += f"/{factor.denominator:,}"
-        return " * ".join(variables if variables and factor == 1 else [number, *variables])
+        product = " * ".join(over if over and factor == 1 else [number, *over])
+        return " / ".join([product, *under])
 
 
 def interpolate(
@@ -172,6 +192,8 @@ def overtakes(leader: Polynomial, rest: Polynomial) -> int | None:
         raise ValueError(f"one dimension is compared, not {', '.join(lead.dimensions) or 'none'}")
     if not lead.terms or lead.terms[0][1] < 0:
         return None
+    # Where it is positive, it is so times any power.
+    lead = lead.times(lead.dimensions[0], -lead.lowest(lead.dimensions[0]))
     ((degree,), highest), *_ = lead.terms
     # Cauchy's bound: the lead is positive at every size from here on.
     bound = 2 + ceil(max(abs(factor / highest) for _, factor in lead.terms))

@@ -101,7 +101,13 @@ class Sweep:
         return cls(record["dimension"], tuple(record["sizes"]), growth)
 
 
-def sweep(count_at: Callable[[int], Measurement], dimension: str, sizes: Iterable[int]) -> Sweep:
+def sweep(
+    count_at: Callable[[int], Measurement],
+    dimension: str,
+    sizes: Iterable[int],
+    *,
+    of_ranks: bool = False,
+) -> Sweep:
     """Count a workload at several sizes and say how each part of it grows.
 
     Every size is counted by the analytic counter. By the meter, sizes beyond `COUNTED_UP_TO` (but
@@ -114,6 +120,8 @@ def sweep(count_at: Callable[[int], Measurement], dimension: str, sizes: Iterabl
         count_at: Counts the workload at one size of the dimension.
         dimension: The dimension's name.
         sizes: At least three different positive integers.
+        of_ranks: Whether they are numbers of ranks: others in between are probed by doubling, and
+            that one rank's cost is the same for all of them is no mistake.
 
     Raises:
         ScalingError: The sizes are no such integers, the model rejects one of them, an operator
@@ -124,8 +132,9 @@ def sweep(count_at: Callable[[int], Measurement], dimension: str, sizes: Iterabl
     counts.require(size for size in own if size <= COUNTED_UP_TO or size in (*own[:2], own[-1]))
     if counts.measured[own[0]].source == "analytic":
         counts.require(own)
-    _refuse_no_change(counts, own)
-    formulas = find_formulas(counts, own)
+    if not of_ranks:
+        _refuse_no_change(counts, own)
+    formulas = find_formulas(counts, own, doubling=of_ranks)
     measured = [counts.measured[size] for size in own if size in counts.measured]
     growth = tuple(_growth(counts, own, part, formulas.get(part)) for part in parts_of(measured))
     return Sweep(dimension, own, growth)
@@ -207,7 +216,7 @@ def _remarks(
     evaluated = [size for size in own if size not in counts.measured]
     if evaluated:
         yield f"evaluated, not counted, at {name} = {listed(evaluated)}"
-    if formula.crossover is not None and formula.crossover > 1:
+    if formula.degree > 0 and formula.crossover is not None and formula.crossover > 1:
         yield f"degree {formula.degree} overtakes the rest at {name} = {formula.crossover:,}"
 
 

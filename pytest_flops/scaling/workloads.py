@@ -52,7 +52,7 @@ def sweep_workload(
             on_count(size)
         return measure_workload(at(workload, dimension, size), builders, metrics=metrics)
 
-    return sweep(count_at, dimension, sizes)
+    return sweep(count_at, dimension, sizes, of_ranks=dimension in workload.mesh)
 
 
 def sweep_builder(
@@ -117,7 +117,8 @@ def explain_workload(
             changed = at(changed, dimension, size)
         return measure_workload(changed, builders)
 
-    return explain(count_at, {name: _size_of(workload, name) for name in dimensions})
+    sizes = {name: _size_of(workload, name) for name in dimensions}
+    return explain(count_at, sizes, ranks=workload.mesh)
 
 
 def _changing(

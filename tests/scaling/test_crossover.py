@@ -64,3 +64,8 @@ def test_the_crossover_is_what_trying_every_size_finds(rest, lead):
     ]
     last_loss = max((n for n, win in enumerate(wins, start=1) if not win), default=0)
     assert crossover(polynomial) == last_loss + 1
+
+
+def test_a_constant_overtakes_what_the_ranks_share() -> None:
+    # 10 + 70 / ranks: 10 is more than the share from 8 ranks on.
+    assert crossover(Polynomial.of(("ranks",), {(0,): 10, (-1,): 70})) == 8

@@ -37,6 +37,14 @@ def test_degrees_are_told_per_dimension():
     assert (polynomial.degree("batch_size"), polynomial.degree("seq_len")) == (1, 2)
 
 
+def test_what_ranks_share_is_a_negative_power():
+    shared = Polynomial.of(("ranks", "tokens"), {(-1, 1): 4096, (0, 0): 2, (-2, 0): Fraction(1, 3)})
+    assert str(shared) == "2 + 4,096 * tokens / ranks + 1/3 / ranks^2"
+    assert shared.value(ranks=8, tokens=3) == 2 + 4096 * 3 // 8 + Fraction(1, 3 * 64)
+    assert (shared.degree("ranks"), shared.lowest("ranks"), shared.lowest("tokens")) == (0, -2, 0)
+    assert shared.times("ranks", 2).lowest("ranks") == 0
+
+
 def test_it_prints_with_thousands_separators_and_powers():
     polynomial = Polynomial.of(BOTH, {(1, 1): 3976504, (0, 2): 128, (0, 0): -5000})
     assert str(polynomial) == "3,976,504 * batch_size * seq_len + 128 * seq_len^2 - 5,000"

@@ -357,4 +357,5 @@ def _hold_sweeps(budget: Budget, sweeps: Sequence[Sweep]) -> Iterator[Verdict]:
                 f"the scaling limit over {sweep.dimension} is on sizes that this sweep leaves "
                 f"out: {', '.join(map(str, left_out))}"
             )
-        yield from hold_scaling(limit, sweep)
+        of_ranks = budget.workload is not None and limit.dimension in budget.workload.mesh
+        yield from hold_scaling(limit, sweep, of_ranks=of_ranks)

@@ -22,7 +22,9 @@ _SLACK = 1e-9
 """A local exponent is a quotient of logarithms; one of exactly 1 may come out as 1 + 2e-16."""
 
 
-def hold_scaling(limit: ScalingLimit, sweep: Sweep) -> tuple[Verdict, ...]:
+def hold_scaling(
+    limit: ScalingLimit, sweep: Sweep, *, of_ranks: bool = False
+) -> tuple[Verdict, ...]:
     """One verdict for the total and for each phase, and one for each component with a limit.
 
     The asymptotic exponent is compared where the cost is a polynomial, exactly. Where it is none,
@@ -32,7 +34,9 @@ def hold_scaling(limit: ScalingLimit, sweep: Sweep) -> tuple[Verdict, ...]:
 
     Another metric passes by an exact polynomial alone. Memory has a large constant part, the
     parameters, so that a local exponent stays below the true one at every size. Its phases are held
-    too: while the sizes are small the peak may be that of the optimizer, which does not grow.
+    too: while the sizes are small the peak may be that of the optimizer, which does not grow. Over
+    numbers `of_ranks` the largest local exponent does: they are those that a team has, and payloads
+    that are padded to a multiple of the ranks lie on no polynomial.
     """
     verdicts = []
     if limit.max_exponent is not None:
@@ -42,7 +46,7 @@ def hold_scaling(limit: ScalingLimit, sweep: Sweep) -> tuple[Verdict, ...]:
         verdicts += _components(limit, sweep, pattern, allowed)
     for name, allowed in limit.metrics.items():
         quantities = quantities_of(METRICS[name])
-        verdicts += [_metric(limit, sweep, quantity, allowed) for quantity in quantities]
+        verdicts += [_metric(limit, sweep, each, allowed, of_ranks) for each in quantities]
     return tuple(verdicts)
 
 
@@ -62,13 +66,15 @@ def _components(limit: ScalingLimit, sweep: Sweep, pattern: str, allowed: float)
     return [_verdict(limit, sweep, growth, allowed, pattern) for growth in fastest]
 
 
-def _metric(limit: ScalingLimit, sweep: Sweep, quantity: Quantity, allowed: float) -> Verdict:
+def _metric(
+    limit: ScalingLimit, sweep: Sweep, quantity: Quantity, allowed: float, of_ranks: bool
+) -> Verdict:
     about = {"quantity": quantity, "dimension": limit.dimension, "location": limit.location}
     growth = next((found for found in sweep.growth if found.quantity == quantity), None)
     if growth is None:
         return Verdict.error("it was not counted", **about)
     verdict = _verdict(limit, sweep, growth, allowed)
-    if not verdict.passed or growth.asymptotic is not None:
+    if not verdict.passed or growth.asymptotic is not None or of_ranks:
         return verdict
     pairs = zip(sweep.sizes, growth.counts, strict=True)
     counts = ", ".join(f"{count:,} at {size:,}" for size, count in pairs)
