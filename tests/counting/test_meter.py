@@ -70,11 +70,11 @@ def test_the_table_lists_every_component_with_exact_figures():
     with FLOPsMeter() as meter:
         nn.Sequential(nn.Linear(100, 50), nn.Sequential(nn.ReLU()))(torch.ones(10, 100))
     assert str(meter).splitlines() == [
-        "component  forward  backward  optimizer    total",
-        "total      101,000         0          0  101,000",
-        "  0        100,500         0          0  100,500",
-        "  1            500         0          0      500",
-        "    1.0        500         0          0      500",
+        "component  forward  backward  optimizer    total    share",
+        "total      101,000         0          0  101,000  100.0 %",
+        "  0        100,500         0          0  100,500   99.5 %",
+        "  1            500         0          0      500    0.5 %",
+        "    1.0        500         0          0      500    0.5 %",
     ]
 
 
