@@ -12,6 +12,8 @@ import pytest
 
 from pytest_flops.reports.pages.markdown_page import plain
 
+pytestmark = pytest.mark.long
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CONVNET, TRANSFORMER = "gate_a_convnet", "gate_a_transformer"
 MODEL = {CONVNET: "src/convnet.py", TRANSFORMER: "src/gpt.py"}

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 NONE = "graph_breaks=0, recompiles=0, graphs=1"
 MODEL = """\
 import sys, torch

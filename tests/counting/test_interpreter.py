@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 pytest.importorskip("triton", reason="Triton is made for Linux alone")
 
 KERNELS = """\
