@@ -142,10 +142,7 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 module = updates.follow(args, out)
             if operator.cost is not None:
                 flops = operator.cost(args, kwargs, out)
-                if flops:  # as `_write`, for most operators
-                    thread.flops[phase, module, operator.name] += flops
-                else:
-                    _write(thread, (phase, module, operator.name), flops, args)
+                _write(thread, (phase, module, operator.name), flops, args)
                 if operator.side_cost is not None:
                     side = operator.side_cost(args, kwargs, out)
                     _write(thread, (phase, module, operator.side_name), side, args)

@@ -148,11 +148,8 @@ def of_all(*values: Any) -> int:
 def of_one(value: Any) -> int:
     """The same of a single value, which most often is a tensor without gaps."""
     if isinstance(value, Tensor):
-        try:
-            if value.is_contiguous():
-                return value.nbytes
-        except RuntimeError:
-            pass  # a compressed sparse one cannot say
+        if value.layout is _STRIDED and value.is_contiguous():
+            return value.nbytes
         return _size_with_gaps(value)
     return of_all(*value) if isinstance(value, _LISTS) else 0
 
