@@ -14,7 +14,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
 from typing import Any
 
 import torch
@@ -22,6 +21,8 @@ from torch import Tensor
 from torch._C import DispatchKey, DispatchKeySet
 from torch._ops import OpOverload
 from torch.utils._pytree import tree_any, tree_map
+
+from pytest_flops.counting.replacing import replaced
 
 # Of CUDA's: what is cast to half precision, to the widest type, or asked for another result.
 _NOT_IN_FLOAT32 = """
@@ -45,20 +46,17 @@ def autocast_like_cuda(library: Any, is_ours: Callable[[object], bool]) -> Itera
         if name.startswith("aten::") and packet not in _NOT_IN_FLOAT32:
             operator = getattr(getattr(torch.ops.aten, packet), overload or "default")
             library.impl(operator, _in_float32(operator, is_ours), "AutocastCPU")
-    kind: Any = torch.autocast
-    here, before = threading.get_ident(), kind.__init__
+    here = threading.get_ident()
 
-    @wraps(before)
-    def ours(self: Any, device_type: str, dtype: Any = None, *args: Any, **kwargs: Any) -> None:
+    def made(
+        make: Any, self: Any, device_type: str, dtype: Any = None, *args: Any, **kwargs: Any
+    ) -> None:
         if device_type == "cuda" and threading.get_ident() == here:
             device_type, dtype = "cpu", dtype or torch.get_autocast_dtype("cuda")
-        before(self, device_type, dtype, *args, **kwargs)
+        make(self, device_type, dtype, *args, **kwargs)
 
-    kind.__init__ = ours
-    try:
+    with replaced(torch.autocast, "__init__", made):
         yield
-    finally:
-        kind.__init__ = before
 
 
 def _in_float32(operator: OpOverload, is_ours: Callable[[object], bool]) -> Callable[..., Any]:

@@ -92,9 +92,7 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         if types and _are_distributed(types):
             return NotImplemented  # DTensor runs it on what this rank holds, which comes back here
-        operator = self._operators.get(id(func))
-        if operator is None:
-            operator = self._operators[id(func)] = self._with_prices(resolved(func))
+        operator = self._operators.get(id(func)) or self._meet(func)
         kwargs = kwargs or {}
         if operator.depends:
             nested = layout_of_nested(args)
@@ -113,10 +111,12 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any = None
     ) -> None:
         """Write down a call that PyTorch does not dispatch, such as a kernel's launch."""
-        operator = self._operators.get(id(func))
-        if operator is None:
-            operator = self._operators[id(func)] = self._with_prices(resolved(func))
+        operator = self._operators.get(id(func)) or self._meet(func)
         self._count(operator, args, kwargs, out)
+
+    def _meet(self, func: Any) -> Operator:
+        operator = self._operators[id(func)] = self._with_prices(resolved(func))
+        return operator
 
     def _count(
         self, operator: Operator, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any

@@ -31,6 +31,7 @@ from torch.optim import optimizer
 from torch.utils import _foreach_utils as foreach_utils
 
 from pytest_flops.counting.meter.autocast_like_cuda import autocast_like_cuda
+from pytest_flops.counting.replacing import replaced
 
 aten = torch.ops.aten
 _FUSED_RMS_NORM = aten._fused_rms_norm.default
@@ -81,25 +82,24 @@ def _foreach_by_default() -> Iterator[None]:
     Source: `_default_to_fused_or_foreach` of `torch/optim/optimizer.py`, and of gradient clipping
     `_has_foreach_support`, which also ask for the tensors' class.
     """
-    chooses: Any = optimizer
-    here, before = threading.get_ident(), chooses._get_foreach_kernels_supported_devices
+    here = threading.get_ident()
 
-    def ours() -> list[str]:
+    def with_cpu(before: Callable[[], list[str]]) -> list[str]:
         return [*before(), *(["cpu"] if threading.get_ident() == here else [])]
 
+    chooses: Any = optimizer
     kinds: list[list[Any]] = [
         chooses._foreach_supported_types,
         foreach_utils._foreach_supported_types,
     ]
-    chooses._get_foreach_kernels_supported_devices = ours
-    for each in kinds:
-        each.append(FakeTensor)
-    try:
-        yield
-    finally:
-        chooses._get_foreach_kernels_supported_devices = before
+    with replaced(chooses, "_get_foreach_kernels_supported_devices", with_cpu):
         for each in kinds:
-            each.remove(FakeTensor)
+            each.append(FakeTensor)
+        try:
+            yield
+        finally:
+            for each in kinds:
+                each.remove(FakeTensor)
 
 
 def _attention(  # noqa: PLR0917 - as the schema has them

@@ -9,28 +9,25 @@ May go when: `test_a_forward_may_convert_its_modules` passes without it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
+from pytest_flops.counting.replacing import replaced
 
-@contextmanager
-def converting_fake_parameters() -> Iterator[None]:
+
+def converting_fake_parameters() -> AbstractContextManager[None]:
     """While active, a fake tensor that is swapped with another takes its data, in every thread."""
-    before = torch.utils.swap_tensors
+    return replaced(torch.utils, "swap_tensors", _swap)
 
-    def swap(first: Tensor, second: Tensor) -> None:
-        if not isinstance(first, FakeTensor) or not isinstance(second, FakeTensor):
-            before(first, second)  # type: ignore[no-untyped-call]
-            return
-        first.data = second
-        first.fake_device = second.fake_device
 
-    torch.utils.swap_tensors = swap
-    try:
-        yield
-    finally:
-        torch.utils.swap_tensors = before
+def _swap(before: Callable[..., Any], first: Tensor, second: Tensor) -> None:
+    if not isinstance(first, FakeTensor) or not isinstance(second, FakeTensor):
+        before(first, second)
+        return
+    first.data = second
+    first.fake_device = second.fake_device

@@ -14,13 +14,15 @@ without it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch.utils._python_dispatch import _disable_current_modes
+
+from pytest_flops.counting.replacing import replaced
 
 _MAKE_MESHES = ("__init__", "__getitem__", "_flatten", "_unflatten", "_concatenate")
 
@@ -51,25 +53,18 @@ def _without_modes(run: Callable[..., Any]) -> Callable[..., Any]:
     return ours
 
 
-@contextmanager
-def reducing_without_peers() -> Iterator[None]:
+def reducing_without_peers() -> AbstractContextManager[None]:
     """While active, `DistributedDataParallel` without a communication hook gets one."""
     from torch.nn.parallel import DistributedDataParallel
 
-    before: Any = DistributedDataParallel._pre_forward  # noqa: SLF001
+    return replaced(DistributedDataParallel, "_pre_forward", _with_hook)
 
-    @wraps(before)
-    def ours(self: Any, *inputs: Any, **kwargs: Any) -> Any:
-        if not self._comm_hooks:
-            group = self.process_group
-            self.register_comm_hook(None, lambda _, bucket: _reduced(bucket, group))
-        return before(self, *inputs, **kwargs)
 
-    DistributedDataParallel._pre_forward = ours  # type: ignore[method-assign]  # noqa: SLF001
-    try:
-        yield
-    finally:
-        DistributedDataParallel._pre_forward = before  # type: ignore[method-assign]  # noqa: SLF001
+def _with_hook(before: Callable[..., Any], model: Any, *inputs: Any, **kwargs: Any) -> Any:
+    if not model._comm_hooks:  # noqa: SLF001 - there is no public way to ask
+        group = model.process_group
+        model.register_comm_hook(None, lambda _, bucket: _reduced(bucket, group))
+    return before(model, *inputs, **kwargs)
 
 
 def _reduced(bucket: Any, group: Any) -> Any:

@@ -10,29 +10,27 @@ May go when: `test_a_training_step_of_flex_attention_is_counted_without_a_gpu` p
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor
 from torch._subclasses import FakeTensor
 
+from pytest_flops.counting.replacing import replaced
+
 
 @contextmanager
 def train_on_fakes() -> Iterator[None]:
     """While active, `flex_attention` takes fake tensors on the CPU that require a gradient."""
     library: Any = sys.modules.get("torch.nn.attention.flex_attention")
-    before = getattr(library, "_validate_device", None)
-    if before is None:
+    if not hasattr(library, "_validate_device"):
         yield
         return
-
-    def ours(query: Tensor, key: Tensor, value: Tensor) -> None:
-        if not isinstance(query, FakeTensor):
-            before(query, key, value)
-
-    library._validate_device = ours  # noqa: SLF001 - there is no public way
-    try:
+    with replaced(library, "_validate_device", _unless_fake):
         yield
-    finally:
-        library._validate_device = before  # noqa: SLF001 - likewise
+
+
+def _unless_fake(before: Callable[..., None], query: Tensor, key: Tensor, value: Tensor) -> None:
+    if not isinstance(query, FakeTensor):
+        before(query, key, value)

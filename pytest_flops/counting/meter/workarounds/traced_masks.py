@@ -16,6 +16,8 @@ from typing import Any
 
 from torch._subclasses.fake_tensor import FakeTensor
 
+from pytest_flops.counting.replacing import replaced
+
 AS_IF_PADDED = (
     "counted as if there were padding: transformers asks for a mask whose values are not known"
 )
@@ -25,19 +27,15 @@ AS_IF_PADDED = (
 def reading_known_masks(assumptions: set[str]) -> Iterator[None]:
     """While active, transformers reads fakes that have values; of another, it is an assumption."""
     library: Any = sys.modules.get("transformers.utils.import_utils")
-    before = getattr(library, "is_fake_tensor", None)
-    if before is None:
+    if not hasattr(library, "is_fake_tensor"):
         yield
         return
 
-    def ours(tensor: object) -> bool:
+    def is_unknown(_before: object, tensor: object) -> bool:
         if not isinstance(tensor, FakeTensor) or tensor.constant is not None:
             return False
         assumptions.add(AS_IF_PADDED)
         return True
 
-    library.is_fake_tensor = ours
-    try:
+    with replaced(library, "is_fake_tensor", is_unknown):
         yield
-    finally:
-        library.is_fake_tensor = before
