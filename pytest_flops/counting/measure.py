@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytest_flops.counting.builder import (
     Builder,
@@ -22,10 +22,13 @@ from pytest_flops.counting.origin import origin
 
 if TYPE_CHECKING:
     from pytest_flops.counting.builder import Builders
-    from pytest_flops.counting.measurement import Measurement, Rules
+    from pytest_flops.counting.measurement import Measurement
     from pytest_flops.counting.workload import Workload
 
 Parallelize: TypeAlias = Callable[[Any], Any]
+
+_HOW = ("optimizer", "training", "values", "like", "compile")
+"""What of a workload says how its step runs, under the names that `count_flops` has for it."""
 
 
 class WorkloadError(ValueError):
@@ -68,16 +71,11 @@ def measure_workload(
             return _measure_step(workload.model, built, metrics, lines=lines)
         measured = measure_built(
             built,
+            replace(workload, rules=None) if by_itself else workload,
             builders,
-            optimizer=workload.optimizer,
-            training=workload.training,
-            rules=None if by_itself else workload.rules,
             metrics=metrics,
             lines=lines,
-            values=workload.values,
-            like=workload.like,
             parallelize=parallelize,
-            compile=workload.compile,
             **sizes,
         )
     return _joined(by_itself, measured) if by_itself else measured
@@ -104,17 +102,12 @@ def _joined(by_itself: Measurement, measured: Measurement) -> Measurement:
 
 def measure_built(
     built: object,
+    step: Workload,
     builders: Builders | None = None,
     *,
-    optimizer: str | Mapping[str, Any] = "adamw",
-    training: bool = True,
-    rules: Rules | None = None,
     metrics: Sequence[str] = (),
     lines: bool = False,
-    values: Literal["fake", "real"] = "fake",
-    like: Literal["cuda"] | None = None,
     parallelize: Parallelize | None = None,
-    compile: bool | Mapping[str, Any] = False,  # noqa: A002 - as torch calls it
     **sizes: Any,
 ) -> Measurement:
     """Count what a builder returned: `(model, inputs)`, a program, or what another one accepts.
@@ -123,39 +116,31 @@ def measure_built(
 
     Args:
         built: What it returned; a program that `torch.export` made has inputs of its own.
+        step: How its step runs, and by which rules it counts; not what is built, nor its sizes.
         builders: Builders by name, besides those of the installed plugins.
-        optimizer: As in `Workload`.
-        training: As in `Workload`.
-        rules: As in `Workload`.
         metrics: The names of others to count beside the FLOPs.
         lines: Whether to find the lines that they come from.
-        values: As in `Workload`.
-        like: As in `Workload`.
         parallelize: As in `count_flops`; of `(model, inputs)` alone.
-        compile: As in `Workload`.
         **sizes: `batch_size` and `seq_len` of an accepted object's step, if they are not its own.
 
     Raises:
         WorkloadError: `built` is neither, the rules do not fit, or the model cannot be counted.
     """
+    how = {name: getattr(step, name) for name in _HOW}
     if type(built).__name__ in ("ExportedProgram", "ONNXProgram"):  # with inputs of its own
         built = (built, ())
     if isinstance(built, tuple) and 2 <= len(built) <= 4:
         model, inputs, *own = built
-        if rules == "published":
+        if step.rules == "published":
             raise WorkloadError(
                 "the published rules are those of a builder that counts by itself; a model is "
                 "metered by the executed rules"
             )
         asked = {
-            "optimizer": optimizer,
-            "training": training,
+            **how,
             "metrics": metrics,
             "lines": lines,
-            "values": values,
-            "like": like,
             "parallelize": parallelize,
-            "compile": compile,
             **dict(zip(("loss", "optimizer"), own, strict=False)),
         }
         measurement = _meter(model, inputs, asked)
@@ -171,18 +156,9 @@ def measure_built(
             "builder accepts, not "
             f"{type(built).__name__}{' on a mesh' if parallelize else ''}"
         )
-    workload = replace(
-        found.workload,
-        optimizer=optimizer,
-        training=training,
-        rules=rules,
-        values=values,
-        like=like,
-        compile=compile,
-        **sizes,
-    )
+    workload = replace(found.workload, rules=step.rules, **how, **sizes)
     # Both are of the model that the builder that accepts it builds.
-    if metrics or not training:
+    if metrics or not step.training:
         return measure_workload(workload, builders, metrics=metrics, lines=lines)
     return found.measure(workload)
 

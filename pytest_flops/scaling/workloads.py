@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytest_flops.counting.measure import find_builder, measure_built, measure_workload
+from pytest_flops.counting.workload import Workload
 from pytest_flops.scaling.errors import ScalingError
 from pytest_flops.scaling.explain import explain
 from pytest_flops.scaling.sweep import sweep
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
 
     from pytest_flops.counting.builder import Builders
     from pytest_flops.counting.measurement import Measurement
-    from pytest_flops.counting.workload import Workload
     from pytest_flops.scaling.explanation import Explanation
     from pytest_flops.scaling.sweep import Sweep
 
@@ -88,7 +88,8 @@ def sweep_builder(
         swept = {dimension: size}
         sizes: dict[str, Any] = swept if dimension == "batch_size" else {}
         built = builder(**swept)
-        return measure_built(built, builders, optimizer=optimizer, metrics=metrics, **sizes)
+        step = Workload(model="", optimizer=optimizer)
+        return measure_built(built, step, builders, metrics=metrics, **sizes)
 
     return sweep(count_at, dimension, sizes)
 
