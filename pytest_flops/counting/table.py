@@ -67,7 +67,7 @@ def tree(
             yield from rows(path, indent + "  ")
 
     shares = ["share"] if costs and adds_up else []
-    return aligned([[*head, *shares], ["total", *figures(whole)], *rows(None, "  ")])
+    return in_columns([[*head, *shares], ["total", *figures(whole)], *rows(None, "  ")])
 
 
 def _name(path: str, parent: str | None) -> str:
@@ -76,12 +76,12 @@ def _name(path: str, parent: str | None) -> str:
     return f"{last_name(parent)}.{name}" if parent and name[:1].isdigit() else name
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def in_columns(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows of a name and figures as lines, the names from the left and the figures to the right."""
     rows = [[printable(name), *figures] for name, *figures in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
-        "  ".join((name.ljust(widths[0]), *map(str.rjust, figures, widths[1:])))
+        "  ".join((name.ljust(widths[0]), *map(str.rjust, figures, widths[1:]))).rstrip()
         for name, *figures in rows
     ]
 

@@ -21,6 +21,7 @@ from pytest_flops.counting.metric import (
     quantity_of,
     unit_of,
 )
+from pytest_flops.counting.table import in_columns
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -131,16 +132,7 @@ def parts_table(verdict: Verdict) -> list[str]:
     names = [printable(path) for path in next(columns)]
     costs = aligned([format_amount(cost, unit) for cost in next(columns)])
     above = aligned([f"+{format_amount(more, unit)}" if grown else "" for more in next(columns)])
-    return table([head, *zip(names, costs, above, strict=True)])
-
-
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows in columns: the first of names, the others of figures."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip()
-        for row in rows
-    ]
+    return in_columns([head, *zip(names, costs, above, strict=True)])
 
 
 def acceptance(red: Iterable[Verdict], test: str = "") -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pytest_flops.budgets.units import format_amount, format_flops
 from pytest_flops.counting.components import depth, segments
 from pytest_flops.counting.metric import BYTE, TIME
-from pytest_flops.counting.table import aligned
+from pytest_flops.counting.table import in_columns
 
 if TYPE_CHECKING:
     from pytest_flops.counting.measurement import Measurement
@@ -46,7 +46,7 @@ def roofline_text(
         f"{100 * flops / of_products:.1f} % {kind}" for kind, flops in found.products.items()
     )
     lines = [
-        *aligned(rows),
+        *in_columns(rows),
         f"on {found.device.name} this is not faster than {_time(found.whole.seconds)}",
         f"phases: {phases}",
         *([f"products: {products}"] if products else []),
