@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pytest_flops import FLOPsMeter
+from pytest_flops import FLOPsMeter, fake_ranks
 from pytest_flops.counting.measurement import Measurement
 
 dist = pytest.importorskip("torch.distributed")
@@ -30,7 +29,6 @@ from torch.distributed.tensor.parallel import (  # noqa: E402
     SequenceParallel,
     parallelize_module,
 )
-from torch.testing._internal.distributed.fake_pg import FakeStore  # noqa: E402
 
 RANKS = 8
 F32, BF16, I64 = 4, 2, 8
@@ -39,19 +37,9 @@ Kinds = dict[str, tuple[int, int]]
 """Bytes and calls by kind of collective and dtype."""
 
 
-@contextmanager
-def rank_of(ranks: int) -> Iterator[DeviceMesh]:
-    """The mesh of rank 0 of so many, in one dimension."""
-    dist.init_process_group("fake", rank=0, world_size=ranks, store=FakeStore())
-    try:
-        yield init_device_mesh("cpu", (ranks,))
-    finally:
-        dist.destroy_process_group()
-
-
 @pytest.fixture
 def mesh() -> Iterator[DeviceMesh]:
-    with rank_of(RANKS) as mesh:
+    with fake_ranks(ranks=RANKS) as mesh:
         yield mesh
 
 
@@ -318,7 +306,7 @@ def test_shards_that_are_replicated_are_reduced_once_more() -> None:
 def test_more_ranks_than_rows_gather_what_fills_them_up() -> None:
     """Of each parameter a rank holds one row: of 64 each, ranks 64 to 1023 send nothing useful."""
     ranks = 1024
-    with rank_of(ranks) as mesh:
+    with fake_ranks(ranks=ranks) as mesh:
         found = measured(stepping(fully_sharded(mesh)))
     gathered = LAYERS * F32 * (ranks * WIDTH + ranks)
     assert kinds(found, "forward") == {"all_gather float32": (gathered, LAYERS)}

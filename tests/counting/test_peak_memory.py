@@ -21,7 +21,7 @@ from torch.nn import functional as F  # noqa: N812 - as everybody calls it
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.checkpoint import checkpoint
 
-from pytest_flops import FLOPsMeter, count_flops
+from pytest_flops import FLOPsMeter, count_flops, fake_ranks
 from pytest_flops.counting.measurement import Measurement
 from pytest_flops.counting.metrics import peak_memory
 
@@ -373,16 +373,11 @@ def test_pytorchs_tracker_finds_the_same_peak(name: str) -> None:
 
 @pytest.mark.parametrize("reshard", [True, False])
 def test_gathered_parameters_live_as_long_as_fsdp_keeps_them(reshard: bool) -> None:
-    dist = pytest.importorskip("torch.distributed")
     fsdp = pytest.importorskip("torch.distributed.fsdp")
-    fake_group = pytest.importorskip("torch.testing._internal.distributed.fake_pg")
-    dist.init_process_group("fake", rank=0, world_size=8, store=fake_group.FakeStore())
-    try:
+    with fake_ranks(dp=8) as mesh:
         model, x = layers(), batch()
         for part in (*model, model):
-            fsdp.fully_shard(
-                part, mesh=dist.init_device_mesh("cpu", (8,)), reshard_after_forward=reshard
-            )
+            fsdp.fully_shard(part, mesh=mesh, reshard_after_forward=reshard)
         optimizer = torch.optim.AdamW(model.parameters(), fused=True)
 
         def step() -> None:
@@ -396,8 +391,6 @@ def test_gathered_parameters_live_as_long_as_fsdp_keeps_them(reshard: bool) -> N
         shards = LAYERS * (3 * WEIGHT // 8 + SCALAR)  # of weights and of both averages
         truth = ACTIVATION + shards + allocated_at_most(step)
         found = measured(step)
-    finally:
-        dist.destroy_process_group()
     assert found.of("peak_memory total") == pytest.approx(truth, rel=0.001)
     gathered = details(found)["kinds"]["parameters"] - LAYERS * WEIGHT // 8
     assert gathered <= WEIGHT if reshard else gathered == LAYERS * WEIGHT
