@@ -220,6 +220,16 @@ def test_a_red_limit_says_the_value_to_write_for_the_largest_that_it_holds(count
     assert acceptance(red) == [f"{words}: lm_* forward, budgets/b.yaml:7:16"]
 
 
+def test_of_many_red_limits_the_one_that_is_told_is_the_first_to_write():
+    limits = dict.fromkeys(("forward", "backward", "optimizer"), 5) | {"total": 15}
+    budget = Budget(
+        "b", limits=tuple(Limit(each, most, f"{most}") for each, most in limits.items())
+    )
+    red = hold(budget, Measurement(FLOPsCount(7, 8, 9), {}, "meter", "executed"))
+    assert acceptance(red)[0].startswith("write 24 FLOP to allow it: total, ")
+    assert acceptance(red)[-1] == "and 1 more limit"
+
+
 BEFORE = {"a": FLOPsCount(100, 200, 20), "b": FLOPsCount(10, 20, 2)}
 OPERATIONS = {"aten.mm": FLOPsCount(110, 220, 0), "aten.add_": FLOPsCount(0, 0, 22)}
 

@@ -136,8 +136,11 @@ def parts_table(verdict: Verdict) -> list[str]:
 
 
 def acceptance(red: Iterable[Verdict], test: str = "") -> list[str]:
-    """How to accept what is red, if it is meant: a line for each limit, and one for records."""
-    red = [*red]
+    """How to accept what is red, if it is meant: a line for each limit, and one for records.
+
+    The limits are those of the first causes, so that the one that is told is among them.
+    """
+    red = [each for cause in causes(tuple(red)) for each in (cause.verdict, *cause.following)]
     ways: list[str] = []
     if any(verdict.kind == "parity" for verdict in red):
         ways.append(_PARITY)
@@ -151,8 +154,8 @@ def acceptance(red: Iterable[Verdict], test: str = "") -> list[str]:
         largest = max(verdicts, key=lambda verdict: verdict.actual or 0)
         value = format_amount(rounded_up(_whole(largest.actual)), _unit(largest))
         ways.append(printable(f"write {value} to allow it: {about}, {place}"))
-    if len(held) > _LIMITS:
-        ways.append(f"and {len(held) - _LIMITS:,} more limits")
+    if more := max(len(held) - _LIMITS, 0):
+        ways.append(f"and {more:,} more limit{'s' if more > 1 else ''}")
     files = {v.location.file if v.location else "" for v in red if v.kind == "recorded"}
     if files:
         file = printable(max(files)) or "the lock file"
