@@ -27,10 +27,9 @@ def count_model(name: str) -> str:
     from language_models import GPT, Llama
 
     from pytest_flops.counting.meter.meter import count_flops
-    from pytest_flops.counting.metric import METRICS
+    from pytest_flops.counting.registration import names_in
 
-    of_one_run = [name for name, metric in METRICS.items() if not metric.of_compiler]
-    metrics = of_one_run if name.endswith("every metric") else []
+    metrics = names_in("all") if name.endswith("every metric") else ()
     with torch.device("meta"):
         if name.startswith("GPT"):
             model, batch = GPT(50257, 1600, 25, 48, 8192), 64

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.errors import BudgetError
-from pytest_flops.budgets.units import format_flops, format_percent, parse_percent
+from pytest_flops.budgets.units import format_flops, format_percent, parse_percent, rounded_up
 from pytest_flops.commands.targets import file_of, measured, workload_of
 from pytest_flops.counting.components import OUTSIDE_PATH, outermost
 from pytest_flops.files import write_atomically
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from pytest_flops.session.session import Session
 
 _WORTH_A_LIMIT = Fraction(1, 20)
-_DIGITS = 3
 
 _HEAD = """\
 # What a training step may cost. Hold it: pytest {folder}
@@ -109,9 +109,7 @@ def _limits(found: Measurement, margin: Fraction) -> Iterator[str]:
 
 def _limit(flops: int, margin: Fraction) -> str:
     """The margin above a count, rounded up to three digits."""
-    most = flops * (1 + margin)
-    unit = 10 ** max(len(str(int(most))) - _DIGITS, 0)
-    return format_flops(-int(-most // unit) * unit)
+    return format_flops(rounded_up(ceil(flops * (1 + margin))))
 
 
 def _told(session: Session, path: Path, found: Measurement, margin: Fraction) -> Iterator[str]:
