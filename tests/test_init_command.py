@@ -31,6 +31,7 @@ def src(project: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
+@pytest.mark.long
 def test_what_it_writes_is_green_and_goes_red_beyond_its_margin(
     project: Any, src: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,6 +12,8 @@ import pytest
 
 from pytest_flops import cli
 
+pytestmark = pytest.mark.long
+
 pytest.importorskip("torch.distributed.fsdp")
 
 MODEL = """\

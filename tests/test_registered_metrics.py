@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.long
+
 # `copies` are the calls of `clone`, `widest` is the most elements of any product.
 PLUGIN = """\
 from pytest_flops import CALL, ELEMENT, Counter, Metric

@@ -65,6 +65,7 @@ def test_a_step_over_its_limit_is_red(steps: Any, phase: str, most: int) -> None
     steps.fails("budgets", told=[f"*{phase}*over by 1 FLOP*"])
 
 
+@pytest.mark.long
 def test_a_step_is_recorded_and_swept(steps: Any) -> None:
     steps.budget(
         "step",
