@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pytest_flops import FLOPsMeter, fake_ranks
 from pytest_flops.counting.measurement import Measurement
@@ -375,6 +377,22 @@ def test_sequence_parallel_blocks_gather_and_scatter(
 def forward_and_backward(model: nn.Module, x: Any) -> None:
     y = model(x)
     (y.to_local() if isinstance(y, DTensor) else y).sum().backward()
+
+
+@pytest.mark.parametrize("mode", [FakeTensorMode, nullcontext])
+def test_shards_of_another_dimension_come_all_to_all(mesh: DeviceMesh, mode: Any) -> None:
+    """A rank gives its 3 rows of 16, and gets 2 columns of 24; gathered, it gets all 24 rows."""
+
+    def there_and_back() -> None:
+        rows = DTensor.from_local(torch.ones(3, 16, requires_grad=True), mesh, [Shard(0)])
+        columns = rows.redistribute(placements=[Shard(1)]).to_local()
+        assert columns.shape == (24, 2)
+        columns.sum().backward()
+
+    with mode():
+        found = measured(there_and_back)
+    payload = {"all_to_all float32": (F32 * 3 * 16, 1)}
+    assert kinds(found, "forward") == kinds(found, "backward") == payload
 
 
 # --- buckets, stages, experts ---
