@@ -195,6 +195,14 @@ def test_against_a_base_boxes_say_what_grew_and_what_fell():
     assert "a 64.3 % (+80.0 %), new 14.3 % (new)" in Flames(page).labels[0]
 
 
+def test_what_costs_nothing_any_more_is_gone():
+    parts = {f"h.{i}{part}": FLOPsCount(5) for i in range(3) for part in ("", ".x")}
+    base = report({"a": FLOPsCount(9), "z": FLOPsCount(2), **parts}, FLOPsCount(26))
+    head = report({"a": FLOPsCount(9), "z": FLOPsCount(0)})
+    _, page = drawn_against(base, head)
+    assert "<code>z</code> 2 FLOP, <code>h.0..2 x 3</code> 15 FLOP." in page
+
+
 def test_a_layer_that_grew_is_not_drawn_with_those_that_did_not():
     layers = {f"layer_{i}": FLOPsCount(10) for i in range(4)}
     root, page = drawn_against(report({**layers, "layer_1": FLOPsCount(9)}), report(layers))
@@ -229,6 +237,18 @@ def test_every_metric_is_drawn_in_its_own_phases():
     _, syncs, parameters = page.roots
     assert syncs.style == "--w:100000;--p1:62.5%"
     assert parameters["a"].style == "--w:100000"
+
+
+def test_the_table_has_a_row_for_components_that_cost_the_same():
+    parts = {f"h.{i}": FLOPsCount(i // 2, 1) for i in range(4)}
+    page = render_html(report({**parts, "{x}": FLOPsCount(7)}, FLOPsCount(9, 4)))
+    rows = re.findall(r'<tr><th scope="row">([^<]*)</th>.*<td class="n">(.*)</td></tr>', page)
+    assert [row for row in rows if row[1].endswith("%")] == [
+        ("everything", "100 %"),  # 13
+        ("h.0..1", "7.69 %"),
+        ("h.2..3", "15.4 %"),
+        ("{x}", "53.8 %"),
+    ]
 
 
 def test_names_are_text():

@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from pytest_flops.budgets.judging.blame import in_one_name, one_row_if_alike
+from pytest_flops.budgets.files.folding import folded, unfolded
+from pytest_flops.budgets.judging.blame import in_one_name, one_row_if_alike, without_braces
 from pytest_flops.counting.components import (
     ITSELF,
     by_parent,
     family,
-    in_tree_order,
     last_name,
     natural,
     outermost,
@@ -129,8 +129,8 @@ class Flames:
 
     @property
     def gone(self) -> list[tuple[str, int]]:
-        """What the base alone has and what it cost there, without what went with its parent."""
-        gone = [path for path in self.base if path is not None and path not in self.components]
+        """What costs something in the base alone, and how much; not what went with its parent."""
+        gone = [path for path in self.base if path and not any(self.components.get(path, ()))]
         rows = [(path, self.base[path], None) for path in outermost(gone) if self.base[path]]
         return [(path, cost) for path, cost, _ in one_row_if_alike(rows)]
 
@@ -144,12 +144,18 @@ class Flames:
         return (*cost, sum(cost)) if len(cost) > 1 else cost
 
     @property
-    def listed(self) -> list[tuple[str, Cost]]:
-        """The components in the order of the tree; of very many, those that cost most."""
+    def listed(self) -> tuple[list[tuple[str, Cost]], int]:
+        """A row for each component, one for several alike; and how many have none.
+
+        Of very many rows there are those that cost most.
+        """
         most = _LISTED if self.metric is FLOPS else _LISTED_IN_A_FOLD
-        costs = self.components
-        kept = set(sorted(costs, key=lambda path: -sum(costs[path]))[:most])
-        return [(path, self.row(costs[path])) for path in in_tree_order(costs) if path in kept]
+        rows = folded(self.components)
+        kept = sorted(rows, key=lambda name: -sum(rows[name]))[:most]
+        left = len(self.components) - sum(len(unfolded(name)) for name in kept)
+        listed = {*kept}
+        shown = [(without_braces(n), self.row(cost)) for n, cost in rows.items() if n in listed]
+        return shown, left
 
 
 def flames(measurement: Measurement, change: BudgetChange | None = None) -> Iterator[Flames]:
@@ -216,11 +222,11 @@ class _Boxes:
         return tuple(max(whole - sum(parts), 0) for whole, *parts in figures)
 
     def _parts(self, parent: str | None) -> Iterator[str]:
-        """The children to draw: of a list of layers the layers, of a wrapper what it wraps."""
+        """The children to draw: in the place of a list of equal layers its layers."""
         for path in self._children.get(parent, ()):
             below = self._children.get(path, ())
             is_list = len(below) == 1 or all(last_name(child).isdigit() for child in below)
-            if below and is_list and not any(self._own(path)):
+            if is_list and len(set(map(self._detail, below))) == 1 and not any(self._own(path)):
                 yield from self._parts(path)
             else:
                 yield path
@@ -247,7 +253,7 @@ class _Boxes:
             alike.setdefault(key, []).append(path)
         for paths in alike.values():
             names = [relative_to(path, parent) for path in paths]
-            name = in_one_name(names) if len(names) > 1 else names[0]
+            name = in_one_name(names)
             number, path = times * len(names), f"{above}.{name}" if above else name
             figures = tuple(number * figure for figure in self._figures(paths[0]))
             box = self._box(_several(name, len(names)), _several(path, number), figures, number)
