@@ -63,10 +63,10 @@ class Flames(HTMLParser):
             self._open.append(box)
         elif self._open and tag == "label":
             self._open[-1].title = given["title"]
-        self._in_name = bool(self._open) and tag == "span"
+        self._in_name |= bool(self._open) and tag == "span"
 
     def handle_endtag(self, tag):
-        self._in_name = False
+        self._in_name &= tag != "span"
         if tag == "li" and self._open:
             self._open.pop()
 

@@ -88,9 +88,10 @@ class Box:
     @property
     def change(self) -> str:
         """The difference in words: `+98.2 %`, `new` or `same`."""
-        if not self.difference or not self.base:
-            return "new" if self.difference else "same"
-        return f"{'+' if self.difference > 0 else ''}{percent(self.difference, self.base)}"
+        if not self.difference:
+            return "same"
+        sign = "+" if self.difference > 0 else ""
+        return sign + percent(self.difference, self.base) if self.base else "new"
 
     @property
     def largest_difference(self) -> int:
@@ -241,7 +242,7 @@ class _Boxes:
         boxes = [*self._components(parent, above, times)]
         if boxes:
             own = tuple(times * figure for figure in self._own(parent))
-            boxes.append(self._box("itself", above + ITSELF, own, kind="own"))
+            boxes.append(self._box("itself", above + ITSELF, own, times, "own"))
         boxes = sorted((box for box in boxes if box.total), key=lambda box: -box.total)
         thin = [box for box in boxes if self._is_thin(box)]
         return (*boxes,) if len(thin) < 2 else (*boxes[: -len(thin)], self._joined(thin))
@@ -252,11 +253,10 @@ class _Boxes:
             key = family(relative_to(path, parent)), self._detail(path)
             alike.setdefault(key, []).append(path)
         for paths in alike.values():
-            names = [relative_to(path, parent) for path in paths]
-            name = in_one_name(names)
-            number, path = times * len(names), f"{above}.{name}" if above else name
+            name = in_one_name([relative_to(path, parent) for path in paths])
+            number, path = times * len(paths), f"{above}.{name}" if above else name
             figures = tuple(number * figure for figure in self._figures(paths[0]))
-            box = self._box(_several(name, len(names)), _several(path, number), figures, number)
+            box = self._box(_several(name, len(paths)), _several(path, number), figures, number)
             inside = () if self._is_thin(box) else self._inside(paths[0], path, number)
             yield replace(box, inside=inside)
 
