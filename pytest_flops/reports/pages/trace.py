@@ -35,7 +35,8 @@ def _events(report: Report) -> Iterator[Event]:
             continue
         yield {"ph": "M", "name": "process_name", "pid": process, "args": {"name": entry.title}}
         for thread, view in enumerate(flames(entry.measurement), start=1):
-            of = {"pid": process, "tid": thread}
+            # Perfetto names threads by their number alone, so that it is another in each process.
+            of = {"pid": process, "tid": 100 * process + thread}
             size = 1
             while sum(view.whole) > _LONGEST * size:
                 size *= 1000
