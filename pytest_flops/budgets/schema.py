@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator, FormatChecker, validators
 
 from pytest_flops.budgets.errors import BudgetError
 from pytest_flops.budgets.patterns import parse_pattern
-from pytest_flops.budgets.units import parse_amount, parse_flops, parse_percent
+from pytest_flops.budgets.units import parse_amount, parse_flops, parse_percent, parse_share
 from pytest_flops.counting.metric import (
     BUILT_IN,
     BYTE,
@@ -170,6 +170,7 @@ _CHECKS: dict[str, Callable[[Any], object]] = {
     "flops-calls": partial(parse_amount, unit=CALL),
     "flops-elements": partial(parse_amount, unit=ELEMENT),
     "flops-percentage": parse_percent,
+    "flops-share": parse_share,
     "flops-sizes": _check_sizes,
     "flops-exponent": _check_exponent,
 }
@@ -179,6 +180,7 @@ _TELL_TYPES = (
     "flops-calls",
     "flops-elements",
     "flops-percentage",
+    "flops-share",
     _OF_METRICS,
 )
 """How the formats begin whose check says what is wrong with a value of a wrong type too."""
