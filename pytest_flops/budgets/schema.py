@@ -21,6 +21,7 @@ from pytest_flops.counting.metric import (
     BYTE,
     CALL,
     ELEMENT,
+    MACS,
     METRICS,
     ROOFLINE,
     TOTAL,
@@ -68,6 +69,11 @@ def unknown(kind: str, name: str, known: Sequence[str]) -> str:
             f"{name!r} is reported and never limited: measured times are far from the bound, and "
             "not by one factor. Limit flops, bytes or launches; "
             "`pytest-flops count --device` prints it"
+        )
+    if name == MACS.name:
+        return (
+            f"{name!r} is told and never limited: each MAC is 2 FLOP of a product, which the "
+            "limits of FLOPs hold; `pytest-flops count --macs` prints them"
         )
     if name in METRICS and METRICS[name].of_compiler:
         return (
