@@ -105,6 +105,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--metrics", metavar="NAMES", default="", help="others than FLOPs, with commas, or all"
     )
+    command.add_argument(
+        "--macs", action="store_true", help="the forward's multiply-adds, as published tables have"
+    )
     command.add_argument("--device", metavar="NAME", help="the roofline on it, e.g. h100-sxm")
     command.add_argument(
         "--step-time", metavar="TIME", help="what you measured, e.g. 210ms; tells the MFU"

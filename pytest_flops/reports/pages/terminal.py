@@ -28,6 +28,7 @@ _RED = {"red": True}
 _BOLD_RED = {"red": True, "bold": True}
 _YELLOW = {"yellow": True}
 _PLAIN: dict[str, bool] = {}
+_MARKUP = {"red": _RED, "close": _YELLOW, "green": _GREEN}
 
 _NAME_WIDTH = 16
 _GAP = 2
@@ -47,7 +48,8 @@ def terminal_lines(
     else tells; above 0 it adds the components. No line of the table is
     wider than `width`.
     """
-    last: Line = (summary.headline(report), _GREEN if report.passed else _BOLD_RED)
+    passed = _YELLOW if any(entry.warned for entry in report.held) else _GREEN
+    last: Line = (summary.headline(report), passed if report.passed else _BOLD_RED)
     if verbosity < 0:
         return [*_run_errors(report), last]
     lines = [*_table(report, verbosity, width), *_run_errors(report)]
@@ -70,7 +72,7 @@ def _table(report: Report, verbosity: int, width: int) -> list[Line]:
     widths = _widths([_HEADER, *rows], width, _BY_NEED)
     lines: list[Line] = [(_aligned(_HEADER, widths), _PLAIN)]
     for entry, row in zip(entries, rows, strict=True):
-        lines.append((_aligned(row, widths), _GREEN if entry.passed else _RED))
+        lines.append((_aligned(row, widths), _MARKUP[summary.tone(entry)]))
         lines += [(f"  {text}", _RED) for text in _why(entry, verbosity, width - _GAP)]
         lines += [(f"  {printable(text)}", _YELLOW) for text in summary.remarks(entry)]
         if verbosity > 0:
