@@ -69,6 +69,7 @@ def _environment() -> Environment:
         told=told,
         following=following,
         status=summary.status,
+        tone=summary.tone,
         reasons=summary.reasons,
         used=summary.used,
         uses=summary.uses,
@@ -87,6 +88,7 @@ def _environment() -> Environment:
     )
     environment.globals.update(
         WITH_PICTURES=_WITH_PICTURES,
+        SIGNS={"red": "✕", "close": "!", "green": "✓"},
         PHASES=PHASES,
         QUANTITIES=QUANTITIES,
         memory=memory,
