@@ -1,8 +1,8 @@
 """What PyTorch's distributed engine does otherwise on its fake process group or on fake tensors.
 
 1. `DeviceMesh` keeps the numbers of its ranks in a tensor and reads them. FSDP makes a mesh of two
-   others inside the step, and people take submeshes there; under a fake mode they would be fakes.
-   PyTorch: `DeviceMesh` switches no mode off.
+   others inside the step, and people take submeshes there, or make meshes; under a fake mode they
+   would be fakes. PyTorch: `DeviceMesh` switches no mode off.
 2. `DistributedDataParallel` reads reduced gradients out of the future of its all-reduce, and that
    of the fake group holds none (`expected the hook result to be either a Tensor or a TensorList`).
    A communication hook that returns the bucket sends the same.
@@ -10,8 +10,9 @@
    since gloo has none, by an all-gather, of as many times the payload as there are ranks. The fake
    group has one, and stands for GPUs.
 Seen in: 2.11 to 2.14.
-May go when: `test_a_mesh_of_two_dimensions_on_fakes`, `test_ddp_reduces_its_gradients` and
-`test_shards_of_another_dimension_come_all_to_all` pass without it.
+May go when: `test_a_mesh_of_two_dimensions_on_fakes`, `test_a_mesh_of_ones_own_on_fakes`,
+`test_ddp_reduces_its_gradients` and `test_shards_of_another_dimension_come_all_to_all` pass
+without it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from pytest_flops.counting.replacing import replaced
@@ -51,6 +53,9 @@ def _without_modes(run: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(run)
     def ours(*args: Any, **kwargs: Any) -> Any:
         with _disable_current_modes():
+            ranks = kwargs.get("_rank_map")
+            if isinstance(ranks, FakeTensor):  # of `init_device_mesh`: all ranks, in order
+                kwargs["_rank_map"] = torch.arange(ranks.numel(), dtype=ranks.dtype)
             return run(*args, **kwargs)
 
     return ours
