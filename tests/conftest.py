@@ -215,7 +215,7 @@ def project(pytester: pytest.Pytester) -> Project:
     params=[
         pytest.param((), id="plain"),
         pytest.param(("-n", "2"), id="xdist", marks=pytest.mark.long),
-        pytest.param(("-p", "no:xdist"), id="no-xdist"),
+        pytest.param(("-p", "no:xdist"), id="no-xdist", marks=pytest.mark.long),
     ]
 )
 def mode(request: pytest.FixtureRequest) -> tuple[str, ...]:

@@ -131,7 +131,7 @@ def test_child_processes_are_a_remark_and_no_failure(project: Any) -> None:
             X = torch.ones(8, 8)
             X @ X
     """)
-    result = project.run_apart()
+    result = project.run()
     result.assert_outcomes(passed=1)
     (entry,) = project.report()["entries"]
     assert entry["measurement"]["child_processes"] == 2
@@ -157,7 +157,7 @@ def test_what_a_step_on_fakes_assumes_is_a_remark_and_no_failure(project: Any) -
     workload = "workload: {model: 'guarded:build', optimizer: none}"
     # the product; the absolute values, of which none is infinite; the sum that is the loss
     project.budget("guarded", workload, f"limits: {{forward: {2 * 2 * 4 * 4 + 8 + 8}}}")
-    result = project.run_apart("budgets")
+    result = project.run("budgets")
     result.assert_outcomes(passed=1)
     (entry,) = project.report()["entries"]
     assert len(entry["measurement"]["assumptions"]) == 1
@@ -180,7 +180,7 @@ def test_a_child_process_of_any_kind_is_a_remark(project: Any, start: str) -> No
         f"{start}\nX = torch.ones(8, 8)\nX @ X",
         imports="import os, pytest, subprocess, sys, torch",
     )
-    result = project.run_apart()
+    result = project.run()
     result.assert_outcomes(passed=1)
     is_remark_everywhere(project, result, f"1 child process {STARTED}")
 
