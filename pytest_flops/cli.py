@@ -105,6 +105,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--metrics", metavar="NAMES", default="", help="others than FLOPs, with commas, or all"
     )
+    command.add_argument(
+        "--macs", action="store_true", help="the forward's multiply-adds, as published tables have"
+    )
     command.add_argument("--device", metavar="NAME", help="the roofline on it, e.g. h100-sxm")
     command.add_argument(
         "--step-time", metavar="TIME", help="what you measured, e.g. 210ms; tells the MFU"
@@ -192,6 +195,16 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--base", metavar="FILE", help="a report to compare with")
     command.add_argument("--tolerance", metavar="PCT", help="replaces every budget's own")
     command.add_argument("--history", metavar="DIR", help="a folder of past reports")
+
+    command = add(
+        "trace",
+        reports.trace,
+        "write a report as trace events, for Perfetto or speedscope",
+        "reports/flops.json",
+        "reports/flops.json -o step.trace.json",
+    )
+    command.add_argument("report", help="flops.json")
+    command.add_argument("-o", "--output", metavar="FILE", help="beside the report unless given")
 
     command = add("schema", _schema, "print a JSON Schema", "budgets > budgets.schema.json")
     command.add_argument("of", choices=("report", "budgets"))

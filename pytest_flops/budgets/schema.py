@@ -15,12 +15,13 @@ from jsonschema import Draft202012Validator, FormatChecker, validators
 
 from pytest_flops.budgets.errors import BudgetError
 from pytest_flops.budgets.patterns import parse_pattern
-from pytest_flops.budgets.units import parse_amount, parse_flops, parse_percent
+from pytest_flops.budgets.units import parse_amount, parse_flops, parse_percent, parse_share
 from pytest_flops.counting.metric import (
     BUILT_IN,
     BYTE,
     CALL,
     ELEMENT,
+    MACS,
     METRICS,
     ROOFLINE,
     TOTAL,
@@ -68,6 +69,11 @@ def unknown(kind: str, name: str, known: Sequence[str]) -> str:
             f"{name!r} is reported and never limited: measured times are far from the bound, and "
             "not by one factor. Limit flops, bytes or launches; "
             "`pytest-flops count --device` prints it"
+        )
+    if name == MACS.name:
+        return (
+            f"{name!r} is told and never limited: each MAC is 2 FLOP of a product, which the "
+            "limits of FLOPs hold; `pytest-flops count --macs` prints them"
         )
     if name in METRICS and METRICS[name].of_compiler:
         return (
@@ -170,6 +176,7 @@ _CHECKS: dict[str, Callable[[Any], object]] = {
     "flops-calls": partial(parse_amount, unit=CALL),
     "flops-elements": partial(parse_amount, unit=ELEMENT),
     "flops-percentage": parse_percent,
+    "flops-share": parse_share,
     "flops-sizes": _check_sizes,
     "flops-exponent": _check_exponent,
 }
@@ -179,6 +186,7 @@ _TELL_TYPES = (
     "flops-calls",
     "flops-elements",
     "flops-percentage",
+    "flops-share",
     _OF_METRICS,
 )
 """How the formats begin whose check says what is wrong with a value of a wrong type too."""

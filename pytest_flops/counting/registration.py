@@ -12,6 +12,7 @@ from pytest_flops.counting.count import PHASES
 from pytest_flops.counting.metric import (
     BUILT_IN,
     FLOPS,
+    MACS,
     METRICS,
     ROOFLINE,
     TOTAL,
@@ -50,14 +51,14 @@ def register(impls: Iterable[Any], plugins: dict[str, str]) -> Iterator[str]:
 def metrics_named(names: Iterable[str], *, unlimited: bool = False) -> tuple[Metric, ...]:
     """The metrics of these names besides FLOPs, which are always counted.
 
-    The roofline is among them only where `unlimited` says that nobody will hold a limit. Where no
-    pytest session has asked the plugins, the installed ones are asked here.
+    The roofline and MACs are among them only where `unlimited` says that nobody will hold a limit.
+    Where no pytest session has asked the plugins, the installed ones are asked here.
 
     Raises:
         ValueError: There is no metric of a name, or an installed plugin offers a wrong one.
     """
     names = [*dict.fromkeys(names)]
-    reported = {ROOFLINE.name: ROOFLINE} if unlimited else {}
+    reported = {metric.name: metric for metric in (ROOFLINE, MACS)} if unlimited else {}
     if not (countable() | reported).keys() >= {*names}:
         register_installed()
     known = countable() | reported

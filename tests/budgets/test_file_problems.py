@@ -73,6 +73,11 @@ def test_the_top_level(problems, content, message):
         ),
         ("a: {workload: {model: resnet_bk, seq_len: 129, batch_size: 1}}", "129 is longer than"),
         ("a: {tolerance: 5, limits: {total: 1}}", 'did you mean "5%"?'),
+        ("a: {limits: {total: 1}, warn: yes}", "3:33: budgets.a.warn: true is a boolean"),
+        ("a: {limits: {total: 1}, warn: 0.9}", "3:33: budgets.a.warn: 0.9 has no percent sign"),
+        ("a: {limits: {total: 1}, warn: 200%}", "budgets.a.warn: '200%' is no part of a limit"),
+        ("a: {limits: {total: 1}, wran: 90%}", "unknown key 'wran'; did you mean 'warn'?"),
+        ("a: {tolerance: 5%, warn: 90%}", "warn needs the key 'limits' beside it"),
         (
             "a: {limits: {total: 1}, recorded: {forward: 1, backward: 2, optimizer: 3}}",
             "3:27: budgets.a.recorded: the recorded counts moved to the lock file beside this one",

@@ -106,6 +106,7 @@ def _environment() -> Environment:
         told_first=summary.told_first,
         use=summary.use,
         widest=summary.widest,
+        tone=summary.tone,
         used=summary.used,
         uses=summary.uses,
         relative=relative,
@@ -121,6 +122,7 @@ def _environment() -> Environment:
         name=lambda text: shorten(printable(text), _NAME),
     )
     environment.globals.update(
+        SIGNS={"red": "✕", "close": "!", "green": "✓"},
         PHASES=PHASES,
         QUANTITIES=QUANTITIES,
         memory=memory,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.judging.causes import causes, severity, share
@@ -20,6 +20,7 @@ from pytest_flops.counting.metric import (
     TOTAL,
     quantities_of,
     quantity_of,
+    unit_of,
 )
 from pytest_flops.reports.text import percent, shorten, some
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from pytest_flops.reports.entry import Entry
     from pytest_flops.reports.fates import Fate
     from pytest_flops.reports.report import Report
+
+Tone: TypeAlias = Literal["red", "close", "green"]
 
 _NAME = 120
 _OPERATORS = 5
@@ -44,6 +47,8 @@ _FAILURES = {
     "parity": ("the counters disagree", "fails its parity check", "fail their parity checks"),
 }
 """By kind of the worst verdict: the status of an entry, and what one or several budgets do."""
+
+_CLOSE = "close to its limit"
 
 _FAULTS = {
     "regression": ("budget is red against its base", "budgets are red against their base"),
@@ -67,9 +72,9 @@ _LEFT_OUT: dict[Fate, str] = {
 
 
 def uses(entry: Entry, kind: str = "limit") -> list[Verdict]:
-    """The verdicts of one kind that have figures: those over first, then the fullest."""
+    """The verdicts of one kind that have figures: those over first, those close, the fullest."""
     found = [v for v in entry.verdicts if v.kind == kind and None not in (v.actual, v.allowed)]
-    return sorted(found, key=lambda verdict: (verdict.passed, -share(verdict)))
+    return sorted(found, key=lambda v: (v.passed, not v.warned, -share(v)))
 
 
 def fullest(entry: Entry) -> Verdict | None:
@@ -166,16 +171,18 @@ def grows(entry: Entry) -> list[Verdict]:
 
 
 def remarks(entry: Entry) -> Iterator[str]:
-    """What no verdict says: work that was not counted, limits that nothing can reach."""
+    """What no red verdict says: limits that are close or out of reach, work not counted."""
+    nearest: dict[tuple[str | None, str | None], Verdict] = {}
+    for limit in uses(entry):  # of the components that a pattern matches, the fullest
+        nearest.setdefault((limit.pattern, limit.quantity), limit)
+    if close := [limit for limit in nearest.values() if limit.warned]:
+        yield f"{_CLOSE}: {some([f'{subject(v)} at {used(v)} of {_allowed(v)}' for v in close])}"
     if entry.measurement:
         yield from entry.measurement.assumptions
     number = entry.measurement.child_processes if entry.measurement else 0
     if number:
         processes = "1 child process" if number == 1 else f"{number:,} child processes"
         yield f"{processes} started meanwhile; what they computed is counted by nobody"
-    nearest: dict[tuple[str | None, str | None], Verdict] = {}
-    for limit in reversed(uses(entry)):  # of the components that a pattern matches, the fullest
-        nearest[limit.pattern, limit.quantity] = limit
     far = [v for v in nearest.values() if 0 < (v.actual or 0) * _HOLDS_NOTHING < (v.allowed or 0)]
     if far:
         furthest = min(far, key=share)
@@ -186,6 +193,10 @@ def remarks(entry: Entry) -> Iterator[str]:
             f"the limit of {limit_of} is {allowed // actual:,} times the count and holds nothing"
             f"{more}: is the unit right?"
         )
+
+
+def _allowed(limit: Verdict) -> str:
+    return format_amount(int(limit.allowed or 0), unit_of(limit.quantity or TOTAL))
 
 
 def totals(entry: Entry) -> list[str]:
@@ -225,7 +236,13 @@ def worst_first(entries: Iterable[Entry]) -> list[Entry]:
     def place(entry: Entry) -> tuple[object, ...]:
         found, limit = worst(entry), fullest(entry)
         gravity = severity(found) if found else ()
-        return entry.passed, gravity, -share(limit) if limit else 0.0, entry.key
+        return (
+            entry.passed,
+            gravity,
+            not entry.warned,
+            -share(limit) if limit else 0.0,
+            entry.key,
+        )
 
     return sorted(entries, key=place)
 
@@ -241,6 +258,8 @@ def status(entry: Entry) -> str:
         return "nothing was compared"
     if any(_is_excused(verdict) for verdict in entry.verdicts):
         return "over, as expected"
+    if entry.warned:
+        return _CLOSE
     return "within budget" if holds_something(entry) else entry.verdicts[0].message
 
 
@@ -275,13 +294,26 @@ def headline(report: Report) -> str:
         hold = "the one budget holds" if number == 1 else f"all {number:,} budgets hold"
         idle = sum(not holds_something(entry) for entry in report.held)
         but = f", but {idle} of {number} hold{'s' if idle == 1 else ''} nothing yet" if idle else ""
-        return f"Green: {hold}{but}."
+        return f"Green: {hold}{but}{_close(report.held)}."
     return f"Red: {scope(report, _cause_of_all(report.red))}."
 
 
 def scope(report: Report, because: str = "") -> str:
     """How many budgets are red and how, and what is wrong with the run itself."""
     return ", and ".join([*_red_budgets(report, because), *_faults(report)])
+
+
+def _close(entries: Sequence[Entry]) -> str:
+    number = sum(bool(entry.warned) for entry in entries)
+    words = _CLOSE if number == 1 else "close to their limits"
+    return f", {f'{number:,} ' * (len(entries) > 1)}{words}" if number else ""
+
+
+def tone(entry: Entry) -> Tone:
+    """How an entry stands, in one word, by which pages choose a colour and a sign."""
+    if not entry.passed:
+        return "red"
+    return "close" if entry.warned else "green"
 
 
 def not_measured(report: Report) -> str:
