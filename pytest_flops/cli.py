@@ -196,6 +196,16 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--tolerance", metavar="PCT", help="replaces every budget's own")
     command.add_argument("--history", metavar="DIR", help="a folder of past reports")
 
+    command = add(
+        "trace",
+        reports.trace,
+        "write a report as trace events, for Perfetto or speedscope",
+        "reports/flops.json",
+        "reports/flops.json -o step.trace.json",
+    )
+    command.add_argument("report", help="flops.json")
+    command.add_argument("-o", "--output", metavar="FILE", help="beside the report unless given")
+
     command = add("schema", _schema, "print a JSON Schema", "budgets > budgets.schema.json")
     command.add_argument("of", choices=("report", "budgets"))
     return parser

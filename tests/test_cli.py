@@ -77,6 +77,7 @@ def test_no_report_that_is_given_is_overwritten(
     assert main(["merge", base, head, "--output", str(Path(base).parent)]) == 2
     assert main(["html", head, "--output", head]) == 2
     assert main(["html", head, "--base", base, "--output", base]) == 2
+    assert main(["trace", head, "--output", head]) == 2
     assert capsys.readouterr().err.count("is one of the reports given") >= 2
     assert [Path(report).read_bytes() for report in reports] == before
 
@@ -120,6 +121,20 @@ def test_html_renders_a_report_with_its_base_and_history(
     history = str(project.root / "base")
     assert main(["html", head, "-o", str(page), "--base", base, "--history", history]) == 0
     assert "layer_4" in page.read_text(encoding="utf-8")
+
+
+def test_trace_writes_events_beside_the_report(
+    reports: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, _ = reports
+    capsys.readouterr()
+    assert main(["trace", base]) == 0
+    written = Path(capsys.readouterr().out.strip())
+    assert written == Path(base).with_name("flops.trace.json")
+    events = json.loads(written.read_text("utf-8"))["traceEvents"]
+    phases = ("forward", "backward", "optimizer")
+    calls = {event["name"]: event["dur"] for event in events if event["name"] in phases}
+    assert sum(calls.values()) == 48_917_969_080
 
 
 def test_explain_prints_the_exact_cost_as_a_formula(

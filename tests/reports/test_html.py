@@ -88,8 +88,9 @@ def test_counts_are_there_in_every_digit_and_in_units(everything):
 
 
 def test_bk_core_is_found_in_the_pictures(everything):
-    titles = [a.get("title") or "" for tag, a in everything.tags if tag == "span"]
-    assert "layer_0.bk_core: 139,264 FLOP, 0.10 %" in titles
+    titles = [a.get("title") or "" for tag, a in everything.tags if tag == "label"]
+    assert any("layer_0..3.bk_core x 4" in title for title in titles)
+    assert "layer_0..3.bk_core 139.264 kFLOP 139,264" in everything.text
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,13 @@ def in_one_name(paths: Sequence[str]) -> str:
     name, *more = folded(dict.fromkeys(paths, 0))
     if more:  # a number with a leading zero does not fold
         return family(paths[0])
-    return re.sub(r"\{([0-9]+\.\.[0-9]+)\}", r"\1", name)
+    return without_braces(name)
+
+
+def without_braces(name: str) -> str:
+    """A folded name for people: `layer_0..11` of `layer_{0..11}`."""
+    ranges = re.sub(r"\{([0-9]+\.\.[0-9]+)\}", r"\1", name)
+    return ranges.replace("{{", "{").replace("}}", "}")
 
 
 def named(rows: Sequence[Row]) -> str:

@@ -7,25 +7,21 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_flops.counting.metric import FLOPS, METRICS, QUANTITIES, TOTAL
+from pytest_flops.counting.metric import QUANTITIES
+from pytest_flops.reports.pages.flames import flames
 from pytest_flops.reports.pages.memory import MemoryCurve, memory_curve
 from pytest_flops.reports.pages.plots import Plot, Sparkline, scaling_plot, sparkline
-from pytest_flops.reports.pages.strips import branches, pictures, tree_of
 from pytest_flops.reports.pages.summary import uses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pytest_flops.budgets.verdict import Verdict
-    from pytest_flops.counting.metric import Metric
     from pytest_flops.reports.comparison.comparison import BudgetChange
     from pytest_flops.reports.entry import Entry
-    from pytest_flops.reports.pages.strips import Branch, Cost, PhasePicture, Tree
+    from pytest_flops.reports.pages.flames import Flames
     from pytest_flops.reports.report import Report
     from pytest_flops.scaling.sweep import Growth, Sweep
-
-_BRANCHES, _LISTED = 24, 300
-_BRANCHES_IN_A_FOLD, _LISTED_IN_A_FOLD = 4, 40  # of each metric but FLOPs
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,55 +37,6 @@ class SweepView:
         """The exact cost of what a verdict holds, if it is known."""
         about = verdict.component, verdict.quantity
         return next((row.polynomial for row in self.rows if _about(row) == about), None)
-
-
-@dataclass(frozen=True, slots=True)
-class Flames:
-    """Where one metric goes: as pictures, and as a table."""
-
-    metric: Metric
-    tree: Tree
-    in_full: bool  # as FLOPs are; the others, behind folds, are drawn with less
-
-    @property
-    def pictures(self) -> tuple[PhasePicture, ...]:
-        """The whole workload, per phase."""
-        return pictures(self.tree, self.tree.start)
-
-    @property
-    def branches(self) -> list[Branch]:
-        """The components one can step into, the most common kind of layer first."""
-        found = branches(
-            self.tree, self.tree.start, _BRANCHES if self.in_full else _BRANCHES_IN_A_FOLD
-        )
-        return sorted(found, key=lambda branch: -len(branch.alike))
-
-    @property
-    def name(self) -> str:
-        """What it is called in words."""
-        return "FLOPs" if self.metric is FLOPS else self.metric.name
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The heads of the table: the phases, and the total of several."""
-        phases = (*self.tree.phases,)
-        return (*phases, TOTAL) if len(phases) > 1 else phases
-
-    @property
-    def whole(self) -> Cost:
-        """The whole workload, by column."""
-        return self._row(self.tree.whole)
-
-    @property
-    def listed(self) -> list[tuple[str, Cost]]:
-        """The components in the order of the tree; of very many, those that cost most."""
-        costs = self.tree.components
-        rows = _LISTED if self.in_full else _LISTED_IN_A_FOLD
-        kept = set(sorted(costs, key=lambda path: -sum(costs[path]))[:rows])
-        return [(path, self._row(costs[path])) for path in self.tree.walk() if path in kept]
-
-    def _row(self, cost: Cost) -> Cost:
-        return (*cost, sum(cost)) if len(cost) > 1 else cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,21 +56,9 @@ class Card:
         return sparkline([total for _, total in self.past], limit)
 
     @property
-    def flops(self) -> Flames | None:
-        """Where the FLOPs go; `None` if nothing was measured."""
-        found = self.entry.measurement
-        return Flames(FLOPS, tree_of(found, FLOPS), in_full=True) if found else None
-
-    @property
-    def others(self) -> Iterator[Flames]:
-        """Where the other metrics go, of which there is something in components."""
-        found = self.entry.measurement
-        if found is None:
-            return
-        for metric in (METRICS[name] for name in found.metrics):
-            tree = tree_of(found, metric)
-            if any(tree.whole) and any(any(cost) for cost in tree.components.values()):
-                yield Flames(metric, tree, in_full=False)
+    def flames(self) -> list[Flames]:
+        """Where each metric goes, the FLOPs first; empty if nothing was measured."""
+        return [*flames(self.entry.measurement, self.change)] if self.entry.measurement else []
 
     @property
     def memory(self) -> MemoryCurve | None:

@@ -8,10 +8,10 @@ from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.judging.causes import causes
 from pytest_flops.budgets.judging.wording import following, headline, told_within
 from pytest_flops.budgets.units import aligned, format_flops
-from pytest_flops.counting.metric import FLOPS, QUANTITIES
+from pytest_flops.counting.components import in_tree_order
+from pytest_flops.counting.metric import QUANTITIES
 from pytest_flops.reports.comparison import wording
 from pytest_flops.reports.pages import summary
-from pytest_flops.reports.pages.strips import tree_of
 from pytest_flops.reports.text import shorten_name
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def _components(entry: Entry, width: int) -> list[Line]:
     quantities = QUANTITIES if width >= _ROOM_FOR_PHASES else QUANTITIES[-1:]
     rows = [
         (printable(path or "total"), *(format_flops(found.of(q, path)) for q in quantities))
-        for path in (*tree_of(found, FLOPS).walk(), None)
+        for path in (*in_tree_order(found.components), None)
     ]
     rows = [("component", *quantities), *_in_columns(rows, names=1)]
     widths = _widths(rows, width - _GAP)
