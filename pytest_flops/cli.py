@@ -10,6 +10,7 @@ import os
 import sys
 from contextlib import suppress
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with suppress(ImportError):  # of the extra `completion`
             import_module("argcomplete").autocomplete(parser)
     given = parser.parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # of Windows, whose files and pipes lack characters
+            stream.reconfigure(errors="backslashreplace")
     try:
         code: int = given.run(given)
     except _UNUSABLE as error:
