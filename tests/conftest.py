@@ -224,6 +224,13 @@ def mode(request: pytest.FixtureRequest) -> tuple[str, ...]:
     return arguments
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests of what POSIX alone has say what it is, and are skipped on Windows."""
+    marker = item.get_closest_marker("posix")
+    if marker and os.name == "nt":
+        pytest.skip(f"Windows has no {marker.args[0]}")
+
+
 @pytest.fixture(autouse=True)
 def _own_metrics() -> Iterator[None]:
     """What the plugin of one test registers is not there in the next, which has another process."""
