@@ -45,7 +45,7 @@ def test_markdown_and_page_have_a_sign_and_words_beside_the_colour(close: Any) -
     assert "| ⚠️ | `test_model.py::test_step` | 95.2 % of forward |" in markdown
     assert told in markdown
     page = (close.root / "reports/flops.html").read_text(encoding="utf-8")
-    assert '<td class="l close">! close to its limit</td>' in page
+    assert '<span class="close">! close to its limit</span>' in page
     assert '<span class="state close">! close to its limit</span>' in page
     assert told in page
 

@@ -48,17 +48,12 @@ def count(session: Session, given: argparse.Namespace) -> int:
 
 def _per_token(found: Measurement, workload: Workload) -> Iterator[str]:
     """The step's cost by what it is given, where the workload says how much that is."""
-    samples, length = workload.batch_size, workload.seq_len
-    if samples:
-        yield f"per sample: {format_flops(found.count.total // samples)}"
-        if costs := found.metrics.get(MACS.name):
-            macs = format_amount(costs.of(MACS, TOTAL) // samples, MACS.unit)
+    for what, number in workload.inputs.items():
+        yield f"per {what}: {format_flops(found.count.total // number)}"
+        if what == "sample" and (costs := found.metrics.get(MACS.name)):
+            macs = format_amount(costs.of(MACS, TOTAL) // number, MACS.unit)
             yield f"forward MACs per sample: {macs}"
-    if not (samples and length):
-        return
-    tokens = samples * length
-    yield f"per token: {format_flops(found.count.total // tokens)}"
-    by_rule = 6 * found.of(f"{PARAMETERS.name} total") * tokens
+    by_rule = 6 * found.of(f"{PARAMETERS.name} total") * workload.inputs.get("token", 0)
     if by_rule and found.count.backward:
         counted = found.count.forward + found.count.backward
         yield (

@@ -7,11 +7,13 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_flops.counting.metric import QUANTITIES
+from pytest_flops.counting.components import innermost
+from pytest_flops.counting.metric import QUANTITIES, TOTAL
 from pytest_flops.reports.pages.flames import flames
 from pytest_flops.reports.pages.memory import MemoryCurve, memory_curve
-from pytest_flops.reports.pages.plots import Plot, Sparkline, scaling_plot, sparkline
+from pytest_flops.reports.pages.plots import Line, Plot, line_of, scaling_plot
 from pytest_flops.reports.pages.summary import uses
+from pytest_flops.reports.pages.waterfall import waterfall
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,8 +22,11 @@ if TYPE_CHECKING:
     from pytest_flops.reports.comparison.comparison import BudgetChange
     from pytest_flops.reports.entry import Entry
     from pytest_flops.reports.pages.flames import Flames
+    from pytest_flops.reports.pages.waterfall import Waterfall
     from pytest_flops.reports.report import Report
     from pytest_flops.scaling.sweep import Growth, Sweep
+
+_DEAREST = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +54,28 @@ class Card:
     place: int  # in the order of reading, from 0
 
     @property
-    def spark(self) -> Sparkline | None:
-        """Its history as a small line, with the limit of the total."""
+    def file(self) -> str:
+        """The file of its budget or test."""
+        return self.entry.subject.partition("::")[0]
+
+    @property
+    def dearest(self) -> list[tuple[str, int]]:
+        """The components that cost most, of those that contain no others."""
+        found = self.entry.measurement.components if self.entry.measurement else {}
+        costs = [(path, found[path].total) for path in innermost(found) if found[path].total]
+        return sorted(costs, key=lambda cost: -cost[1])[:_DEAREST]
+
+    @property
+    def line(self) -> Line | None:
+        """Its past totals as a line, with the limit of the total."""
         whole = (verdict for verdict in uses(self.entry) if verdict.component is None)
-        limit = next((v.allowed for v in whole if v.quantity == "total"), None)
-        return sparkline([total for _, total in self.past], limit)
+        limit = next((v.allowed for v in whole if v.quantity == TOTAL), None)
+        return line_of(self.past, limit)
+
+    @property
+    def waterfall(self) -> Waterfall | None:
+        """How its total came from the base to where it is now."""
+        return waterfall(self.change) if self.change else None
 
     @property
     def flames(self) -> list[Flames]:
