@@ -288,6 +288,13 @@ def test_the_ranks_of_a_mesh_know_each_other() -> None:
         assert mesh["dp"].mesh.tolist() == [1, 5]
 
 
+def test_an_equal_part_of_another_mesh_has_groups_of_its_own() -> None:
+    """The ranks 0 to 3 make up `tp` in both; the groups of the second mesh have other names."""
+    for mesh in ({"dp": 2, "tp": 4}, {"pp": 2, "dp": 2, "tp": 4}):
+        found = counted(tensor_parallel, mesh, model=two_layers("cpu"), values="real")
+        assert found.of("communication total") == OUTPUT
+
+
 def test_a_second_mesh_of_a_test_ends_the_first(fake_ranks: Any) -> None:
     sizes = []
     for ranks in (8, 64):

@@ -13,6 +13,7 @@ from torch import nn
 
 from pytest_flops.counting.meter.workarounds.every_ranks_chunk import chunks_when_asked_for
 from pytest_flops.counting.meter.workarounds.fake_groups import (
+    forget_other_meshes,
     meshes_of_real_numbers,
     reducing_without_peers,
     sharding_anew_as_on_gpus,
@@ -50,6 +51,7 @@ def fake_ranks(*, rank: int = 0, **dimensions: int) -> Iterator[DeviceMesh]:
 
         dist.init_process_group("fake", rank=rank, world_size=ranks, store=FakeStore())
         undo.callback(_end_group)
+        forget_other_meshes(rank, *dimensions.items())
         undo.enter_context(meshes_of_real_numbers())
         undo.enter_context(reducing_without_peers())
         undo.enter_context(sharding_anew_as_on_gpus())
