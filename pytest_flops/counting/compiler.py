@@ -30,6 +30,7 @@ import torch
 from pytest_flops.counting.meter.fake_step import random_states_kept
 from pytest_flops.counting.meter.lines import is_own, line_here, shown
 from pytest_flops.counting.meter.workarounds.inductor_schedule import Kernel, only_scheduled
+from pytest_flops.counting.meter.workarounds.triton_without_gpu import compiled_as_if_for_a_gpu
 from pytest_flops.counting.metric import OF_INDUCTOR, TOTAL, Costs
 from pytest_flops.counting.replacing import replaced
 
@@ -104,6 +105,7 @@ class CompilerEvents(logging.Handler):
         dynamo.reset_code_caches()
         self._undo.callback(dynamo.reset_code_caches)
         self._undo.enter_context(random_states_kept())
+        self._undo.enter_context(compiled_as_if_for_a_gpu())
         # `logging.disable` would turn off the trace of PyTorch 2.11 and 2.12.
         self._undo.enter_context(replaced(_TRACE, "isEnabledFor", lambda *_: True))
         _TRACE.addHandler(self)

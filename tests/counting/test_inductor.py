@@ -120,6 +120,23 @@ def test_no_compiler_runs_and_no_cache_hides_a_graph(monkeypatch: pytest.MonkeyP
     assert figures(fused) == figures(fused) == (1, 2 * N)
 
 
+def test_the_machine_decides_nothing() -> None:
+    """With several threads, Inductor would leave a scatter to a library."""
+
+    def scatters(x: Tensor, _: Tensor) -> Tensor:
+        rows = torch.zeros(ROWS, COLUMNS, dtype=torch.int64)
+        return torch.zeros_like(x).scatter_add(0, rows, x + 1)
+
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = figures(scatters)
+        torch.set_num_threads(8)
+        assert figures(scatters) == alone
+    finally:
+        torch.set_num_threads(threads)
+
+
 def test_inductor_is_left_as_it_was() -> None:
     figures(fused)
     configs = torch._inductor.config, torch._functorch.config

@@ -343,3 +343,23 @@ def test_exported():
 """
     )
     project.run_apart().assert_outcomes(passed=1)
+
+
+def test_a_kernel_that_is_launched_directly_breaks_no_graph(project: Any) -> None:
+    """Inductor generates a kernel for what comes before it, and one for what comes after."""
+    project.test(
+        KERNEL.replace('"TRITON_INTERPRET"] = "1"', '"TRITON_INTERPRET"] = "0"')
+        + """
+class Model(torch.nn.Module):
+    def forward(self, x): return launch(x * 2) * 3
+
+def test_step():
+    metrics = ["graph_breaks", "graphs", "kernels"]
+    found = count_flops(Model(), torch.ones(64), training=False, metrics=metrics, compile=True)
+    assert [found.of(f"{name} total") for name in metrics] == [0, 1, 2]
+    assert found.uncounted == {"triton.add_one": 1}
+    with pytest.raises(RuntimeError, match="0 active drivers"):
+        triton.runtime.driver.active
+"""
+    )
+    project.run_apart("-W", "ignore").assert_outcomes(passed=1)

@@ -63,22 +63,18 @@ def only_scheduled(tell: Tell) -> Iterator[None]:
                 import_module("torch._inductor.compile_fx")
             lowering = import_module("torch._inductor.graph").GraphLowering
             undo.enter_context(replaced(lowering, "compile_to_module", scheduled))
-            # A graph that is in a cache is not lowered.
-            for name in ("_inductor", "_functorch"):
-                config = import_module(f"torch.{name}.config")
-                caches = {key: False for key in _CACHES if hasattr(config, key)}
-                undo.enter_context(config.patch(caches))
+            for name, settings in _SETTINGS.items():
+                undo.enter_context(import_module(f"torch.{name}.config").patch(settings))
         except (AttributeError, ImportError) as error:
             raise _not_here(error) from error
         yield
 
 
-_CACHES = (
-    "fx_graph_cache",
-    "fx_graph_remote_cache",
-    "enable_autograd_cache",
-    "enable_remote_autograd_cache",
-)
+# A graph that is in a cache is not lowered, and the number of threads decides what is fused.
+_SETTINGS = {
+    "_inductor": {"fx_graph_cache": False, "fx_graph_remote_cache": False, "cpp.threads": 1},
+    "_functorch": {"enable_autograd_cache": False, "enable_remote_autograd_cache": False},
+}
 
 
 def _not_here(error: Exception) -> RuntimeError:
