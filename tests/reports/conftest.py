@@ -209,4 +209,4 @@ def hostile_page() -> str:
         missing=[name],
     )
     comparison = compare(everywhere, everywhere)
-    return render_html(everywhere, comparison=comparison, history=[everywhere])
+    return render_html(everywhere, comparison=comparison, history=[replace(everywhere)])

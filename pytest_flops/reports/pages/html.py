@@ -40,8 +40,9 @@ def render_html(
 ) -> str:
     """The whole page; `history` are past reports, oldest first, for the small lines of history."""
     against = {(b.subject, b.budget): b for b in comparison.budgets} if comparison else {}
+    past = past_totals(history, report)
     cards = [
-        Card(entry, against.get(entry.key), past_totals(entry, history), place)
+        Card(entry, against.get(entry.key), past.get(entry.key, []), place)
         for place, entry in enumerate(summary.worst_first(report.entries))
     ]
     changed = changes_of(cards, comparison) if comparison else None
