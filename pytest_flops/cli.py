@@ -6,7 +6,11 @@ Exit codes: 0 all is well, 1 something costs more than allowed, 2 a file or an a
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from contextlib import suppress
+from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +46,14 @@ _UNUSABLE = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what may come next; no run pays for it
+        with suppress(ImportError):  # of the extra `completion`
+            import_module("argcomplete").autocomplete(parser)
+    given = parser.parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # of Windows, whose files and pipes lack characters
+            stream.reconfigure(errors="backslashreplace")
     try:
         code: int = given.run(given)
     except _UNUSABLE as error:

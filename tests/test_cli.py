@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,14 @@ def test_compare_speaks_four_formats(
     assert told.startswith(begins)
     if format_ == "json":
         assert json.loads(told)["regressed"] is True
+
+
+def test_a_console_that_lacks_a_character_gets_its_escape(reports: tuple[str, str]) -> None:
+    command = [sys.executable, "-m", "pytest_flops", "compare", *reports, "--format", "markdown"]
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}  # of a file or pipe on Windows
+    done = subprocess.run(command, env=environment, check=False, capture_output=True)
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.startswith(b"## \\u274c ")  # a red cross
 
 
 def test_merge_joins_shards_and_writes_all_three_files(

@@ -385,6 +385,42 @@ def test_a_conftest_that_fails_is_told_as_pytest_tells_it(
     assert "No module named 'no_such_module'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--config", "widht: 3"], "takes no keyword 'widht'; did you mean 'width'?"),
+        (["--seq-len", "3"], "takes no keyword 'seq_len'; it takes batch_size, width"),
+    ],
+)
+def test_a_keyword_that_the_builder_does_not_take_is_told_with_the_nearest(
+    project: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    words: str,
+) -> None:
+    name = f"sized_{project.root.name}"
+    project.write(
+        f"{name}.py",
+        """
+        import torch
+        def build(batch_size=1, width=2):
+            return torch.nn.Linear(width, 2), torch.ones(batch_size, width)
+        """,
+    )
+    monkeypatch.chdir(project.root)
+    assert f"the builder '{name}:build' {words}" in refused(capsys, f"{name}:build", *arguments)
+
+
+def test_a_field_that_a_configuration_of_transformers_does_not_have_is_refused(
+    project: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("transformers")
+    monkeypatch.chdir(project.root)
+    told = refused(capsys, "transformers:GPT2Config", "--config", "n_layr: 2")
+    assert "GPT2Config has no field 'n_layr'; did you mean 'n_layer'?" in told
+
+
 def test_a_configuration_class_of_transformers_is_its_language_model(
     project: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

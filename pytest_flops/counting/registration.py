@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from pytest_flops.counting.metric import (
     Unit,
     countable,
 )
+from pytest_flops.counting.spelling import suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -64,9 +64,8 @@ def metrics_named(names: Iterable[str], *, unlimited: bool = False) -> tuple[Met
     known = countable() | reported
     for name in names:
         if name not in known:
-            near = get_close_matches(name.lower(), known, n=1)
-            advice = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
-            raise ValueError(f"there is no metric {name!r}; {advice}")
+            advice = suggestion(name, [*known], "there are")
+            raise ValueError(f"there is no metric {name!r}{advice}")
     return tuple(known[name] for name in names if name != FLOPS.name)
 
 

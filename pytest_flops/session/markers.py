@@ -67,7 +67,7 @@ def mistake(error: BudgetError, item: Item) -> str:
     """What is wrong with a marked test, and where: in the lock file, or at the test."""
     if isinstance(error, BudgetFileError):
         return str(error)
-    file, line, _ = item.location
+    file, line = item.nodeid.partition("::")[0], item.location[1]
     what = "" if isinstance(error, UnfitTestError) else "the marker flops_budget is wrong: "
     return f"{file}:{(line or 0) + 1}: {item.name}: {what}{error}"
 
