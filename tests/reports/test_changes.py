@@ -62,7 +62,13 @@ def test_rows_stand_by_the_size_of_the_difference_whichever_way_it_goes(changes)
     rows = [(row.card.entry.budget, row.change.difference, row.length) for row in found.rows]
     assert rows == [("b", -40, 100), ("d", 20, 50), ("a", 10, 25)]
     assert found.others == [("1 budget costs the same, to the last FLOP", [])]
-    assert found.most.entry.budget == "b"
+
+
+def test_the_way_from_base_to_now_is_of_what_costs_more_than_allowed_if_anything_does(changes):
+    fell = {"a": ((100, 90),), "b": ((100, 60),)}
+    assert changes(**fell).most.entry.budget == "b"
+    assert changes(**fell, c=((50, 51),)).most.entry.budget == "c"
+    assert changes(a=((100, 100),)).most is None
 
 
 def test_other_metrics_stand_below_with_bars_of_their_own(changes):
