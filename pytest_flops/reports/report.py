@@ -256,19 +256,6 @@ def load_base(path: str | Path) -> Report:
     return report
 
 
-def load_history(directory: str | Path) -> tuple[Report, ...]:
-    """Every `*.json` of the folder and below, oldest first by the time in its environment.
-
-    Raises:
-        ReportError: There is no such folder, or one of the files is no report.
-    """
-    folder = Path(directory)
-    if not folder.is_dir():
-        raise ReportError(f"cannot read the history: {folder} is no folder.")
-    reports = [load_report(file) for file in sorted(folder.rglob("*.json"))]
-    return tuple(sorted(reports, key=lambda report: str(report.environment.get("time") or "")))
-
-
 def _parsed(path: str | Path) -> Any:
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
