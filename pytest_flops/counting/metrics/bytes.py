@@ -21,25 +21,25 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.utils._pytree import tree_leaves
 
+from pytest_flops.counting import metrics
 from pytest_flops.counting.costs import registered_cost
 from pytest_flops.counting.costs.table import bound
-from pytest_flops.counting.metrics.operands import always, exceptions_of, moves_nothing, never
+from pytest_flops.counting.metrics.operands import (
+    Operands,
+    always,
+    exceptions_of,
+    moves_nothing,
+    never,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from pytest_flops.counting.metrics import Price
-from pytest_flops.counting.metrics.operands import Operands
 
 
-class Counter:
+class Counter(metrics.Counter):
     """The bytes that each call reads and writes."""
-
-    def start(self, note: Callable[[int], None]) -> None:
-        """Nothing to prepare."""
-
-    def stop(self) -> None:
-        """Nothing to undo."""
 
     def of_operator(self, func: Any) -> Price | None:
         """The bytes that its calls move."""
