@@ -31,6 +31,7 @@ from pytest_flops.counting.components import ancestors
 from pytest_flops.counting.measurement import KERNEL
 from pytest_flops.counting.metrics import PHASE
 from pytest_flops.counting.metrics.memory_curve import curve
+from pytest_flops.counting.replacing import Shared, replaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -149,7 +150,7 @@ class Counter:
             register_module_forward_pre_hook(self._note_shards),
             register_optimizer_step_post_hook(self._after_step),
         ]
-        _follow_resizes(self)
+        _resizes.begin(self)
         self._collects = gc.isenabled()
         gc.disable()
 
@@ -161,7 +162,7 @@ class Counter:
             self._take_out_ended()
         if self._collects:
             gc.enable()
-        _follow_resizes_no_more(self)
+        _resizes.end(self)
         while self._hooks:
             self._hooks.pop().remove()
 
@@ -415,29 +416,12 @@ def _storages(tensor: Any) -> tuple[UntypedStorage, ...]:
     )
 
 
-# FSDP frees and allocates what it has gathered by resizing storages, which no operator sees.
-
-_following: list[Counter] = []
-_lock = threading.Lock()
-_resize = UntypedStorage.resize_
-
-
-def _resize_and_tell(storage: UntypedStorage, size: int) -> Any:
+def _resize(resize: Callable[..., Any], storage: UntypedStorage, size: int) -> Any:
     with ExitStack() as stack:
-        for counter in tuple(_following):
+        for counter in tuple(_resizes.users):
             stack.enter_context(counter.resizing(storage))
-        return _resize(storage, size)
+        return resize(storage, size)
 
 
-def _follow_resizes(counter: Counter) -> None:
-    """Tell a counter of `UntypedStorage.resize_`, which is replaced for as long as one listens."""
-    with _lock:
-        _following.append(counter)
-        UntypedStorage.resize_ = _resize_and_tell  # type: ignore[method-assign, assignment]
-
-
-def _follow_resizes_no_more(counter: Counter) -> None:
-    with _lock:
-        _following.remove(counter)
-        if not _following:
-            del UntypedStorage.resize_
+# FSDP frees and allocates what it has gathered by resizing storages, which no operator sees.
+_resizes = Shared(lambda: replaced(UntypedStorage, "resize_", _resize))
