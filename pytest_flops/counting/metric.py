@@ -15,6 +15,8 @@ from pytest_flops.counting.count import PHASES, whole_number
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from pytest_flops.counting.count import FLOPsCount
+
 Quantity: TypeAlias = str
 """One metric in one phase, or in total: what a limit limits and a verdict compares.
 
@@ -288,6 +290,26 @@ class Costs:
         """The inverse of `to_dict`."""
         parts = {path: _numbers(values) for path, values in record["components"].items()}
         return cls(_numbers(record["whole"]), parts, record.get("details", {}))
+
+
+class Counted:
+    """What has a cost in whole, by component and by operator: a measurement, or its record."""
+
+    __slots__ = ()
+
+    count: FLOPsCount
+    components: Mapping[str, FLOPsCount]
+    operations: Mapping[str, FLOPsCount]
+    metrics: Mapping[str, Costs]
+
+    def of(self, quantity: str, component: str | None = None) -> int:
+        """What a component costs in a quantity, or the whole; 0 where it is not there."""
+        metric = metric_of(quantity)
+        if metric is not FLOPS:
+            costs = self.metrics.get(metric.name)
+            return costs.of(metric, phase_of(quantity), component) if costs else 0
+        cost = self.count if component is None else self.components.get(component)
+        return 0 if cost is None else cost.of(quantity)
 
 
 def _numbers(record: Mapping[str, float]) -> dict[str, int]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pytest_flops.budgets.judging.blame import Blame
     from pytest_flops.budgets.verdict import Verdict
     from pytest_flops.counting.measurement import Measurement
-    from pytest_flops.counting.metric import Costs, Metric, Quantity, Unit
+    from pytest_flops.counting.metric import Costs, Counted, Metric, Quantity, Unit
 
 _TOLD = 4
 _OPERATORS, _LINES = 3, 5
@@ -236,7 +236,7 @@ def _operators(
     What is more is looked for at the lines of these alone.
     """
 
-    def values(of: Measurement | Recorded | None, kept: str = "operations") -> dict[str, int]:
+    def values(of: Counted | None, kept: str = "operations") -> dict[str, int]:
         if of is None:
             return {}
         if metric is FLOPS:
