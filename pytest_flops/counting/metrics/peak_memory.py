@@ -28,6 +28,7 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from pytest_flops.counting.components import ancestors
+from pytest_flops.counting.costs.elements import is_sparse, parts_of
 from pytest_flops.counting.measurement import KERNEL
 from pytest_flops.counting.metrics import PHASE
 from pytest_flops.counting.metrics.memory_curve import curve
@@ -62,12 +63,6 @@ _HOLD_TENSORS = (Tensor, *_LISTS)
 _STRIDED = torch.strided
 # A tensor of these classes has one storage; any other is asked what it is made of.
 _PLAIN = {Tensor, Parameter, FakeTensor}
-_COMPRESSED = {
-    torch.sparse_csr: (Tensor.crow_indices, Tensor.col_indices),
-    torch.sparse_bsr: (Tensor.crow_indices, Tensor.col_indices),
-    torch.sparse_csc: (Tensor.ccol_indices, Tensor.row_indices),
-    torch.sparse_bsc: (Tensor.ccol_indices, Tensor.row_indices),
-}
 
 # `torch.tensor` and its kin make a storage unseen, and end in this operator.
 _LIFT_FRESH = torch.ops.aten.lift_fresh.default
@@ -404,12 +399,8 @@ def _storages(tensor: Any) -> tuple[UntypedStorage, ...]:
         parts = [getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]]
     elif tensor.layout is torch.strided:
         return (tensor.untyped_storage(),)
-    elif tensor.layout is torch.sparse_coo:
-        parts = [tensor._indices(), tensor._values()]  # noqa: SLF001 - the others want it sorted
-    elif tensor.layout in _COMPRESSED:
-        parts = [each(tensor) for each in (*_COMPRESSED[tensor.layout], Tensor.values)]
     else:
-        parts = []
+        parts = parts_of(tensor) if is_sparse(tensor) else []
     # What a subclass names may be no tensor, as the mesh of a DTensor is not.
     return tuple(
         storage for part in parts if isinstance(part, Tensor) for storage in _storages(part)
