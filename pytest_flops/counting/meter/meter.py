@@ -260,13 +260,14 @@ def count_flops(
     """
     asked_for = metrics_named(metrics, unlimited=True)
     of_meter = [metric for metric in asked_for if not metric.of_compiler]
+    of_compiler = [metric for metric in asked_for if metric.of_compiler]
     meter = FLOPsMeter(metrics=[metric.name for metric in of_meter], lines=lines)
     second = any(metric.of_second_step for metric in of_meter)
     if values not in ("fake", "real"):
         raise ValueError(f"values must be 'fake' or 'real', not {values!r}")
     if like not in (None, "cuda"):
         raise ValueError(f"like must be 'cuda' or None, not {like!r}")
-    if parallelize is not None and len(of_meter) < len(asked_for):
+    if parallelize is not None and of_compiler:
         raise ValueError("the compiler's metrics are not counted of a model on a mesh")
     module, (positional, named) = as_module(model, (inputs, kwargs))
     assumptions = training_step(
@@ -283,11 +284,10 @@ def count_flops(
     )
     found = meter.measurement()
     measurement = replace(found, assumptions=(*found.assumptions, *assumptions))
-    if len(of_meter) == len(asked_for):
+    if not of_compiler:
         return measurement
     from pytest_flops.counting.compiler import CompilerEvents, compiled
 
-    of_compiler = [metric for metric in asked_for if metric.of_compiler]
     with CompilerEvents(of_compiler) as events:
         training_step(
             compiled(module, compile, of_compiler),
