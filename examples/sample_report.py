@@ -25,16 +25,17 @@ from pytest_flops.resnet_bk.analytic.counter import FLOPsCounter
 from pytest_flops.resnet_bk.config import BASELINE_CONFIG, ResNetBKConfig
 from pytest_flops.scaling.sweep import sweep
 
+CONFIG = replace(BASELINE_CONFIG, d_model=256, n_layers=12)
 LIMITS = {
-    "forward": "16.5 GFLOP",
-    "total": "50 GFLOP",
-    "components": {"lm_head": {"forward": "15.8 GFLOP"}, "layer_*": {"forward": "150 MFLOP"}},
+    "forward": "90 GFLOP",
+    "total": "275 GFLOP",
+    "components": {"lm_head": {"forward": "63 GFLOP"}, "layer_*": {"forward": "2.2 GFLOP"}},
 }
 
 
 def report_of(config: ResNetBKConfig) -> Report:
     measurement = FLOPsCounter.from_config(config, batch_size=32, seq_len=128).measurement()
-    verdicts = hold(inline_budget("resnet-bk-baseline", LIMITS), measurement, kinds=("limit",))
+    verdicts = hold(inline_budget("resnet-bk-256x12", LIMITS), measurement, kinds=("limit",))
 
     def at(seq_len: int):
         longer = replace(config, n_seq=seq_len)
@@ -42,9 +43,9 @@ def report_of(config: ResNetBKConfig) -> Report:
 
     growth = sweep(at, "seq_len", [128, 256, 512, 1024, 2048])
     entry = Entry(
-        subject="budgets/resnet_bk.yaml::resnet-bk-baseline",
-        budget="resnet-bk-baseline",
-        tests=("budgets/resnet_bk.yaml::resnet-bk-baseline::limits",),
+        subject="budgets/resnet_bk.yaml::resnet-bk-256x12",
+        budget="resnet-bk-256x12",
+        tests=("budgets/resnet_bk.yaml::resnet-bk-256x12::limits",),
         verdicts=verdicts,
         measurement=measurement,
         scaling=(growth,),
@@ -55,7 +56,7 @@ def report_of(config: ResNetBKConfig) -> Report:
 
 
 def main(folder: str = "sample-report") -> None:
-    base, head = report_of(BASELINE_CONFIG), report_of(replace(BASELINE_CONFIG, top_k=2))
+    base, head = report_of(CONFIG), report_of(replace(CONFIG, top_k=2))
     comparison = compare(base, head)
     for path in write_reports(judge_regressions(head, comparison), Path(folder), comparison):
         print(path)

@@ -6,7 +6,11 @@ Exit codes: 0 all is well, 1 something costs more than allowed, 2 a file or an a
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from contextlib import suppress
+from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +46,14 @@ _UNUSABLE = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what may come next; no run pays for it
+        with suppress(ImportError):  # of the extra `completion`
+            import_module("argcomplete").autocomplete(parser)
+    given = parser.parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # of Windows, whose files and pipes lack characters
+            stream.reconfigure(errors="backslashreplace")
     try:
         code: int = given.run(given)
     except _UNUSABLE as error:
@@ -104,6 +115,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_workload(command)
     command.add_argument(
         "--metrics", metavar="NAMES", default="", help="others than FLOPs, with commas, or all"
+    )
+    command.add_argument(
+        "--macs", action="store_true", help="the forward's multiply-adds, as published tables have"
     )
     command.add_argument("--device", metavar="NAME", help="the roofline on it, e.g. h100-sxm")
     command.add_argument(
@@ -192,6 +206,16 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--base", metavar="FILE", help="a report to compare with")
     command.add_argument("--tolerance", metavar="PCT", help="replaces every budget's own")
     command.add_argument("--history", metavar="DIR", help="a folder of past reports")
+
+    command = add(
+        "trace",
+        reports.trace,
+        "write a report as trace events, for Perfetto or speedscope",
+        "reports/flops.json",
+        "reports/flops.json -o step.trace.json",
+    )
+    command.add_argument("report", help="flops.json")
+    command.add_argument("-o", "--output", metavar="FILE", help="beside the report unless given")
 
     command = add("schema", _schema, "print a JSON Schema", "budgets > budgets.schema.json")
     command.add_argument("of", choices=("report", "budgets"))

@@ -215,13 +215,20 @@ def project(pytester: pytest.Pytester) -> Project:
     params=[
         pytest.param((), id="plain"),
         pytest.param(("-n", "2"), id="xdist", marks=pytest.mark.long),
-        pytest.param(("-p", "no:xdist"), id="no-xdist"),
+        pytest.param(("-p", "no:xdist"), id="no-xdist", marks=pytest.mark.long),
     ]
 )
 def mode(request: pytest.FixtureRequest) -> tuple[str, ...]:
     """The ways in which every option must do the same."""
     arguments: tuple[str, ...] = request.param
     return arguments
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests of what POSIX alone has say what it is, and are skipped on Windows."""
+    marker = item.get_closest_marker("posix")
+    if marker and os.name == "nt":
+        pytest.skip(f"Windows has no {marker.args[0]}")
 
 
 @pytest.fixture(autouse=True)

@@ -24,6 +24,7 @@ ACTION = yaml.safe_load((FOLDER / "action.yml").read_text(encoding="utf-8"))
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 _EXPRESSION = re.compile(r"\$\{\{ *(.*?) *\}\}")
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the action runs on Linux")
 needs_jq = pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
 
 BUDGET = """\

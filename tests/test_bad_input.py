@@ -151,7 +151,11 @@ LOCK = "budgets/model.lock.json"
     ("happens", "words"),
     [
         ("file.chmod(0o444)", "it is read-only"),
-        ("file.unlink(); file.mkdir()", "*cannot be read: Is a directory"),
+        pytest.param(
+            "file.unlink(); file.mkdir()",
+            "*cannot be read: Is a directory",
+            marks=pytest.mark.posix("error of its own for folders"),
+        ),
         (
             "file.write_text('<<<<<<< HEAD\\n' + text)",
             "*:1:1: a merge conflict is left in this lock file",
@@ -203,6 +207,7 @@ def test_a_lock_file_with_a_mistake_is_an_error_of_every_run_and_stays(
     assert file.read_text() == conflict
 
 
+@pytest.mark.posix("links without a right to them")
 def test_a_dangling_link_is_told_in_one_line(counted: Any) -> None:
     file = counted.root / "budgets/model.yaml"
     file.unlink()
@@ -293,7 +298,7 @@ def test_wait():
 """
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals are sent as POSIX does")
+@pytest.mark.posix("signals")
 @pytest.mark.parametrize("workers", [(), ("-n", "1")], ids=["plain", "xdist"])
 def test_ctrl_c_leaves_the_records_alone_and_a_report_that_says_so(
     counted: Any, workers: tuple[str, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def run_in(
     folder: Path, path: Path, monkeypatch: pytest.MonkeyPatch, project: Any, *arguments: str
 ) -> Any:
     monkeypatch.chdir(folder / "app")
-    monkeypatch.setenv("PYTHONPATH", str(path / "packages"), prepend=":")
+    monkeypatch.setenv("PYTHONPATH", str(path / "packages"), prepend=os.pathsep)
     return project.run_apart(*arguments)
 
 

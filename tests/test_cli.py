@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,7 @@ def test_no_report_that_is_given_is_overwritten(
     assert main(["merge", base, head, "--output", str(Path(base).parent)]) == 2
     assert main(["html", head, "--output", head]) == 2
     assert main(["html", head, "--base", base, "--output", base]) == 2
+    assert main(["trace", head, "--output", head]) == 2
     assert capsys.readouterr().err.count("is one of the reports given") >= 2
     assert [Path(report).read_bytes() for report in reports] == before
 
@@ -94,6 +96,14 @@ def test_compare_speaks_four_formats(
     assert told.startswith(begins)
     if format_ == "json":
         assert json.loads(told)["regressed"] is True
+
+
+def test_a_console_that_lacks_a_character_gets_its_escape(reports: tuple[str, str]) -> None:
+    command = [sys.executable, "-m", "pytest_flops", "compare", *reports, "--format", "markdown"]
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}  # of a file or pipe on Windows
+    done = subprocess.run(command, env=environment, check=False, capture_output=True)
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.startswith(b"## \\u274c ")  # a red cross
 
 
 def test_merge_joins_shards_and_writes_all_three_files(
@@ -120,6 +130,20 @@ def test_html_renders_a_report_with_its_base_and_history(
     history = str(project.root / "base")
     assert main(["html", head, "-o", str(page), "--base", base, "--history", history]) == 0
     assert "layer_4" in page.read_text(encoding="utf-8")
+
+
+def test_trace_writes_events_beside_the_report(
+    reports: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, _ = reports
+    capsys.readouterr()
+    assert main(["trace", base]) == 0
+    written = Path(capsys.readouterr().out.strip())
+    assert written == Path(base).with_name("flops.trace.json")
+    events = json.loads(written.read_text("utf-8"))["traceEvents"]
+    phases = ("forward", "backward", "optimizer")
+    calls = {event["name"]: event["dur"] for event in events if event["name"] in phases}
+    assert sum(calls.values()) == 48_917_969_080
 
 
 def test_explain_prints_the_exact_cost_as_a_formula(

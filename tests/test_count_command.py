@@ -207,6 +207,55 @@ def test_a_budget_cannot_limit_the_roofline(project: Any, limits: str, place: st
     project.refuses("budgets", told=[f"*{place}*is reported and never limited*"])
 
 
+PRODUCTS = """
+    import torch
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = torch.nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+            self.norm = torch.nn.BatchNorm2d(64)
+            self.heads = torch.nn.Linear(64, 30)
+            self.rnn = torch.nn.LSTM(64, 8)
+        def forward(self, x):
+            x = self.norm(self.stem(x)).mean(-1).mT  # (2, 112, 64)
+            q, k, v = self.heads(x).unsqueeze(1).chunk(3, -1)  # each (2, 1, 112, 10)
+            self.rnn(x)
+            return torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    def build(batch_size): return Net(), torch.ones(batch_size, 3, 224, 224)
+"""
+
+
+def test_macs_are_those_of_the_forwards_products(
+    project: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"products_{project.root.name}"
+    project.write(f"{name}.py", PRODUCTS)
+    monkeypatch.chdir(project.root)
+    lines = told(capsys, f"{name}:build", "--batch-size", "2", "--macs")
+    macs = {line[0]: line[2] for line in lines if line[0] in ("total", "stem", "norm", "heads")}
+    assert lines[0][:5] == ["component", "parameters", "forward", "MACs", "forward"]
+    # Of each of 2 images: 64 x 112 x 112 positions of 3 x 7 x 7 weights, as ResNets begin with;
+    stem = 2 * 64 * 112 * 112 * 3 * 7 * 7
+    heads = 2 * 112 * 64 * 30  # 112 rows of 64 features, 30 outputs each;
+    attention = 2 * (112 * 112 * 10 + 112 * 112 * 10)  # scores, and their sums of values.
+    assert macs == {
+        "stem": f"{stem:,}",
+        "norm": "0",
+        "heads": f"{heads:,}",
+        "total": f"{stem + heads + attention:,}",
+    }
+    words = [" ".join(line) for line in lines]
+    assert "in no MACs: aten.mkldnn_rnn_layer, which is a product and more in one operator" in words
+    # (236,027,904 + 430,080 + 501,760) / 2 = 118,479,872
+    assert words[-1] == "forward MACs per sample: 118.48 MMAC"
+    assert not any("MAC" in line for line in told(capsys, f"{name}:build", "--batch-size", "2"))
+
+
+def test_macs_are_not_limited(project: Any) -> None:
+    project.marked("macs='2 GMAC'", "pass")
+    project.refuses(told=["*test_model.py*'macs' is told and never limited*"])
+
+
 def test_a_marker_cannot_limit_the_roofline(project: Any) -> None:
     project.marked("roofline='200 ms'", "pass")
     project.refuses(told=["*test_model.py*'roofline' is reported and never limited*"])
@@ -334,6 +383,42 @@ def test_a_conftest_that_fails_is_told_as_pytest_tells_it(
     project.write("conftest.py", "import no_such_module\n")
     assert main(["count", language_model]) == 2
     assert "No module named 'no_such_module'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--config", "widht: 3"], "takes no keyword 'widht'; did you mean 'width'?"),
+        (["--seq-len", "3"], "takes no keyword 'seq_len'; it takes batch_size, width"),
+    ],
+)
+def test_a_keyword_that_the_builder_does_not_take_is_told_with_the_nearest(
+    project: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    words: str,
+) -> None:
+    name = f"sized_{project.root.name}"
+    project.write(
+        f"{name}.py",
+        """
+        import torch
+        def build(batch_size=1, width=2):
+            return torch.nn.Linear(width, 2), torch.ones(batch_size, width)
+        """,
+    )
+    monkeypatch.chdir(project.root)
+    assert f"the builder '{name}:build' {words}" in refused(capsys, f"{name}:build", *arguments)
+
+
+def test_a_field_that_a_configuration_of_transformers_does_not_have_is_refused(
+    project: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("transformers")
+    monkeypatch.chdir(project.root)
+    told = refused(capsys, "transformers:GPT2Config", "--config", "n_layr: 2")
+    assert "GPT2Config has no field 'n_layr'; did you mean 'n_layer'?" in told
 
 
 def test_a_configuration_class_of_transformers_is_its_language_model(

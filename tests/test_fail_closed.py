@@ -131,7 +131,7 @@ def test_child_processes_are_a_remark_and_no_failure(project: Any) -> None:
             X = torch.ones(8, 8)
             X @ X
     """)
-    result = project.run_apart()
+    result = project.run()
     result.assert_outcomes(passed=1)
     (entry,) = project.report()["entries"]
     assert entry["measurement"]["child_processes"] == 2
@@ -157,7 +157,7 @@ def test_what_a_step_on_fakes_assumes_is_a_remark_and_no_failure(project: Any) -
     workload = "workload: {model: 'guarded:build', optimizer: none}"
     # the product; the absolute values, of which none is infinite; the sum that is the loss
     project.budget("guarded", workload, f"limits: {{forward: {2 * 2 * 4 * 4 + 8 + 8}}}")
-    result = project.run_apart("budgets")
+    result = project.run("budgets")
     result.assert_outcomes(passed=1)
     (entry,) = project.report()["entries"]
     assert len(entry["measurement"]["assumptions"]) == 1
@@ -168,9 +168,12 @@ def test_what_a_step_on_fakes_assumes_is_a_remark_and_no_failure(project: Any) -
     "start",
     [
         "subprocess.run([sys.executable, '-c', ''], check=True)",
-        "os.system('true')",
-        "os.waitpid(os.fork() or os._exit(0), 0)",
-        "os.waitpid(os.posix_spawn('/bin/true', ['true'], {}), 0)",
+        "os.system('echo')",
+        pytest.param("os.waitpid(os.fork() or os._exit(0), 0)", marks=pytest.mark.posix("fork")),
+        pytest.param(
+            "os.waitpid(os.posix_spawn(shutil.which('true'), ['true'], {}), 0)",
+            marks=pytest.mark.posix("posix_spawn"),
+        ),
     ],
     ids=["subprocess", "system", "fork", "posix_spawn"],
 )
@@ -178,9 +181,9 @@ def test_a_child_process_of_any_kind_is_a_remark(project: Any, start: str) -> No
     project.marked(
         "total=2 * 8**3",
         f"{start}\nX = torch.ones(8, 8)\nX @ X",
-        imports="import os, pytest, subprocess, sys, torch",
+        imports="import os, pytest, shutil, subprocess, sys, torch",
     )
-    result = project.run_apart()
+    result = project.run()
     result.assert_outcomes(passed=1)
     is_remark_everywhere(project, result, f"1 child process {STARTED}")
 

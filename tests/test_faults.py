@@ -16,7 +16,7 @@ import pytest
 from pytest_flops.budgets.files.lock import read_lock
 from pytest_flops.reports.report import load_report
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="faults are made as POSIX has them")
+pytestmark = pytest.mark.posix("faults of these kinds")
 
 COUNTED = """\
 import pytest

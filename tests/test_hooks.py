@@ -49,7 +49,7 @@ def test_a_registered_builder_cost_and_context_reach_the_report(project: Any) ->
     project.write("ext_plugin.py", PLUGIN)
     project.write("conftest.py", "pytest_plugins = ['ext_plugin']\n")
     project.budgets(BUDGET)
-    result = project.run_apart("budgets")
+    result = project.run("budgets")
     result.assert_outcomes(passed=1)
     report = project.report()
     (entry,) = report["entries"]
@@ -72,7 +72,7 @@ def test_a_registered_cost_counts_in_marked_tests_and_one_flop_less_is_red(proje
         "@pytest.mark.flops_budget(forward=1999)\n"
         "def test_over(): torch.ops.ext.double(torch.ones(2))\n"
     )
-    project.run_apart().assert_outcomes(passed=1, failed=1)
+    project.run().assert_outcomes(passed=1, failed=1)
 
 
 def test_an_unknown_builder_names_those_there_are(project: Any) -> None:

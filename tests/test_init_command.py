@@ -72,7 +72,7 @@ def test_what_is_given_stands_in_the_file(
     written = (project.root / "gates/tiny.yaml").read_text(encoding="utf-8")
     for line in ('config: {"width": 5}', "batch_size: 8", 'optimizer: "sgd"', '"tiny net":'):
         assert line in written
-    assert project.run_apart("gates").ret == 0
+    assert project.run("gates").ret == 0
 
 
 def test_nothing_is_overwritten(project: Any, src: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -116,6 +116,47 @@ def test_a_plan_that_forgets_a_layer_is_red(mine: Any) -> None:
     mine.explains("-k", "limits", told=[told])
 
 
+def test_a_layer_that_is_not_sharded_by_itself_is_named(mine: Any) -> None:
+    """The root gathers it with its own, sends less in all, and keeps it to the end."""
+    mine.write(
+        "deep.py",
+        """
+        import torch
+        from torch import nn
+        from torch.distributed.fsdp import fully_shard
+
+
+        def build():
+            with torch.device("meta"):
+                layers = [nn.Linear(256, 256, bias=False) for _ in range(4)]
+                model = nn.Sequential(*layers, nn.Linear(256, 8192, bias=False))
+            return model, torch.ones(512, 256)
+
+
+        def shard(model, mesh, forgets=None):
+            for number, layer in enumerate(model):
+                if number != forgets:
+                    fully_shard(layer, mesh=mesh)
+            return fully_shard(model, mesh=mesh)
+
+
+        def forgets(model, mesh):
+            return shard(model, mesh, 2)
+        """,
+    )
+    step: dict[str, Any] = {"model": "deep:build", "mesh": {"dp": 8}}
+    limits = "limits: {peak_memory: 1 GB, communication: %s}"
+    layer, last = 4 * 256 * 256, 4 * 256 * 8192
+    payload = 3 * (4 * layer + last)
+    mine.budget("rank", workload(**step, parallelize="deep:shard"), limits % payload)
+    assert mine.run("--flops-update").ret == 0
+    step["parallelize"] = "deep:forgets"
+    mine.budget("rank", workload(**step), limits % (payload - layer))
+    told = "2 and (outside modules): 262.144 kB more alive at the peak, parameters (+262.144 kB)"
+    mine.explains("-k", "recorded", told=[told, "peak_memory total: *, over by 262.144 kB"])
+    mine.run("-k", "limits").assert_outcomes(passed=1, deselected=1)
+
+
 def test_the_report_says_which_rank_of_which_mesh(mine: Any) -> None:
     mine.budget("rank", workload(mesh={"dp": 2, "tp": 4}, rank=5, parallelize="my:split"))
     mine.run("--flops-update").stdout.fnmatch_lines(["rank (rank 5 of 8) *"])

@@ -70,10 +70,10 @@ def net(project: Any) -> Any:
     ],
 )
 def test_a_limit_on_a_metric_holds_it_in_yaml_and_in_a_marker(
-    net: Any, limits: str, red: str, mode: tuple[str, ...]
+    net: Any, limits: str, red: str
 ) -> None:
     net.budgets(BUDGET.format(limits=limits), "budgets/net.yaml")
-    result = net.run("budgets", *mode)
+    result = net.run("budgets")
     assert result.ret == int(bool(red))
     if red:
         result.stdout.fnmatch_lines([f"*{red}*"])
@@ -89,8 +89,14 @@ def test_step():
     model(x).sum().backward()
     optimizer.step()
 """)
-    marked = net.run("test_model.py", *mode)
+    marked = net.run("test_model.py")
     assert marked.ret == int(bool(red)), marked.stdout.str()
+
+
+def test_metrics_are_held_in_every_way_to_run(net: Any, mode: tuple[str, ...]) -> None:
+    limits = f"{{parameters: {PARAMETERS}, full_precision: 0}}"
+    net.budgets(BUDGET.format(limits=limits), "budgets/net.yaml")
+    net.fails("budgets", *mode, told=["*full_precision total: 2.816 kFLOP, limit 0 FLOP*"])
 
 
 def test_a_forgotten_autocast_is_red_though_the_flops_are_the_same(net: Any) -> None:

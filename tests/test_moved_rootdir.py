@@ -35,7 +35,7 @@ def two(project: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     for folder, cost in (("head", 400), ("base", 100)):
         checkout(project, folder, cost)
         monkeypatch.chdir(project.root / folder)
-    project.run_apart("test_model.py", "--flops-report=reports")
+    project.run("test_model.py", "--flops-report=reports")
     monkeypatch.chdir(project.root / "head")
     return project
 
@@ -44,7 +44,7 @@ def test_a_regression_is_not_compared_with_itself(two: Any) -> None:
     base = "../base/reports/flops.json"
     told = [f"ERROR: pytest takes {base} for *: write --flops-compare={base}"]
     two.refuses("--flops-compare", base, told=told)
-    result = two.run_apart("test_model.py", f"--flops-compare={base}")
+    result = two.run("test_model.py", f"--flops-compare={base}")
     assert result.ret == 1
     result.stdout.fnmatch_lines(["error: *costs more than its base: total from 100 to 400 FLOP*"])
 

@@ -89,6 +89,7 @@ def test_a_name_that_no_nearer_folder_has_is_an_error_that_lists_them(
     packages.refuses(*part, told=[f"*{wrong}; known in {looked}: other"])
 
 
+@pytest.mark.posix("links without a right to them")
 def test_a_folder_of_budgets_may_be_a_link_and_hold_links(packages: Any) -> None:
     packages.budget("shared", "limits: {total: 9}", path="common/deep/net.yaml")
     (packages.root / "a/tests/budgets").symlink_to("../../common")

@@ -90,7 +90,7 @@ def test_an_update_of_the_same_counts_writes_nothing(counted: Any) -> None:
     assert file.stat().st_mtime_ns == before
 
 
-@pytest.mark.skipif(os.name == "nt", reason="permissions are POSIX's")
+@pytest.mark.posix("permissions of this kind")
 def test_files_keep_their_permissions_and_new_ones_have_the_umasks(counted: Any) -> None:
     umask = os.umask(0o027)
     try:

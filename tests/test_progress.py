@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-import pty
 import subprocess
 import sys
 from contextlib import suppress
 from typing import Any
+
+import pytest
+
+pty = pytest.importorskip("pty", reason="a terminal is made as POSIX has it")
 
 SLOW_BUILDER = """
     import time, torch

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+pytestmark = pytest.mark.posix("shell that these recipes are for")
+
 PAGE = (Path(__file__).parents[1] / "docs/ci.md").read_text(encoding="utf-8")
 BUDGET = "version: 1\nbudgets:\n  step: {limits: {total: 100 FLOP}}\n"
 COUNTED = """\

@@ -80,7 +80,7 @@ def registered(project: Any) -> Any:
 
 
 def test_it_is_limited_counted_and_shown(registered: Any, mode: tuple[str, ...]) -> None:
-    result = registered.run_apart("-v", *mode)
+    result = registered.run("-v", *mode)
     result.assert_outcomes(passed=2)
     by_subject = {entry["subject"]: entry for entry in registered.report()["entries"]}
     found = by_subject["budgets/model.yaml::net"]["measurement"]["metrics"]
@@ -108,26 +108,26 @@ def test_a_planted_regression_is_red(
 ) -> None:
     path = registered.root / file
     path.write_text(path.read_text().replace(old, new))
-    result = registered.run_apart()
+    result = registered.run()
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines([f"*{told}"])
 
 
 def test_it_is_recorded_and_more_than_the_record_is_red(registered: Any) -> None:
     registered.budgets(BUDGET[: BUDGET.index("    limits")] + "    limits: {copies: 9}\n")
-    registered.run_apart("--flops-update").assert_outcomes(passed=3)
-    registered.run_apart().assert_outcomes(passed=3)
+    registered.run("--flops-update").assert_outcomes(passed=3)
+    registered.run().assert_outcomes(passed=3)
     registered.write("model.py", MODEL.replace("x.clone()", "x.clone().clone()"))
-    result = registered.run_apart()
+    result = registered.run()
     result.assert_outcomes(passed=2, failed=1)
     result.stdout.fnmatch_lines(["*copies*2 calls*"])
 
 
 def test_it_is_compared_with_a_base_and_by_readers_that_do_not_know_it(registered: Any) -> None:
     registered.budgets(BUDGET[: BUDGET.index("    limits")] + "    limits: {widest: 100}\n")
-    registered.run_apart("--flops-report=base").assert_outcomes(passed=2)
+    registered.run("--flops-report=base").assert_outcomes(passed=2)
     registered.write("model.py", MODEL.replace(".clone()", ".repeat(2, 1)"))
-    result = registered.run_apart("--flops-compare=base/flops.json")
+    result = registered.run("--flops-compare=base/flops.json")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(["*widest total from 32 to 48 elements*"])
 
@@ -163,7 +163,7 @@ def test_a_report_with_a_metric_that_it_does_not_describe_is_told(project: Any, 
 def test_a_metric_of_a_conftest_that_only_the_workers_meet(project: Any) -> None:
     project.write("tests/conftest.py", PLUGIN)
     project.test(MARKED, "tests/test_model.py")
-    result = project.run_apart("-n", "1")
+    result = project.run("-n", "1")
     result.assert_outcomes(passed=1)
     assert "copies" in (project.root / "reports/flops.html").read_text()
 
@@ -185,14 +185,14 @@ def test_what_budgets_say_of_it_is_held_to_its_phases_and_unit(
     registered: Any, limits: str, told: str
 ) -> None:
     registered.budget("net", "limits: {" + limits + "}")
-    result = registered.run_apart("budgets")
+    result = registered.run("budgets")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"ERROR: {told}"])
 
 
 def test_a_marker_suggests_it(registered: Any) -> None:
     registered.marked("copy=1", "pass")
-    result = registered.run_apart("test_model.py")
+    result = registered.run("test_model.py")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*unknown keyword 'copy'; did you mean 'copies'?"])
 
@@ -241,7 +241,7 @@ def test_a_wrong_metric_is_a_usage_error_that_names_the_plugin(
 def test_a_name_that_another_plugin_has_taken(registered: Any) -> None:
     registered.write("other_plugin.py", PLUGIN)
     registered.write("conftest.py", "pytest_plugins = ['metrics_plugin', 'other_plugin']\n")
-    result = registered.run_apart()
+    result = registered.run()
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(
         ["ERROR: *the plugin other_plugin: the name 'copies' is taken by the plugin metrics_plugin"]
@@ -251,7 +251,7 @@ def test_a_name_that_another_plugin_has_taken(registered: Any) -> None:
 @pytest.mark.parametrize("value", ["1.5", "-1"])
 def test_a_price_that_is_no_whole_number_fails_the_test(registered: Any, value: str) -> None:
     registered.write("metrics_plugin.py", PLUGIN.replace("call: 1)", f"call: {value})"))
-    result = registered.run_apart("test_model.py")
+    result = registered.run("test_model.py")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [f"*the counter of 'copies' told {value}, which is no whole number*"]

@@ -76,7 +76,7 @@ def test_a_step_is_recorded_and_swept(steps: Any) -> None:
     assert steps.recorded("step") == {"forward": 144, "backward": 136, "optimizer": 16}
     steps.write("steps.py", STEPS.replace("chunk(2)", "chunk(4)"))
     # Two more gradients are added up: 16 more in backward.
-    result = steps.run_apart("budgets/model.yaml::step::recorded")
+    result = steps.run("budgets/model.yaml::step::recorded")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["head grew by 16 FLOP in backward: aten.add_*"])
 

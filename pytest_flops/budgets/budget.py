@@ -116,6 +116,8 @@ class Budget:
         workload: What to count; `None` when a test brings its own model.
         limits: Upper bounds, in the order written.
         tolerance: How far above `recorded` a count may go, as a fraction (`1%` is 1/100).
+        warn: The share of a limit above which a count that passes is close to it, as a fraction;
+            `None` tells no count so.
         scaling: Scaling limits, in the order written.
         recorded: The base of regression, once recorded.
         location: Where the entry stands; `None` for a budget given in Python.
@@ -125,6 +127,7 @@ class Budget:
     workload: Workload | None = None
     limits: tuple[Limit, ...] = ()
     tolerance: Fraction = Fraction(0)
+    warn: Fraction | None = None
     scaling: tuple[ScalingLimit, ...] = ()
     recorded: Recorded | None = None
     location: Location | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pytest_flops.budgets.budget import Budget, Limit, ScalingLimit
-from pytest_flops.budgets.units import parse_amount, parse_percent
+from pytest_flops.budgets.units import parse_amount, parse_percent, parse_share
 from pytest_flops.counting.metric import METRICS, TOTAL, quantity_of, unit_of
 from pytest_flops.counting.workload import Workload
 
@@ -29,6 +29,7 @@ def build_budget(name: str, record: dict[str, Any], document: Document | None = 
         workload=_workload(record["workload"]) if "workload" in record else None,
         limits=tuple(_limits(record.get("limits", {}), place)),
         tolerance=parse_percent(record.get("tolerance", "0%")),
+        warn=parse_share(record["warn"]) if "warn" in record else None,
         scaling=tuple(_scaling(record.get("scaling", {}), place)),
         location=place(at_key=True),
     )

@@ -22,14 +22,14 @@ def inline_budget(name: str, arguments: Mapping[str, object]) -> Budget:
     Args:
         name: The budget's name, usually the test's id.
         arguments: `forward`, `backward`, `optimizer`, `total` (limits of FLOPs), other metrics by
-            name, `components` (limits by pattern), `tolerance` and `scaling`.
+            name, `components` (limits by pattern), `tolerance`, `warn` and `scaling`.
 
     Raises:
         BudgetError: With every mistake, one per line.
     """
     metrics = (name for name in countable() if name != FLOPS.name)
     limiting = (*QUANTITIES, *metrics, "components")
-    keywords = (*limiting, "tolerance", "scaling")
+    keywords = (*limiting, "tolerance", "warn", "scaling")
     problems = [unknown("keyword", key, keywords) for key in arguments if key not in keywords]
     record = {key: _plain(arguments[key]) for key in keywords if key in arguments}
     limits = {key: record.pop(key) for key in limiting if key in record}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from difflib import get_close_matches
 from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
@@ -15,17 +14,19 @@ from jsonschema import Draft202012Validator, FormatChecker, validators
 
 from pytest_flops.budgets.errors import BudgetError
 from pytest_flops.budgets.patterns import parse_pattern
-from pytest_flops.budgets.units import parse_amount, parse_flops, parse_percent
+from pytest_flops.budgets.units import parse_amount, parse_flops, parse_percent, parse_share
 from pytest_flops.counting.metric import (
     BUILT_IN,
     BYTE,
     CALL,
     ELEMENT,
+    MACS,
     METRICS,
     ROOFLINE,
     TOTAL,
     countable,
 )
+from pytest_flops.counting.spelling import nearest, suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -69,18 +70,17 @@ def unknown(kind: str, name: str, known: Sequence[str]) -> str:
             "not by one factor. Limit flops, bytes or launches; "
             "`pytest-flops count --device` prints it"
         )
+    if name == MACS.name:
+        return (
+            f"{name!r} is told and never limited: each MAC is 2 FLOP of a product, which the "
+            "limits of FLOPs hold; `pytest-flops count --macs` prints them"
+        )
     if name in METRICS and METRICS[name].of_compiler:
         return (
             f"{name!r} is of the whole workload, and neither of components nor of sizes: it is "
             "limited beside forward and total alone"
         )
     return f"unknown {kind} {name!r}{suggestion(name, known)}"
-
-
-def suggestion(misspelt: str, known: Sequence[str]) -> str:
-    """`; did you mean 'x'?` when something is near, else what is known."""
-    near = get_close_matches(misspelt.lower(), known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; accepted here: {', '.join(known)}"
 
 
 @cache
@@ -170,6 +170,7 @@ _CHECKS: dict[str, Callable[[Any], object]] = {
     "flops-calls": partial(parse_amount, unit=CALL),
     "flops-elements": partial(parse_amount, unit=ELEMENT),
     "flops-percentage": parse_percent,
+    "flops-share": parse_share,
     "flops-sizes": _check_sizes,
     "flops-exponent": _check_exponent,
 }
@@ -179,6 +180,7 @@ _TELL_TYPES = (
     "flops-calls",
     "flops-elements",
     "flops-percentage",
+    "flops-share",
     _OF_METRICS,
 )
 """How the formats begin whose check says what is wrong with a value of a wrong type too."""
@@ -188,13 +190,11 @@ def _translated(error: Any) -> Iterator[Violation]:
     """What a `jsonschema.ValidationError` says; its types leave too much open to be of help."""
     keys: Keys = tuple(error.absolute_path)
     if error.validator == "additionalProperties":
-        known = error.schema["properties"]
-        offered = [key for key, schema in known.items() if "deprecated" not in schema]
-        free = tuple(error.schema.get("patternProperties", {}))
-        for key in error.instance:
-            if key not in known and not any(re.search(pattern, key) for pattern in free):
-                message = unknown("key", key, offered)
-                yield Violation((*keys, key), at_key=True, message=message)
+        for key in _unknown_keys(error):
+            message = unknown("key", key, _offered(error))
+            yield Violation((*keys, key), at_key=True, message=message)
+    elif any(nearest(key, _offered(error)) in _missing(error) for key in _unknown_keys(error)):
+        return  # it is there, misspelt, and told so
     elif error.validator == "not":
         yield Violation(keys, at_key=True, message=_MOVED)
     elif "propertyNames" in error.absolute_schema_path:
@@ -203,23 +203,50 @@ def _translated(error: Any) -> Iterator[Violation]:
         yield Violation(keys, at_key=False, message=_in_words(error))
 
 
+def _unknown_keys(error: Any) -> list[str]:
+    """The keys of a mapping that its schema does not know, if it is one that knows its keys."""
+    if "additionalProperties" not in error.schema or not isinstance(error.instance, dict):
+        return []
+    free = tuple(error.schema.get("patternProperties", {}))
+    known = error.schema.get("properties", {})
+    return [
+        key
+        for key in error.instance
+        if key not in known and not any(re.search(pattern, key) for pattern in free)
+    ]
+
+
+def _offered(error: Any) -> list[str]:
+    known = error.schema.get("properties", {})
+    return [key for key, schema in known.items() if "deprecated" not in schema]
+
+
+def _missing(error: Any) -> list[str]:
+    """The keys that are not there, of which one would do."""
+    if error.validator == "required":
+        return [error.message.partition(" is a required")[0].strip("'")]
+    options = error.validator_value if error.validator == "anyOf" else ()
+    return [option["required"][0] for option in options]
+
+
 def _in_words(error: Any) -> str:
     if error.cause is not None:
         return str(error.cause)
     expected = error.schema.get("title", "another value")
     if error.validator == "required":
-        missing = error.message.partition(" is a required")[0]
-        return f"the key {missing} is missing; expected {expected}"
+        (missing,) = _missing(error)
+        return f"the key {missing!r} is missing; expected {expected}"
     if error.validator == "dependentRequired":
         missing, given = re.findall("'([^']*)'", error.message)
         return f"{given} needs the key {missing!r} beside it"
     if error.validator == "anyOf":
-        keys = [option["required"][0] for option in error.validator_value]
-        return f"it holds nothing to check; it needs at least one of {', '.join(keys)}"
+        keys = _missing(error)
+        what = "count" if "model" in keys else "check"
+        return f"it holds nothing to {what}; it needs at least one of {', '.join(keys)}"
     if error.validator == "enum":
         accepted = ", ".join(error.validator_value)
-        near = get_close_matches(str(error.instance).lower(), error.validator_value, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        near = nearest(str(error.instance), error.validator_value)
+        hint = f"; did you mean {near!r}?" if near else ""
         return f"expected one of {accepted}, found {_found(error.instance)}{hint}"
     return f"expected {expected}, found {_found(error.instance)}"
 

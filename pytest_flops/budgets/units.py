@@ -27,6 +27,7 @@ _WRONG_NUMBERS = (
     (re.compile(r".*:"), "has a colon, which YAML may read in base 60"),
     (re.compile(r"\+?0[0-9_]"), "has a leading zero, which YAML may read as octal"),
 )
+_IS_BOOLEAN = "is a boolean (YAML reads yes, no, on and off as booleans too)"
 _NOT_FINITE = re.compile(r"[-+]?\.?(?:nan|inf|infinity)\b", re.IGNORECASE)
 
 
@@ -50,8 +51,7 @@ def parse_amount(text: object, unit: Unit) -> int:
     if isinstance(text, str):
         return _from_text(text.strip(), unit)
     if isinstance(text, bool):
-        problem = "is a boolean (YAML reads yes, no, on and off as booleans too)"
-        raise _refusal(unit, f"{str(text).lower()} {problem}")
+        raise _refusal(unit, f"{str(text).lower()} {_IS_BOOLEAN}")
     if isinstance(text, float):
         raise _refusal(unit, *_about_float(text, unit))
     if isinstance(text, dict):
@@ -122,14 +122,35 @@ def parse_percent(text: object) -> Fraction:
     Raises:
         BudgetError: It is no non-negative decimal number followed by `%`.
     """
+    return _percentage(text, 'a percentage of at least 0, e.g. "0%" or "1.5%"')
+
+
+def parse_share(text: object) -> Fraction:
+    """The fraction that a percentage between 0% and 100% says, both of which say nothing.
+
+    Raises:
+        BudgetError: It is no such percentage.
+    """
+    accepted = 'a percentage above 0% and below 100%, e.g. "90%"'
+    is_fraction = isinstance(text, float) and 0 < text < 1
+    meant = format_percent(Fraction(str(text))) if is_fraction else None
+    share = _percentage(text, accepted, meant)
+    if not 0 < share < 1:
+        raise BudgetError(f"{_shown(text)} is no part of a limit. Accepted is {accepted}")
+    return share
+
+
+def _percentage(text: object, accepted: str, meant: str | None = None) -> Fraction:
+    """A percentage of at least 0; `meant` is what a number without its sign may stand for."""
     written = text.strip() if isinstance(text, str) else ""
     amount = _AMOUNT.fullmatch(written.removesuffix("%").rstrip())
     if amount and written.endswith("%") and len(written) <= _MAX_LENGTH:
         return _exactly(amount) / 100
     problem, hint = "is negative" if written.startswith("-") else "is no percentage", None
-    if isinstance(text, int | float) and not isinstance(text, bool):
-        problem, hint = "has no percent sign", f'"{text}%"'
-    accepted = 'a percentage of at least 0, e.g. "0%" or "1.5%"'
+    if isinstance(text, bool):
+        raise BudgetError(_advised(f"{str(text).lower()} {_IS_BOOLEAN}", None, accepted))
+    if isinstance(text, int | float):
+        problem, hint = "has no percent sign", f'"{meant or f"{text}%"}"'
     raise BudgetError(_advised(f"{_shown(text)} {problem}", hint, accepted))
 
 

@@ -41,6 +41,7 @@ class Verdict:
             cost, as (component path, FLOPs, FLOPs above the recorded count or None) rows, largest
             first. Components that are alike are one row, `layer_0..11.moe x 12`.
         cause: What made it red, in a phrase; empty where nothing is known of it.
+        warned: Whether it passed, and uses more of its limit than the budget's `warn`.
     """
 
     kind: Kind
@@ -57,6 +58,7 @@ class Verdict:
     message: str = ""
     parts: tuple[tuple[str, int, int | None], ...] = field(default=())
     cause: str = ""
+    warned: bool = False
 
     @classmethod
     def error(cls, message: str, **about: Any) -> Verdict:

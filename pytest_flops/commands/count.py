@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.errors import BudgetError
-from pytest_flops.budgets.units import format_flops, parse_amount
+from pytest_flops.budgets.units import format_amount, format_flops, parse_amount
 from pytest_flops.commands.targets import measured, workload_of
-from pytest_flops.counting.metric import PARAMETERS, ROOFLINE, TIME
+from pytest_flops.counting.metric import MACS, PARAMETERS, ROOFLINE, TIME, TOTAL
 from pytest_flops.counting.registration import names_in
 from pytest_flops.counting.roofline.device import DeviceError, device
 from pytest_flops.counting.roofline.roofline import roofline
@@ -37,6 +37,7 @@ def count(session: Session, given: argparse.Namespace) -> int:
     builder = session.extensions.builder(workload.model)
     # One that counts by itself has the parameters only of a model that it would have to build.
     beside = () if given.json or (builder and builder.measure) else (PARAMETERS.name,)
+    beside += (MACS.name,) * given.macs
     found = measured(session, workload, [*dict.fromkeys((*metrics, *beside))])
     if given.json:
         print(json.dumps(found.to_dict(), indent=2))
@@ -47,14 +48,12 @@ def count(session: Session, given: argparse.Namespace) -> int:
 
 def _per_token(found: Measurement, workload: Workload) -> Iterator[str]:
     """The step's cost by what it is given, where the workload says how much that is."""
-    samples, length = workload.batch_size, workload.seq_len
-    if samples:
-        yield f"per sample: {format_flops(found.count.total // samples)}"
-    if not (samples and length):
-        return
-    tokens = samples * length
-    yield f"per token: {format_flops(found.count.total // tokens)}"
-    by_rule = 6 * found.of(f"{PARAMETERS.name} total") * tokens
+    for what, number in workload.inputs.items():
+        yield f"per {what}: {format_flops(found.count.total // number)}"
+        if what == "sample" and (costs := found.metrics.get(MACS.name)):
+            macs = format_amount(costs.of(MACS, TOTAL) // number, MACS.unit)
+            yield f"forward MACs per sample: {macs}"
+    by_rule = 6 * found.of(f"{PARAMETERS.name} total") * workload.inputs.get("token", 0)
     if by_rule and found.count.backward:
         counted = found.count.forward + found.count.backward
         yield (

@@ -1,4 +1,4 @@
-"""The commands that read reports: compare, merge, html and show."""
+"""The commands that read reports: compare, merge, html, trace and show."""
 
 from __future__ import annotations
 
@@ -71,6 +71,20 @@ def html(given: argparse.Namespace) -> int:
     _refuse_to_overwrite(output, [given.report, given.base or given.report])
     print(write_text(output, render_html(report, comparison=comparison, history=history)))
     _tell_why_red(report)
+    return OK
+
+
+def trace(given: argparse.Namespace) -> int:
+    """Write a report as trace events."""
+    from pytest_flops.reports.pages.trace import render_trace
+    from pytest_flops.reports.write import write_text
+
+    report = load_report(given.report)
+    if not any(entry.measurement for entry in report.entries):
+        raise ReportError(f"{given.report} measured nothing, so there is nothing to draw.")
+    output = Path(given.output or Path(given.report).with_suffix(".trace.json"))
+    _refuse_to_overwrite(output, [given.report])
+    print(write_text(output, render_trace(report)))
     return OK
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from pytest_flops.counting.count import FLOPsCount
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
 OUTSIDE_PATH = "(outside modules)"
 """The path of what the meter counts while no module is being called."""
@@ -78,6 +78,18 @@ def by_parent(paths: Collection[str]) -> dict[str | None, list[str]]:
     for path in paths:
         found.setdefault(parent_of(path, paths), []).append(path)
     return found
+
+
+def in_tree_order(paths: Collection[str]) -> list[str]:
+    """The paths, each after its parent and before its parent's next sibling."""
+    children = by_parent(paths)
+
+    def below(parent: str | None) -> Iterator[str]:
+        for path in children.get(parent, ()):
+            yield path
+            yield from below(path)
+
+    return [*below(None)]
 
 
 def outermost(paths: Collection[str]) -> list[str]:

@@ -19,6 +19,7 @@ from pytest_flops.counting.builder import (
 )
 from pytest_flops.counting.hugging_face import is_configuration, language_model
 from pytest_flops.counting.origin import origin
+from pytest_flops.counting.spelling import refused_keyword
 
 if TYPE_CHECKING:
     from pytest_flops.counting.builder import Builders
@@ -62,7 +63,7 @@ def measure_workload(
             by_itself = counts(workload) if counts else None
             if by_itself and not metrics:
                 return by_itself
-            built = builder.build(**workload.config, **given)
+            built = _built(builder, workload.model, {**workload.config, **given})
         except WorkloadError:
             raise
         except Exception as error:
@@ -79,6 +80,12 @@ def measure_workload(
             **sizes,
         )
     return _joined(by_itself, measured) if by_itself else measured
+
+
+def _built(builder: Builder, name: str, keywords: Mapping[str, Any]) -> object:
+    if refused := refused_keyword(builder.build, keywords):
+        raise WorkloadError(f"the builder {name!r} {refused}")
+    return builder.build(**keywords)
 
 
 def _joined(by_itself: Measurement, measured: Measurement) -> Measurement:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.metric import (
     FLOPS,
+    MACS,
     METRICS,
     PARAMETERS,
     TOTAL,
@@ -16,7 +17,6 @@ from pytest_flops.counting.metric import (
     metric_of,
     phase_of,
     quantities_of,
-    quantity_of,
 )
 from pytest_flops.counting.table import printable, tree
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 Rules = Literal["published", "executed"]
 Source = Literal["analytic", "meter"]
-
-_PARAMETERS = quantity_of(PARAMETERS, TOTAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +112,9 @@ class Measurement:
     def table(self, levels: int | None = None, over: float = 0) -> str:
         """One line per component that costs something, a tree, and remarks below it.
 
-        Parameters, if they were counted, stand beside the FLOPs; any other metric has a table of
-        its own. There is no component below so many `levels`, and none that is not `over` so many
-        percent of the whole.
+        Parameters and MACs, if they were counted, stand beside the FLOPs; any other metric has a
+        table of its own. There is no component below so many `levels`, and none that is not `over`
+        so many percent of the whole.
         """
         metrics = [METRICS[name] for name in self.metrics if name in METRICS]
         tables = [
@@ -128,14 +126,20 @@ class Measurement:
 
     def _columns(self, metric: Metric) -> tuple[list[str], list[int], dict[str, list[int]]]:
         """What stands above the columns of a metric's table, and the figures in them."""
-        beside = [_PARAMETERS] if metric is FLOPS and self.counts(_PARAMETERS) else []
-        quantities = [*beside, *quantities_of(metric)]
-        names = [PARAMETERS.name if each == _PARAMETERS else phase_of(each) for each in quantities]
+        beside = {PARAMETERS: "parameters", MACS: "forward MACs"} if metric is FLOPS else {}
+        beside = {other: name for other, name in beside.items() if other.name in self.metrics}
+        quantities = quantities_of(metric)
+
+        def figures(path: str | None) -> list[int]:
+            others = [self.metrics[other.name].of(other, TOTAL, path) for other in beside]
+            return [*others, *(self.of(quantity, path) for quantity in quantities)]
+
         own = self if metric is FLOPS else self.metrics[metric.name]
+        title = "component" if metric is FLOPS else f"{metric.name} ({metric.unit.symbol})"
         return (
-            ["component" if metric is FLOPS else f"{metric.name} ({metric.unit.symbol})", *names],
-            [self.of(quantity) for quantity in quantities],
-            {path: [self.of(each, path) for each in quantities] for path in own.components},
+            [title, *beside.values(), *map(phase_of, quantities)],
+            figures(None),
+            {path: figures(path) for path in own.components},
         )
 
     def remarks(self) -> Iterator[str]:
@@ -144,6 +148,9 @@ class Measurement:
             yield f"recomputed in backward (activation checkpointing): {self.recomputed:,}"
         for name, calls in self.uncounted.items():
             yield f"uncounted: {printable(name)}, {calls} call{'s' if calls > 1 else ''}"
+        if macs := self.metrics.get(MACS.name):
+            for name in macs.details["left_out"]:
+                yield f"in no MACs: {printable(name)}, which is a product and more in one operator"
         if self.child_processes:
             yield f"child processes, counted by nobody: {self.child_processes}"
         for name, lines in self.lines.items():

@@ -115,6 +115,14 @@ ELEMENT = Unit(
     printed=_ELEMENT_SYMBOLS,
     usual="M",
 )
+_MAC_SYMBOLS = ("MAC", "kMAC", "MMAC", "GMAC", "TMAC", "PMAC")
+MAC = Unit(
+    symbol="MAC",
+    noun="number of MACs",
+    sizes={symbol: 1000**power for power, symbol in enumerate(_MAC_SYMBOLS)},
+    printed=_MAC_SYMBOLS,
+    usual="GMAC",
+)
 _TIME_SYMBOLS = ("ns", "µs", "ms", "s")
 TIME = Unit(
     symbol="ns",
@@ -181,6 +189,9 @@ def learn(metrics: Mapping[str, Mapping[str, Any]]) -> None:
 
 ROOFLINE = Metric("roofline", TIME)
 """Reported and never limited, so not among them: a bound on the time, on a device."""
+
+MACS = Metric("macs", MAC, phases=("forward",))
+"""Likewise: FLOPs of products in the unit of other tools, which nobody should limit twice."""
 
 
 def quantity_of(metric: Metric, phase: str) -> Quantity:

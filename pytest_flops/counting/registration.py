@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from pytest_flops.counting.count import PHASES
 from pytest_flops.counting.metric import (
     BUILT_IN,
     FLOPS,
+    MACS,
     METRICS,
     ROOFLINE,
     TOTAL,
@@ -19,6 +19,7 @@ from pytest_flops.counting.metric import (
     Unit,
     countable,
 )
+from pytest_flops.counting.spelling import suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -50,22 +51,21 @@ def register(impls: Iterable[Any], plugins: dict[str, str]) -> Iterator[str]:
 def metrics_named(names: Iterable[str], *, unlimited: bool = False) -> tuple[Metric, ...]:
     """The metrics of these names besides FLOPs, which are always counted.
 
-    The roofline is among them only where `unlimited` says that nobody will hold a limit. Where no
-    pytest session has asked the plugins, the installed ones are asked here.
+    The roofline and MACs are among them only where `unlimited` says that nobody will hold a limit.
+    Where no pytest session has asked the plugins, the installed ones are asked here.
 
     Raises:
         ValueError: There is no metric of a name, or an installed plugin offers a wrong one.
     """
     names = [*dict.fromkeys(names)]
-    reported = {ROOFLINE.name: ROOFLINE} if unlimited else {}
+    reported = {metric.name: metric for metric in (ROOFLINE, MACS)} if unlimited else {}
     if not (countable() | reported).keys() >= {*names}:
         register_installed()
     known = countable() | reported
     for name in names:
         if name not in known:
-            near = get_close_matches(name.lower(), known, n=1)
-            advice = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
-            raise ValueError(f"there is no metric {name!r}; {advice}")
+            advice = suggestion(name, [*known], "there are")
+            raise ValueError(f"there is no metric {name!r}{advice}")
     return tuple(known[name] for name in names if name != FLOPS.name)
 
 

@@ -32,6 +32,14 @@ class Workload:
     rank: int = 0  # of the mesh, which the count is of
     compile: bool | Mapping[str, Any] = False  # for the compiler's metrics; keywords of it
 
+    @property
+    def inputs(self) -> dict[str, int]:
+        """How many of what a step is given, as far as the workload says: samples, tokens."""
+        if not self.batch_size:
+            return {}
+        tokens = {"token": self.batch_size * self.seq_len} if self.seq_len else {}
+        return {"sample": self.batch_size, **tokens}
+
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON."""
         return asdict(self)

@@ -63,6 +63,11 @@ class Entry:
         return tuple(verdict for verdict in self.verdicts if not verdict.passed)
 
     @property
+    def warned(self) -> tuple[Verdict, ...]:
+        """The green verdicts that are close to their limits."""
+        return tuple(verdict for verdict in self.verdicts if verdict.warned)
+
+    @property
     def key(self) -> tuple[str, str]:
         """What tells entries apart; a test with two markers has two entries."""
         return self.subject, self.budget

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, get_args
+
+from pytest_flops.counting.spelling import suggestion
 
 Gradient = Literal["exact", "diagonal", "hybrid"]
 
@@ -85,8 +86,7 @@ class ResNetBKConfig:
         known = [field.name for field in fields(cls)]
         for key in record:
             if key not in known:
-                near = get_close_matches(str(key), known, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+                hint = suggestion(str(key), known, "known:")
                 raise ValueError(f"ResNetBKConfig has no field {key!r}{hint}")
         return cls(**record)
 

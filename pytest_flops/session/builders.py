@@ -37,7 +37,7 @@ def measured(
     found = accepted(counted, builders)
     if found is None:
         measurement = _measurement_of(counted)
-        # A report knows none but the registered metrics, and so no roofline.
+        # A report knows none but the registered metrics: no roofline, and no MACs.
         kept = {name: costs for name, costs in measurement.metrics.items() if name in METRICS}
         return replace(measurement, metrics=kept), None
     like = base or replace(found.workload, batch_size=None, seq_len=None)

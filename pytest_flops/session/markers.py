@@ -67,13 +67,13 @@ def mistake(error: BudgetError, item: Item) -> str:
     """What is wrong with a marked test, and where: in the lock file, or at the test."""
     if isinstance(error, BudgetFileError):
         return str(error)
-    file, line, _ = item.location
+    file, line = item.nodeid.partition("::")[0], item.location[1]
     what = "" if isinstance(error, UnfitTestError) else "the marker flops_budget is wrong: "
     return f"{file}:{(line or 0) + 1}: {item.name}: {what}{error}"
 
 
 def merge(base: Budget, arguments: Mapping[str, Any]) -> Budget:
-    """The budget `base` with limits, tolerance and scaling given in Python on top.
+    """The budget `base` with what is given in Python on top.
 
     Raises:
         BudgetError: An argument is wrong.
@@ -85,11 +85,14 @@ def merge(base: Budget, arguments: Mapping[str, Any]) -> Budget:
     given = inline_budget(base.name, arguments)
     limits = {(limit.pattern, limit.quantity): limit for limit in (*base.limits, *given.limits)}
     scaling = {limit.dimension: limit for limit in (*base.scaling, *given.scaling)}
+    if "warn" in arguments and not limits:
+        raise BudgetError("warn is a share of limits, and there is no limit beside it")
     return replace(
         base,
         limits=tuple(limits.values()),
         scaling=tuple(scaling.values()),
         tolerance=given.tolerance if "tolerance" in arguments else base.tolerance,
+        warn=given.warn if "warn" in arguments else base.warn,
     )
 
 

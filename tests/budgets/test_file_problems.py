@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+
+from pytest_flops.budgets.schema import SCHEMA_FILE
 
 HEAD = "version: 1\nbudgets:\n"
 
@@ -50,7 +54,7 @@ def test_the_top_level(problems, content, message):
         ("a: {limits: {components: {'a[': {total: 1}}}}", "3:29: "),
         ("a: {}", "3:6: budgets.a: it holds nothing to check"),
         ("a:", "budgets.a: expected a budget: a mapping with workload"),
-        ("a: {workload: {config: {}}}", "the key 'model' is missing"),
+        ("a: {workload: {config: {}}}", "it needs at least one of model, step"),
         ("a: {workload: {model: m, optimizer: adamW}}", "did you mean 'adamw'?"),
         ("a: {workload: {model: m, optimizer: null}}", "one of sgd, adam, adamw, none"),
         ("a: {workload: {model: m, rules: publshed}}", "did you mean 'published'?"),
@@ -73,6 +77,11 @@ def test_the_top_level(problems, content, message):
         ),
         ("a: {workload: {model: resnet_bk, seq_len: 129, batch_size: 1}}", "129 is longer than"),
         ("a: {tolerance: 5, limits: {total: 1}}", 'did you mean "5%"?'),
+        ("a: {limits: {total: 1}, warn: yes}", "3:33: budgets.a.warn: true is a boolean"),
+        ("a: {limits: {total: 1}, warn: 0.9}", "3:33: budgets.a.warn: 0.9 has no percent sign"),
+        ("a: {limits: {total: 1}, warn: 200%}", "budgets.a.warn: '200%' is no part of a limit"),
+        ("a: {workload: {batch_size: 1}}", "3:17: budgets.a.workload: it holds nothing to count"),
+        ("a: {tolerance: 5%, warn: 90%}", "warn needs the key 'limits' beside it"),
         (
             "a: {limits: {total: 1}, recorded: {forward: 1, backward: 2, optimizer: 3}}",
             "3:27: budgets.a.recorded: the recorded counts moved to the lock file beside this one",
@@ -107,6 +116,44 @@ def test_the_top_level(problems, content, message):
 )
 def test_a_single_mistake_is_one_problem_with_its_path(problems, entry, message):
     assert message in only(problems(HEAD + "  " + entry))
+
+
+LEVELS = {  # of the format, each with a file that has keys of it at {}
+    "": "{}",
+    "budget": "version: 1\nbudgets: {{a: {{{}}}}}",
+    "training_step": "version: 1\nbudgets: {{a: {{workload: {{{}}}}}}}",
+    "whole_step": "version: 1\nbudgets: {{a: {{workload: {{step: 'm:f', {}}}}}}}",
+    "compilation": "version: 1\nbudgets: {{a: {{workload: {{model: 'm:f', compile: {{{}}}}}}}}}",
+    "limits": "version: 1\nbudgets: {{a: {{limits: {{{}}}}}}}",
+    "quantities": "version: 1\nbudgets: {{a: {{limits: {{components: {{x: {{{}}}}}}}}}}}",
+    "waits_by_phase": "version: 1\nbudgets: {{a: {{limits: {{syncs: {{{}}}}}}}}}",
+    "metric_exponents": (
+        "version: 1\nbudgets: {{a: {{scaling: {{n: {{sizes: [1, 2, 3], metrics: {{{}}}}}}}}}}}"
+    ),
+}
+SUFFICIENT = {
+    "": (),  # of version and budgets, neither
+    "budget": ("workload", "limits", "scaling", "tolerance"),
+    "training_step": ("model", "step"),
+}
+SCHEMA = json.loads(SCHEMA_FILE.read_text("utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("level", "key"),
+    [
+        (level, key)
+        for level in LEVELS
+        for key in (SCHEMA["$defs"][level] if level else SCHEMA)["properties"]
+        if (level, key) not in {("budget", "recorded"), ("whole_step", "step")}
+    ],
+)
+@pytest.mark.parametrize("misspell", [lambda key: key + key[-1], lambda key: key[:-2] + key[-1]])
+def test_every_misspelt_key_is_told_with_the_right_one(problems, level, key, misspell):
+    told = problems(LEVELS[level].format(f"{misspell(key)}: 1"))
+    # Where another key has to be there, it is told to be missing as well.
+    assert len(told) == (1 if key in SUFFICIENT.get(level, (key,)) else 2)
+    assert f"unknown key {misspell(key)!r}; did you mean {key!r}?" in "".join(told)
 
 
 @pytest.mark.parametrize(

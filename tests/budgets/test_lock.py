@@ -191,6 +191,7 @@ def test_a_merge_conflict_is_told_at_its_first_line(problems):
     assert "run pytest --flops-update" in problem
 
 
+@pytest.mark.posix("links without a right to them")
 def test_a_folder_or_a_link_to_nothing_in_its_place(tmp_path):
     (tmp_path / "a.lock.json").mkdir()
     with pytest.raises(BudgetFileError, match="a:1:1: cannot be read: Is a directory"):

@@ -15,6 +15,7 @@ from pytest_flops.budgets.units import (
     parse_amount,
     parse_flops,
     parse_percent,
+    parse_share,
 )
 from pytest_flops.counting.metric import FLOP, Unit
 
@@ -162,7 +163,7 @@ def test_percentages_become_exact_fractions(text, fraction):
         ("nan%", "no percentage"),
         ("%", "no percentage"),
         ("9" * 100 + "%", "no percentage"),
-        (True, "no percentage"),
+        (True, "a boolean"),
         (None, "no percentage"),
     ],
 )
@@ -171,6 +172,33 @@ def test_a_wrong_percentage_is_told_with_what_is_accepted(text, words):
         parse_percent(text)
     assert words in str(caught.value)
     assert '"1.5%"' in str(caught.value)
+
+
+def test_a_share_is_a_percentage_of_less_than_all():
+    assert parse_share("90%") == Fraction(9, 10)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("200%", "'200%' is no part of a limit"),
+        ("100%", "no part of a limit"),
+        ("0%", "no part of a limit"),
+        (0.9, 'has no percent sign; did you mean "90%"?'),
+        (0.125, 'did you mean "12.5%"?'),
+        (90, 'did you mean "90%"?'),
+        (True, "true is a boolean"),
+        ("-5%", "negative"),
+        ("ninety", "no percentage"),
+        (float("nan"), "no percent sign"),
+        (None, "no percentage"),
+    ],
+)
+def test_a_wrong_share_is_told_with_what_is_accepted(text, words):
+    with pytest.raises(BudgetError) as caught:
+        parse_share(text)
+    assert words in str(caught.value)
+    assert 'above 0% and below 100%, e.g. "90%"' in str(caught.value)
 
 
 @given(st.integers(0, 10**6), st.integers(0, 4))

@@ -53,6 +53,7 @@ def test_the_same_records_write_nothing(path):
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
 
 
+@pytest.mark.posix("links without a right to them")
 def test_the_target_of_a_symbolic_link_is_written_and_the_link_stays(path, tmp_path):
     link = tmp_path / "link.lock.json"
     link.symlink_to(path)
@@ -74,7 +75,7 @@ for number in range(25):
 """
 
 
-@pytest.mark.skipif(os.name == "nt", reason="a folder has a lock on POSIX alone")
+@pytest.mark.posix("lock on a folder")
 def test_runs_that_write_at_the_same_time_lose_nothing(path):
     command = [sys.executable, "-c", WRITER, str(path)]
     writers = [subprocess.Popen([*command, name]) for name in ("x", "y", "z")]

@@ -66,7 +66,10 @@ def test_what_pytorch_refuses_is_said(project: Any) -> None:
     project.run("budgets").assert_outcomes(passed=1)
     assert project.report()["entries"][0]["measurement"]["count"]["optimizer"] == 40
     project.budget("net", workload.format("{name: sgd, wight_decay: 0.1}"), limit)
-    project.fails("budgets", told=["*unexpected keyword argument 'wight_decay'*"])
+    project.fails(
+        "budgets",
+        told=["*the optimizer 'sgd' takes no keyword 'wight_decay'; did you mean 'weight_decay'?*"],
+    )
     for wrong in ("rmsprob", "{name: rmsprob}", "{momentum: 0.9}"):
         project.budget("net", workload.format(wrong), limit)
         project.refuses("budgets", told=["*optimizer*"])

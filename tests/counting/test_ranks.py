@@ -179,6 +179,23 @@ def test_each_rank_has_its_own_share() -> None:
     assert updates(7) == 14 * 26 * WIDTH + 1
 
 
+@pytest.mark.parametrize(
+    ("rows", "ranks", "dim"), [(8, 2, 0), (8, 2, 1), (7, 3, 0), (5, 4, 0), (4, 8, 0), (1, 2, 0)]
+)
+def test_a_rank_holds_its_chunk_of_a_parameter(rows: int, ranks: int, dim: int) -> None:
+    """The last chunks are shorter, or empty; 5 rows make 3 chunks of 2 for 4 ranks."""
+    whole = torch.arange(rows * 24.0).reshape(rows, 24)
+    chunks = list(whole.chunk(ranks, dim))
+    for rank in range(ranks):
+        model = nn.Linear(24, rows, bias=False)
+        model.weight.data.copy_(whole)
+        with fake_ranks(rank=rank, dp=ranks) as mesh:
+            fully_shard(model, mesh=mesh, shard_placement_fn=lambda _: Shard(dim))
+            held = model.weight.to_local()  # type: ignore[operator]
+        expected = chunks[rank] if rank < len(chunks) else whole[:0]
+        assert torch.equal(held, expected)
+
+
 def test_a_model_that_is_parallel_already_is_refused() -> None:
     for parallelize, dimensions in (
         (fully_sharded, {"dp": 8}),

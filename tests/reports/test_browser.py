@@ -73,6 +73,27 @@ def probe(browse, tmp_path):
 
 
 @pytest.fixture
+def framed():
+    """A script for `probe` that runs another one on a page in a frame, all its folds open."""
+
+    def script(page, width, inner):
+        text = json.dumps(page).replace("</", "<\\/")
+        return f"""
+            const frame = document.createElement('iframe');
+            frame.style.cssText = 'width: {width}px; height: 900px; border: 0';
+            const loaded = new Promise(resolve => frame.onload = resolve);
+            frame.srcdoc = {text};
+            document.body.append(frame);
+            await loaded;
+            const inside = frame.contentDocument;
+            inside.querySelectorAll('details').forEach(each => each.open = true);
+            {inner}
+        """
+
+    return script
+
+
+@pytest.fixture
 def server():
     """Serve one page, under a policy if one is set; note every request."""
 
@@ -184,6 +205,37 @@ def test_nothing_overflows_from_phone_to_wide_screen(probe, request, page):
     sizes = probe("<!doctype html><body></body>", script)
     assert [width > 340 for width, _ in sizes] == [True] * 3
     assert [wide for wide, scrolled in sizes if scrolled > wide] == []
+
+
+def test_on_a_phone_every_name_of_a_flame_graph_is_whole(probe, framed, full_page):
+    script = """
+        const spans = [...inside.querySelectorAll('.flame span')];
+        const whole = span => span.offsetHeight && span.scrollWidth <= span.clientWidth;
+        return [spans.length, spans.filter(whole).length];
+    """
+    boxes, whole = probe("<!doctype html><body></body>", framed(full_page, 390, script))
+    assert boxes == whole > 20
+
+
+def test_a_click_on_a_box_widens_it_and_one_above_goes_back(probe, framed, full_page):
+    script = """
+        const label = name => [...inside.querySelectorAll('.flame')[1].querySelectorAll('label')]
+            .find(each => each.textContent.trim().startsWith(name));
+        const width = name => Math.round(label(name).getBoundingClientRect().width);
+        const widths = [];
+        for (const name of ['everything', 'layer_0..3', 'everything']) {
+            label(name).click();
+            widths.push(['everything', 'lm_head', 'layer_0..3', 'moe'].map(width));
+        }
+        return widths;
+    """
+    before, zoomed, after = probe("<!doctype html><body></body>", framed(full_page, 1280, script))
+    assert before == after
+    whole, _, layers, inside = before
+    # The layers are 1,670,728,552 of 48,917,969,080; of a layer, 411,663,420 of 417,682,138 is moe.
+    assert layers == pytest.approx(whole * 0.03415, abs=3)
+    assert inside == pytest.approx(layers * 0.98559, abs=3)
+    assert zoomed == [whole, 0, pytest.approx(whole, abs=3), pytest.approx(whole * 0.98559, abs=3)]
 
 
 @pytest.mark.parametrize("scheme", [DARK, LIGHT], ids=["dark", "light"])

@@ -7,12 +7,12 @@ from itertools import pairwise
 import pytest
 
 from pytest_flops.reports.pages.plots import (
+    LINE_HEIGHT,
+    LINE_WIDTH,
     PLOT_HEIGHT,
     PLOT_WIDTH,
-    SPARK_HEIGHT,
-    SPARK_WIDTH,
+    line_of,
     scaling_plot,
-    sparkline,
 )
 from pytest_flops.scaling.sweep import Growth, Sweep
 
@@ -85,14 +85,35 @@ def test_a_phase_that_costs_nothing_is_left_out():
     assert scaling_plot(sweep(total=[0] * 4), None) is None
 
 
+def past(*totals):
+    return [(f"run {number}", total) for number, total in enumerate(totals)]
+
+
 def test_history_runs_from_left_to_right_and_more_is_higher():
-    line = sparkline([10, 30, 20], limit=40)
+    line = line_of(past(10, 30, 20), limit=40)
     points = [tuple(map(float, point.split(","))) for point in line.path.split()]
     assert [x for x, _ in points] == sorted(x for x, _ in points)
     assert points[1][1] < points[2][1] < points[0][1]
     assert line.limit < points[1][1]
-    assert all(0 <= x <= SPARK_WIDTH and 0 <= y <= SPARK_HEIGHT for x, y in points)
+    assert all(0 <= x <= LINE_WIDTH and 0 <= y <= LINE_HEIGHT for x, y in points)
+
+
+def test_history_knows_its_ends_its_extremes_and_where_it_changed():
+    line = line_of(past(20, 20, 10, 10, 40, 30, 30), limit=None)
+    marked = {name: (dot.when, dot.flops) for name, dot in line.marked.items()}
+    assert marked == {
+        "first": ("run 0", 20),
+        "last": ("run 6", 30),
+        "least": ("run 2", 10),
+        "most": ("run 4", 40),
+    }
+    steps = [(dot.when, step) for dot, step in line.changed]
+    assert steps == [("run 0", 0), ("run 2", -10), ("run 4", 30), ("run 5", -10), ("run 6", 0)]
+
+
+def test_ends_that_are_extremes_are_marked_once():
+    assert [*line_of(past(10, 20, 30), limit=None).marked] == ["first", "last"]
 
 
 def test_one_report_is_no_history():
-    assert sparkline([10], limit=None) is None
+    assert line_of(past(10), limit=None) is None

@@ -120,18 +120,18 @@ def _growth(
     under: str | None = None,
 ) -> list[Row]:
     """The shares of the same paths now that are above those of the record, the largest first."""
-    before = dict(_shares(then, whole_before, under))
-    shares = _shares(now, whole, under)
+    before = dict(own_costs(then, whole_before, under))
+    shares = own_costs(now, whole, under)
     rows = [(p, cost, cost - before[p]) for p, cost in shares if cost > before[p]]
     return sorted(one_row_if_alike(rows), key=lambda row: (-(row[2] or 0), row[0]))
 
 
 def _dearest(costs: Mapping[str, int], whole: int, under: str | None) -> list[Row]:
-    rows = [(path, cost, None) for path, cost in _shares(costs, whole, under) if cost > 0]
+    rows = [(path, cost, None) for path, cost in own_costs(costs, whole, under) if cost > 0]
     return sorted(one_row_if_alike(rows), key=lambda row: (-row[1], row[0]))
 
 
-def _shares(costs: Mapping[str, int], whole: int, under: str | None) -> Iterator[tuple[str, int]]:
+def own_costs(costs: Mapping[str, int], whole: int, under: str | None) -> Iterator[tuple[str, int]]:
     """Every leaf below `under` with its cost, and every parent with what its children leave."""
     below = sorted(path for path in costs if path != under and contains(under, path))
     children = by_parent(below)
@@ -178,7 +178,13 @@ def in_one_name(paths: Sequence[str]) -> str:
     name, *more = folded(dict.fromkeys(paths, 0))
     if more:  # a number with a leading zero does not fold
         return family(paths[0])
-    return re.sub(r"\{([0-9]+\.\.[0-9]+)\}", r"\1", name)
+    return without_braces(name)
+
+
+def without_braces(name: str) -> str:
+    """A folded name for people: `layer_0..11` of `layer_{0..11}`."""
+    ranges = re.sub(r"\{([0-9]+\.\.[0-9]+)\}", r"\1", name)
+    return ranges.replace("{{", "{").replace("}}", "}")
 
 
 def named(rows: Sequence[Row]) -> str:

@@ -183,8 +183,10 @@ def _hold_limits(budget: Budget, measurement: Measurement) -> Iterator[Verdict]:
             message = _not_seen(quantity, str(matched[0]))
             yield Verdict.error(message, pattern=pattern, location=limit.location)
         for component in seen:
+            found = _compared(measurement, budget.recorded, quantity, component, limit.allowed)
             yield replace(
-                _compared(measurement, budget.recorded, quantity, component, limit.allowed),
+                found,
+                warned=found.passed and _is_close(found, budget.warn),
                 written=limit.written,
                 pattern=pattern,
                 location=limit.location,
@@ -193,6 +195,10 @@ def _hold_limits(budget: Budget, measurement: Measurement) -> Iterator[Verdict]:
             unmatched.add(pattern)
             message = no_match(pattern, measurement.components)
             yield Verdict.error(message, pattern=pattern, location=limit.location)
+
+
+def _is_close(verdict: Verdict, warn: Fraction | None) -> bool:
+    return warn is not None and (verdict.actual or 0) > warn * int(verdict.allowed or 0)
 
 
 def _not_counted(

@@ -27,6 +27,7 @@ from pytest_flops.counting.meter.workarounds.converted_parameters import (
     converting_fake_parameters,
 )
 from pytest_flops.counting.meter.workarounds.traced_masks import reading_known_masks
+from pytest_flops.counting.spelling import refused_keyword
 
 OptimizerFactory: TypeAlias = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 Loss: TypeAlias = Callable[[Any], Tensor]
@@ -171,6 +172,8 @@ def _optimizer_factory(
             "such a 'name' and keywords, or a function from parameters to an optimizer, not "
             f"{optimizer!r}"
         )
+    if refused := refused_keyword(_OPTIMIZERS[name], keywords):
+        raise ValueError(f"the optimizer {name!r} {refused}")
     return partial(_OPTIMIZERS[name], **keywords)
 
 

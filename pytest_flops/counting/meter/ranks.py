@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 import torch.distributed as dist
 from torch import nn
 
+from pytest_flops.counting.meter.workarounds.every_ranks_chunk import chunks_when_asked_for
 from pytest_flops.counting.meter.workarounds.fake_groups import (
     meshes_of_real_numbers,
     reducing_without_peers,
+    sharding_anew_as_on_gpus,
 )
+from pytest_flops.counting.meter.workarounds.pipeline_stages import stages_of_known_shapes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,6 +52,9 @@ def fake_ranks(*, rank: int = 0, **dimensions: int) -> Iterator[DeviceMesh]:
         undo.callback(dist.destroy_process_group)
         undo.enter_context(meshes_of_real_numbers())
         undo.enter_context(reducing_without_peers())
+        undo.enter_context(sharding_anew_as_on_gpus())
+        undo.enter_context(chunks_when_asked_for())
+        undo.enter_context(stages_of_known_shapes())
         sizes = tuple(dimensions.values())
         yield init_device_mesh("cpu", sizes, mesh_dim_names=tuple(dimensions))
 

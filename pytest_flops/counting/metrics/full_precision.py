@@ -13,6 +13,7 @@ from torch.utils.flop_counter import flop_registry
 
 from pytest_flops.counting.costs import attention, products
 from pytest_flops.counting.costs.elements import first_tensor
+from pytest_flops.counting.costs.flex_attention import FLEX_ATTENTION
 from pytest_flops.counting.metrics.bytes import registered_price
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def _of_product(call: Call) -> int:
     return (call.flops or 0) if in_full else 0
 
 
-_PRODUCTS = {
+_PRODUCTS = {*FLEX_ATTENTION} | {
     getattr(torch.ops.aten, name)
     for name in " ".join((*products.RULES, *attention.RULES)).split()
     if hasattr(torch.ops.aten, name)  # some came with later versions
@@ -52,5 +53,5 @@ _PRODUCTS = {
 
 def is_product(func: Any) -> bool:
     """Whether an operator is a matrix product, a convolution or attention."""
-    packet = getattr(func, "_overloadpacket", None)
+    packet = getattr(func, "_overloadpacket", func)
     return packet in flop_registry or packet in _PRODUCTS  # anybody may register one

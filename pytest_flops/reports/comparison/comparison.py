@@ -251,6 +251,8 @@ def _budget_change(
     assert entry is not None
     was = before.subject if before and after and before.subject != after.subject else None
     change = partial(BudgetChange, entry.subject, entry.budget, entry.location, was=was)
+    if before and after and before.measurement is after.measurement is None:
+        return change("same")  # neither counts anything, as a test of growth alone
     if before is None or (before.measurement is None and after is not None):
         return change("added")
     if after is None:

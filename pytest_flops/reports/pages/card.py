@@ -7,25 +7,26 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_flops.counting.metric import FLOPS, METRICS, QUANTITIES, TOTAL
+from pytest_flops.counting.components import innermost
+from pytest_flops.counting.metric import QUANTITIES, TOTAL
+from pytest_flops.reports.pages.flames import flames
 from pytest_flops.reports.pages.memory import MemoryCurve, memory_curve
-from pytest_flops.reports.pages.plots import Plot, Sparkline, scaling_plot, sparkline
-from pytest_flops.reports.pages.strips import branches, pictures, tree_of
+from pytest_flops.reports.pages.plots import Line, Plot, line_of, scaling_plot
 from pytest_flops.reports.pages.summary import uses
+from pytest_flops.reports.pages.waterfall import waterfall
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pytest_flops.budgets.verdict import Verdict
-    from pytest_flops.counting.metric import Metric
     from pytest_flops.reports.comparison.comparison import BudgetChange
     from pytest_flops.reports.entry import Entry
-    from pytest_flops.reports.pages.strips import Branch, Cost, PhasePicture, Tree
+    from pytest_flops.reports.pages.flames import Flames
+    from pytest_flops.reports.pages.waterfall import Waterfall
     from pytest_flops.reports.report import Report
     from pytest_flops.scaling.sweep import Growth, Sweep
 
-_BRANCHES, _LISTED = 24, 300
-_BRANCHES_IN_A_FOLD, _LISTED_IN_A_FOLD = 4, 40  # of each metric but FLOPs
+_DEAREST = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,55 +45,6 @@ class SweepView:
 
 
 @dataclass(frozen=True, slots=True)
-class Flames:
-    """Where one metric goes: as pictures, and as a table."""
-
-    metric: Metric
-    tree: Tree
-    in_full: bool  # as FLOPs are; the others, behind folds, are drawn with less
-
-    @property
-    def pictures(self) -> tuple[PhasePicture, ...]:
-        """The whole workload, per phase."""
-        return pictures(self.tree, self.tree.start)
-
-    @property
-    def branches(self) -> list[Branch]:
-        """The components one can step into, the most common kind of layer first."""
-        found = branches(
-            self.tree, self.tree.start, _BRANCHES if self.in_full else _BRANCHES_IN_A_FOLD
-        )
-        return sorted(found, key=lambda branch: -len(branch.alike))
-
-    @property
-    def name(self) -> str:
-        """What it is called in words."""
-        return "FLOPs" if self.metric is FLOPS else self.metric.name
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The heads of the table: the phases, and the total of several."""
-        phases = (*self.tree.phases,)
-        return (*phases, TOTAL) if len(phases) > 1 else phases
-
-    @property
-    def whole(self) -> Cost:
-        """The whole workload, by column."""
-        return self._row(self.tree.whole)
-
-    @property
-    def listed(self) -> list[tuple[str, Cost]]:
-        """The components in the order of the tree; of very many, those that cost most."""
-        costs = self.tree.components
-        rows = _LISTED if self.in_full else _LISTED_IN_A_FOLD
-        kept = set(sorted(costs, key=lambda path: -sum(costs[path]))[:rows])
-        return [(path, self._row(costs[path])) for path in self.tree.walk() if path in kept]
-
-    def _row(self, cost: Cost) -> Cost:
-        return (*cost, sum(cost)) if len(cost) > 1 else cost
-
-
-@dataclass(frozen=True, slots=True)
 class Card:
     """One entry with all that its part of the page shows."""
 
@@ -102,28 +54,33 @@ class Card:
     place: int  # in the order of reading, from 0
 
     @property
-    def spark(self) -> Sparkline | None:
-        """Its history as a small line, with the limit of the total."""
+    def file(self) -> str:
+        """The file of its budget or test."""
+        return self.entry.subject.partition("::")[0]
+
+    @property
+    def dearest(self) -> list[tuple[str, int]]:
+        """The components that cost most, of those that contain no others."""
+        found = self.entry.measurement.components if self.entry.measurement else {}
+        costs = [(path, found[path].total) for path in innermost(found) if found[path].total]
+        return sorted(costs, key=lambda cost: -cost[1])[:_DEAREST]
+
+    @property
+    def line(self) -> Line | None:
+        """Its past totals as a line, with the limit of the total."""
         whole = (verdict for verdict in uses(self.entry) if verdict.component is None)
-        limit = next((v.allowed for v in whole if v.quantity == "total"), None)
-        return sparkline([total for _, total in self.past], limit)
+        limit = next((v.allowed for v in whole if v.quantity == TOTAL), None)
+        return line_of(self.past, limit)
 
     @property
-    def flops(self) -> Flames | None:
-        """Where the FLOPs go; `None` if nothing was measured."""
-        found = self.entry.measurement
-        return Flames(FLOPS, tree_of(found, FLOPS), in_full=True) if found else None
+    def waterfall(self) -> Waterfall | None:
+        """How its total came from the base to where it is now."""
+        return waterfall(self.change) if self.change else None
 
     @property
-    def others(self) -> Iterator[Flames]:
-        """Where the other metrics go, of which there is something in components."""
-        found = self.entry.measurement
-        if found is None:
-            return
-        for metric in (METRICS[name] for name in found.metrics):
-            tree = tree_of(found, metric)
-            if any(tree.whole) and any(any(cost) for cost in tree.components.values()):
-                yield Flames(metric, tree, in_full=False)
+    def flames(self) -> list[Flames]:
+        """Where each metric goes, the FLOPs first; empty if nothing was measured."""
+        return [*flames(self.entry.measurement, self.change)] if self.entry.measurement else []
 
     @property
     def memory(self) -> MemoryCurve | None:

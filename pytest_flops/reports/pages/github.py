@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pytest_flops.reports.pages.summary import summary, worst_first
+from pytest_flops.reports.pages.summary import remarks, summary, worst_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def annotate(report: Report, rootdir: Path) -> Iterator[str]:
     """An error for whatever makes the report red: the run's own, then the budgets, worst first.
 
-    What regressed since the base is among the run's own. The report's locations are relative to
-    `rootdir`.
+    What regressed since the base is among the run's own. A warning for each green budget that is
+    close to a limit follows. The report's locations are relative to `rootdir`.
     """
     for error in report.errors:
         yield annotation("error", error.message, error.location, rootdir)
@@ -32,6 +32,10 @@ def annotate(report: Report, rootdir: Path) -> Iterator[str]:
     for entry in worst_first(report.red):
         message = f"the budget {entry.budget!r}: {'; '.join(summary(entry))}"
         yield annotation("error", message, entry.location, rootdir)
+    for entry in worst_first(report.held):
+        if entry.passed and entry.warned:
+            message = f"the budget {entry.budget!r} is {next(remarks(entry))}"
+            yield annotation("warning", message, entry.warned[0].location, rootdir)
 
 
 def annotation(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.judging.causes import causes, share
-from pytest_flops.budgets.judging.wording import acceptance, following, told
+from pytest_flops.budgets.judging.wording import acceptance, following
 from pytest_flops.budgets.judging.wording import headline as verdict_headline
 from pytest_flops.budgets.judging.wording import subject as about
 from pytest_flops.budgets.units import format_amount, format_exact, format_flops, format_percent
@@ -17,7 +17,9 @@ from pytest_flops.counting.metric import QUANTITIES, unit_of
 from pytest_flops.reports.comparison.wording import leading, other_tools, relative
 from pytest_flops.reports.pages import memory, plots, summary
 from pytest_flops.reports.pages.card import Card, anchor, past_totals
-from pytest_flops.reports.text import percent, shorten
+from pytest_flops.reports.pages.changes import changes_of
+from pytest_flops.reports.pages.heading import heading, red_budgets, untold_errors
+from pytest_flops.reports.text import percent, shorten, some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,10 +27,11 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
     from pytest_flops.reports.comparison.comparison import Comparison
+    from pytest_flops.reports.pages.changes import Changes
     from pytest_flops.reports.report import Report
 
 _TEMPLATES = Path(__file__).with_name("templates")
-_WITH_PICTURES = 30  # entries drawn in full; of the others the page holds the numbers alone
+_DRAWN, _DRAWN_IF_RED = 12, 30  # entries drawn in full; of the others there are a few numbers
 _NAME = 120
 
 
@@ -36,14 +39,37 @@ def render_html(
     report: Report, *, comparison: Comparison | None = None, history: Sequence[Report] = ()
 ) -> str:
     """The whole page; `history` are past reports, oldest first, for the small lines of history."""
-    changed = {(b.subject, b.budget): b for b in comparison.budgets} if comparison else {}
+    against = {(b.subject, b.budget): b for b in comparison.budgets} if comparison else {}
     cards = [
-        Card(entry, changed.get(entry.key), past_totals(entry, history), place)
+        Card(entry, against.get(entry.key), past_totals(entry, history), place)
         for place, entry in enumerate(summary.worst_first(report.entries))
     ]
-    headline = summary.headline(report)
-    page = _environment().get_template("page.html")
-    return page.render(report=report, headline=headline, cards=cards, comparison=comparison)
+    changed = changes_of(cards, comparison) if comparison else None
+    headline, below = heading(report, comparison)
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            report=report,
+            headline=headline,
+            below=below,
+            errors=untold_errors(report, comparison),
+            cards=cards,
+            drawn=min(max(len(report.red), _DRAWN), _DRAWN_IF_RED),
+            comparison=comparison,
+            changed=changed,
+            told_at=_told_at(cards, changed),
+        )
+    )
+
+
+def _told_at(cards: Sequence[Card], changed: Changes | None) -> dict[str, str]:
+    """Where each cause is told: under what changed, or at the first budget that it made red."""
+    found = {changed.cause: "changes"} if changed and changed.cause else {}
+    for card in cards:
+        for each in causes(card.entry.failures):
+            found.setdefault(summary.cause(each.verdict), anchor(card.entry))
+    return found
 
 
 @cache
@@ -65,14 +91,24 @@ def _environment() -> Environment:
         remarks=summary.remarks,
         share=share,
         acceptance=acceptance,
+        cause=summary.cause,
         causes=causes,
-        told=told,
         following=following,
         status=summary.status,
-        reasons=summary.reasons,
+        red_budgets=red_budgets,
+        some=some,
+        more=lambda value, unit: f"{'+' if value > 0 else ''}{format_amount(int(value), unit)}",
+        unit_of=unit_of,
+        facts=summary.facts,
+        grows=summary.grows,
+        growth=summary.growth,
+        short=summary.short_title,
+        told_first=summary.told_first,
+        use=summary.use,
+        widest=summary.widest,
+        tone=summary.tone,
         used=summary.used,
         uses=summary.uses,
-        worst=summary.worst,
         relative=relative,
         amount=lambda value, quantity: format_amount(int(value), unit_of(quantity)),
         by_phase=summary.by_phase,
@@ -86,7 +122,7 @@ def _environment() -> Environment:
         name=lambda text: shorten(printable(text), _NAME),
     )
     environment.globals.update(
-        WITH_PICTURES=_WITH_PICTURES,
+        SIGNS={"red": "✕", "close": "!", "green": "✓"},
         PHASES=PHASES,
         QUANTITIES=QUANTITIES,
         memory=memory,

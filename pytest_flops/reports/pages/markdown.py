@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _UNFOLDED = 20
 _RED_VERDICTS = 8
+_SIGNS = {"red": "❌", "close": "⚠️", "green": "✅"}
 _COLUMNS = "| | budget | limit used | forward | backward | optimizer | total |"
 _RULE = "|---|---|---|--:|--:|--:|--:|"
 
@@ -106,7 +107,7 @@ def _add_table(page: Page, entries: Sequence[Entry]) -> None:
 def _row(entry: Entry) -> str:
     share = plain(summary.limit_used(entry) or "no limit")
     cells = [
-        "✅" if entry.passed else "❌",
+        _SIGNS[summary.tone(entry)],
         code(summary.title(entry)),
         share,
         *summary.totals(entry),

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from pytest_flops.budgets.units import format_amount
 from pytest_flops.counting.metric import BYTE
 from pytest_flops.reports.pages.plots import Axis, Tick, path_of
-from pytest_flops.reports.pages.strips import HUES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT = 400, 230
 LEFT, RIGHT, TOP, BOTTOM = 62, 12, 24, 40
 
+_HUES = 8  # of style.css
 _NARROW = 42  # a phase below has no room for its name
 _THIN = 12  # a band below has no room for its letter
 _BESIDE = 3
@@ -113,7 +113,7 @@ def _bands(
         yield Band(
             kind,
             ascii_uppercase[i % len(ascii_uppercase)],
-            i % HUES,
+            i % _HUES,
             path_of(area),
             _letter_at(places, heights, below),
             stacks[top][i],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from math import ceil, floor, log10
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
     from pytest_flops.scaling.sweep import Sweep
 
 PLOT_WIDTH, PLOT_HEIGHT = 360, 240
-SPARK_WIDTH, SPARK_HEIGHT = 160, 36
+LINE_WIDTH, LINE_HEIGHT = 480, 96
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 66, 26, 12, 28
 _MOST_TICKS = 6
-_MARGIN = 4
+_MARGIN = 6
 _STEEPEST = 100  # a budget may allow any exponent, but 10**5000 cannot be written on an axis
 
 
@@ -68,12 +69,42 @@ class Plot:
 
 
 @dataclass(frozen=True, slots=True)
-class Sparkline:
-    """Counts over past reports, oldest first, and the height of the limit, if any."""
+class Dot:
+    """One past report in a line: its place, when it was, and the total."""
 
-    path: str
-    last: tuple[float, float]
+    x: float
+    y: float
+    when: str
+    flops: int
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Totals of past reports, oldest first, and the height of the limit, if any."""
+
+    dots: tuple[Dot, ...]
     limit: float | None
+
+    @property
+    def path(self) -> str:
+        """The dots as an SVG `points` list."""
+        return path_of((dot.x, dot.y) for dot in self.dots)
+
+    @property
+    def changed(self) -> list[tuple[Dot, int]]:
+        """The first, each that is not as the one before it, and the last; by how much."""
+        first, last = self.dots[0], self.dots[-1]
+        steps = [(new, new.flops - old.flops) for old, new in pairwise(self.dots)]
+        return [(first, 0), *[(dot, step) for dot, step in steps if step or dot is last]]
+
+    @property
+    def marked(self) -> dict[str, Dot]:
+        """The first, the least, the most and the last, as far as they are not one."""
+        least, most = (end(self.dots, key=lambda dot: dot.flops) for end in (min, max))
+        ends = {"first": self.dots[0], "last": self.dots[-1]}
+        extremes = {"least": least, "most": most}
+        told = {dot.flops for dot in ends.values()}
+        return ends | {name: dot for name, dot in extremes.items() if dot.flops not in told}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +186,13 @@ def _decades(axis: Axis) -> list[Tick]:
     return [Tick(axis.at(power), format_flops(10**power)) for power in powers]
 
 
-def sparkline(counts: Sequence[int], limit: float | None) -> Sparkline | None:
-    """Counts as a small line, the vertical axis from the least to the most of all, with limit."""
-    if len(counts) < 2:
+def line_of(past: Sequence[tuple[str, int]], limit: float | None) -> Line | None:
+    """Totals as a line, its vertical axis from the least to the most of all, with the limit."""
+    if len(past) < 2:
         return None
-    heights = [*counts] if limit is None else [*counts, limit]
-    x = Axis(0, len(counts) - 1, _MARGIN, SPARK_WIDTH - _MARGIN)
-    y = Axis(min(heights), max(heights), SPARK_HEIGHT - _MARGIN, _MARGIN)
-    points = [(x.at(place), y.at(count)) for place, count in enumerate(counts)]
-    return Sparkline(path_of(points), points[-1], None if limit is None else y.at(limit))
+    totals = [total for _, total in past]
+    heights = totals if limit is None else [*totals, limit]
+    x = Axis(0, len(past) - 1, _MARGIN, LINE_WIDTH - _MARGIN)
+    y = Axis(min(heights), max(heights), LINE_HEIGHT - _MARGIN, _MARGIN)
+    dots = (Dot(x.at(i), y.at(total), when, total) for i, (when, total) in enumerate(past))
+    return Line(tuple(dots), None if limit is None else y.at(limit))

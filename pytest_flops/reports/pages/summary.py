@@ -4,33 +4,41 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.judging.causes import causes, severity, share
-from pytest_flops.budgets.judging.wording import subject, told
+from pytest_flops.budgets.judging.wording import exponent, subject, told
 from pytest_flops.budgets.units import format_amount, format_flops
+from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.count import PHASES
 from pytest_flops.counting.metric import (
     FLOPS,
     METRICS,
+    PARAMETERS,
     QUANTITIES,
     TOTAL,
     quantities_of,
     quantity_of,
+    unit_of,
 )
 from pytest_flops.reports.text import percent, shorten, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from pytest_flops.budgets.verdict import Verdict
     from pytest_flops.counting.measurement import Measurement
     from pytest_flops.reports.entry import Entry
     from pytest_flops.reports.fates import Fate
     from pytest_flops.reports.report import Report
 
+Tone: TypeAlias = Literal["red", "close", "green"]
+
 _NAME = 120
+_OPERATORS = 5
+_ROOM, _WIDEST = 1.25, 4.0
+"""How many times what is allowed bars are wide at least and, whatever is over, at most."""
+_PARAMETERS = quantity_of(PARAMETERS, TOTAL)
 _FAILURES = {
     "error": ("could not be judged", "could not be judged", "could not be judged"),
     "limit": ("over its limit", "is over its limit", "are over their limits"),
@@ -39,6 +47,8 @@ _FAILURES = {
     "parity": ("the counters disagree", "fails its parity check", "fail their parity checks"),
 }
 """By kind of the worst verdict: the status of an entry, and what one or several budgets do."""
+
+_CLOSE = "close to its limit"
 
 _FAULTS = {
     "regression": ("budget is red against its base", "budgets are red against their base"),
@@ -62,9 +72,9 @@ _LEFT_OUT: dict[Fate, str] = {
 
 
 def uses(entry: Entry, kind: str = "limit") -> list[Verdict]:
-    """The verdicts of one kind that have figures: those over first, then the fullest."""
+    """The verdicts of one kind that have figures: those over first, those close, the fullest."""
     found = [v for v in entry.verdicts if v.kind == kind and None not in (v.actual, v.allowed)]
-    return sorted(found, key=lambda verdict: (verdict.passed, -share(verdict)))
+    return sorted(found, key=lambda v: (v.passed, not v.warned, -share(v)))
 
 
 def fullest(entry: Entry) -> Verdict | None:
@@ -82,23 +92,97 @@ def title(entry: Entry) -> str:
     return f"{entry.title} ({', '.join(remarks)})" if remarks else entry.title
 
 
+def short_title(entry: Entry) -> str:
+    """The title without the file of a test, which stands beside it."""
+    name = entry.title if entry.location else entry.title.partition("::")[2]
+    return name or entry.title
+
+
+def facts(entry: Entry) -> Iterator[tuple[str, str]]:
+    """The workload's size in a few words: parameters, FLOPs by input, the dearest operators."""
+    found = entry.measurement
+    if found is None:
+        return
+    whole = found.count.total
+    if found.counts(_PARAMETERS):
+        yield PARAMETERS.name, format_amount(found.of(_PARAMETERS), PARAMETERS.unit)
+    for what, number in (entry.workload.inputs if entry.workload else {}).items():
+        yield f"per {what}", format_flops(whole // number)
+    costs = {name: sum(map(cost.of, PHASES)) for name, cost in found.operations.items()}
+    dearest = sorted((name for name in costs if costs[name]), key=lambda name: -costs[name])
+    if dearest:
+        listed = [f"{name} {percent(costs[name], whole)}" for name in dearest[:_OPERATORS]]
+        yield "dearest operators", ", ".join(listed)
+
+
+def cause(verdict: Verdict) -> str:
+    """What made a verdict red, if its own figures do not say as much."""
+    return "" if verdict.kind == "scaling" and verdict.component else verdict.cause
+
+
+def told_first(entry: Entry) -> Verdict | None:
+    """What the one bar of an entry is of: its worst verdict, or its fullest limit if it is green.
+
+    Without figures, as an error has none, there is no bar.
+    """
+    found = worst(entry)
+    if found is None:
+        return fullest(entry)
+    return found if found.kind in ("limit", "recorded", "scaling") else None
+
+
 def limit_used(entry: Entry) -> str | None:
-    """How much of the fullest limit is used: `99.9 % of lm_head forward`."""
-    limit = fullest(entry)
-    return f"{used(limit)} of {subject(limit)}" if limit else None
+    """How much of what is told first is used: `99.9 % of lm_head forward`."""
+    verdict = told_first(entry)
+    return " of ".join(use(verdict)) if verdict else None
+
+
+def use(verdict: Verdict) -> tuple[str, str]:
+    """How much of its bound a verdict uses, and of what: `99.9 %`, `lm_head forward`."""
+    if verdict.kind == "scaling":
+        about = " ".join(word for word in (verdict.component, verdict.quantity) if word)
+        return f"{growth(verdict)}, allowed {exponent(verdict.allowed or 0)},", about
+    about = subject(verdict)
+    return used(verdict), f"recorded {about}" if verdict.kind == "recorded" else about
+
+
+def widest(found: Iterable[Entry | Verdict]) -> float:
+    """How many times what is allowed the bars of a table are wide."""
+    verdicts = (each if isinstance(each, Verdict) else told_first(each) for each in found)
+    shares = [share(verdict) for verdict in verdicts if verdict]
+    return min(max([*shares, _ROOM]), _WIDEST)
+
+
+def growth(verdict: Verdict) -> str:
+    """What grows how, of a scaling verdict: `seq_len^1.99`."""
+    return f"{verdict.dimension}^{exponent(verdict.actual or 0)}"
+
+
+def grows(entry: Entry) -> list[Verdict]:
+    """How the whole grows over each dimension that is held, or what grows too fast over it."""
+
+    def order(verdict: Verdict) -> tuple[bool, bool]:
+        return verdict.passed, (verdict.component, verdict.quantity) != (None, TOTAL)
+
+    found: dict[str | None, Verdict] = {}
+    for verdict in sorted(uses(entry, "scaling"), key=order):
+        found.setdefault(verdict.dimension, verdict)
+    return [*found.values()]
 
 
 def remarks(entry: Entry) -> Iterator[str]:
-    """What no verdict says: work that was not counted, limits that nothing can reach."""
+    """What no red verdict says: limits that are close or out of reach, work not counted."""
+    nearest: dict[tuple[str | None, str | None], Verdict] = {}
+    for limit in uses(entry):  # of the components that a pattern matches, the fullest
+        nearest.setdefault((limit.pattern, limit.quantity), limit)
+    if close := [limit for limit in nearest.values() if limit.warned]:
+        yield f"{_CLOSE}: {some([f'{subject(v)} at {used(v)} of {_allowed(v)}' for v in close])}"
     if entry.measurement:
         yield from entry.measurement.assumptions
     number = entry.measurement.child_processes if entry.measurement else 0
     if number:
         processes = "1 child process" if number == 1 else f"{number:,} child processes"
         yield f"{processes} started meanwhile; what they computed is counted by nobody"
-    nearest: dict[tuple[str | None, str | None], Verdict] = {}
-    for limit in reversed(uses(entry)):  # of the components that a pattern matches, the fullest
-        nearest[limit.pattern, limit.quantity] = limit
     far = [v for v in nearest.values() if 0 < (v.actual or 0) * _HOLDS_NOTHING < (v.allowed or 0)]
     if far:
         furthest = min(far, key=share)
@@ -109,6 +193,10 @@ def remarks(entry: Entry) -> Iterator[str]:
             f"the limit of {limit_of} is {allowed // actual:,} times the count and holds nothing"
             f"{more}: is the unit right?"
         )
+
+
+def _allowed(limit: Verdict) -> str:
+    return format_amount(int(limit.allowed or 0), unit_of(limit.quantity or TOTAL))
 
 
 def totals(entry: Entry) -> list[str]:
@@ -148,7 +236,13 @@ def worst_first(entries: Iterable[Entry]) -> list[Entry]:
     def place(entry: Entry) -> tuple[object, ...]:
         found, limit = worst(entry), fullest(entry)
         gravity = severity(found) if found else ()
-        return entry.passed, gravity, -share(limit) if limit else 0.0, entry.key
+        return (
+            entry.passed,
+            gravity,
+            not entry.warned,
+            -share(limit) if limit else 0.0,
+            entry.key,
+        )
 
     return sorted(entries, key=place)
 
@@ -164,6 +258,8 @@ def status(entry: Entry) -> str:
         return "nothing was compared"
     if any(_is_excused(verdict) for verdict in entry.verdicts):
         return "over, as expected"
+    if entry.warned:
+        return _CLOSE
     return "within budget" if holds_something(entry) else entry.verdicts[0].message
 
 
@@ -185,14 +281,6 @@ def summary(entry: Entry) -> list[str]:
     return told(found) if found else [status(entry)]
 
 
-def reasons(red: Iterable[Entry]) -> list[tuple[str, list[Entry]]]:
-    """What made entries red, each reason once, and which entries; worst first."""
-    found: dict[str, list[Entry]] = {}
-    for entry in worst_first(red):
-        found.setdefault(summary(entry)[0], []).append(entry)
-    return [*found.items()]
-
-
 def headline(report: Report) -> str:
     """The whole report in one sentence."""
     if report.is_idle_shard and report.passed:
@@ -206,8 +294,26 @@ def headline(report: Report) -> str:
         hold = "the one budget holds" if number == 1 else f"all {number:,} budgets hold"
         idle = sum(not holds_something(entry) for entry in report.held)
         but = f", but {idle} of {number} hold{'s' if idle == 1 else ''} nothing yet" if idle else ""
-        return f"Green: {hold}{but}."
-    return f"Red: {', and '.join([*_red_budgets(report), *_faults(report)])}."
+        return f"Green: {hold}{but}{_close(report.held)}."
+    return f"Red: {scope(report, _cause_of_all(report.red))}."
+
+
+def scope(report: Report, because: str = "") -> str:
+    """How many budgets are red and how, and what is wrong with the run itself."""
+    return ", and ".join([*_red_budgets(report, because), *_faults(report)])
+
+
+def _close(entries: Sequence[Entry]) -> str:
+    number = sum(bool(entry.warned) for entry in entries)
+    words = _CLOSE if number == 1 else "close to their limits"
+    return f", {f'{number:,} ' * (len(entries) > 1)}{words}" if number else ""
+
+
+def tone(entry: Entry) -> Tone:
+    """How an entry stands, in one word, by which pages choose a colour and a sign."""
+    if not entry.passed:
+        return "red"
+    return "close" if entry.warned else "green"
 
 
 def not_measured(report: Report) -> str:
@@ -219,14 +325,13 @@ def not_measured(report: Report) -> str:
     return printable(f"not measured: {'; '.join(listed)}") if listed else ""
 
 
-def _red_budgets(report: Report) -> list[str]:
+def _red_budgets(report: Report, because: str) -> list[str]:
     red, of = report.red, len(report.held)
     if not red:
         return []
     kinds = {found.kind for entry in red if (found := worst(entry))}
     one, many = _FAILURES[kinds.pop()][1:] if len(kinds) == 1 else ("is red", "are red")
     who = "the one budget" if of == 1 else f"{len(red):,} of {of:,} budgets"
-    because = _cause_of_all(red)
     return [f"{who} {one if len(red) == 1 else many}{f': {because}' if because else ''}"]
 
 

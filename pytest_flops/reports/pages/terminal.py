@@ -8,10 +8,10 @@ from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.judging.causes import causes
 from pytest_flops.budgets.judging.wording import following, headline, told_within
 from pytest_flops.budgets.units import aligned, format_flops
-from pytest_flops.counting.metric import FLOPS, QUANTITIES
+from pytest_flops.counting.components import in_tree_order
+from pytest_flops.counting.metric import QUANTITIES
 from pytest_flops.reports.comparison import wording
 from pytest_flops.reports.pages import summary
-from pytest_flops.reports.pages.strips import tree_of
 from pytest_flops.reports.text import shorten_name
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ _RED = {"red": True}
 _BOLD_RED = {"red": True, "bold": True}
 _YELLOW = {"yellow": True}
 _PLAIN: dict[str, bool] = {}
+_MARKUP = {"red": _RED, "close": _YELLOW, "green": _GREEN}
 
 _NAME_WIDTH = 16
 _GAP = 2
@@ -47,7 +48,8 @@ def terminal_lines(
     else tells; above 0 it adds the components. No line of the table is
     wider than `width`.
     """
-    last: Line = (summary.headline(report), _GREEN if report.passed else _BOLD_RED)
+    passed = _YELLOW if any(entry.warned for entry in report.held) else _GREEN
+    last: Line = (summary.headline(report), passed if report.passed else _BOLD_RED)
     if verbosity < 0:
         return [*_run_errors(report), last]
     lines = [*_table(report, verbosity, width), *_run_errors(report)]
@@ -70,7 +72,7 @@ def _table(report: Report, verbosity: int, width: int) -> list[Line]:
     widths = _widths([_HEADER, *rows], width, _BY_NEED)
     lines: list[Line] = [(_aligned(_HEADER, widths), _PLAIN)]
     for entry, row in zip(entries, rows, strict=True):
-        lines.append((_aligned(row, widths), _GREEN if entry.passed else _RED))
+        lines.append((_aligned(row, widths), _MARKUP[summary.tone(entry)]))
         lines += [(f"  {text}", _RED) for text in _why(entry, verbosity, width - _GAP)]
         lines += [(f"  {printable(text)}", _YELLOW) for text in summary.remarks(entry)]
         if verbosity > 0:
@@ -142,7 +144,7 @@ def _components(entry: Entry, width: int) -> list[Line]:
     quantities = QUANTITIES if width >= _ROOM_FOR_PHASES else QUANTITIES[-1:]
     rows = [
         (printable(path or "total"), *(format_flops(found.of(q, path)) for q in quantities))
-        for path in (*tree_of(found, FLOPS).walk(), None)
+        for path in (*in_tree_order(found.components), None)
     ]
     rows = [("component", *quantities), *_in_columns(rows, names=1)]
     widths = _widths(rows, width - _GAP)

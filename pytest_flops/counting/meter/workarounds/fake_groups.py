@@ -6,9 +6,12 @@
 2. `DistributedDataParallel` reads reduced gradients out of the future of its all-reduce, and that
    of the fake group holds none (`expected the hook result to be either a Tensor or a TensorList`).
    A communication hook that returns the bucket sends the same.
+3. `DTensor` goes from one sharded dimension to another by an all-to-all, but on a mesh of CPUs,
+   since gloo has none, by an all-gather, of as many times the payload as there are ranks. The fake
+   group has one, and stands for GPUs.
 Seen in: 2.11 to 2.14.
-May go when: `test_a_mesh_of_two_dimensions_on_fakes` and `test_ddp_reduces_its_gradients` pass
-without it.
+May go when: `test_a_mesh_of_two_dimensions_on_fakes`, `test_ddp_reduces_its_gradients` and
+`test_shards_of_another_dimension_come_all_to_all` pass without it.
 """
 
 from __future__ import annotations
@@ -73,3 +76,15 @@ def _reduced(bucket: Any, group: Any) -> Any:
     done: Any = torch.futures.Future()
     done.set_result(bucket.buffer())
     return done
+
+
+def sharding_anew_as_on_gpus() -> AbstractContextManager[None]:
+    """While active, `DTensor` shards another dimension by an all-to-all, on a mesh of CPUs too."""
+    from torch.distributed.tensor import placement_types
+
+    return replaced(placement_types, "shard_dim_alltoall", _all_to_all)
+
+
+def _all_to_all(_: Any, tensor: Any, gathered: int, sharded: int, mesh: Any, of_mesh: int) -> Any:
+    group = mesh.get_group(of_mesh).group_name
+    return torch.ops._dtensor.shard_dim_alltoall(tensor, gathered, sharded, group)  # noqa: SLF001
