@@ -219,8 +219,9 @@ def _place(traces: Iterable[str]) -> str:
     """The lines of somebody's own code that the operators of a kernel come from."""
     lines: dict[str, set[int]] = {}
     for trace in traces:
-        own = [match for match in _FRAME.finditer(trace) if is_own(match["file"])]
-        for innermost in own[-1:]:
+        frames = [*_FRAME.finditer(trace)]
+        own = [match for match in frames if is_own(match["file"])]
+        for innermost in (own or frames)[-1:]:
             lines.setdefault(shown(innermost["file"]), set()).add(int(innermost["line"]))
     told = (f"{file}:{', '.join(map(str, sorted(lines[file])))}" for file in sorted(lines))
     return _short(", ".join(told)) or "unknown lines"
