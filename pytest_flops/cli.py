@@ -148,16 +148,6 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     command = add(
-        "show",
-        reports.show,
-        "print a report as its run did",
-        "reports/flops.json",
-        "reports/flops.json -v",
-    )
-    command.add_argument("report", help="flops.json")
-    command.add_argument("-v", "--verbose", action="count", default=0, help="components, too")
-
-    command = add(
         "explain",
         _counting(explain),
         "print a workload's cost as a formula",
@@ -171,6 +161,24 @@ def _parser() -> argparse.ArgumentParser:
         help="batch_size,seq_len unless given; or keys of config, mesh",
     )
     command.add_argument("--json", action="store_true", help="as data")
+
+    _add_reading(add)
+    command = add("schema", _schema, "print a JSON Schema", "budgets > budgets.schema.json")
+    command.add_argument("of", choices=("report", "budgets"))
+    return parser
+
+
+def _add_reading(add: Callable[..., Any]) -> None:
+    """The commands that read reports."""
+    command = add(
+        "show",
+        reports.show,
+        "print a report as its run did",
+        "reports/flops.json",
+        "reports/flops.json -v",
+    )
+    command.add_argument("report", help="flops.json")
+    command.add_argument("-v", "--verbose", action="count", default=0, help="components, too")
 
     command = add(
         "compare",
@@ -217,9 +225,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("report", help="flops.json")
     command.add_argument("-o", "--output", metavar="FILE", help="beside the report unless given")
 
-    command = add("schema", _schema, "print a JSON Schema", "budgets > budgets.schema.json")
-    command.add_argument("of", choices=("report", "budgets"))
-    return parser
+    command = add(
+        "badge",
+        reports.badge,
+        "write a report as a badge for a README",
+        "reports/flops.json",
+        "reports/flops.json -o public/flops.badge.json",
+    )
+    command.add_argument("report", help="flops.json")
+    command.add_argument("-o", "--output", metavar="FILE", help="beside the report unless given")
 
 
 def _add_workload(command: argparse.ArgumentParser) -> None:

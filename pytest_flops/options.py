@@ -27,7 +27,7 @@ DEFAULT_REPORT = "reports"
 _VALUES = (
     ("flops_report", "DIR", DEFAULT_REPORT, "folder for flops.json, .html and .md; empty for none"),
     ("flops_compare", "FILE", "", "compare with the base's flops.json; fail on what got dearer"),
-    ("flops_history", "DIR", "", "folder of past reports, drawn into the HTML page as small lines"),
+    ("flops_history", "DIR", "", "folder of past reports, drawn into the page; whole runs join it"),
     ("flops_metrics", "NAMES", "", "count these metrics too, e.g. bytes,peak_memory; or all"),
     ("flops_tolerance", "PCT", "", "how far above its base any count may go, e.g. 0.5%"),
 )

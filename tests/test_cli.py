@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 
+from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.cli import main
+from pytest_flops.reports.entry import Entry
+from pytest_flops.reports.report import build_report, to_json
 
 
 @pytest.fixture
@@ -79,6 +82,7 @@ def test_no_report_that_is_given_is_overwritten(
     assert main(["html", head, "--output", head]) == 2
     assert main(["html", head, "--base", base, "--output", base]) == 2
     assert main(["trace", head, "--output", head]) == 2
+    assert main(["badge", head, "--output", head]) == 2
     assert capsys.readouterr().err.count("is one of the reports given") >= 2
     assert [Path(report).read_bytes() for report in reports] == before
 
@@ -144,6 +148,47 @@ def test_trace_writes_events_beside_the_report(
     phases = ("forward", "backward", "optimizer")
     calls = {event["name"]: event["dur"] for event in events if event["name"] in phases}
     assert sum(calls.values()) == 48_917_969_080
+
+
+def test_badge_says_the_total_of_the_one_budget(
+    reports: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for report, color, total in zip(
+        reports, ("brightgreen", "red"), ("48.918 GFLOP", "49.336 GFLOP"), strict=True
+    ):
+        capsys.readouterr()
+        assert main(["badge", report]) == 0
+        file, readme = capsys.readouterr().out.splitlines()
+        assert Path(file) == Path(report).with_name("flops.badge.json")
+        assert json.loads(Path(file).read_text("utf-8")) == {
+            "schemaVersion": 1,
+            "label": "flops",
+            "message": total,
+            "color": color,
+        }
+        assert readme.startswith("![FLOPs](https://img.shields.io/endpoint?url=")
+
+
+@pytest.mark.parametrize(
+    ("entries", "changes", "message"),
+    [
+        (("a", "b"), {}, "2 budgets hold"),
+        (("a", "b", "red"), {}, "1 of 3 red"),
+        (("a", "b"), {"complete": False}, "red"),
+    ],
+    ids=["all-hold", "one-red", "cut-short"],
+)
+def test_badge_of_several_budgets_says_how_many_hold(
+    tmp_path: Path, entries: tuple[str, ...], changes: dict[str, Any], message: str
+) -> None:
+    found = [
+        Entry(name, name, (name,), (Verdict("limit", name != "red", "total", None, 1, 1),))
+        for name in entries
+    ]
+    file = tmp_path / "flops.json"
+    file.write_text(to_json(build_report(found, **changes)))
+    assert main(["badge", str(file), "-o", str(tmp_path / "out/badge.json")]) == 0
+    assert json.loads((tmp_path / "out/badge.json").read_text())["message"] == message
 
 
 def test_explain_prints_the_exact_cost_as_a_formula(

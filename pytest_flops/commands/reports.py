@@ -1,4 +1,4 @@
-"""The commands that read reports: compare, merge, html, trace and show."""
+"""The commands that read reports: compare, merge, html, trace, badge and show."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from pytest_flops.budgets.units import parse_percent
 from pytest_flops.reports.comparison.comparison import compare as compared
 from pytest_flops.reports.errors import ReportError
-from pytest_flops.reports.report import load_base, load_history, load_report
+from pytest_flops.reports.history import load_history
+from pytest_flops.reports.report import load_base, load_report
 
 if TYPE_CHECKING:
     import argparse
@@ -85,6 +86,19 @@ def trace(given: argparse.Namespace) -> int:
     output = Path(given.output or Path(given.report).with_suffix(".trace.json"))
     _refuse_to_overwrite(output, [given.report])
     print(write_text(output, render_trace(report)))
+    return OK
+
+
+def badge(given: argparse.Namespace) -> int:
+    """Write a report as a badge, and print what a README needs to show it."""
+    from pytest_flops.reports.pages.badge import render_badge
+    from pytest_flops.reports.write import write_text
+
+    report = load_report(given.report)
+    output = Path(given.output or Path(given.report).with_suffix(".badge.json"))
+    _refuse_to_overwrite(output, [given.report])
+    print(write_text(output, render_badge(report)))
+    print("![FLOPs](https://img.shields.io/endpoint?url=WHERE-YOU-PUBLISH-THE-FILE)")
     return OK
 
 

@@ -34,8 +34,9 @@ SCHEMA = Path(__file__).with_name("schema.json")
 
 _NOT_MEASURED: dict[Fate, str] = {
     "unnamed": "the budget {name!r} is named by no test: mark a test with "
-    "@pytest.mark.flops_budget({name!r}); or give it a workload and let pytest collect its file "
-    "(testpaths); or delete it. A file of tests that is skipped whole (importorskip) names nothing",
+    "@pytest.mark.flops_budget({name!r}); or give it a workload, unless it has one, and let pytest "
+    "collect its file (testpaths); or delete it. A file of tests that is skipped whole "
+    "(importorskip) names nothing",
     "deselected": "the budget {name!r} was not measured: every test that names it was deselected",
 }
 
@@ -253,19 +254,6 @@ def load_base(path: str | Path) -> Report:
         if error.kind == "checkout":
             raise ReportError(f"{path} is no base to compare with: {error.message}.")
     return report
-
-
-def load_history(directory: str | Path) -> tuple[Report, ...]:
-    """Every `*.json` of the folder and below, oldest first by the time in its environment.
-
-    Raises:
-        ReportError: There is no such folder, or one of the files is no report.
-    """
-    folder = Path(directory)
-    if not folder.is_dir():
-        raise ReportError(f"cannot read the history: {folder} is no folder.")
-    reports = [load_report(file) for file in sorted(folder.rglob("*.json"))]
-    return tuple(sorted(reports, key=lambda report: str(report.environment.get("time") or "")))
 
 
 def _parsed(path: str | Path) -> Any:

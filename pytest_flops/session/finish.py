@@ -68,6 +68,8 @@ def conclude(
         session.report = judge_regressions(session.report, session.comparison)
     try:
         _write(session, session.report)
+        if ended and whole_suite and "elsewhere" not in fates:
+            _keep(session, session.report)
     except ReportError as error:
         failed = SessionError(str(error))
         session.report = replace(session.report, errors=in_order([*session.report.errors, failed]))
@@ -140,3 +142,13 @@ def _write(session: Session, report: Report) -> None:
 
     paths = write_reports(report, folder, session.comparison, session.history)
     session.notes.append(f"report: {', '.join(catalog.shown(path) for path in paths)}")
+
+
+def _keep(session: Session, report: Report) -> None:
+    """Add a whole run to the history, unless it counted another checkout."""
+    folder = session.settings.history
+    if folder is None or any(error.kind == "checkout" for error in report.errors):
+        return
+    from pytest_flops.reports.history import keep
+
+    session.notes.append(f"history: {session.catalog.shown(keep(report, folder))}")

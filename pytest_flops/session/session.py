@@ -107,10 +107,11 @@ class Session:
 
     @cached_property
     def history(self) -> tuple[Report, ...]:
-        """Past reports, oldest first, if the user named a folder of them."""
-        from pytest_flops.reports.report import load_history
+        """Past reports, oldest first, of the folder that the user named, if it is there yet."""
+        from pytest_flops.reports.history import load_history
 
-        return load_history(self.settings.history) if self.settings.history else ()
+        folder = self.settings.history
+        return load_history(folder) if folder and folder.exists() else ()
 
     @cached_property
     def environment(self) -> dict[str, Any]:

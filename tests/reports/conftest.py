@@ -209,4 +209,14 @@ def hostile_page() -> str:
         missing=[name],
     )
     comparison = compare(everywhere, everywhere)
-    return render_html(everywhere, comparison=comparison, history=[everywhere])
+    return render_html(everywhere, comparison=comparison, history=[replace(everywhere)])
+
+
+@pytest.fixture
+def two_hundred() -> str:
+    """A page of 200 green budgets of four files."""
+    entries = [
+        replace(entry(f"budget-{i:03}"), subject=f"budgets/{'abcd'[i % 4]}.yaml::budget-{i:03}")
+        for i in range(200)
+    ]
+    return render_html(report(*entries))

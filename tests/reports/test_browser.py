@@ -29,6 +29,7 @@ FLAGS = (
 )
 DARK, LIGHT = 0, 1
 PAGES = ["full_page", pytest.param("hostile_page", marks=pytest.mark.long)]
+AND_MANY = [*PAGES, pytest.param("two_hundred", marks=pytest.mark.long)]
 
 pytestmark = [
     pytest.mark.browser,
@@ -180,7 +181,7 @@ def test_a_page_that_needs_scripts_is_noticed(screenshot, server):
     assert screenshot(scripts=True)[0] != screenshot(scripts=False)[0]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", AND_MANY)
 def test_nothing_overflows_from_phone_to_wide_screen(probe, request, page):
     text = json.dumps(request.getfixturevalue(page)).replace("</", "<\\/")
     script = f"""
@@ -205,6 +206,47 @@ def test_nothing_overflows_from_phone_to_wide_screen(probe, request, page):
     sizes = probe("<!doctype html><body></body>", script)
     assert [width > 340 for width, _ in sizes] == [True] * 3
     assert [wide for wide, scrolled in sizes if scrolled > wide] == []
+
+
+def test_on_a_phone_the_heading_is_short_and_no_table_is_cut(probe, framed, full_page):
+    script = """
+        const heading = inside.querySelector('h1');
+        const lines = heading.offsetHeight / parseFloat(getComputedStyle(heading).lineHeight);
+        const shown = each => each.offsetHeight > 0;
+        const cells = [...inside.querySelectorAll('#all-budgets tbody tr')].map(
+            row => [...row.cells].filter(shown).map(cell => cell.textContent.trim().slice(-18)));
+        const wide = [...inside.querySelectorAll('.scroll, .rows')]
+            .filter(each => each.scrollWidth > each.clientWidth && !each.closest('details'));
+        return [Math.round(lines), cells[0].slice(-2), wide.map(each => each.textContent)];
+    """
+    script = script.replace("</", "<\\/")
+    lines, cells, wide = probe("<!doctype html><body></body>", framed(full_page, 390, script))
+    assert lines <= 3
+    assert cells == ["49.336 GFLOP", "✕ +0.85 %"]
+    assert wide == []
+
+
+def test_the_filter_shows_the_budgets_whose_name_has_the_words(probe, framed, two_hundred):
+    script = """
+        const box = inside.querySelector('input[type=search]');
+        const shown = () => [...inside.querySelectorAll('#all-budgets tbody tr, .line')]
+            .filter(each => each.checkVisibility())
+            .map(each => each.querySelector('a, b').textContent);
+        const found = [shown().length];
+        for (const words of ['Budget-12', 'nothing', '']) {
+            box.value = words;
+            box.dispatchEvent(new Event('input'));
+            found.push(shown());
+        }
+        return [...found, inside.querySelectorAll('.file[open]').length];
+    """
+    page, script = "<!doctype html><body></body>", framed(two_hundred, 1280, script)
+    every, some, none, again, opened = probe(page, script)
+    assert every == 200
+    assert sorted(some) == [f"budget-{number}" for number in range(120, 130)]
+    assert none == []
+    assert len(again) == 12
+    assert opened == 0
 
 
 def test_on_a_phone_every_name_of_a_flame_graph_is_whole(probe, framed, full_page):
@@ -239,7 +281,7 @@ def test_a_click_on_a_box_widens_it_and_one_above_goes_back(probe, framed, full_
 
 
 @pytest.mark.parametrize("scheme", [DARK, LIGHT], ids=["dark", "light"])
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", AND_MANY)
 def test_axe_finds_no_violation(probe, axe, request, page, scheme):
     script = (
         "document.querySelectorAll('details').forEach(each => each.open = true);"

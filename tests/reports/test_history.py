@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pytest_flops.reports.errors import ReportError
-from pytest_flops.reports.report import load_history, to_json
+from pytest_flops.reports.history import KEPT, keep, load_history
+from pytest_flops.reports.report import load_report, to_json
 
 
 def test_reports_of_a_folder_come_oldest_first(make, tmp_path):
@@ -30,3 +31,40 @@ def test_a_file_that_is_no_report_is_named(tmp_path):
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(ReportError, match=r"other\.json is not a report"):
         load_history(tmp_path)
+
+
+def of_day(make, day, **changes):
+    time = f"2026-{1 + day // 28:02}-{1 + day % 28:02}T10:00:00+00:00"
+    return make.report(environment={"time": time, "commit": f"{day:040x}"}, **changes)
+
+
+def test_of_the_reports_that_were_kept_the_newest_hundred_stay(make, tmp_path):
+    (tmp_path / "of-somebody.json").write_text("{}")
+    for day in range(KEPT + 3):
+        path = keep(of_day(make, day), tmp_path)
+    assert path.name == "flops-2026-04-19T10-00-00-000000000000.json"
+    names = sorted(file.name for file in tmp_path.iterdir())
+    assert len(names) == KEPT + 1
+    assert names[0] == "flops-2026-01-04T10-00-00-000000000000.json"
+    assert names[-1] == "of-somebody.json"
+
+
+def test_what_is_kept_is_a_small_report_of_the_whole(make, tmp_path):
+    entry = make.entry(
+        verdicts=(make.limit(16_300_000_000), make.limit(99, 9, component="lm_head")),
+        measurement=make.measurement(metrics={"peak_memory": make.memory()}),
+    )
+    report = make.report(entry)
+    path = keep(report, tmp_path)
+    (kept,) = load_report(path).entries
+    assert kept.measurement.count == make.BASELINE
+    assert kept.measurement.of("peak_memory total") == 3072
+    assert not kept.measurement.components
+    assert [verdict.component for verdict in kept.verdicts] == [None]
+    assert len(path.read_text()) < len(to_json(report)) / 3
+
+
+def test_a_commit_that_is_no_hash_is_no_path(make, tmp_path):
+    environment = {"time": "2026-11-29T10:00:00+00:00", "commit": "../../x"}
+    path = keep(make.report(environment=environment), tmp_path / "past")
+    assert path == tmp_path / "past/flops-2026-11-29T10-00-00-x.json"

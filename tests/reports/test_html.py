@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from fractions import Fraction
 from html.parser import HTMLParser
@@ -26,6 +27,7 @@ class Page(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.words: list[str] = []
         self._in_style = False
+        self.source = text
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
@@ -70,8 +72,8 @@ def test_nothing_is_fetched_and_nothing_runs(everything):
     for tag, attributes in everything.tags:
         assert tag not in ("script", "img", "iframe", "object", "embed", "base", "form", "link")
         assert not [name for name in attributes if name.startswith("on") or name == "src"]
-    assert "@import" not in everything.rawdata
-    assert "url(" not in everything.rawdata
+    assert "@import" not in everything.source
+    assert "url(" not in everything.source
 
 
 def test_every_id_is_unique_and_every_link_leads_somewhere(everything):
@@ -318,3 +320,145 @@ def test_of_many_budgets_all_are_there_and_only_the_worst_are_drawn(make):
     assert all(name in page.text for name in names)
     assert "Pictures are drawn for the 12 budgets that need them most" in page.text
     assert "89 more budgets" in page.text
+
+
+def verdict_bars(page):
+    """The widths of the bars in the table of budgets, and where their marks stand, in percent."""
+    table = page.source.partition('id="all-budgets"')[2].partition("</table>")[0]
+    found = re.findall(r'<i style="width:([0-9.]+)%"></i><b style="left:([0-9.]+)%">', table)
+    return [tuple(map(float, pair)) for pair in found]
+
+
+def test_the_bar_of_a_budget_is_that_of_the_verdict_told_first(make):
+    fuller = make.limit(100, 190, component="layer_0")
+    whole = make.limit(100, 150, "total", cause="layer_0 grew by 50 FLOP")
+    page = Page(render_html(make.report(make.entry(verdicts=(fuller, whole)))))
+    assert "✕ over its limit 150.0 % of total" in page.text
+    record = Verdict("recorded", False, "total", None, 3, 2, "0%", 2)
+    limits = make.limit(100, 50)
+    page = Page(render_html(make.report(make.entry(verdicts=(limits, record)))))
+    assert "✕ costs more than recorded 150.0 % of recorded total" in page.text
+    assert verdict_bars(page) == [(100, 66.7)]
+
+
+def test_growth_that_is_red_has_the_bar_and_what_is_held_stands_beside_it(make, sweep):
+    def held(quantity, actual, component=None, dimension="seq_len"):
+        return Verdict(
+            "scaling",
+            passed=actual <= 1,
+            quantity=quantity,
+            component=component,
+            dimension=dimension,
+            actual=actual,
+            allowed=1.0,
+        )
+
+    verdicts = (held("total", 0.99), held("forward", 1), held("total", 1, dimension="width"))
+    green = make.entry("a", verdicts=verdicts)
+    red = make.entry("b", verdicts=(held("forward", 2, "mlp"), make.limit(100, 300)))
+    page = Page(render_html(make.report(green, red)))
+    assert "✕ grows too fast seq_len^2, allowed 1, of mlp forward seq_len^2 16.288" in page.text
+    assert "✓ within budget width^1 seq_len^0.99 16.288" in page.text
+    assert verdict_bars(page) == [(100, 50)]
+
+
+def test_bars_of_a_table_have_one_scale(make):
+    three = [make.entry(str(i), verdicts=(make.limit(100, 100 * i),)) for i in (1, 2, 3)]
+    bars = verdict_bars(Page(render_html(make.report(*three))))
+    assert bars == [(100, 33.3), (66.7, 33.3), (33.3, 33.3)]
+    # However far one is over, the others are still to be seen.
+    far = make.entry("far", verdicts=(make.limit(1, 1000),))
+    assert verdict_bars(Page(render_html(make.report(*three, far)))) == [
+        (100, 25),
+        (75, 25),
+        (50, 25),
+        (25, 25),
+    ]
+
+
+def test_a_cause_is_told_in_full_once(make):
+    cause = "layer_4 grew by 417 FLOP: aten.mm (+400 FLOP), aten.bmm (new)"
+    red = [make.entry(name, verdicts=(make.limit(1, cause=cause),)) for name in "abc"]
+    page = Page(render_html(make.report(*red)))
+    assert page.text.count(cause) == 1
+    assert page.text.count("What made it red is told above.") == 2
+    assert page.text.count("layer_4 grew by 417 FLOP") == 3  # in full, the heading, the title
+    more = [replace(each, measurement=make.measurement(make.BASELINE + make.LAYER)) for each in red]
+    base = make.report(*map(make.entry, "abc"))
+    text = compared(base, make.report(*more))
+    assert text.count(cause) == 1
+    assert text.index("What changed") < text.index(cause) < text.index("Budgets")
+
+
+def test_what_changed_stands_first(make):
+    base = make.report(make.entry("baseline"), environment={"commit": "0123456789abcdef"})
+    text = compared(base, make.report(make.red_entry("baseline")))
+    assert (
+        "What changed since 012345678 By the size of the difference "
+        "Budget Base Now Difference Less | more "
+        "baseline 48.918 GFLOP 49.336 GFLOP +417.682 MFLOP +0.85 % "
+        "Where it comes from, in baseline; the axis begins at 48.5 GFLOP "
+        "Component total from base to now base 48.918 GFLOP layer_4 +417.682 MFLOP now 49.336 GFLOP"
+    ) in text
+    assert text.index("What changed") < text.index("Red first, then")
+
+
+def test_a_budget_begins_with_its_size_in_a_few_words(make):
+    operations = {f"aten.op{i}": FLOPsCount(i) for i in range(1, 8)}
+    counted = make.measurement(
+        FLOPsCount(28_672),
+        {},
+        source="meter",
+        operations=operations,
+        metrics={"parameters": Costs({"total": 4_146_120}, {})},
+    )
+    text = Page(render_html(make.report(make.entry(measurement=counted)))).text
+    # A batch of 32 sequences of 128 tokens.
+    assert (
+        "parameters 4.146 M per sample 896 FLOP per token 7 FLOP dearest operators aten.op7" in text
+    )
+    assert "aten.op3 0.01 % " in text
+    assert "aten.op2 0.0" not in text
+
+
+def test_history_says_first_last_and_extremes_with_their_commits(make):
+    totals = {"a": 330, "b": 320, "c": 340, "d": 340}
+    past = [
+        make.report(
+            make.entry(measurement=make.measurement(FLOPsCount(total), {})),
+            environment={"time": f"2026-11-0{day}T10:00:00", "commit": commit * 40},
+        )
+        for day, (commit, total) in enumerate(totals.items(), 1)
+    ]
+    now = make.report(make.entry(measurement=make.measurement(FLOPsCount(335), {})))
+    page = Page(render_html(now, history=past))
+    words = (
+        "first 330 FLOP, 2026-11-01 aaaaaaaaa; last 335 FLOP, this run; "
+        "least 320 FLOP, 2026-11-02 bbbbbbbbb; most 340 FLOP, 2026-11-03 ccccccccc"
+    )
+    labels = [a.get("aria-label") for tag, a in page.tags if "history" in (a.get("class") or "")]
+    assert labels == [f"Total over 5 reports: {words}"] * 2
+    assert words in page.text
+    assert (
+        "2026-11-02 bbbbbbbbb 320 FLOP 320 -10 FLOP 2026-11-03 ccccccccc 340 FLOP 340 +20"
+        in page.text
+    )
+    assert "2026-11-04 ddddddddd 340 FLOP 340" not in page.text  # nothing changed
+
+
+def test_of_many_green_budgets_the_others_are_folded_by_file(two_hundred):
+    assert len(two_hundred.encode()) < 600_000
+    page = Page(two_hundred)
+    assert "188 more budgets budgets/a.yaml · 38 budgets, all green" in page.text
+    assert sum(a.get("class") == "file" for tag, a in page.tags if tag == "details") == 4
+    assert "budget-199 ✓ within budget 99.9 % of forward 48.918 GFLOP" in page.text
+    fragments = [a["href"][1:] for t, a in page.tags if t == "a" and a["href"][0] == "#"]
+    assert set(fragments) <= set(page.ids())
+    assert len(page.ids()) == len(set(page.ids()))
+
+
+def test_every_red_budget_is_drawn_up_to_thirty(make):
+    red = [make.red_entry(f"red-{i:02}") for i in range(20)]
+    page = Page(render_html(make.report(*red, *map(make.entry, "abc"))))
+    assert sum(a.get("class") == "card is-red" for tag, a in page.tags if tag == "article") == 20
+    assert "3 more budgets" in page.text

@@ -114,17 +114,23 @@ def anchor(entry: Entry) -> str:
     return f"budget-{name}-{zlib.crc32(key):08x}"
 
 
-def past_totals(entry: Entry, history: Sequence[Report]) -> list[tuple[str, int]]:
-    """When and how much: the total in past reports, oldest first, and now."""
-    found = [
-        (_when(report), past.measurement.count.total)
-        for report in history
-        for past in report.entries
-        if past.key == entry.key and past.measurement is not None
-    ]
-    if found and entry.measurement is not None:
-        found.append(("this run", entry.measurement.count.total))
-    return found
+def past_totals(
+    history: Sequence[Report], now: Report
+) -> dict[tuple[str, str], list[tuple[str, int]]]:
+    """When and how much each entry cost in whole: in past reports, oldest first, and now.
+
+    The same total at the same time and commit is of the same run.
+    """
+    found: dict[tuple[str, str], dict[object, tuple[str, int]]] = {}
+    for report in (*history, now):
+        when = "this run" if report is now else _when(report)
+        time, commit = (report.environment.get(key) for key in ("time", "commit"))
+        for entry in report.entries:
+            if entry.measurement is not None:
+                total = entry.measurement.count.total
+                run = (time, commit, total) if time else id(report)
+                found.setdefault(entry.key, {})[run] = (when, total)
+    return {key: [*runs.values()] for key, runs in found.items()}
 
 
 def _when(report: Report) -> str:

@@ -51,9 +51,10 @@ class Changes:
 
     @property
     def most(self) -> Card | None:
-        """The budget whose total changed most."""
-        totals = (row.card for row in self.rows if not row.about)
-        return next(totals, None)
+        """The budget whose total changed most, of those that cost more than allowed if any do."""
+        totals = [row for row in self.rows if not row.about]
+        totals.sort(key=lambda row: not row.change.regressed)
+        return totals[0].card if totals else None
 
     @property
     def waterfall(self) -> Waterfall | None:

@@ -75,11 +75,15 @@ def _told(verdict: Verdict) -> list[str]:
 
 def _most_regressed(comparison: Comparison | None) -> str:
     """The largest regression against the base, in a phrase; empty where there is none."""
-    worst_of_each = (leading(budget)[:1] for budget in (comparison.budgets if comparison else ()))
-    grown = [change for changes in worst_of_each for change in changes if change.regressed]
+    grown = [
+        (change, budget.budget.rpartition("::")[2])
+        for budget in (comparison.budgets if comparison else ())
+        for change in leading(budget)[:1]
+        if change.regressed
+    ]
     if not grown:
         return ""
-    most = max(grown, key=lambda change: change.difference)
+    most, name = max(grown, key=lambda pair: pair[0].difference)
     more = format_amount(most.difference, unit_of(most.quantity))
     about = f"{most.component or ''} {most.quantity}".lstrip()
-    return f"{about} costs {more} more than in the base ({relative(most)})"
+    return f"{about} of {name} costs {more} more than in the base ({relative(most)})"

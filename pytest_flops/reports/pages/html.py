@@ -15,7 +15,7 @@ from pytest_flops.budgets.units import format_amount, format_exact, format_flops
 from pytest_flops.counting.count import PHASES
 from pytest_flops.counting.metric import QUANTITIES, unit_of
 from pytest_flops.reports.comparison.wording import leading, other_tools, relative
-from pytest_flops.reports.pages import memory, plots, summary
+from pytest_flops.reports.pages import memory, overview, plots, summary
 from pytest_flops.reports.pages.card import Card, anchor, past_totals
 from pytest_flops.reports.pages.changes import changes_of
 from pytest_flops.reports.pages.heading import heading, red_budgets, untold_errors
@@ -40,8 +40,9 @@ def render_html(
 ) -> str:
     """The whole page; `history` are past reports, oldest first, for the small lines of history."""
     against = {(b.subject, b.budget): b for b in comparison.budgets} if comparison else {}
+    past = past_totals(history, report)
     cards = [
-        Card(entry, against.get(entry.key), past_totals(entry, history), place)
+        Card(entry, against.get(entry.key), past.get(entry.key, []), place)
         for place, entry in enumerate(summary.worst_first(report.entries))
     ]
     changed = changes_of(cards, comparison) if comparison else None
@@ -58,14 +59,16 @@ def render_html(
             drawn=min(max(len(report.red), _DRAWN), _DRAWN_IF_RED),
             comparison=comparison,
             changed=changed,
-            told_at=_told_at(cards, changed),
+            told_at=_told_at(cards, changed, headline),
         )
     )
 
 
-def _told_at(cards: Sequence[Card], changed: Changes | None) -> dict[str, str]:
+def _told_at(cards: Sequence[Card], changed: Changes | None, headline: str) -> dict[str, str]:
     """Where each cause is told: under what changed, or at the first budget that it made red."""
-    found = {changed.cause: "changes"} if changed and changed.cause else {}
+    found: dict[str, str] = {}
+    if changed and changed.cause and changed.cause not in headline:
+        found[changed.cause] = "changes"
     for card in cards:
         for each in causes(card.entry.failures):
             found.setdefault(summary.cause(each.verdict), anchor(card.entry))
@@ -99,13 +102,13 @@ def _environment() -> Environment:
         some=some,
         more=lambda value, unit: f"{'+' if value > 0 else ''}{format_amount(int(value), unit)}",
         unit_of=unit_of,
-        facts=summary.facts,
-        grows=summary.grows,
+        facts=overview.facts,
+        grows=overview.grows,
         growth=summary.growth,
-        short=summary.short_title,
+        short=overview.short_title,
         told_first=summary.told_first,
         use=summary.use,
-        widest=summary.widest,
+        widest=overview.widest,
         tone=summary.tone,
         used=summary.used,
         uses=summary.uses,

@@ -10,12 +10,10 @@ from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.judging.causes import causes, severity, share
 from pytest_flops.budgets.judging.wording import exponent, subject, told
 from pytest_flops.budgets.units import format_amount, format_flops
-from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.count import PHASES
 from pytest_flops.counting.metric import (
     FLOPS,
     METRICS,
-    PARAMETERS,
     QUANTITIES,
     TOTAL,
     quantities_of,
@@ -27,6 +25,7 @@ from pytest_flops.reports.text import percent, shorten, some
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from pytest_flops.budgets.verdict import Verdict
     from pytest_flops.counting.measurement import Measurement
     from pytest_flops.reports.entry import Entry
     from pytest_flops.reports.fates import Fate
@@ -35,10 +34,6 @@ if TYPE_CHECKING:
 Tone: TypeAlias = Literal["red", "close", "green"]
 
 _NAME = 120
-_OPERATORS = 5
-_ROOM, _WIDEST = 1.25, 4.0
-"""How many times what is allowed bars are wide at least and, whatever is over, at most."""
-_PARAMETERS = quantity_of(PARAMETERS, TOTAL)
 _FAILURES = {
     "error": ("could not be judged", "could not be judged", "could not be judged"),
     "limit": ("over its limit", "is over its limit", "are over their limits"),
@@ -92,29 +87,6 @@ def title(entry: Entry) -> str:
     return f"{entry.title} ({', '.join(remarks)})" if remarks else entry.title
 
 
-def short_title(entry: Entry) -> str:
-    """The title without the file of a test, which stands beside it."""
-    name = entry.title if entry.location else entry.title.partition("::")[2]
-    return name or entry.title
-
-
-def facts(entry: Entry) -> Iterator[tuple[str, str]]:
-    """The workload's size in a few words: parameters, FLOPs by input, the dearest operators."""
-    found = entry.measurement
-    if found is None:
-        return
-    whole = found.count.total
-    if found.counts(_PARAMETERS):
-        yield PARAMETERS.name, format_amount(found.of(_PARAMETERS), PARAMETERS.unit)
-    for what, number in (entry.workload.inputs if entry.workload else {}).items():
-        yield f"per {what}", format_flops(whole // number)
-    costs = {name: sum(map(cost.of, PHASES)) for name, cost in found.operations.items()}
-    dearest = sorted((name for name in costs if costs[name]), key=lambda name: -costs[name])
-    if dearest:
-        listed = [f"{name} {percent(costs[name], whole)}" for name in dearest[:_OPERATORS]]
-        yield "dearest operators", ", ".join(listed)
-
-
 def cause(verdict: Verdict) -> str:
     """What made a verdict red, if its own figures do not say as much."""
     return "" if verdict.kind == "scaling" and verdict.component else verdict.cause
@@ -146,28 +118,9 @@ def use(verdict: Verdict) -> tuple[str, str]:
     return used(verdict), f"recorded {about}" if verdict.kind == "recorded" else about
 
 
-def widest(found: Iterable[Entry | Verdict]) -> float:
-    """How many times what is allowed the bars of a table are wide."""
-    verdicts = (each if isinstance(each, Verdict) else told_first(each) for each in found)
-    shares = [share(verdict) for verdict in verdicts if verdict]
-    return min(max([*shares, _ROOM]), _WIDEST)
-
-
 def growth(verdict: Verdict) -> str:
     """What grows how, of a scaling verdict: `seq_len^1.99`."""
     return f"{verdict.dimension}^{exponent(verdict.actual or 0)}"
-
-
-def grows(entry: Entry) -> list[Verdict]:
-    """How the whole grows over each dimension that is held, or what grows too fast over it."""
-
-    def order(verdict: Verdict) -> tuple[bool, bool]:
-        return verdict.passed, (verdict.component, verdict.quantity) != (None, TOTAL)
-
-    found: dict[str | None, Verdict] = {}
-    for verdict in sorted(uses(entry, "scaling"), key=order):
-        found.setdefault(verdict.dimension, verdict)
-    return [*found.values()]
 
 
 def remarks(entry: Entry) -> Iterator[str]:
