@@ -154,6 +154,14 @@ def test_where_nothing_is_compiled_nothing_is_held(net: Any, limits: str) -> Non
     net.fails(told=["nothing was compiled, so what the budget says of *"])
 
 
+def test_another_backend_than_inductor_has_no_kernels(net: Any) -> None:
+    told = "nothing was compiled by Inductor (the default backend), so what the budget says of k"
+    marked(net, *ONCE, limits="kernels=9, graphs=1")
+    net.fails(told=[f"{told}*"])
+    net.budget("net", WORKLOAD + ", compile: {backend: eager}}", "limits: {kernels: 9}")
+    net.fails("budgets", told=[f"*{told}*"])
+
+
 def test_a_body_that_cannot_run_twice_is_told_so(net: Any) -> None:
     net.test(
         "import pytest, torch\n"
@@ -333,5 +341,41 @@ def test_the_option_counts_them_where_something_is_compiled(net: Any) -> None:
 
 
 def test_warnings_may_be_errors(net: Any) -> None:
-    net.budget("net", WORKLOAD + ", compile: true}", LIMITS)
+    net.budget("net", WORKLOAD + ", compile: true}", f"{LIMITS[:-1]}, kernels: 9}}")
     net.run_apart("-W", "error", "budgets").assert_outcomes(passed=1)
+
+
+# 3 rows of 8 columns in float32, which is 96 bytes: one kernel reads and writes them.
+FUSED = "x = (x + 1).relu() * 2"
+FORWARD = (
+    "model = torch.compile(Net(), dynamic=False)",
+    "with torch.no_grad(): model(torch.ones(3, 4))",
+)
+# A product with its weight and bias, the kernel, another product, and one that scales its result.
+FUSED_BYTES = 4 * ((12 + 32 + 8 + 24) + (24 + 24) + (24 + 16 + 2 + 6) + (6 + 6))
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (FUSED, []),
+        (
+            "x = (x + 1).relu(); print(end=''); x = x * 2",
+            [
+                f"kernels at model.py:{LINE} (2 calls), model.py:{LINE + 1} (1 call)",
+                "kernels total: 3 calls, limit 2 calls",
+                f"fused_bytes at model.py:{LINE} (384 B), model.py:{LINE - 1} (304 B), ",
+                "fused_bytes total: 928 B, limit 736 B, over by 192 B",
+            ],
+        ),
+        (
+            "x = torch.cumsum((x + 1).relu(), 1) * 2",
+            ["fused_bytes total: "],
+        ),
+    ],
+    ids=["fused", "a break", "what cannot be fused"],
+)
+def test_planted_kernels_are_red_with_their_lines(net: Any, line: str, told: list[str]) -> None:
+    net.write("model.py", MODEL.format(line=line))
+    marked(net, *FORWARD, limits=f"kernels=2, fused_bytes='{FUSED_BYTES} B'")
+    red(net, *told) if told else net.run().assert_outcomes(passed=1)

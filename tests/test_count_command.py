@@ -123,6 +123,7 @@ def test_a_step_time_tells_the_mfu(target: str, capsys: pytest.CaptureFixture[st
     ("arguments", "words"),
     [
         (["--device", "h100_sxm"], "no device 'h100_sxm'; did you mean 'h100-sxm'?"),
+        (["--device", "H100"], "no device 'H100'; did you mean 'h100-pcie' or 'h100-sxm'?"),
         (["--device", "zx"], "There are a100-40, a100-80, b200"),
         (["--device", "gone.yaml"], "gone.yaml: cannot be read"),
         (["--device", "round.yaml", "--step-time", "210"], "--step-time 210 has no unit"),
@@ -410,6 +411,27 @@ def test_a_keyword_that_the_builder_does_not_take_is_told_with_the_nearest(
     )
     monkeypatch.chdir(project.root)
     assert f"the builder '{name}:build' {words}" in refused(capsys, f"{name}:build", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("{}:biuld", "module '{}' has no attribute 'biuld'; did you mean 'build'?"),
+        ("{}.py:build", "; write 'package.module:callable', as you import it, and not the file"),
+        ("no_{}:build", "No module named 'no_{}'; is its folder on the path"),
+    ],
+)
+def test_a_target_that_cannot_be_imported_is_told_with_what_can(
+    project: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    target: str,
+    words: str,
+) -> None:
+    name = f"there_{project.root.name}"
+    project.write(f"{name}.py", "def build(): pass\n")
+    monkeypatch.chdir(project.root)
+    assert words.format(name) in refused(capsys, target.format(name))
 
 
 def test_a_field_that_a_configuration_of_transformers_does_not_have_is_refused(

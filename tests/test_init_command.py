@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -73,6 +74,26 @@ def test_what_is_given_stands_in_the_file(
     for line in ('config: {"width": 5}', "batch_size: 8", 'optimizer: "sgd"', '"tiny net":'):
         assert line in written
     assert project.run("gates").ret == 0
+
+
+def test_a_builder_of_no_name_of_its_own_has_its_modules_and_toml_is_told_as_toml(
+    project: Any, src: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project.root / "pytest.ini").unlink()
+    options = '[tool.pytest.ini_options]\npythonpath = ["src"]\ntestpaths = ["tests"]\n'
+    project.write("pyproject.toml", options)
+    module = project.root / f"src/{src}.py"
+    text = module.read_text(encoding="utf-8").replace("build_small_net", "build")
+    module.write_text(text, encoding="utf-8")
+    assert main(["init", f"{src}:build", "--batch-size", "8"]) == 0
+    told = capsys.readouterr().out
+    assert f"wrote budgets/{src}.yaml: " in told
+    proposed = told[told.index("  [tool.pytest.ini_options]") :]
+    assert 'testpaths = "tests budgets"' in proposed
+    # pytest takes what is proposed, and alone it holds the budget.
+    project.write("pyproject.toml", f'{dedent(proposed)}pythonpath = ["src"]\n')
+    project.write("tests/test_nothing.py", "def test_nothing(): pass\n")
+    project.run_apart().assert_outcomes(passed=2)
 
 
 def test_nothing_is_overwritten(project: Any, src: str, capsys: pytest.CaptureFixture[str]) -> None:

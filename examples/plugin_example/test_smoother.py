@@ -30,9 +30,10 @@ def test_the_mean_of_two_rows_reads_these_and_not_the_table(flops: Any) -> None:
         mean_of_rows(table, rows)
 
 
-def test_the_kernel_costs_one_flop_per_element_counted_without_a_gpu() -> None:
+def test_the_kernel_computes_one_flop_per_element_and_moves_it_twice() -> None:
     pytest.importorskip("triton")
     from my_library.kernels import Half
 
-    counted = count_flops(Half(), torch.ones(3, 5), training=False)
+    counted = count_flops(Half(), torch.ones(3, 5), training=False, metrics=["bytes"])  # no GPU
     assert counted.operations["triton.halve"].forward == ELEMENTS
+    assert counted.of("bytes total") == 2 * 4 * ELEMENTS

@@ -74,9 +74,9 @@ def init(session: Session, given: argparse.Namespace) -> int:
 
 
 def _name_of(model: str) -> str:
-    """The name of a builder's budget: `small-gpt` of `models.gpt:build_small_gpt`."""
-    own = re.split("[:.]", model)[-1].removeprefix("build_").removeprefix("make_")
-    return own.replace("_", "-")
+    """Of a builder's budget: `small-gpt` of `nets:build_small_gpt`, `nets` of `nets:build`."""
+    *_, module, own = ["", *re.split("[:.]", model)]
+    return (re.sub("^(build|make)(_|$)", "", own) or module).replace("_", "-")
 
 
 def _workload(workload: Workload) -> Iterator[str]:
@@ -122,10 +122,14 @@ def _told(session: Session, path: Path, found: Measurement, margin: Fraction) ->
     yield f"commit:               {file}, and the {path.stem}.lock.json beside it once recorded"
     yield ""
     yield "in the ini file, so that `pytest` alone holds it, and does not run without the plugin:"
-    yield "  [pytest]"
-    yield "  addopts = --strict-markers"
-    yield "  required_plugins = pytest-flops"
-    yield f"  testpaths = {' '.join(dict.fromkeys([*session.settings.testpaths, folder]))}"
+    in_toml = session.settings.ini is not None and session.settings.ini.suffix == ".toml"
+    yield "  [tool.pytest.ini_options]" if in_toml else "  [pytest]"
+    for name, value in (
+        ("addopts", "--strict-markers"),
+        ("required_plugins", "pytest-flops"),
+        ("testpaths", " ".join(dict.fromkeys([*session.settings.testpaths, folder]))),
+    ):
+        yield f"  {name} = {json.dumps(value) if in_toml else value}"
 
 
 def _shown(path: Path) -> str:

@@ -1,15 +1,16 @@
-"""`CompilerEvents`: graph breaks, recompiles and graphs, as `torch.compile` itself reports them.
+"""`CompilerEvents`: what `torch.compile` makes of code, as the compiler itself reports it.
 
-They are read from the compiler's structured trace, which it writes for `TORCH_TRACE` and tlparse:
-records on a logger, of a form that is the same in PyTorch 2.11 to 2.14. Nothing that runs is
-changed. The counters of `torch._dynamo.utils` would not do: a branch on the values of a tensor and
-a break in a loop are no graph breaks there.
+Graph breaks, recompiles and graphs are read from its structured trace, which it writes for
+`TORCH_TRACE` and tlparse: records on a logger, of a form that is the same in PyTorch 2.11 to 2.14.
+Nothing that runs is changed. The counters of `torch._dynamo.utils` would not do: a branch on the
+values of a tensor and a break in a loop are no graph breaks there.
 
 - A graph break is a place where the compiler ends a graph, or gives up a whole frame, also where an
   error of its own was suppressed. One in a function that was inlined is met again in that function.
 - A recompile is a frame that was compiled before and whose guards fail. That the compiler refuses
   one more, since there were too many, is a recompile and a graph break.
 - A graph is what the compiler hands to the backend.
+- Kernels, and the bytes that they move, are what Inductor schedules for such a graph.
 """
 
 from __future__ import annotations
@@ -28,11 +29,13 @@ import torch
 
 from pytest_flops.counting.meter.fake_step import random_states_kept
 from pytest_flops.counting.meter.lines import is_own, line_here, shown
-from pytest_flops.counting.metric import TOTAL, Costs
+from pytest_flops.counting.meter.workarounds.inductor_schedule import Kernel, only_scheduled
+from pytest_flops.counting.meter.workarounds.triton_without_gpu import compiled_as_if_for_a_gpu
+from pytest_flops.counting.metric import OF_INDUCTOR, TOTAL, Costs
 from pytest_flops.counting.replacing import replaced
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pytest_flops.counting.measurement import Measurement
     from pytest_flops.counting.metric import Metric
@@ -54,19 +57,26 @@ _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _COMPILATION = re.compile(r"[0-9]+/[0-9]+: ")  # before the failed guard, which compilation had it
 
 
-def compiled(model: torch.nn.Module, how: bool | Mapping[str, Any]) -> torch.nn.Module:
+def compiled(
+    model: torch.nn.Module, how: bool | Mapping[str, Any], metrics: Sequence[Metric]
+) -> torch.nn.Module:
     """The model compiled, unless it is already.
 
     Args:
         model: Any model.
         how: Keywords of `torch.compile`; `True` is none of them, and `False` leaves it as it is.
-            Without a backend it is `"eager"`, which runs each graph as it is: breaks, recompiles
-            and graphs come before it, and it needs no C++ compiler.
+            Without a backend it is Inductor for the metrics that are of Inductor, and else
+            `"eager"`, which runs each graph as it is: the others come before it.
+        metrics: Those that are asked for.
     """
     if how is False or isinstance(model, dynamo.OptimizedModule):
         return model
-    keywords = {} if how is True else how
-    return torch.compile(model, **{"backend": "eager", **keywords})  # type: ignore[return-value]
+    keywords = {"backend": "inductor" if _of_inductor(metrics) else "eager"}
+    return torch.compile(model, **keywords | ({} if how is True else dict(how)))  # type: ignore[return-value]
+
+
+def _of_inductor(metrics: Iterable[Metric]) -> bool:
+    return any(metric.name in OF_INDUCTOR for metric in metrics)
 
 
 class CompilerEvents(logging.Handler):
@@ -75,11 +85,16 @@ class CompilerEvents(logging.Handler):
     Whatever was compiled before is forgotten at both ends, so that a count does not depend on what
     ran before: who comes after compiles again. Random numbers are drawn for nobody else. Counters,
     settings and the compiler's own callbacks stay as they are.
+
+    Args:
+        metrics: The compiler's metrics that are asked for. Kernels and their bytes change how
+            Inductor's graphs run in the block: as their operators, since nothing is built.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: Sequence[Metric]) -> None:
         super().__init__()
-        self._told: dict[str, list[str]] = {"graph_breaks": [], "recompiles": [], "graphs": []}
+        self._metrics = metrics
+        self._told = {name: Counter[str]() for name in ("graph_breaks", "recompiles", "graphs")}
         self._broken: set[object] = set()  # compilations whose graph break is told
         self._with_graph: set[object] = set()  # compilations that have handed over a graph
         self._frames: dict[object, str] = {}
@@ -90,10 +105,13 @@ class CompilerEvents(logging.Handler):
         dynamo.reset_code_caches()
         self._undo.callback(dynamo.reset_code_caches)
         self._undo.enter_context(random_states_kept())
+        self._undo.enter_context(compiled_as_if_for_a_gpu())
         # `logging.disable` would turn off the trace of PyTorch 2.11 and 2.12.
         self._undo.enter_context(replaced(_TRACE, "isEnabledFor", lambda *_: True))
         _TRACE.addHandler(self)
         self._undo.callback(_TRACE.removeHandler, self)
+        if _of_inductor(self._metrics):
+            self._undo.enter_context(only_scheduled(self._take))
         self._seconds -= time.perf_counter()
         return self
 
@@ -110,7 +128,7 @@ class CompilerEvents(logging.Handler):
         # A backend that fails on fake tensors is told in a longer form before.
         if artifact == "dynamo_graph_break_reason" and text.startswith("Graph break"):
             self._broken.add(compilation)
-            self._told["graph_breaks"].append(_break_told(text))
+            self._told["graph_breaks"][_break_told(text)] += 1
         elif "dynamo_output_graph" in metadata:
             self._with_graph.add(compilation)
         elif "compilation_metrics" in metadata:
@@ -128,25 +146,37 @@ class CompilerEvents(logging.Handler):
         if guard := found["recompile_reason"]:
             guard = _COMPILATION.sub("", guard.partition("(HINT")[0], count=1)
             guard = _short(_RESUMED.sub(r"\g<name>", guard))
-            self._told["recompiles"].append(f"{frame}: {guard}")
+            self._told["recompiles"][f"{frame}: {guard}"] += 1
         if found["fail_type"] is None:
-            self._told["graphs"] += [frame] if compilation in self._with_graph else []
+            self._told["graphs"][frame] += compilation in self._with_graph
         elif compilation not in self._broken:
             why = _reason(f"{found['fail_type']}: {found['fail_reason']}")
-            self._told["graph_breaks"].append(f"{frame}, which runs uncompiled: {why}")
+            self._told["graph_breaks"][f"{frame}, which runs uncompiled: {why}"] += 1
         self._broken.discard(compilation)
         self._with_graph.discard(compilation)
 
-    def added_to(self, measurement: Measurement, metrics: Iterable[Metric]) -> Measurement:
-        """The measurement with these metrics of the compiler, as far as anything was compiled.
+    def _take(self, kernels: Iterable[Kernel]) -> None:
+        """What Inductor has scheduled of one graph."""
+        for name in OF_INDUCTOR:
+            self._told.setdefault(name, Counter())
+        for kernel in kernels:
+            place = _place(kernel.traces)
+            self._told["kernels"][place] += kernel.is_generated
+            self._told["fused_bytes"][place] += kernel.bytes
+
+    def added_to(self, measurement: Measurement) -> Measurement:
+        """The measurement with the metrics that are asked for, as far as anything was compiled.
 
         Where nothing was, breaks alone say something.
         """
         version = torch.__version__.partition("+")[0]
+        totals = {name: told.total() for name, told in self._told.items()}
+        if not totals["graphs"]:
+            totals = {"graph_breaks": totals["graph_breaks"]} if totals["graph_breaks"] else {}
         costs = {
-            metric.name: Costs({TOTAL: len(self._told[metric.name])}, {}, {"torch": version})
-            for metric in metrics
-            if self._told["graphs"] or (metric.name == "graph_breaks" and self._told[metric.name])
+            metric.name: Costs({TOTAL: totals[metric.name]}, {}, {"torch": version})
+            for metric in self._metrics
+            if metric.name in totals
         }
         return replace(
             measurement,
@@ -154,7 +184,7 @@ class CompilerEvents(logging.Handler):
             found_at={
                 **measurement.found_at,
                 **{
-                    name: {line: {TOTAL: n} for line, n in Counter(told).items()}
+                    name: {line: {TOTAL: n} for line, n in told.items() if n}
                     for name, told in self._told.items()
                 },
             },
@@ -178,6 +208,17 @@ def _break_told(text: str) -> str:
     if own and frames[-1] != own[-1]:
         told += f", inside {shown(frames[-1][0])}:{frames[-1][1]}"
     return f"{told}: {_reason(reason.partition('Graph Break Reason: ')[2] or reason)}"
+
+
+def _place(traces: Iterable[str]) -> str:
+    """The lines of somebody's own code that the operators of a kernel come from."""
+    lines: dict[str, set[int]] = {}
+    for trace in traces:
+        own = [match for match in _FRAME.finditer(trace) if is_own(match["file"])]
+        for innermost in own[-1:]:
+            lines.setdefault(shown(innermost["file"]), set()).add(int(innermost["line"]))
+    told = (f"{file}:{', '.join(map(str, sorted(lines[file])))}" for file in sorted(lines))
+    return _short(", ".join(told)) or "unknown lines"
 
 
 def _reason(text: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from operator import attrgetter
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pytest_flops.counting.builder import (
@@ -19,7 +20,7 @@ from pytest_flops.counting.builder import (
 )
 from pytest_flops.counting.hugging_face import is_configuration, language_model
 from pytest_flops.counting.origin import origin
-from pytest_flops.counting.spelling import refused_keyword
+from pytest_flops.counting.spelling import nearest, refused_keyword
 
 if TYPE_CHECKING:
     from pytest_flops.counting.builder import Builders
@@ -197,13 +198,24 @@ def _imported(name: str) -> Any:
     try:
         found: Any = attrgetter(attribute)(import_module(module_name))
     except Exception as error:
-        hint = "; is its folder on the path (ini option 'pythonpath'), or the package installed?"
-        root = module_name.partition(".")[0]
-        missing = isinstance(error, ModuleNotFoundError) and error.name == root
-        raise WorkloadError(f"cannot import {name!r}: {error}{hint if missing else ''}") from error
+        hint, root = "", module_name.partition(".")[0]
+        if module_name.endswith(".py"):
+            hint = "; write 'package.module:callable', as you import it, and not the file"
+        elif isinstance(error, ModuleNotFoundError) and error.name == root:
+            hint = (
+                "; is its folder on the path (ini option 'pythonpath'), or the package installed?"
+            )
+        elif isinstance(error, AttributeError) and (near := _near(error)):
+            hint = f"; did you mean {near!r}?"
+        raise WorkloadError(f"cannot import {name!r}: {error}{hint}") from error
     if not isinstance(found, Builder) and not callable(found):
         raise WorkloadError(f"{name!r} is a {type(found).__name__}, not a callable")
     return found
+
+
+def _near(error: AttributeError) -> str | None:
+    """What there is instead of the name that is missing in a module."""
+    return nearest(str(error.name), vars(error.obj)) if isinstance(error.obj, ModuleType) else None
 
 
 @contextmanager

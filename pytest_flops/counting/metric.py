@@ -132,6 +132,9 @@ TIME = Unit(
     usual="ms",
 )
 
+OF_INDUCTOR: Final = ("kernels", "fused_bytes")
+"""Metrics of the compiler that its backend Inductor alone has."""
+
 FLOPS = Metric("flops", FLOP, zero_is_void=True)
 SYNCS = Metric("syncs", CALL, phases=("forward", "backward"), told_by_line=True)
 PARAMETERS = Metric("parameters", ELEMENT, phases=())
@@ -152,8 +155,9 @@ METRICS: Final[dict[str, Metric]] = {
         TRAINABLE_PARAMETERS,
         *(
             Metric(name, CALL, phases=(), told_by_line=True, of_compiler=True)
-            for name in ("graph_breaks", "recompiles", "graphs")
+            for name in ("graph_breaks", "recompiles", "graphs", "kernels")
         ),
+        Metric("fused_bytes", BYTE, phases=(), told_by_line=True, of_compiler=True),
     )
 }
 """The metrics by name: the built-in ones, those of plugins, and those that a report brought."""

@@ -34,8 +34,9 @@ SCHEMA = Path(__file__).with_name("schema.json")
 
 _NOT_MEASURED: dict[Fate, str] = {
     "unnamed": "the budget {name!r} is named by no test: mark a test with "
-    "@pytest.mark.flops_budget({name!r}); or give it a workload and let pytest collect its file "
-    "(testpaths); or delete it. A file of tests that is skipped whole (importorskip) names nothing",
+    "@pytest.mark.flops_budget({name!r}); or give it a workload, unless it has one, and let pytest "
+    "collect its file (testpaths); or delete it. A file of tests that is skipped whole "
+    "(importorskip) names nothing",
     "deselected": "the budget {name!r} was not measured: every test that names it was deselected",
 }
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pytest_flops.counting.compiler import CompilerEvents
     from pytest_flops.counting.measurement import Measurement, Rules
     from pytest_flops.counting.meter.meter import FLOPsMeter
+    from pytest_flops.counting.metric import Metric
     from pytest_flops.counting.workload import Workload
     from pytest_flops.reports.fates import Fate
     from pytest_flops.scaling.sweep import Sweep
@@ -144,7 +145,7 @@ class Recorder:
         if budget is not None:
             measurement = meter.measurement()
             if of_compiler and again is not None:
-                measurement = _compiled(again).added_to(measurement, of_compiler)
+                measurement = _compiled(again, of_compiler).added_to(measurement)
             self.hold(measurement, budget=budget, rules=self._rules_of(budget.workload))
 
     @contextmanager
@@ -412,12 +413,12 @@ class Recorder:
             yield Verdict.error(f"the test counted another workload than the budget's: {found}")
 
 
-def _compiled(body: Callable[[], object]) -> CompilerEvents:
+def _compiled(body: Callable[[], object], metrics: Sequence[Metric]) -> CompilerEvents:
     """What the compiler does in a second run of a test's body."""
     from pytest_flops.counting.compiler import CompilerEvents
 
     try:
-        with CompilerEvents() as events:
+        with CompilerEvents(metrics) as events:
             body()
     except Exception as error:
         raise BudgetError(

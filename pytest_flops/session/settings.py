@@ -32,6 +32,7 @@ class Settings:
     Attributes:
         budgets: Files and folders to look for in place of `budgets`, as written.
         given: The files and folders that pytest was told to run.
+        ini: The file of its options, if there is one.
         testpaths: What it runs if it is told none, as written.
         metrics: As written, e.g. `"bytes,peak_memory"`.
         tolerance: As written, e.g. `"1%"`.
@@ -47,7 +48,7 @@ class Settings:
         def writes(name: str) -> bool:
             return chosen(config, name) not in ("", "no")
 
-        self.rootdir = config.rootpath
+        self.rootdir, self.ini = config.rootpath, config.inipath
         self.budgets: list[str] = chosen(config, "flops_budgets")
         self.given = paths_given(config)
         self.testpaths: list[str] = config.getini("testpaths")

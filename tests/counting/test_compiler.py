@@ -21,6 +21,7 @@ from pytest_flops.counting.measurement import Measurement
 from pytest_flops.counting.metric import METRICS
 
 NAMES = ("graph_breaks", "recompiles", "graphs")
+ASKED = [METRICS[name] for name in NAMES]
 X = torch.ones(4)
 
 
@@ -31,7 +32,7 @@ def _in_this_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def compiled(function: Callable[..., Any], *calls: Tensor, **keywords: Any) -> CompilerEvents:
     run = torch.compile(function, **{"backend": "eager", **keywords})
-    with CompilerEvents() as events:
+    with CompilerEvents(ASKED) as events:
         for x in calls or (X,):
             run(x)
     return events
@@ -40,7 +41,7 @@ def compiled(function: Callable[..., Any], *calls: Tensor, **keywords: Any) -> C
 def found(events: CompilerEvents) -> Measurement:
     with FLOPsMeter() as meter:
         pass
-    return events.added_to(meter.measurement(), [METRICS[name] for name in NAMES])
+    return events.added_to(meter.measurement())
 
 
 def totals(measurement: Measurement) -> list[int]:
@@ -145,7 +146,7 @@ def test_clean_code_is_one_graph() -> None:
 
 
 def test_a_second_function_is_a_second_graph() -> None:
-    with CompilerEvents() as events:
+    with CompilerEvents(ASKED) as events:
         for function in (clean, lambda x: x * 2):
             torch.compile(function, backend="eager")(X)
     assert totals(found(events)) == [0, 0, 2]
@@ -192,7 +193,7 @@ def test_the_same_again_is_the_same() -> None:
 
 
 def test_nothing_compiled_is_nothing_found() -> None:
-    with CompilerEvents() as events:
+    with CompilerEvents(ASKED) as events:
         clean(X)
     assert not found(events).metrics
 

@@ -450,6 +450,22 @@ def test_the_line_that_asks_for_values_is_named(folder, told, tmp_path, monkeypa
     assert f"({path}:2)" in str(raised.value)
 
 
+def test_an_operator_that_does_not_run_on_fakes_is_told_how_to_do_so():
+    """As an operator that C++ registers, which has a kernel for the CPU and none for shapes."""
+    library = torch.library.Library("test_count_flops", "FRAGMENT")
+    library.define("twice(Tensor x) -> Tensor")
+    library.impl("twice", lambda x: x * 2, "CPU")
+
+    class Net(nn.Module):
+        def forward(self, x):
+            return torch.ops.test_count_flops.twice(x)
+
+    line = Net.forward.__code__.co_firstlineno + 1
+    told = rf"^the operator test_count_flops.twice does not say .* \(.*:{line}\): .*register_fake"
+    with pytest.raises(RuntimeError, match=told):
+        count_flops(Net(), torch.ones(3, 4))
+
+
 def test_a_mistake_on_fake_tensors_is_told_once_by_its_error(caplog):
     class Mistaken(nn.Module):
         def forward(self, x):

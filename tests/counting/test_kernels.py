@@ -50,7 +50,7 @@ def test_step():
 def test_a_kernel_without_a_cost_is_uncounted_by_name(project: Any, kernel: str) -> None:
     source = KERNEL.replace("add_one[(", f"{kernel}[(")
     project.test(source + MARKED + "    launch(torch.ones(64) + 1)\n")
-    result = project.run()
+    result = project.run_apart()
     assert result.ret == 1
     result.stdout.fnmatch_lines(["*triton.add_one*@register_cost(add_one)*"])
 
@@ -67,7 +67,7 @@ def test_4096_additions_in_a_kernel_break_a_budget_of_100(
     project: Any, cost: str, told: str
 ) -> None:
     project.test(KERNEL + cost + MARKED + "    launch(torch.ones(64, 64))\n")
-    result = project.run()
+    result = project.run_apart()
     assert result.ret == 1
     result.stdout.fnmatch_lines([told])
 
@@ -77,7 +77,7 @@ def test_a_kernel_that_the_block_imports_is_seen_too(project: Any) -> None:
     project.write("kernels.py", KERNEL)
     body = "    from kernels import launch\n    launch(torch.ones(64) + 1)\n"
     project.test("import pytest, torch\n" + MARKED + body)
-    assert project.run().ret == 1
+    assert project.run_apart().ret == 1
 
 
 def test_a_launch_inside_an_operator_is_a_part_of_its_cost(project: Any) -> None:
@@ -105,7 +105,7 @@ def test_the_class_is_as_it_was():
     assert (meter.uncounted, inner.uncounted) == ({"triton.add_one": 2}, {"triton.add_one": 1})
 """
     )
-    project.run().assert_outcomes(passed=2)
+    project.run_apart().assert_outcomes(passed=2)
 
 
 # 5 rows of 32 columns. The layer: 2 * 5 * 32 * 32 and a bias, 5 * 32; backward two such products
@@ -159,7 +159,7 @@ def test_step():
     assert of_activation["launches"]["forward"] == 1
 """
     )
-    project.run().assert_outcomes(passed=1)
+    project.run_apart().assert_outcomes(passed=1)
 
 
 def test_a_cost_reads_arguments_by_name_and_the_grid(project: Any) -> None:
@@ -213,7 +213,7 @@ def test_mistakes():
         register_cost(add_one, metric="launches")(lambda n: 1)
 """
     )
-    project.run().assert_outcomes(passed=7)
+    project.run_apart().assert_outcomes(passed=7)
 
 
 TUNED = """
@@ -247,7 +247,7 @@ def test_fakes_leave_no_choice_behind():
     assert not tuned.cache and len(tuned.configs) == 2
 """
     )
-    project.run().assert_outcomes(passed=2)
+    project.run_apart().assert_outcomes(passed=2)
 
 
 TRITON_OP = """
@@ -321,7 +321,7 @@ def test_counts():
         count_flops(Counts(), torch.ones(5), training=False)
 """
     )
-    project.run().assert_outcomes(passed=1)
+    project.run_apart().assert_outcomes(passed=1)
 
 
 def test_a_kernel_in_an_exported_graph_is_counted(project: Any) -> None:
@@ -342,4 +342,24 @@ def test_exported():
     assert {name: cost.forward for name, cost in found.operations.items()} == {"triton.add_one": 64}
 """
     )
-    project.run().assert_outcomes(passed=1)
+    project.run_apart().assert_outcomes(passed=1)
+
+
+def test_a_kernel_that_is_launched_directly_breaks_no_graph(project: Any) -> None:
+    """Inductor generates a kernel for what comes before it, and one for what comes after."""
+    project.test(
+        KERNEL.replace('"TRITON_INTERPRET"] = "1"', '"TRITON_INTERPRET"] = "0"')
+        + """
+class Model(torch.nn.Module):
+    def forward(self, x): return launch(x * 2) * 3
+
+def test_step():
+    metrics = ["graph_breaks", "graphs", "kernels"]
+    found = count_flops(Model(), torch.ones(64), training=False, metrics=metrics, compile=True)
+    assert [found.of(f"{name} total") for name in metrics] == [0, 1, 2]
+    assert found.uncounted == {"triton.add_one": 1}
+    with pytest.raises(RuntimeError, match="0 active drivers"):
+        triton.runtime.driver.active
+"""
+    )
+    project.run_apart("-W", "ignore").assert_outcomes(passed=1)

@@ -17,7 +17,7 @@ dist = pytest.importorskip("torch.distributed")
 if not dist.is_available():
     pytest.skip("this torch has no torch.distributed", allow_module_level=True)
 
-from torch.distributed.device_mesh import DeviceMesh  # noqa: E402
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh  # noqa: E402
 from torch.distributed.fsdp import fully_shard  # noqa: E402
 from torch.distributed.tensor import Shard  # noqa: E402
 from torch.distributed.tensor.parallel import (  # noqa: E402
@@ -96,6 +96,16 @@ def test_a_mesh_of_two_dimensions_on_fakes() -> None:
     assert found.operations["aten.mm"].total == 5 * PRODUCT // 4
     assert found.of("communication total") == 6 * LAYER // 4 + OUTPUT
     assert found.of("collectives total") == 7
+
+
+def test_a_mesh_of_ones_own_on_fakes() -> None:
+    def of_own_mesh(model: Any, _: DeviceMesh) -> nn.Module:
+        mesh = init_device_mesh("cpu", (2, 4), mesh_dim_names=("replicate", "dp"))
+        return fully_sharded(model, mesh)
+
+    assert counted(of_own_mesh, {"ranks": 8}).of("communication forward") == 2 * LAYER
+    with pytest.raises(RuntimeError, match="not be bigger than default world size 4, but found 8"):
+        counted(of_own_mesh, {"ranks": 4})
 
 
 def test_sequence_parallel_layers_gather_and_scatter_what_tensor_parallel_ones_reduce() -> None:
@@ -263,6 +273,12 @@ def test_the_group_ends_whatever_raises() -> None:
     assert after == before
 
 
+def test_a_group_may_be_ended_before_its_time() -> None:
+    with fake_ranks(dp=8):
+        dist.destroy_process_group()
+    assert not dist.is_initialized()
+
+
 def test_the_ranks_of_a_mesh_know_each_other() -> None:
     with fake_ranks(rank=5, pp=1, dp=2, tp=4) as mesh:
         assert (dist.get_rank(), dist.get_world_size()) == (5, 8)
@@ -270,6 +286,13 @@ def test_the_ranks_of_a_mesh_know_each_other() -> None:
         assert mesh.device_type == "cpu"
         assert [mesh.get_local_rank(name) for name in ("pp", "dp", "tp")] == [0, 1, 1]
         assert mesh["dp"].mesh.tolist() == [1, 5]
+
+
+def test_an_equal_part_of_another_mesh_has_groups_of_its_own() -> None:
+    """The ranks 0 to 3 make up `tp` in both; the groups of the second mesh have other names."""
+    for mesh in ({"dp": 2, "tp": 4}, {"pp": 2, "dp": 2, "tp": 4}):
+        found = counted(tensor_parallel, mesh, model=two_layers("cpu"), values="real")
+        assert found.of("communication total") == OUTPUT
 
 
 def test_a_second_mesh_of_a_test_ends_the_first(fake_ranks: Any) -> None:

@@ -148,6 +148,12 @@ def test_a_limit_of_nothing_is_over_as_soon_as_something_is_counted(make):
     assert used(limit) == "3 of 0"
 
 
+def test_a_limit_of_nothing_that_holds_is_not_the_fullest(make):
+    nothing = make.limit(0, actual=0, quantity="syncs total")
+    (entry,) = make.report(make.entry(verdicts=(nothing, make.limit(2 * FORWARD)))).entries
+    assert [used(limit) for limit in uses(entry)] == ["50.0 %", "0 of 0"]
+
+
 def test_the_summary_tells_the_cause_and_then_the_figures(make):
     (entry,) = make.report(make.red_entry()).entries
     assert summary(entry) == [

@@ -49,11 +49,11 @@ def severity(verdict: Verdict) -> tuple[int, float, float]:
 
 
 def share(verdict: Verdict) -> float:
-    """Counted over allowed; infinite where nothing was allowed and something counted."""
+    """Counted over allowed; where nothing was allowed, infinite, or 0 if nothing was counted."""
     actual, allowed = verdict.actual or 0, verdict.allowed or 0
     if allowed:
         return actual / allowed
-    return math.inf if actual else 1.0
+    return math.inf if actual else 0.0
 
 
 def _excess(verdict: Verdict) -> float:

@@ -24,6 +24,7 @@ from pytest_flops.counting.metric import (
     CALL,
     FLOPS,
     METRICS,
+    OF_INDUCTOR,
     QUANTITIES,
     TOTAL,
     Metric,
@@ -218,9 +219,10 @@ def _not_counted(
             yield Verdict.error(message)
     if of_compiler:
         gave_up = lines_told(measurement.lines_of("graph_breaks"), CALL)
+        by = "" if {*of_compiler} - {*OF_INDUCTOR} else " by Inductor (the default backend)"
         message = (
-            f"nothing was compiled, so what the budget says of {', '.join(of_compiler)} is held "
-            "against nothing: call what torch.compile returns in the test's body, or give the "
+            f"nothing was compiled{by}, so what the budget says of {', '.join(of_compiler)} is "
+            "held against nothing: call what torch.compile returns in the test's body, or give the "
             f"workload `compile: true`{f'; the compiler gave up {gave_up}' if gave_up else ''}"
         )
         yield Verdict.error(message)

@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
     FakeTensor,
+    UnsupportedOperatorException,
 )
 from torch.utils._pytree import tree_leaves
 
@@ -53,6 +54,13 @@ def naming_the_culprit(culprit: str | None = None) -> Iterator[None]:
         yield
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
         raise _of_fake_tensors(_written(error.func), culprit, error) from error
+    except UnsupportedOperatorException as error:
+        place = origin(error)
+        raise RuntimeError(
+            f"the operator {error.func.overloadpacket} does not say what it returns for fake "
+            f"tensors, which have shapes but no values{f' ({place})' if place else ''}: "
+            "torch.library.register_fake tells it so; or count a real step"
+        ) from error
     except (RuntimeError, TypeError) as error:
         for told, written in _TOLD_AS.items():
             if told in str(error):

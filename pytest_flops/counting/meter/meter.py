@@ -256,9 +256,10 @@ def count_flops(
             attention, RMS norm, dropout, autocast, optimizers. It takes no GPU, and fake values.
         parallelize: Makes a parallel model of a copy of the model, for one rank's step: see
             `fake_ranks`.
-        compile: Whether the compiler's metrics (`graph_breaks`, `recompiles`, `graphs`) are those
-            of the compiled model, or keywords of `torch.compile`; a model may be compiled already.
-            They are of two further steps, without an optimizer; all others stay uncompiled.
+        compile: Whether the compiler's metrics (`graph_breaks`, `recompiles`, `graphs`, `kernels`,
+            `fused_bytes`) are those of the compiled model, or keywords of `torch.compile`; a model
+            may be compiled already. They are of two further steps, without an optimizer; all others
+            stay uncompiled.
         **kwargs: The model's keyword inputs.
 
     Returns:
@@ -300,9 +301,10 @@ def count_flops(
         return measurement
     from pytest_flops.counting.compiler import CompilerEvents, compiled
 
-    with CompilerEvents() as events:
+    of_compiler = [metric for metric in asked_for if metric.of_compiler]
+    with CompilerEvents(of_compiler) as events:
         training_step(
-            compiled(module, compile),
+            compiled(module, compile, of_compiler),
             positional,
             named,
             "none",
@@ -311,4 +313,4 @@ def count_flops(
             each=(nullcontext(), nullcontext()),
             real=values == "real",
         )
-    return events.added_to(measurement, (each for each in asked_for if each.of_compiler))
+    return events.added_to(measurement)

@@ -13,6 +13,7 @@ from torch import nn
 
 from pytest_flops.counting.meter.workarounds.every_ranks_chunk import chunks_when_asked_for
 from pytest_flops.counting.meter.workarounds.fake_groups import (
+    forget_other_meshes,
     meshes_of_real_numbers,
     reducing_without_peers,
     sharding_anew_as_on_gpus,
@@ -49,7 +50,8 @@ def fake_ranks(*, rank: int = 0, **dimensions: int) -> Iterator[DeviceMesh]:
         from torch.testing._internal.distributed.fake_pg import FakeStore
 
         dist.init_process_group("fake", rank=rank, world_size=ranks, store=FakeStore())
-        undo.callback(dist.destroy_process_group)
+        undo.callback(_end_group)
+        forget_other_meshes(rank, *dimensions.items())
         undo.enter_context(meshes_of_real_numbers())
         undo.enter_context(reducing_without_peers())
         undo.enter_context(sharding_anew_as_on_gpus())
@@ -108,6 +110,11 @@ def made_parallel(
         found = "nothing: is its return missing?" if made is None else type(made).__name__
         raise TypeError(f"parallelize must return the parallel model, a Module, not {found}")
     return made
+
+
+def _end_group() -> None:
+    if dist.is_initialized():  # somebody else may have ended it
+        dist.destroy_process_group()
 
 
 def _checked(rank: int, dimensions: dict[str, int]) -> int:

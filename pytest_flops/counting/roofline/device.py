@@ -70,8 +70,10 @@ def device(name: str) -> Device:
         return _read(_FOLDER / f"{name}.yaml")
     if Path(name).suffix.lower() in (".yaml", ".yml"):
         return _read(Path(name))
-    near = get_close_matches(name.lower().replace("_", "-"), known, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    asked = name.lower().replace("_", "-")
+    near = [each for each in known if asked and each.startswith(asked)]
+    near = near or get_close_matches(asked, known, n=1)
+    hint = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
     raise DeviceError(
         f"there is no device {name!r}; {hint}There are {', '.join(known)}, or the path of a YAML "
         "file of your own"
