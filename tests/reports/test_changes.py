@@ -77,6 +77,12 @@ def test_other_metrics_stand_below_with_bars_of_their_own(changes):
     assert rows == [("a", "", 100), ("a", "bytes", 100), ("b", "bytes", 50)]
 
 
+def test_amounts_that_would_look_alike_are_shown_in_every_digit(changes):
+    (large, small) = changes(a=((10**9, 10**9 + 10**6),), b=((10**9, 10**9 + 1),)).rows
+    assert large.amounts == ("1 GFLOP", "1.001 GFLOP")
+    assert small.amounts == ("1,000,000,000 FLOP", "1,000,000,001 FLOP")
+
+
 def test_what_comes_and_goes_is_told_by_name(make):
     base, head = make.report(make.entry("old"), make.entry("kept")), make.report(make.entry("kept"))
     assert changes_of([], compare(base, head)).others == [
