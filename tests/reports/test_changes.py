@@ -116,5 +116,14 @@ def test_a_large_change_begins_at_nothing(change):
     assert waterfall(change({"a": 10}, {"a": 100})).start == 0
 
 
+def test_a_waterfall_knows_the_phases_that_changed(make):
+    base, head = (
+        make.report(make.entry(measurement=make.measurement(FLOPsCount(5, 7, step), {})))
+        for step in (2, 4)
+    )
+    (budget,) = compare(base, head).budgets
+    assert waterfall(budget).phases == ("optimizer",)
+
+
 def test_without_a_change_there_is_no_waterfall(change):
     assert waterfall(change({"a": 1}, {"a": 1})) is None
