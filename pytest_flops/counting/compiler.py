@@ -108,6 +108,11 @@ class CompilerEvents(logging.Handler):
         self._undo.enter_context(compiled_as_if_for_a_gpu())
         # `logging.disable` would turn off the trace of PyTorch 2.11 and 2.12.
         self._undo.enter_context(replaced(_TRACE, "isEnabledFor", lambda *_: True))
+        for handler in [*_TRACE.handlers]:
+            # Of pytest from 9.2 on, which would show the whole trace below a red test.
+            if type(handler).__module__.startswith("_pytest."):
+                _TRACE.removeHandler(handler)
+                self._undo.callback(_TRACE.addHandler, handler)
         _TRACE.addHandler(self)
         self._undo.callback(_TRACE.removeHandler, self)
         if _of_inductor(self._metrics):
@@ -214,8 +219,9 @@ def _place(traces: Iterable[str]) -> str:
     """The lines of somebody's own code that the operators of a kernel come from."""
     lines: dict[str, set[int]] = {}
     for trace in traces:
-        own = [match for match in _FRAME.finditer(trace) if is_own(match["file"])]
-        for innermost in own[-1:]:
+        frames = [*_FRAME.finditer(trace)]
+        own = [match for match in frames if is_own(match["file"])]
+        for innermost in (own or frames)[-1:]:
             lines.setdefault(shown(innermost["file"]), set()).add(int(innermost["line"]))
     told = (f"{file}:{', '.join(map(str, sorted(lines[file])))}" for file in sorted(lines))
     return _short(", ".join(told)) or "unknown lines"

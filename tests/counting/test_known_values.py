@@ -56,6 +56,33 @@ def test_what_indices_and_masks_choose_is_counted_without_weights_too(name):
     assert counted == meter.count.forward == 2 * rows * 8 * 16
 
 
+class Scaled(torch.autograd.Function):
+    """A loss that computes its gradient in its forward, and scales it unless the factor is 1."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.square().sum()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        return x if torch.equal(gradient, torch.tensor(1.0)) else x * gradient
+
+
+@pytest.mark.parametrize("loss", [Scaled.apply, lambda y: Scaled.apply(y).sum()])
+def test_a_losss_own_gradient_is_known_to_be_1(loss):
+    model = nn.Linear(8, 8)
+    counted, plain = (
+        count_flops(model, torch.ones(4, 8), loss=each, metrics=["peak_memory"])
+        for each in (loss, lambda y: y.square().sum())
+    )
+    assert "aten.mul" not in counted.operations
+    assert counted.of("peak_memory forward") == plain.of("peak_memory forward")
+    with pytest.raises(DataDependentError, match="equal"):
+        count_flops(model, torch.ones(4, 8), loss=lambda y: 2 * Scaled.apply(y))
+
+
 def test_the_gradient_of_what_a_mask_chooses_is_counted():
     model = nn.Linear(8, 8, bias=False)
     model.forward = lambda mask: model.weight[mask]

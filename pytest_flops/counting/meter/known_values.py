@@ -7,6 +7,8 @@ any other operator forgets them. Here, tensors of integers and booleans are such
 those that code fills with ones or zeros included, and `torch.ones` of any type: masks begin so.
 
 Whether numbers are finite (`torch.isfinite(x).all()`, `isinf(x).any()`) is answered as if all were.
+That the gradient which a backward begins with is 1 is known to losses that compare it with 1. It is
+no constant, whose views would be storages of their own to the peak of memory.
 """
 
 from __future__ import annotations
@@ -49,6 +51,8 @@ def keep_known_values(mode: FakeTensorMode, assumptions: set[str]) -> None:
     run = mode.dispatch
 
     def dispatch(func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is _ATEN.equal.default and _is_one(args[0]) and _is_one(args[1]):
+            return True
         known = [each for each in args if getattr(each, "constant", None) is not None]
         if len(known) < 2 or not _make_something_large(known):
             out = run(func, types, args, kwargs)
@@ -61,6 +65,7 @@ def keep_known_values(mode: FakeTensorMode, assumptions: set[str]) -> None:
             out.constant = None
         if func in _FILLED and _is_index_or_mask(out, or_number=func is _ATEN.ones.default):
             _know(mode, out, _FILLED[func])
+        _note_if_one(func, args, out)
         answer = _if_all_are_finite(func, args)
         if answer is not None and out.constant is None:
             vars(out)["if_all_are_finite"] = answer, _times_written(out)
@@ -146,6 +151,19 @@ def _answer_of(tensor: Any) -> bool | None:
     """What was answered of a tensor, if it has not been written since."""
     answer, written = getattr(tensor, "if_all_are_finite", (None, None))
     return answer if answer is not None and _times_written(tensor) == written else None
+
+
+def _note_if_one(func: Any, args: Any, out: FakeTensor) -> None:
+    """A backward begins with `ones_like` of the loss; that of a sum expands it."""
+    if func is _ATEN.ones_like.default or (func is _ATEN.expand.default and _is_one(args[0])):
+        vars(out)["one"] = _times_written(out)
+
+
+def _is_one(number: Tensor) -> bool:
+    """Whether a tensor without dimensions is known to be 1."""
+    constant = getattr(number, "constant", None)
+    known = getattr(number, "one", None) == _times_written(number)
+    return not number.dim() and (known if constant is None else bool(constant == 1))
 
 
 def _times_written(tensor: Tensor) -> int:
