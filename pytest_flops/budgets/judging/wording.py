@@ -66,11 +66,9 @@ def told(verdict: Verdict) -> list[str]:
 def told_within(verdict: Verdict, width: int = WIDTH) -> list[str]:
     """The same in lines of a width; an error is one line, which can be searched for whole."""
     lines = told(verdict)
-    return (
-        lines
-        if verdict.kind == "error"
-        else [each for line in lines for each in wrapped(line, width)]
-    )
+    if verdict.kind == "error":
+        return lines
+    return [each for line in lines for each in wrapped(line, width)]
 
 
 def following(number: int) -> str:
