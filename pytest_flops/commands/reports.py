@@ -11,7 +11,7 @@ from pytest_flops.budgets.units import parse_percent
 from pytest_flops.reports.comparison.comparison import compare as compared
 from pytest_flops.reports.errors import ReportError
 from pytest_flops.reports.history import load_history
-from pytest_flops.reports.report import load_base, load_report
+from pytest_flops.reports.read import load_base, load_report
 
 if TYPE_CHECKING:
     import argparse

@@ -15,7 +15,8 @@ from pytest_flops.hookspecs import joined
 from pytest_flops.reports.entry import Entry
 from pytest_flops.reports.errors import ReportError
 from pytest_flops.reports.fates import BudgetTest, best_of_tests
-from pytest_flops.reports.report import as_record, load_base, placed
+from pytest_flops.reports.read import load_base
+from pytest_flops.reports.report import as_record, placed
 from pytest_flops.session.extensions import importable
 from pytest_flops.session.progress import Progress
 from pytest_flops.session.settings import Settings
