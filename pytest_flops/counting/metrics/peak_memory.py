@@ -121,14 +121,12 @@ class Counter:
         self._before = -1
         self._call = _BEFORE_THE_BLOCK + 1  # the number of the one that is running, or is next
         self._phase: MeteredPhase = "forward"  # of the last call
-        self._begins: dict[int, MeteredPhase] = {
-            self._call: self._phase
-        }  # the phases by their first call
+        # The phases by their first call.
+        self._begins: dict[int, MeteredPhase] = {self._call: self._phase}
+        # The highest level, the number of its call, and its phase, module and operator.
         self._highest = 0
-        self._highest_call = _BEFORE_THE_BLOCK  # its number
-        self._highest_at: tuple[MeteredPhase, int, Any] | None = (
-            None  # its phase, module and operator
-        )
+        self._highest_call = _BEFORE_THE_BLOCK
+        self._highest_at: tuple[MeteredPhase, int, Any] | None = None
         # This rank's parts of parameters that are spread over ranks, of the modules called so far.
         # Operators take such a part as a plain tensor.
         self._shards: dict[int, weakref.ref[UntypedStorage]] = {}
