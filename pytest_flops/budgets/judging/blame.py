@@ -250,9 +250,11 @@ def one_per_family(items: Iterable[OfComponent]) -> list[OfComponent]:
     """
     families: dict[OfComponent, list[Any]] = {}
     for item in items:
-        common = replace(item, component=family(item.component or ""))
+        common = replace(item, component=item.component and family(item.component))
         families.setdefault(common, []).append(item.component)
     return [
-        replace(common, component=paths[0] if len(paths) == 1 else f"each of {in_one_name(paths)}")
+        replace(
+            common, component=paths[0] if len({*paths}) == 1 else f"each of {in_one_name(paths)}"
+        )
         for common, paths in families.items()
     ]

@@ -87,6 +87,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
+        alike=overview.alike,
         anchor=anchor,
         fullest=summary.fullest,
         not_measured=summary.not_measured,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pytest_flops.budgets.judging.blame import one_per_family
 from pytest_flops.budgets.judging.causes import share
 from pytest_flops.budgets.units import format_amount, format_flops
 from pytest_flops.counting.count import PHASES
@@ -60,6 +62,11 @@ def grows(entry: Entry) -> list[Verdict]:
     for verdict in sorted(uses(entry, "scaling"), key=order):
         found.setdefault(verdict.dimension, verdict)
     return [*found.values()]
+
+
+def alike(verdicts: Iterable[Verdict]) -> list[Verdict]:
+    """The rows of a table: one for all components that cost the same and are allowed the same."""
+    return one_per_family(replace(verdict, parts=(), cause="") for verdict in verdicts)
 
 
 def widest(verdicts: Iterable[Verdict]) -> float:
