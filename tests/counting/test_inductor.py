@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -165,8 +166,11 @@ def test_a_step_is_compiled_by_inductor_unless_it_says_by_what() -> None:
 def test_what_another_version_does_not_tell_is_an_error(
     missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    trace = logging.getLogger("torch.__trace")
     figures(fused)
+    before = [*trace.handlers], {**vars(trace)}
     monkeypatch.delattr(torch._inductor.graph.GraphLowering, missing)
     with pytest.raises(Exception, match="fused_bytes cannot be counted with torch 2") as raised:
         figures(fused)
     assert missing in str(raised.value)
+    assert ([*trace.handlers], {**vars(trace)}) == before

@@ -51,9 +51,10 @@ def only_scheduled(tell: Tell) -> Iterator[None]:
 
     def scheduled(_build: Any, graph: Any) -> SimpleNamespace:
         try:
-            tell([*_kernels(graph)])
+            kernels = [*_kernels(graph)]
         except (AttributeError, ImportError, TypeError) as error:
             raise _not_here(error) from error
+        tell(kernels)
         return SimpleNamespace(call=Interpreter(graph.module).boxed_run, __file__="")
 
     with ExitStack() as undo:
