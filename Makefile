@@ -60,7 +60,7 @@ faults: $(INSTALLED) ## Kill what writes files, 600 times; each must be whole, t
 screenshot: $(INSTALLED) ## Take the README's picture of a sample report, with Chromium
 	$(BIN)/python examples/sample_report.py build/sample-report
 	mkdir -p docs/images
-	$(CHROMIUM) --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1024,1340 \
+	$(CHROMIUM) --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=1024,1490 \
 	  --user-data-dir=$$(mktemp -d) --screenshot=docs/images/report.png \
 	  file://$(CURDIR)/build/sample-report/flops.html
 

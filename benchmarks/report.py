@@ -20,7 +20,8 @@ from pytest_flops.counting.workload import Workload
 from pytest_flops.reports.entry import Entry
 from pytest_flops.reports.pages.html import render_html
 from pytest_flops.reports.pages.markdown import render_markdown
-from pytest_flops.reports.report import build_report, load_report, to_json
+from pytest_flops.reports.read import load_report
+from pytest_flops.reports.report import build_report, to_json
 
 BUDGETS, COMPONENTS = 1_000, 50
 MEGABYTE = 1_000_000

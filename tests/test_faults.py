@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pytest_flops.budgets.files.lock import read_lock
-from pytest_flops.reports.report import load_report
+from pytest_flops.reports.read import load_report
 
 pytestmark = pytest.mark.posix("faults of these kinds")
 

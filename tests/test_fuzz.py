@@ -28,7 +28,8 @@ from pytest_flops.budgets.judging.hold import hold
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.reports.entry import Entry
 from pytest_flops.reports.errors import ReportError
-from pytest_flops.reports.report import build_report, load_report, to_json
+from pytest_flops.reports.read import load_report
+from pytest_flops.reports.report import build_report, to_json
 from pytest_flops.resnet_bk.analytic.counter import FLOPsCounter
 from pytest_flops.resnet_bk.config import BASELINE_CONFIG
 

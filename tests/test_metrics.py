@@ -10,7 +10,7 @@ import pytest
 
 from pytest_flops.budgets.schema import SCHEMA_FILE
 from pytest_flops.counting.metric import BUILT_IN, METRICS
-from pytest_flops.reports.report import SCHEMA as REPORT_SCHEMA
+from pytest_flops.reports.read import SCHEMA as REPORT_SCHEMA
 
 BUILDERS = """\
 import torch

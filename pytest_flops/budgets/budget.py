@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from pytest_flops.counting.metric import FLOPS, Costs, metric_of, phase_of
+from pytest_flops.counting.metric import FLOPS, Counted, metric_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pytest_flops.counting.count import FLOPsCount
-    from pytest_flops.counting.metric import Quantity
+    from pytest_flops.counting.metric import Costs, Quantity
     from pytest_flops.counting.workload import Workload
 
 
@@ -80,7 +80,7 @@ class ScalingLimit:
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(Counted):
     """The exact counts that `--flops-update` wrote into a lock file: the base of regression.
 
     Attributes:
@@ -96,15 +96,6 @@ class Recorded:
     location: Location | None = field(default=None, compare=False)
     operations: Mapping[str, FLOPsCount] = field(default_factory=dict)
     metrics: Mapping[str, Costs] = field(default_factory=dict)
-
-    def of(self, quantity: str, component: str | None = None) -> int:
-        """What a component costs in a quantity, or the whole; 0 where it is not there."""
-        metric = metric_of(quantity)
-        if metric is not FLOPS:
-            costs = self.metrics.get(metric.name)
-            return costs.of(metric, phase_of(quantity), component) if costs else 0
-        cost = self.count if component is None else self.components.get(component)
-        return 0 if cost is None else cost.of(quantity)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from pytest_flops.budgets.units import parse_percent
 from pytest_flops.reports.comparison.comparison import compare as compared
 from pytest_flops.reports.errors import ReportError
 from pytest_flops.reports.history import load_history
-from pytest_flops.reports.report import load_base, load_report
+from pytest_flops.reports.read import load_base, load_report
 
 if TYPE_CHECKING:
     import argparse
@@ -60,7 +60,6 @@ def html(given: argparse.Namespace) -> int:
     """Render a report as one page."""
     from pytest_flops.reports.comparison.wording import judge_regressions
     from pytest_flops.reports.pages.html import render_html
-    from pytest_flops.reports.write import write_text
 
     report, comparison = load_report(given.report), None
     if given.base:
@@ -68,9 +67,8 @@ def html(given: argparse.Namespace) -> int:
         comparison = compared(load_report(given.base), report, tolerance=tolerance)
         report = judge_regressions(report, comparison)
     history = load_history(given.history) if given.history else ()
-    output = Path(given.output or Path(given.report).with_suffix(".html"))
-    _refuse_to_overwrite(output, [given.report, given.base or given.report])
-    print(write_text(output, render_html(report, comparison=comparison, history=history)))
+    page = render_html(report, comparison=comparison, history=history)
+    _write_beside(given, ".html", page, *filter(None, [given.base]))
     _tell_why_red(report)
     return OK
 
@@ -78,26 +76,19 @@ def html(given: argparse.Namespace) -> int:
 def trace(given: argparse.Namespace) -> int:
     """Write a report as trace events."""
     from pytest_flops.reports.pages.trace import render_trace
-    from pytest_flops.reports.write import write_text
 
     report = load_report(given.report)
     if not any(entry.measurement for entry in report.entries):
         raise ReportError(f"{given.report} measured nothing, so there is nothing to draw.")
-    output = Path(given.output or Path(given.report).with_suffix(".trace.json"))
-    _refuse_to_overwrite(output, [given.report])
-    print(write_text(output, render_trace(report)))
+    _write_beside(given, ".trace.json", render_trace(report))
     return OK
 
 
 def badge(given: argparse.Namespace) -> int:
     """Write a report as a badge, and print what a README needs to show it."""
     from pytest_flops.reports.pages.badge import render_badge
-    from pytest_flops.reports.write import write_text
 
-    report = load_report(given.report)
-    output = Path(given.output or Path(given.report).with_suffix(".badge.json"))
-    _refuse_to_overwrite(output, [given.report])
-    print(write_text(output, render_badge(report)))
+    _write_beside(given, ".badge.json", render_badge(load_report(given.report)))
     print("![FLOPs](https://img.shields.io/endpoint?url=WHERE-YOU-PUBLISH-THE-FILE)")
     return OK
 
@@ -122,6 +113,15 @@ def _tell_why_red(report: Report) -> None:
         print(
             *(text for text, _ in terminal_lines(report, verbosity=-1)), sep="\n", file=sys.stderr
         )
+
+
+def _write_beside(given: argparse.Namespace, suffix: str, text: str, *inputs: str) -> None:
+    """Write what was made of a report where it was asked for, else beside it; tell where."""
+    from pytest_flops.reports.write import write_text
+
+    output = Path(given.output or Path(given.report).with_suffix(suffix))
+    _refuse_to_overwrite(output, [given.report, *inputs])
+    print(write_text(output, text))
 
 
 def _refuse_to_overwrite(output: Path, inputs: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ from pytest_flops.counting.metric import (
     PARAMETERS,
     TOTAL,
     Costs,
+    Counted,
     metric_of,
     phase_of,
     quantities_of,
@@ -30,7 +31,7 @@ Source = Literal["analytic", "meter"]
 
 
 @dataclass(frozen=True, slots=True)
-class Measurement:
+class Measurement(Counted):
     """The cost of one training step and of its parts.
 
     Attributes:
@@ -99,15 +100,6 @@ class Measurement:
         """Whether the metric of a quantity was counted; what was not has no 0 either."""
         metric = metric_of(quantity)
         return metric is FLOPS or metric.name in self.metrics
-
-    def of(self, quantity: str, component: str | None = None) -> int:
-        """What a component costs in a quantity, or the whole; 0 where it is not there."""
-        metric = metric_of(quantity)
-        if metric is not FLOPS:
-            costs = self.metrics.get(metric.name)
-            return costs.of(metric, phase_of(quantity), component) if costs else 0
-        cost = self.count if component is None else self.components.get(component)
-        return 0 if cost is None else cost.of(quantity)
 
     def table(self, levels: int | None = None, over: float = 0) -> str:
         """One line per component that costs something, a tree, and remarks below it.

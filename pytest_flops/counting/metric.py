@@ -15,6 +15,8 @@ from pytest_flops.counting.count import PHASES, whole_number
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from pytest_flops.counting.count import FLOPsCount
+
 Quantity: TypeAlias = str
 """One metric in one phase, or in total: what a limit limits and a verdict compares.
 
@@ -85,50 +87,25 @@ class Metric:
         return sum(values) if self.join == "sum" else max(values, default=0)
 
 
-_FLOP_SYMBOLS = ("FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP")
-FLOP = Unit(
-    symbol="FLOP",
-    noun="number of FLOPs",
-    sizes={symbol: 1000**power for power, symbol in enumerate(_FLOP_SYMBOLS)},
-    printed=_FLOP_SYMBOLS,
-    usual="GFLOP",
-)
+def _in_thousands(noun: str, usual: str, *symbols: str, **others: int) -> Unit:
+    """A unit of symbols that are each 1000 times the one before; `others` may be written, too."""
+    sizes = {symbol: 1000**power for power, symbol in enumerate(symbols)}
+    return Unit(symbols[0], noun, sizes | others, symbols, usual)
 
-_BYTE_SYMBOLS = ("B", "kB", "MB", "GB", "TB")
-_BINARY_SYMBOLS = ("KiB", "MiB", "GiB", "TiB")
-BYTE = Unit(
-    symbol="B",
-    noun="number of bytes",
-    sizes={
-        **{symbol: 1000**power for power, symbol in enumerate(_BYTE_SYMBOLS)},
-        **{symbol: 1024**power for power, symbol in enumerate(_BINARY_SYMBOLS, start=1)},
-    },
-    printed=_BYTE_SYMBOLS,
-    usual="GB",
+
+FLOP = _in_thousands(
+    "number of FLOPs", "GFLOP", "FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP"
 )
+_BINARY = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+BYTE = _in_thousands("number of bytes", "GB", "B", "kB", "MB", "GB", "TB", **_BINARY)
 CALL = Unit("calls", "number of calls", {"calls": 1, "call": 1}, ("calls",), "calls")
-_ELEMENT_SYMBOLS = ("elements", "k", "M", "G", "T")
-ELEMENT = Unit(
-    symbol="elements",
-    noun="number of elements",
-    sizes={symbol: 1000**power for power, symbol in enumerate(_ELEMENT_SYMBOLS)},
-    printed=_ELEMENT_SYMBOLS,
-    usual="M",
-)
-_MAC_SYMBOLS = ("MAC", "kMAC", "MMAC", "GMAC", "TMAC", "PMAC")
-MAC = Unit(
-    symbol="MAC",
-    noun="number of MACs",
-    sizes={symbol: 1000**power for power, symbol in enumerate(_MAC_SYMBOLS)},
-    printed=_MAC_SYMBOLS,
-    usual="GMAC",
-)
-_TIME_SYMBOLS = ("ns", "µs", "ms", "s")
+ELEMENT = _in_thousands("number of elements", "M", "elements", "k", "M", "G", "T")
+MAC = _in_thousands("number of MACs", "GMAC", "MAC", "kMAC", "MMAC", "GMAC", "TMAC", "PMAC")
 TIME = Unit(
     symbol="ns",
     noun="time",
-    sizes={"us": 1000, **{symbol: 1000**power for power, symbol in enumerate(_TIME_SYMBOLS)}},
-    printed=_TIME_SYMBOLS,
+    sizes={"us": 1000, "ns": 1, "µs": 1000, "ms": 1_000_000, "s": 1_000_000_000},
+    printed=("ns", "µs", "ms", "s"),
     usual="ms",
 )
 
@@ -164,6 +141,12 @@ METRICS: Final[dict[str, Metric]] = {
 
 BUILT_IN: Final = frozenset(METRICS)
 
+ROOFLINE = Metric("roofline", TIME)
+"""Reported and never limited, so not among them: a bound on the time, on a device."""
+
+MACS = Metric("macs", MAC, phases=("forward",))
+"""Likewise: FLOPs of products in the unit of other tools, which nobody should limit twice."""
+
 
 def countable() -> dict[str, Metric]:
     """The metrics that can be counted here: all but those that only a report knows."""
@@ -185,13 +168,6 @@ def learn(metrics: Mapping[str, Mapping[str, Any]]) -> None:
         unit = {**known["unit"], "printed": tuple(known["unit"]["printed"])}
         read = Metric(name, Unit(**unit), join=known["join"], phases=tuple(known["phases"]))
         METRICS.setdefault(name, read)
-
-
-ROOFLINE = Metric("roofline", TIME)
-"""Reported and never limited, so not among them: a bound on the time, on a device."""
-
-MACS = Metric("macs", MAC, phases=("forward",))
-"""Likewise: FLOPs of products in the unit of other tools, which nobody should limit twice."""
 
 
 def quantity_of(metric: Metric, phase: str) -> Quantity:
@@ -288,6 +264,26 @@ class Costs:
         """The inverse of `to_dict`."""
         parts = {path: _numbers(values) for path, values in record["components"].items()}
         return cls(_numbers(record["whole"]), parts, record.get("details", {}))
+
+
+class Counted:
+    """What has a cost in whole, by component and by operator: a measurement, or its record."""
+
+    __slots__ = ()
+
+    count: FLOPsCount
+    components: Mapping[str, FLOPsCount]
+    operations: Mapping[str, FLOPsCount]
+    metrics: Mapping[str, Costs]
+
+    def of(self, quantity: str, component: str | None = None) -> int:
+        """What a component costs in a quantity, or the whole; 0 where it is not there."""
+        metric = metric_of(quantity)
+        if metric is not FLOPS:
+            costs = self.metrics.get(metric.name)
+            return costs.of(metric, phase_of(quantity), component) if costs else 0
+        cost = self.count if component is None else self.components.get(component)
+        return 0 if cost is None else cost.of(quantity)
 
 
 def _numbers(record: Mapping[str, float]) -> dict[str, int]:

@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from pytest_flops.counting.components import (
+    ITSELF,
     by_parent,
     depth,
     family,
@@ -28,6 +29,7 @@ def tree(
 ) -> list[str]:
     """A line for each component that costs something, indented as the model is nested.
 
+    What a component costs beyond those inside it has a line after theirs, so that lines add up.
     Siblings with components of their own that follow one another, cost the same in every detail and
     differ by a number in their names have one line, with the figures of each.
 
@@ -64,7 +66,12 @@ def tree(
             if others:
                 name += f" .. {_name(others[-1], parent)} (each of {len(others) + 1})"
             yield [indent + name, *figures(values)]
-            yield from rows(path, indent + "  ")
+            below = [*rows(path, indent + "  ")]
+            yield from below
+            inner = [costs[each] for each in children.get(path, ())]
+            own = [value - sum(parts) for value, *parts in zip(values, *inner, strict=True)]
+            if below and adds_up and any(own) and 100 * own[-1] >= over * whole[-1]:
+                yield [f"{indent}  {ITSELF.strip()}", *figures(own)]
 
     shares = ["share"] if costs and adds_up else []
     return in_columns([[*head, *shares], ["total", *figures(whole)], *rows(None, "  ")])

@@ -19,9 +19,7 @@ class Workload:
     config: Mapping[str, Any] = field(default_factory=dict)  # keyword arguments of the builder
     batch_size: int | None = None  # sequences per step; None leaves it to the builder
     seq_len: int | None = None  # tokens per sequence; None leaves it to the builder
-    optimizer: str | Mapping[str, Any] = (
-        "adamw"  # of torch.optim or "none"; with keywords a mapping
-    )
+    optimizer: str | Mapping[str, Any] = "adamw"  # of torch.optim or "none"; a mapping has keywords
     training: bool = True  # else the forward alone, in evaluation mode
     step: bool = False  # whether `model` names a function that makes a whole step, counted as it is
     rules: Rules | None = None  # counting rules; None is the `default_rules` of the builder

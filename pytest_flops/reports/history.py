@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_flops.files import delete
 from pytest_flops.reports.errors import ReportError
-from pytest_flops.reports.report import load_report, to_json
+from pytest_flops.reports.read import load_report
+from pytest_flops.reports.report import to_json
 from pytest_flops.reports.write import write_text
 
 if TYPE_CHECKING:

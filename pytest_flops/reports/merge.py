@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_flops.reports.entry import Entry, different_results, of_one_subject
 from pytest_flops.reports.errors import ReportError
 from pytest_flops.reports.report import Report, build_report
+from pytest_flops.reports.text import some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -58,9 +59,8 @@ def _refuse_repeated_tests(shards: Sequence[Report]) -> None:
     tests = Counter(test for tests in of_shards for test in tests)
     repeated = sorted(test for test, number in tests.items() if number > 1)
     if repeated:
-        more = f" and {len(repeated) - 3:,} more" if len(repeated) > 3 else ""
         raise ReportError(
-            f"the same test is in more than one report: {', '.join(repeated[:3])}{more}. "
+            f"the same test is in more than one report: {some(repeated, 3)}. "
             "Was one report given twice, or do the shards overlap?"
         )
 

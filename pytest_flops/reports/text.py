@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _CUT = "..."
-_NAMED = 5
 _MOST_DECIMALS = 6
 _EXACT_FLOAT = 2**53
 
@@ -30,10 +29,10 @@ def shorten_name(name: str, width: int) -> str:
     return next((each for each in shorter if len(each) <= width), shorten(shorter[-1], width))
 
 
-def some(names: Sequence[str]) -> str:
+def some(names: Sequence[str], most: int = 5) -> str:
     """The first names of a list, and how many more there are."""
-    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def percent(part: float, whole: float) -> str:

@@ -6,11 +6,13 @@ import warnings
 from collections.abc import Iterable
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_flops.budgets.budget import Budget
 from pytest_flops.budgets.errors import BudgetError, printable
 from pytest_flops.budgets.judging.hold import EVERY_KIND, hold, uncounted_messages
+from pytest_flops.budgets.judging.wording import explain
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.metric import METRICS, QUANTITIES, SYNCS, metric_of
 from pytest_flops.reports.entry import Entry
@@ -109,8 +111,8 @@ class Recorder:
         """
         given = self.budget is not None or limits
         budget = self._budget_with(limits) if given else None
-        found = [METRICS[name] for name in (budget.metrics if budget else ())]
-        if of_compiler := [metric.name for metric in found if metric.of_compiler]:
+        named = budget.metrics if budget else ()
+        if of_compiler := [name for name in named if METRICS[name].of_compiler]:
             raise BudgetError(
                 f"{', '.join(of_compiler)}: a `with` block cannot run a second time, and what is "
                 "compiled runs eagerly while a meter counts: mark a test that does not ask for the "
@@ -133,14 +135,11 @@ class Recorder:
         self._session.extensions.register_costs()
         asked = [METRICS[name] for name in self._session.metrics_of(budget)]
         of_compiler = [metric for metric in asked if metric.of_compiler]
+        of_meter = [metric for metric in asked if not metric.of_compiler]
         # What a red verdict would tell is looked up now; the lines of syncs always are.
-        named = [METRICS[name] for name in (budget.metrics if budget else ())]
-        lines = any(
-            metric.told_by_line and metric is not SYNCS and not metric.of_compiler
-            for metric in named
-        )
-        of_meter = [metric.name for metric in asked if not metric.of_compiler]
-        with FLOPsMeter(metrics=of_meter, lines=lines) as meter:
+        named = budget.metrics if budget else ()
+        lines = any(m.told_by_line and m is not SYNCS for m in of_meter if m.name in named)
+        with FLOPsMeter(metrics=[metric.name for metric in of_meter], lines=lines) as meter:
             yield meter
         if budget is not None:
             measurement = meter.measurement()
@@ -250,11 +249,11 @@ class Recorder:
             kinds = tuple(kind for kind in kinds if kind != "recorded")
         self._swept.update(sweep.dimension for sweep in sweeps)
         tolerance = self._session.tolerance
-        verdicts = [*hold(budget, judged, sweeps, tolerance=tolerance, rules=rules, kinds=kinds)]
+        judge = partial(hold, budget, sweeps=sweeps, tolerance=tolerance, rules=rules, kinds=kinds)
+        verdicts = [*judge(judged)]
         if judged and with_lines and any(_lacks_lines(verdict, judged) for verdict in verdicts):
             judged = replace(judged, found_at=with_lines().found_at)
-            held = hold(budget, judged, sweeps, tolerance=tolerance, rules=rules, kinds=kinds)
-            verdicts = [*held]
+            verdicts = [*judge(judged)]
         if all(verdict.passed for verdict in verdicts):
             verdicts += self._of_another_workload(budget.workload, workload)
         if measurement is not None and not verdicts:
@@ -288,8 +287,6 @@ class Recorder:
         )
         self.entries.append(entry)
         if entry.failures:
-            from pytest_flops.budgets.judging.wording import explain
-
             raise BudgetExceeded(explain(budget.name, entry.verdicts, location=budget.location))
 
     def finish(self) -> None:
@@ -360,8 +357,8 @@ class Recorder:
             fate = "failed"
         elif self._skipped is not None:
             fate = "skipped"
-        reason = self._skipped if fate == "skipped" else None
-        return BudgetTest(self._test, self._own.name, self._own.location, fate, reason or "")
+        reason = (self._skipped or "") if fate == "skipped" else ""
+        return BudgetTest(self._test, self._own.name, self._own.location, fate, reason)
 
     def properties(self) -> list[tuple[str, int]]:
         """The counts, for JUnit."""

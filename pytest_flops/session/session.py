@@ -7,12 +7,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_flops.budgets.errors import BudgetError
 from pytest_flops.budgets.files.catalogue import Catalog
 from pytest_flops.counting.metric import described, learn
 from pytest_flops.counting.registration import names_in
 from pytest_flops.hookspecs import joined
 from pytest_flops.reports.entry import Entry
+from pytest_flops.reports.errors import ReportError
 from pytest_flops.reports.fates import BudgetTest, best_of_tests
+from pytest_flops.reports.read import load_base
 from pytest_flops.reports.report import as_record, placed
 from pytest_flops.session.extensions import importable
 from pytest_flops.session.progress import Progress
@@ -76,7 +79,6 @@ class Session:
         """The tolerance that replaces every budget's own, if the user gave one."""
         if self.settings.tolerance is None:
             return None
-        from pytest_flops.budgets.errors import BudgetError
         from pytest_flops.budgets.units import parse_percent
 
         try:
@@ -87,8 +89,6 @@ class Session:
     @cached_property
     def metrics(self) -> tuple[str, ...]:
         """The metrics that the user asked for, beside those that budgets ask for."""
-        from pytest_flops.budgets.errors import BudgetError
-
         try:
             return names_in(self.settings.metrics)
         except ValueError as error:
@@ -101,8 +101,6 @@ class Session:
     @cached_property
     def base(self) -> Report | None:
         """The report to compare with, if the user named one."""
-        from pytest_flops.reports.report import load_base
-
         return load_base(self.settings.compare) if self.settings.compare else None
 
     @cached_property
@@ -122,9 +120,6 @@ class Session:
 
     def mistakes(self) -> Iterator[str]:
         """What is wrong with the options and with the budget files that somebody named."""
-        from pytest_flops.budgets.errors import BudgetError
-        from pytest_flops.reports.errors import ReportError
-
         yield from self.settings.mistakes
         yield from self.extensions.mistakes
         try:

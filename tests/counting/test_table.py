@@ -26,6 +26,20 @@ def test_components_are_a_tree_with_shares() -> None:
     ]
 
 
+def test_what_a_component_costs_beyond_its_parts_has_a_line() -> None:
+    lines = str(measured(block=900, block__qkv=300, block__mlp=400)).splitlines()
+    assert [line.split()[:2] for line in lines[2:]] == [
+        ["block", "900"],
+        ["qkv", "300"],
+        ["mlp", "400"],
+        ["(itself)", "200"],
+    ]
+    over_a_quarter = measured(block=900, block__qkv=300, block__mlp=400).table(over=25)
+    assert "(itself)" not in over_a_quarter
+    # Of a block whose parts are not shown nothing is left over.
+    assert "(itself)" not in measured(block=900, block__qkv=300).table(1)
+
+
 def test_siblings_that_are_alike_inside_have_one_line() -> None:
     found = measured(
         **{f"h__{n}": 200 for n in range(4)},

@@ -77,6 +77,12 @@ def test_other_metrics_stand_below_with_bars_of_their_own(changes):
     assert rows == [("a", "", 100), ("a", "bytes", 100), ("b", "bytes", 50)]
 
 
+def test_amounts_that_would_look_alike_are_shown_in_every_digit(changes):
+    (large, small) = changes(a=((10**9, 10**9 + 10**6),), b=((10**9, 10**9 + 1),)).rows
+    assert large.amounts == ("1 GFLOP", "1.001 GFLOP")
+    assert small.amounts == ("1,000,000,000 FLOP", "1,000,000,001 FLOP")
+
+
 def test_what_comes_and_goes_is_told_by_name(make):
     base, head = make.report(make.entry("old"), make.entry("kept")), make.report(make.entry("kept"))
     assert changes_of([], compare(base, head)).others == [
@@ -108,6 +114,15 @@ def test_layers_that_are_alike_are_one_step_and_small_ones_are_joined(change):
 
 def test_a_large_change_begins_at_nothing(change):
     assert waterfall(change({"a": 10}, {"a": 100})).start == 0
+
+
+def test_a_waterfall_knows_the_phases_that_changed(make):
+    base, head = (
+        make.report(make.entry(measurement=make.measurement(FLOPsCount(5, 7, step), {})))
+        for step in (2, 4)
+    )
+    (budget,) = compare(base, head).budgets
+    assert waterfall(budget).phases == ("optimizer",)
 
 
 def test_without_a_change_there_is_no_waterfall(change):

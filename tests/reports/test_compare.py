@@ -10,8 +10,8 @@ import pytest
 from pytest_flops.budgets.budget import Location
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.workload import Workload
-from pytest_flops.reports.comparison.comparison import compare
-from pytest_flops.reports.comparison.wording import leading, regressions
+from pytest_flops.reports.comparison.comparison import Change, compare
+from pytest_flops.reports.comparison.wording import leading, regressions, relative
 from pytest_flops.reports.fates import BudgetTest
 from pytest_flops.reports.pages.comparison import FORMATS
 from pytest_flops.reports.report import build_report
@@ -315,6 +315,19 @@ def test_a_phase_that_grows_behind_an_equal_total_is_named(make):
 def test_a_budget_that_is_not_measured_any_more_is_named(make):
     (error,) = regressions(compare(make.report(), make.report(make.entry(measurement=None))))
     assert error.message == "the budget 'baseline' was measured in the base and is not any more"
+
+
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        (10**12 + 10**9, "+0.10 %"),
+        (10**12 + 1, "over 0 % more"),
+        (10**12 - 1, "over 0 % less"),
+        (0, "-100 %"),
+    ],
+)
+def test_a_difference_too_small_for_a_percentage_says_its_direction_in_words(head, words):
+    assert relative(Change(None, "total", 10**12, head, None)) == words
 
 
 def test_growth_from_nothing_has_no_percentage(make):

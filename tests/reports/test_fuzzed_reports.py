@@ -27,7 +27,8 @@ from pytest_flops.reports.pages.github import annotate
 from pytest_flops.reports.pages.html import render_html
 from pytest_flops.reports.pages.markdown import render_markdown
 from pytest_flops.reports.pages.terminal import terminal_lines
-from pytest_flops.reports.report import Report, SessionError, load_report, to_json
+from pytest_flops.reports.read import load_report
+from pytest_flops.reports.report import Report, SessionError, to_json
 
 INPUTS = int(os.environ.get("FUZZ_INPUTS", "2000")) // 20
 SEED = int(os.environ.get("FUZZ_SEED", date.today().toordinal()))

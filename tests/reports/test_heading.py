@@ -49,7 +49,19 @@ def test_of_growth_it_says_the_exponent_and_no_formula(make):
     )
     report = make.report(make.entry(verdicts=(verdict,)))
     assert heading(report, None)[0] == "Red: mlp forward grows as seq_len^2, allowed 1"
-    assert [*red_budgets(report)] == [(report.entries[0], "")]
+    assert [*red_budgets(report, None)] == [(report.entries[0], "")]
+
+
+def test_without_a_record_it_says_what_grew_since_the_base(make):
+    over = make.limit(16_300_000_000, make.BASELINE.forward + make.LAYER.forward)
+    grown = make.measurement(make.BASELINE + make.LAYER, {**make.COMPONENTS, "layer_4": make.LAYER})
+    report = make.report(make.entry(verdicts=(over,), measurement=grown))
+    comparison = compare(make.report(), report)
+    # 139,386,880 + 277,291,008 + 1,004,250.
+    assert heading(report, comparison)[0] == "Red: layer_4 grew by 417.682 MFLOP"
+    assert [words for _, words in red_budgets(report, comparison)] == [FIGURES]
+    fell = compare(make.report(make.entry(measurement=grown)), make.report())
+    assert heading(report, fell)[0] == f"Red: {FIGURES.replace(': ', ' is ')}"
 
 
 def test_it_has_room_on_a_telephone(make):
@@ -77,7 +89,7 @@ def test_what_has_no_figures_is_told_in_full_below(make, kind):
     verdict = Verdict(kind, passed=False, quantity=None, message="nothing was counted")
     report = make.report(make.entry(verdicts=(verdict,)))
     assert heading(report, None)[1] == ""
-    assert [words for _, words in red_budgets(report)] == ["nothing was counted"]
+    assert [words for _, words in red_budgets(report, None)] == ["nothing was counted"]
 
 
 def test_each_red_budget_says_what_the_heading_and_those_before_do_not(make):
@@ -85,7 +97,7 @@ def test_each_red_budget_says_what_the_heading_and_those_before_do_not(make):
     report = make.report(
         make.red_entry("a"), make.red_entry("b"), make.entry("c", verdicts=(other,))
     )
-    told = {entry.budget: words for entry, words in red_budgets(report)}
+    told = {entry.budget: words for entry, words in red_budgets(report, None)}
     lm_head = "forward: 17 FLOP, limit 12 FLOP, over by 5 FLOP (+41.7 %)"
     assert heading(report, None)[0] == "Red: lm_head grew by 5 FLOP"
     assert told == {"c": lm_head, "a": f"{GREW}; {FIGURES}", "b": FIGURES}

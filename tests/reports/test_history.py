@@ -6,7 +6,8 @@ import pytest
 
 from pytest_flops.reports.errors import ReportError
 from pytest_flops.reports.history import KEPT, keep, load_history
-from pytest_flops.reports.report import load_report, to_json
+from pytest_flops.reports.read import load_report
+from pytest_flops.reports.report import to_json
 
 
 def test_reports_of_a_folder_come_oldest_first(make, tmp_path):

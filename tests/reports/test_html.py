@@ -130,6 +130,14 @@ def test_a_budget_without_a_record_is_told_how_to_get_one(make):
     assert "Not recorded: growth below the limits goes unseen." in page.text
 
 
+def test_limits_of_layers_that_cost_the_same_are_one_row(make):
+    costs = {"layer_0": 139, "layer_1": 139, "layer_2": 139, "layer_3": 150}
+    limits = [make.limit(140, cost, component=path) for path, cost in costs.items()]
+    page = Page(render_html(make.report(make.entry(verdicts=tuple(limits)))))
+    assert "✓ each of layer_0..2 forward 99.3 % 139 FLOP 139 140 FLOP" in page.text
+    assert "✕ layer_3 forward 107.1 % 150 FLOP 150 140 FLOP" in page.text
+
+
 def test_of_thousands_of_components_and_limits_the_largest_are_listed(make):
     parts = {f"part_{number:04}": FLOPsCount(number + 1) for number in range(3_000)}
     whole = sum(parts.values(), FLOPsCount())
@@ -260,7 +268,7 @@ def test_each_metric_that_costs_something_has_its_flame_graph_behind_a_fold(make
     page = Page(render_html(make.report(make.entry(measurement=make.measurement(metrics=metrics)))))
     folds = page.text.partition("The other metrics by component:")[2]
     bytes_fold, _, memory_fold = folds.partition("peak_memory 3.072 kB alive at the peak")
-    assert "syncs" not in folds.partition("Memory over the step")[0]
+    assert "syncs" not in folds.partition("What a step costs")[0]
     assert "bytes of one training step, in B; a component contains what is inside" in bytes_fold
     assert "everything 8 0 0 8 100 % a 6 0 0 6 75.0 % a.b 2 0 0 2 25.0 %" in bytes_fold
     assert "everything 3,072 100 % a 2,048 66.7 %" in memory_fold

@@ -14,14 +14,8 @@ from pytest_flops.budgets.budget import Location
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.reports.errors import ReportError
-from pytest_flops.reports.report import (
-    SCHEMA,
-    KnownBudget,
-    SessionError,
-    build_report,
-    load_report,
-    to_json,
-)
+from pytest_flops.reports.read import SCHEMA, load_report
+from pytest_flops.reports.report import KnownBudget, SessionError, build_report, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from pytest_flops.reports.errors import ReportError
-from pytest_flops.reports.report import load_report
+from pytest_flops.reports.read import load_report
 from pytest_flops.reports.write import write_reports
 
 

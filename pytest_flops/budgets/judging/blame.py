@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pytest_flops.budgets.verdict import Verdict
     from pytest_flops.counting.count import FLOPsCount
     from pytest_flops.counting.measurement import Measurement
-    from pytest_flops.counting.metric import Costs, Quantity
+    from pytest_flops.counting.metric import Costs, Counted, Quantity
 
 Row = tuple[str, int, int | None]
 """A component's path, what it costs, and how much more than recorded (`None` without a record)."""
@@ -79,7 +79,7 @@ def _rows(
     quantities: Sequence[Quantity],
     component: str | None,
 ) -> list[Row]:
-    def cost(of: Measurement | Recorded, path: str | None) -> int:
+    def cost(of: Counted, path: str | None) -> int:
         return sum(of.of(each, path) for each in quantities)
 
     if recorded is not None and recorded.components:
@@ -250,9 +250,11 @@ def one_per_family(items: Iterable[OfComponent]) -> list[OfComponent]:
     """
     families: dict[OfComponent, list[Any]] = {}
     for item in items:
-        common = replace(item, component=family(item.component or ""))
+        common = replace(item, component=item.component and family(item.component))
         families.setdefault(common, []).append(item.component)
     return [
-        replace(common, component=paths[0] if len(paths) == 1 else f"each of {in_one_name(paths)}")
+        replace(
+            common, component=paths[0] if len({*paths}) == 1 else f"each of {in_one_name(paths)}"
+        )
         for common, paths in families.items()
     ]

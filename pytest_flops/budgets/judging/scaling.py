@@ -9,7 +9,7 @@ from pytest_flops.budgets.patterns import matching, no_match
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.components import ancestors, contains
 from pytest_flops.counting.count import PHASES
-from pytest_flops.counting.metric import METRICS, QUANTITIES, quantities_of
+from pytest_flops.counting.metric import METRICS, QUANTITIES, is_total, quantities_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,18 +51,20 @@ def hold_scaling(
 
 
 def _components(limit: ScalingLimit, sweep: Sweep, pattern: str, allowed: float) -> list[Verdict]:
-    paths = {growth.component: None for growth in sweep.growth}
-    components = [path for path in paths if path is not None]
+    components = [*dict.fromkeys(path for each in sweep.growth if (path := each.component))]
     matched = matching(pattern, components)
     if not matched:
         message = f"scaling over {limit.dimension}: {no_match(pattern, components)}"
         about = {"dimension": limit.dimension, "location": limit.location}
         return [Verdict.error(message, pattern=pattern, **about)]
-    phases = [
-        [growth for growth in sweep.growth if growth.component == path and _is_phase(growth)]
+    phases = [growth for growth in sweep.growth if not is_total(growth.quantity)]
+    fastest = [
+        max(
+            (growth for growth in phases if growth.component == path),
+            key=lambda growth: _decisive(sweep, growth).exponent,
+        )
         for path in matched
     ]
-    fastest = [max(growth, key=lambda phase: _decisive(sweep, phase).exponent) for growth in phases]
     return [_verdict(limit, sweep, growth, allowed, pattern) for growth in fastest]
 
 
@@ -154,13 +156,9 @@ def _inside(sweep: Sweep, growth: Growth) -> list[Growth]:
         for part in sweep.growth
         if part.component is not None
         and contains(growth.component, part.component)
-        and _is_phase(part)
+        and not is_total(part.quantity)
         and growth.quantity in ("total", part.quantity)
     ]
-
-
-def _is_phase(growth: Growth) -> bool:
-    return growth.quantity != "total"
 
 
 def _fastest(growth: Sequence[Growth]) -> list[Growth]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pytest_flops.budgets.judging.blame import Blame
     from pytest_flops.budgets.verdict import Verdict
     from pytest_flops.counting.measurement import Measurement
-    from pytest_flops.counting.metric import Costs, Metric, Quantity, Unit
+    from pytest_flops.counting.metric import Costs, Counted, Metric, Quantity, Unit
 
 _TOLD = 4
 _OPERATORS, _LINES = 3, 5
@@ -66,11 +66,9 @@ def told(verdict: Verdict) -> list[str]:
 def told_within(verdict: Verdict, width: int = WIDTH) -> list[str]:
     """The same in lines of a width; an error is one line, which can be searched for whole."""
     lines = told(verdict)
-    return (
-        lines
-        if verdict.kind == "error"
-        else [each for line in lines for each in wrapped(line, width)]
-    )
+    if verdict.kind == "error":
+        return lines
+    return [each for line in lines for each in wrapped(line, width)]
 
 
 def following(number: int) -> str:
@@ -236,7 +234,7 @@ def _operators(
     What is more is looked for at the lines of these alone.
     """
 
-    def values(of: Measurement | Recorded | None, kept: str = "operations") -> dict[str, int]:
+    def values(of: Counted | None, kept: str = "operations") -> dict[str, int]:
         if of is None:
             return {}
         if metric is FLOPS:

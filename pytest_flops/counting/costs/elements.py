@@ -10,9 +10,14 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from pytest_flops.counting.costs.table import Formulas
 
-_SPARSE = {
-    *(torch.sparse_coo, torch.sparse_csr, torch.sparse_csc),
-    *(torch.sparse_bsr, torch.sparse_bsc),
+_BY_ROWS = (Tensor.crow_indices, Tensor.col_indices)
+_BY_COLUMNS = (Tensor.ccol_indices, Tensor.row_indices)
+_INDICES = {
+    torch.sparse_coo: (Tensor._indices,),  # noqa: SLF001 - the public ways need a coalesced tensor
+    torch.sparse_csr: _BY_ROWS,
+    torch.sparse_bsr: _BY_ROWS,
+    torch.sparse_csc: _BY_COLUMNS,
+    torch.sparse_bsc: _BY_COLUMNS,
 }
 _ORDINARY = {
     *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
@@ -87,14 +92,18 @@ def is_exact(tensor: Tensor) -> bool:
 
 def is_sparse(tensor: Tensor) -> bool:
     """Whether a tensor stores some of its elements: `Tensor.is_sparse` knows COO alone."""
-    return tensor.layout in _SPARSE
+    return tensor.layout in _INDICES
+
+
+def parts_of(sparse: Tensor) -> list[Tensor]:
+    """The tensors that a sparse one stores: its indices, and last its values."""
+    values = Tensor._values if sparse.layout is torch.sparse_coo else Tensor.values  # noqa: SLF001 - as above
+    return [part(sparse) for part in (*_INDICES[sparse.layout], values)]
 
 
 def stored(sparse: Tensor) -> int:
     """Stored values; a block of a block-sparse matrix stores every element of the block."""
-    if sparse.layout == torch.sparse_coo:
-        return sparse._values().numel()  # noqa: SLF001 - the public way needs a coalesced tensor
-    return sparse.values().numel()
+    return parts_of(sparse)[-1].numel()
 
 
 def stores_unknown(tensor: Tensor) -> bool:

@@ -24,41 +24,26 @@ from pytest_flops.counting.meter.workarounds.flex_attention import train_on_fake
 from pytest_flops.counting.meter.workarounds.higher_order import under_autograd
 from pytest_flops.counting.meter.workarounds.spectra import without_vectors
 from pytest_flops.counting.registration import metrics_named
-
-_CHANGES = (
-    hand_over_to_threads,
-    report_launches,
-    report_packages,
-    run_eagerly,
-    train_on_fakes,
-    under_autograd,
-    without_vectors,
-)
-_lock = threading.RLock()
-_all_meters: set[object] = set()
-_undo_changes = ExitStack()
+from pytest_flops.counting.replacing import Shared
 
 
 @contextmanager
 def _process_wide_changes() -> Iterator[None]:
-    """While active, the process is changed for one meter more, in every thread.
-
-    Meters of two threads overlap in any order, so the first one changes it and the last one undoes
-    that. A meter that undid its own changes would undo those of a meter that still counts.
-    """
-    meter = object()
-    try:
-        with _lock:
-            if not _all_meters:
-                for change in _CHANGES:
-                    _undo_changes.enter_context(change())
-            _all_meters.add(meter)
+    with ExitStack() as undo:
+        for change in (
+            hand_over_to_threads,
+            report_launches,
+            report_packages,
+            run_eagerly,
+            train_on_fakes,
+            under_autograd,
+            without_vectors,
+        ):
+            undo.enter_context(change())
         yield
-    finally:
-        with _lock:
-            _all_meters.discard(meter)
-            if not _all_meters:
-                _undo_changes.close()
+
+
+_changes = Shared(_process_wide_changes)
 
 
 class _ThisThread(threading.local):
@@ -119,7 +104,8 @@ class FLOPsMeter:
         with ExitStack() as stack:
             stack.callback(self._attribution.stop)
             self._attribution.start()
-            stack.enter_context(_process_wide_changes())
+            stack.callback(_changes.end, self)
+            _changes.begin(self)
             stack.enter_context(counting_here(self._attribution))
             self._active = stack.pop_all()
         _this_thread.meters.append(self)
@@ -274,13 +260,14 @@ def count_flops(
     """
     asked_for = metrics_named(metrics, unlimited=True)
     of_meter = [metric for metric in asked_for if not metric.of_compiler]
+    of_compiler = [metric for metric in asked_for if metric.of_compiler]
     meter = FLOPsMeter(metrics=[metric.name for metric in of_meter], lines=lines)
     second = any(metric.of_second_step for metric in of_meter)
     if values not in ("fake", "real"):
         raise ValueError(f"values must be 'fake' or 'real', not {values!r}")
     if like not in (None, "cuda"):
         raise ValueError(f"like must be 'cuda' or None, not {like!r}")
-    if parallelize is not None and len(of_meter) < len(asked_for):
+    if parallelize is not None and of_compiler:
         raise ValueError("the compiler's metrics are not counted of a model on a mesh")
     module, (positional, named) = as_module(model, (inputs, kwargs))
     assumptions = training_step(
@@ -297,11 +284,10 @@ def count_flops(
     )
     found = meter.measurement()
     measurement = replace(found, assumptions=(*found.assumptions, *assumptions))
-    if len(of_meter) == len(asked_for):
+    if not of_compiler:
         return measurement
     from pytest_flops.counting.compiler import CompilerEvents, compiled
 
-    of_compiler = [metric for metric in asked_for if metric.of_compiler]
     with CompilerEvents(of_compiler) as events:
         training_step(
             compiled(module, compile, of_compiler),

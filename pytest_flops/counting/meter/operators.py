@@ -56,15 +56,7 @@ def resolved(func: Any) -> Operator:
     A function is that of a Triton kernel.
     """
     if isinstance(func, HigherOrderOperator):
-        name = f"higher_order.{func.__name__}"
-        if func in FLEX_ATTENTION:
-            return _with_rule(func, name, FLEX_ATTENTION[func])
-        form = eager_form(func)
-        return (
-            _with_rule(func, name, _unclaimed(name))
-            if form is None
-            else _composite(func, name, form)
-        )
+        return _of_higher_order(func)
     if isinstance(func, FunctionType):
         name = f"{KERNEL}{func.__name__}"
         return Operator(func, func, name, registered_cost("flops", func) or _no_cost)
@@ -76,6 +68,13 @@ def resolved(func: Any) -> Operator:
     if kernel is None:
         return _with_rule(func, name, _unclaimed(name))
     return _composite(func, name, resolving_conjugates(kernel))
+
+
+def _of_higher_order(func: HigherOrderOperator) -> Operator:
+    name, form = f"higher_order.{func.__name__}", eager_form(func)
+    if func in FLEX_ATTENTION:
+        return _with_rule(func, name, FLEX_ATTENTION[func])
+    return _composite(func, name, form) if form else _with_rule(func, name, _unclaimed(name))
 
 
 @cache

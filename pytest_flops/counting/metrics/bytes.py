@@ -21,25 +21,26 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.utils._pytree import tree_leaves
 
+from pytest_flops.counting import metrics
 from pytest_flops.counting.costs import registered_cost
+from pytest_flops.counting.costs.elements import is_sparse, parts_of
 from pytest_flops.counting.costs.table import bound
-from pytest_flops.counting.metrics.operands import always, exceptions_of, moves_nothing, never
+from pytest_flops.counting.metrics.operands import (
+    Operands,
+    always,
+    exceptions_of,
+    moves_nothing,
+    never,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from pytest_flops.counting.metrics import Price
-from pytest_flops.counting.metrics.operands import Operands
 
 
-class Counter:
+class Counter(metrics.Counter):
     """The bytes that each call reads and writes."""
-
-    def start(self, note: Callable[[int], None]) -> None:
-        """Nothing to prepare."""
-
-    def stop(self) -> None:
-        """Nothing to undo."""
 
     def of_operator(self, func: Any) -> Price | None:
         """The bytes that its calls move."""
@@ -229,11 +230,4 @@ def _strided(tensor: Tensor) -> tuple[int, int]:
 
 def _size_without_strides(tensor: Tensor) -> int:
     """A sparse tensor's values and indices; an opaque one's elements."""
-    layout = tensor.layout
-    if layout is torch.sparse_coo:
-        return of_all(tensor._indices(), tensor._values())  # noqa: SLF001 - even if uncoalesced
-    if layout in (torch.sparse_csr, torch.sparse_bsr):
-        return of_all(tensor.crow_indices(), tensor.col_indices(), tensor.values())
-    if layout in (torch.sparse_csc, torch.sparse_bsc):
-        return of_all(tensor.ccol_indices(), tensor.row_indices(), tensor.values())
-    return tensor.numel() * tensor.itemsize
+    return of_all(parts_of(tensor)) if is_sparse(tensor) else tensor.numel() * tensor.itemsize

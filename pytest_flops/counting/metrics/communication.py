@@ -19,30 +19,25 @@ from torch import Tensor
 from torch._ops import OpOverload
 from torch.utils._pytree import tree_leaves
 
+from pytest_flops.counting import metrics
 from pytest_flops.counting.costs.libraries.distributed import kind_of
 from pytest_flops.counting.metrics import PHASE
 from pytest_flops.counting.metrics.bytes import of_one
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from pytest_flops.counting.metric import Costs
     from pytest_flops.counting.metrics import Call, Price
 
 
-class Counter:
+class Counter(metrics.Counter):
     """The payload of each call, also by kind of collective and dtype."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._values: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
         self._calls: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-
-    def start(self, note: Callable[[int], None]) -> None:
-        """Nothing to prepare."""
-
-    def stop(self) -> None:
-        """Nothing to undo."""
 
     def of_operator(self, func: Any) -> Price | None:
         """The payload of a collective's calls; any other operator has none."""

@@ -11,27 +11,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.flop_counter import flop_registry
 
+from pytest_flops.counting import metrics
 from pytest_flops.counting.costs import attention, products
 from pytest_flops.counting.costs.elements import first_tensor
 from pytest_flops.counting.costs.flex_attention import FLEX_ATTENTION
 from pytest_flops.counting.metrics.bytes import registered_price
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pytest_flops.counting.metrics import Call, Price
 
 _FULL = (torch.float32, torch.float64, torch.complex64, torch.complex128)
 
 
-class Counter:
+class Counter(metrics.Counter):
     """The FLOPs of products in full precision; by `is_product`."""
-
-    def start(self, note: Callable[[int], None]) -> None:
-        """Nothing to prepare."""
-
-    def stop(self) -> None:
-        """Nothing to undo."""
 
     def of_operator(self, func: Any) -> Price | None:
         """The FLOPs of a product whose result is in full precision."""

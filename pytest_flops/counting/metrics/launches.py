@@ -8,22 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pytest_flops.counting import metrics
 from pytest_flops.counting.metrics.bytes import traffic_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pytest_flops.counting.metrics import Price
 
 
-class Counter:
+class Counter(metrics.Counter):
     """1 for a call that computes or moves something, 0 for a view and what only allocates."""
-
-    def start(self, note: Callable[[int], None]) -> None:
-        """Nothing to prepare."""
-
-    def stop(self) -> None:
-        """Nothing to undo."""
 
     def of_operator(self, func: Any) -> Price | None:
         """Whether a call does work."""

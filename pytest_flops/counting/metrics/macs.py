@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pytest_flops.counting import metrics
 from pytest_flops.counting.metrics.full_precision import is_product
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from pytest_flops.counting.metric import Costs
     from pytest_flops.counting.metrics import Call, Price
@@ -32,17 +33,11 @@ _FUSED = {
 """Products and more in one operator, whose cost is told as one number."""
 
 
-class Counter:
+class Counter(metrics.Counter):
     """Half the FLOPs of products; what fused operators multiply is left out, and told."""
 
     def __init__(self) -> None:
         self._left_out: set[str] = set()
-
-    def start(self, note: Callable[[int], None]) -> None:
-        """Nothing to prepare."""
-
-    def stop(self) -> None:
-        """Nothing to undo."""
 
     def of_operator(self, func: Any) -> Price | None:
         """The multiply-adds of a product."""

@@ -28,9 +28,11 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from pytest_flops.counting.components import ancestors
+from pytest_flops.counting.costs.elements import is_sparse, parts_of
 from pytest_flops.counting.measurement import KERNEL
 from pytest_flops.counting.metrics import PHASE
 from pytest_flops.counting.metrics.memory_curve import curve
+from pytest_flops.counting.replacing import Shared, replaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -61,12 +63,6 @@ _HOLD_TENSORS = (Tensor, *_LISTS)
 _STRIDED = torch.strided
 # A tensor of these classes has one storage; any other is asked what it is made of.
 _PLAIN = {Tensor, Parameter, FakeTensor}
-_COMPRESSED = {
-    torch.sparse_csr: (Tensor.crow_indices, Tensor.col_indices),
-    torch.sparse_bsr: (Tensor.crow_indices, Tensor.col_indices),
-    torch.sparse_csc: (Tensor.ccol_indices, Tensor.row_indices),
-    torch.sparse_bsc: (Tensor.ccol_indices, Tensor.row_indices),
-}
 
 # `torch.tensor` and its kin make a storage unseen, and end in this operator.
 _LIFT_FRESH = torch.ops.aten.lift_fresh.default
@@ -125,14 +121,12 @@ class Counter:
         self._before = -1
         self._call = _BEFORE_THE_BLOCK + 1  # the number of the one that is running, or is next
         self._phase: MeteredPhase = "forward"  # of the last call
-        self._begins: dict[int, MeteredPhase] = {
-            self._call: self._phase
-        }  # the phases by their first call
+        # The phases by their first call.
+        self._begins: dict[int, MeteredPhase] = {self._call: self._phase}
+        # The highest level, the number of its call, and its phase, module and operator.
         self._highest = 0
-        self._highest_call = _BEFORE_THE_BLOCK  # its number
-        self._highest_at: tuple[MeteredPhase, int, Any] | None = (
-            None  # its phase, module and operator
-        )
+        self._highest_call = _BEFORE_THE_BLOCK
+        self._highest_at: tuple[MeteredPhase, int, Any] | None = None
         # This rank's parts of parameters that are spread over ranks, of the modules called so far.
         # Operators take such a part as a plain tensor.
         self._shards: dict[int, weakref.ref[UntypedStorage]] = {}
@@ -149,7 +143,7 @@ class Counter:
             register_module_forward_pre_hook(self._note_shards),
             register_optimizer_step_post_hook(self._after_step),
         ]
-        _follow_resizes(self)
+        _resizes.begin(self)
         self._collects = gc.isenabled()
         gc.disable()
 
@@ -161,7 +155,7 @@ class Counter:
             self._take_out_ended()
         if self._collects:
             gc.enable()
-        _follow_resizes_no_more(self)
+        _resizes.end(self)
         while self._hooks:
             self._hooks.pop().remove()
 
@@ -403,41 +397,20 @@ def _storages(tensor: Any) -> tuple[UntypedStorage, ...]:
         parts = [getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]]
     elif tensor.layout is torch.strided:
         return (tensor.untyped_storage(),)
-    elif tensor.layout is torch.sparse_coo:
-        parts = [tensor._indices(), tensor._values()]  # noqa: SLF001 - the others want it sorted
-    elif tensor.layout in _COMPRESSED:
-        parts = [each(tensor) for each in (*_COMPRESSED[tensor.layout], Tensor.values)]
     else:
-        parts = []
+        parts = parts_of(tensor) if is_sparse(tensor) else []
     # What a subclass names may be no tensor, as the mesh of a DTensor is not.
     return tuple(
         storage for part in parts if isinstance(part, Tensor) for storage in _storages(part)
     )
 
 
-# FSDP frees and allocates what it has gathered by resizing storages, which no operator sees.
-
-_following: list[Counter] = []
-_lock = threading.Lock()
-_resize = UntypedStorage.resize_
-
-
-def _resize_and_tell(storage: UntypedStorage, size: int) -> Any:
+def _resize(resize: Callable[..., Any], storage: UntypedStorage, size: int) -> Any:
     with ExitStack() as stack:
-        for counter in tuple(_following):
+        for counter in tuple(_resizes.users):
             stack.enter_context(counter.resizing(storage))
-        return _resize(storage, size)
+        return resize(storage, size)
 
 
-def _follow_resizes(counter: Counter) -> None:
-    """Tell a counter of `UntypedStorage.resize_`, which is replaced for as long as one listens."""
-    with _lock:
-        _following.append(counter)
-        UntypedStorage.resize_ = _resize_and_tell  # type: ignore[method-assign, assignment]
-
-
-def _follow_resizes_no_more(counter: Counter) -> None:
-    with _lock:
-        _following.remove(counter)
-        if not _following:
-            del UntypedStorage.resize_
+# FSDP frees and allocates what it has gathered by resizing storages, which no operator sees.
+_resizes = Shared(lambda: replaced(UntypedStorage, "resize_", _resize))

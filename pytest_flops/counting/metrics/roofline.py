@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch._ops import OpOverload
 
+from pytest_flops.counting import metrics
 from pytest_flops.counting.costs.elements import first_tensor
 from pytest_flops.counting.costs.table import bound
 from pytest_flops.counting.metrics.bytes import traffic_of
 from pytest_flops.counting.metrics.full_precision import is_product
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from pytest_flops.counting.metric import Costs
     from pytest_flops.counting.metrics import Call, Price
@@ -29,18 +30,12 @@ if TYPE_CHECKING:
 _KINDS = {"complex32": "float16", "complex64": "float32", "complex128": "float64"}
 
 
-class Counter:
+class Counter(metrics.Counter):
     """The calls that compute or move something."""
 
     def __init__(self) -> None:
         # A list, since threads append to it at the same time.
         self._calls: list[tuple[int, str, str, int, int, int]] = []
-
-    def start(self, note: Callable[[int], None]) -> None:
-        """Nothing to prepare."""
-
-    def stop(self) -> None:
-        """Nothing to undo."""
 
     def of_operator(self, func: Any) -> Price | None:
         """Nothing; each call is kept."""

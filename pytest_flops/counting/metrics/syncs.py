@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import threading
 import weakref
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, UntypedStorage
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
-from pytest_flops.counting.replacing import replaced
+from pytest_flops.counting.replacing import Shared, replaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -46,11 +46,11 @@ class Counter:
     def start(self, note: Callable[[int], None]) -> None:
         """Wrap the Python calls that reach no operator."""
         self._note = note
-        _wrap_calls(self)
+        _wrapped_calls.begin(self)
 
     def stop(self) -> None:
         """Unwrap them, if no other meter counts syncs."""
-        _unwrap_calls(self)
+        _wrapped_calls.end(self)
 
     def of_operator(self, func: Any) -> Price | None:
         """1 of a call that makes the host wait, else 0; and notes where its results live."""
@@ -321,25 +321,18 @@ class _Here(threading.local):
 
 
 _here = _Here()
-_lock = threading.RLock()
-_counters: set[Counter] = set()
-_undo = ExitStack()
 
 
-def _wrap_calls(counter: Counter) -> None:
-    with _lock:
-        if not _counters:
-            for method in (*_READS, *_COPIES):
-                _undo.enter_context(replaced(Tensor, method, _watched(method)))
-            _undo.enter_context(replaced(torch.nn.functional, "one_hot", _one_hot))
-        _counters.add(counter)
+@contextmanager
+def _wrapped() -> Iterator[None]:
+    with ExitStack() as undo:
+        for method in (*_READS, *_COPIES):
+            undo.enter_context(replaced(Tensor, method, _watched(method)))
+        undo.enter_context(replaced(torch.nn.functional, "one_hot", _one_hot))
+        yield
 
 
-def _unwrap_calls(counter: Counter) -> None:
-    with _lock:
-        _counters.discard(counter)
-        if not _counters:
-            _undo.close()
+_wrapped_calls = Shared(_wrapped)
 
 
 def _watched(method: str) -> Callable[..., Any]:

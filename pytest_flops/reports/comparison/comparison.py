@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_flops.counting.metric import FLOPS, METRICS, Quantity, quantities_of
 from pytest_flops.reports.comparison.new_records import is_newly_recorded, records_of
-from pytest_flops.reports.comparison.pairs import pair_entries, share_nothing
+from pytest_flops.reports.comparison.pairs import Pair, pair_entries, share_nothing
 from pytest_flops.reports.comparison.raised import Raised, raised
 from pytest_flops.reports.fates import NOT_RUN
 
@@ -177,21 +177,7 @@ def compare(base: Report, head: Report, *, tolerance: Fraction | None = None) ->
     """
     pairs = pair_entries(base.held, head.held)
     fates, cut_short = _fates(head), bool(head.missing) or not head.complete
-    budgets = [_budget_change(*pair, tolerance, fates, cut_short=cut_short) for pair in pairs]
-    known = {test.test: test.fate for test in base.tests if test.fate != "measured"}
-    budgets = [
-        replace(change, in_the_base=next((known[t] for t in new.tests if t in known), None))
-        if new and change.status == "added"
-        else change
-        for change, (_, new) in zip(budgets, pairs, strict=True)
-    ]
-    if any(budget.status == "removed" for budget in budgets):
-        budgets = [
-            replace(change, status="unmatched")
-            if new and change.status == "added" and not (records_of(new) or change.in_the_base)
-            else change
-            for change, (_, new) in zip(budgets, pairs, strict=True)
-        ]
+    changes = [_budget_change(*pair, tolerance, fates, cut_short=cut_short) for pair in pairs]
     commit = base.environment.get("commit")
     collected = {test.test for test in head.tests}
     foreign = share_nothing(base.held, head.held) and not any(
@@ -200,12 +186,27 @@ def compare(base: Report, head: Report, *, tolerance: Fraction | None = None) ->
     measured = [(old.measurement, new.measurement) for old, new in pairs if old and new]
     left_out = {name for old, new in measured if old and new for name in _not_compared(old, new)}
     return Comparison(
-        tuple(budgets),
+        tuple(_beside_what_is_gone(changes, pairs, base)),
         commit and str(commit),
         foreign,
         _other_tools(base, head),
         tuple(sorted(left_out)),
     )
+
+
+def _beside_what_is_gone(
+    changes: list[BudgetChange], pairs: list[Pair], base: Report
+) -> Iterator[BudgetChange]:
+    """The changes, of which added ones say what they were in the base, or that nobody knows."""
+    not_measured = {test.test: test.fate for test in base.tests if test.fate != "measured"}
+    is_one_gone = any(change.status == "removed" for change in changes)
+    for change, (_, new) in zip(changes, pairs, strict=True):
+        if new is None or change.status != "added":
+            yield change
+            continue
+        fate = next((not_measured[test] for test in new.tests if test in not_measured), None)
+        is_known = not is_one_gone or fate or records_of(new)
+        yield replace(change, in_the_base=fate, status="added" if is_known else "unmatched")
 
 
 def _other_tools(base: Report, head: Report) -> dict[str, tuple[str, str]]:

@@ -160,8 +160,10 @@ def relative(change: Change) -> str:
         return "gone"
     if not change.base:
         return "from 0"
-    sign = "+" if change.difference >= 0 else "-"
-    return sign + percent(abs(change.difference), change.base)
+    share, more = percent(abs(change.difference), change.base), change.difference >= 0
+    if share[0].isdigit():
+        return f"{'+' if more else '-'}{share}"
+    return f"{share} {'more' if more else 'less'}"
 
 
 def leading(budget: BudgetChange) -> list[Change]:

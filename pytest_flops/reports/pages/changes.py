@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_flops.counting.metric import FLOPS, TOTAL, is_total, metric_of
+from pytest_flops.budgets.units import format_apart
+from pytest_flops.counting.metric import FLOPS, TOTAL, is_total, metric_of, unit_of
 from pytest_flops.reports.comparison.wording import leading
 from pytest_flops.reports.pages.summary import cause, worst
 
@@ -32,6 +33,13 @@ class ChangeRow:
     card: Card
     change: Change
     length: float
+
+    @property
+    def amounts(self) -> tuple[str, str]:
+        """Before and now, in every digit where they would look alike."""
+        base, head = self.change.base or 0, self.change.head or 0
+        show = format_apart(base, head, unit_of(self.change.quantity))
+        return show(base), show(head)
 
     @property
     def about(self) -> str:

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.judging import wording
-from pytest_flops.budgets.units import format_amount
-from pytest_flops.counting.metric import unit_of
+from pytest_flops.budgets.judging.blame import named
+from pytest_flops.budgets.units import format_amount, format_flops
+from pytest_flops.counting.metric import QUANTITIES, unit_of
 from pytest_flops.reports.comparison.wording import leading, regressions, relative
 from pytest_flops.reports.pages.summary import cause, headline, scope, status, worst, worst_first
+from pytest_flops.reports.pages.waterfall import waterfall
 from pytest_flops.reports.text import shorten
 
 if TYPE_CHECKING:
@@ -27,9 +29,9 @@ _LETTERS = 80
 
 def heading(report: Report, comparison: Comparison | None) -> tuple[str, str]:
     """What is red, where, and by how much; then how many are, if that is not all."""
-    red = worst_first(report.red)
-    verdict = worst(red[0]) if red else None
-    told = _told(verdict)[0] if verdict else _most_regressed(comparison)
+    first = next(iter(worst_first(report.red)), None)
+    verdict = worst(first) if first else None
+    told = _told(first, comparison)[0] if first else _most_regressed(comparison)
     if report.passed or not told or (verdict and not _has_figures(verdict)):
         return headline(report), ""
     many = scope(report)
@@ -37,12 +39,11 @@ def heading(report: Report, comparison: Comparison | None) -> tuple[str, str]:
     return f"Red: {shorten(printable(what), _LETTERS)}", f"{many[0].upper()}{many[1:]}."
 
 
-def red_budgets(report: Report) -> Iterator[tuple[Entry, str]]:
+def red_budgets(report: Report, comparison: Comparison | None) -> Iterator[tuple[Entry, str]]:
     """The red budgets, worst first, each with what the heading and those before it do not tell."""
     told: set[str] = set()
     for entry in worst_first(report.red):
-        verdict = worst(entry)
-        words = _told(verdict) if verdict else [status(entry)]
+        verdict, words = worst(entry), _told(entry, comparison)
         if not told and verdict and _has_figures(verdict):
             told.add(words[0])  # by the heading
         yield entry, "; ".join(each for each in words if each not in told)
@@ -62,15 +63,31 @@ def _has_figures(verdict: Verdict) -> bool:
     return verdict.kind not in ("error", "parity")
 
 
-def _told(verdict: Verdict) -> list[str]:
-    """What made a verdict red, if that is known, without operators; and its figures."""
+def _told(entry: Entry, comparison: Comparison | None) -> list[str]:
+    """What made an entry red, if that is known, without operators; and the figures."""
+    verdict = worst(entry)
+    if verdict is None:
+        return [status(entry)]
     figures = wording.headline(verdict)
     if not _has_figures(verdict):
         return [figures]
     because = cause(verdict).partition("; ")[0]
     if " grew by " in because:
         because = because.partition(": ")[0]
+    if not verdict.cause and verdict.component is None and verdict.quantity in QUANTITIES:
+        because = _grown(entry, comparison)
     return [*[because] * bool(because), figures.partition("; ")[0]]
+
+
+def _grown(entry: Entry, comparison: Comparison | None) -> str:
+    """What grew since the base, which a budget without a record has as its only witness."""
+    budgets = comparison.budgets if comparison else ()
+    change = next((each for each in budgets if (each.subject, each.budget) == entry.key), None)
+    fall = waterfall(change) if change else None
+    rows = [(bar.name, bar.value, bar.value) for bar in fall.steps if bar.value > 0] if fall else []
+    if not rows:
+        return ""
+    return f"{named(rows)} grew by {format_flops(sum(value for _, value, _ in rows))}"
 
 
 def _most_regressed(comparison: Comparison | None) -> str:

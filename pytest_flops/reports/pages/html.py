@@ -1,4 +1,4 @@
-"""A report as one self-contained page: no network, no script, light and dark, print."""
+"""A report as one self-contained page: no network, no need of scripts, light and dark, print."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _NAME = 120
 def render_html(
     report: Report, *, comparison: Comparison | None = None, history: Sequence[Report] = ()
 ) -> str:
-    """The whole page; `history` are past reports, oldest first, for the small lines of history."""
+    """The whole page; `history` are past reports, oldest first, for the lines of history."""
     against = {(b.subject, b.budget): b for b in comparison.budgets} if comparison else {}
     past = past_totals(history, report)
     cards = [
@@ -87,6 +87,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
+        alike=overview.alike,
         anchor=anchor,
         fullest=summary.fullest,
         not_measured=summary.not_measured,

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pytest_flops.budgets.judging.blame import one_per_family
 from pytest_flops.budgets.judging.causes import share
 from pytest_flops.budgets.units import format_amount, format_flops
-from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.count import PHASES
 from pytest_flops.counting.metric import (
     PARAMETERS,
     TOTAL,
     quantity_of,
 )
-from pytest_flops.reports.pages.summary import told_first, uses
+from pytest_flops.reports.pages.summary import uses
 from pytest_flops.reports.text import percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from pytest_flops.budgets.verdict import Verdict
     from pytest_flops.reports.entry import Entry
 
 _OPERATORS = 5
@@ -62,8 +64,11 @@ def grows(entry: Entry) -> list[Verdict]:
     return [*found.values()]
 
 
-def widest(found: Iterable[Entry | Verdict]) -> float:
+def alike(verdicts: Iterable[Verdict]) -> list[Verdict]:
+    """The rows of a table: one for all components that cost the same and are allowed the same."""
+    return one_per_family(replace(verdict, parts=(), cause="") for verdict in verdicts)
+
+
+def widest(verdicts: Iterable[Verdict]) -> float:
     """How many times what is allowed the bars of a table are wide."""
-    verdicts = (each if isinstance(each, Verdict) else told_first(each) for each in found)
-    shares = [share(verdict) for verdict in verdicts if verdict]
-    return min(max([*shares, _ROOM]), _WIDEST)
+    return min(max([_ROOM, *map(share, verdicts)]), _WIDEST)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.judging.blame import one_row_if_alike, own_costs
+from pytest_flops.counting.count import PHASES
 from pytest_flops.counting.metric import TOTAL
 
 if TYPE_CHECKING:
@@ -35,13 +36,15 @@ class Bar:
 class Waterfall:
     """A total in the base, what each component adds or saves, and the total now.
 
-    The axis begins at `start`: at 0, unless the steps would be too short to be seen.
+    The axis begins at `start`: at 0, unless the steps would be too short to be seen. `phases` are
+    those that changed.
     """
 
     base: Bar
     steps: tuple[Bar, ...]
     now: Bar
     start: int
+    phases: tuple[str, ...]
 
 
 def waterfall(budget: BudgetChange) -> Waterfall | None:
@@ -65,7 +68,10 @@ def waterfall(budget: BudgetChange) -> Waterfall | None:
         for (name, value), level in zip(steps, levels, strict=False)
     ]
     base = bar("base", total.base, start, total.base)
-    return Waterfall(base, tuple(falls), bar("now", total.head, start, total.head), start)
+    now = bar("now", total.head, start, total.head)
+    whole = [c for c in budget.changes if c.component is None and c.quantity in PHASES]
+    phases = tuple(change.quantity for change in whole if change.difference)
+    return Waterfall(base, tuple(falls), now, start, phases)
 
 
 def _steps(budget: BudgetChange, base: int, head: int) -> Iterator[tuple[str, int]]:
