@@ -108,6 +108,8 @@ class CompilerEvents(logging.Handler):
             dynamo.reset_code_caches()
             undo.callback(dynamo.reset_code_caches)
             undo.enter_context(random_states_kept())
+            # With it, it reads from disk which sizes have changed in an earlier process of the job.
+            undo.enter_context(replaced(dynamo.pgo, "get_cache_key", lambda *_: None))
             undo.enter_context(compiled_as_if_for_a_gpu())
             # `logging.disable` would turn off the trace of PyTorch 2.11 and 2.12.
             undo.enter_context(replaced(_TRACE, "isEnabledFor", lambda *_: True))
