@@ -160,12 +160,7 @@ def measure_built(
             "parallelize": parallelize,
             **dict(zip(("loss", "optimizer"), own, strict=False)),
         }
-        measurement = _meter(model, inputs, asked)
-        if not (measurement.count.forward or measurement.uncounted):
-            raise WorkloadError(
-                "the forward of the step computes nothing (0 FLOP): are the inputs empty?"
-            )
-        return measurement
+        return _meter(model, inputs, asked)
     found = None if parallelize else accepted(built, builders)
     if found is None:
         raise WorkloadError(
@@ -278,11 +273,17 @@ def _meter(model: Any, inputs: Any, asked: Mapping[str, Any]) -> Measurement:
 
     try:
         if isinstance(inputs, Mapping):
-            return count_flops(model, **asked, **inputs)
-        positional = inputs if isinstance(inputs, tuple | list) else (inputs,)
-        return count_flops(model, *positional, **asked)
+            found = count_flops(model, **asked, **inputs)
+        else:
+            positional = inputs if isinstance(inputs, tuple | list) else (inputs,)
+            found = count_flops(model, *positional, **asked)
     except Exception as error:
         raise WorkloadError(f"counting {type(model).__name__} raised {_told(error)}") from error
+    if not (found.count.forward or found.uncounted):
+        raise WorkloadError(
+            "the forward of the step computes nothing (0 FLOP): are the inputs empty?"
+        )
+    return found
 
 
 def _told(error: Exception) -> str:

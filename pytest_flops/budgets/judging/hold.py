@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pytest_flops.budgets.errors import BudgetError
 from pytest_flops.budgets.judging.blame import blame, cut_short
+from pytest_flops.budgets.judging.reasons import cause_told, lines_told
 from pytest_flops.budgets.judging.scaling import hold_scaling
-from pytest_flops.budgets.judging.wording import below_the_record, cause_told, lines_told
+from pytest_flops.budgets.judging.wording import below_the_record
 from pytest_flops.budgets.patterns import matching, no_match
 from pytest_flops.budgets.units import format_amount, format_percent
 from pytest_flops.budgets.verdict import Verdict
