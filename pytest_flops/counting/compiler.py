@@ -102,21 +102,25 @@ class CompilerEvents(logging.Handler):
         self._undo = ExitStack()
 
     def __enter__(self) -> CompilerEvents:
-        dynamo.reset_code_caches()
-        self._undo.callback(dynamo.reset_code_caches)
-        self._undo.enter_context(random_states_kept())
-        self._undo.enter_context(compiled_as_if_for_a_gpu())
-        # `logging.disable` would turn off the trace of PyTorch 2.11 and 2.12.
-        self._undo.enter_context(replaced(_TRACE, "isEnabledFor", lambda *_: True))
-        for handler in [*_TRACE.handlers]:
-            # Of pytest from 9.2 on, which would show the whole trace below a red test.
-            if type(handler).__module__.startswith("_pytest."):
-                _TRACE.removeHandler(handler)
-                self._undo.callback(_TRACE.addHandler, handler)
-        _TRACE.addHandler(self)
-        self._undo.callback(_TRACE.removeHandler, self)
-        if _of_inductor(self._metrics):
-            self._undo.enter_context(only_scheduled(self._take))
+        with ExitStack() as undo:
+            if _of_inductor(self._metrics):
+                undo.enter_context(only_scheduled(self._take))
+            dynamo.reset_code_caches()
+            undo.callback(dynamo.reset_code_caches)
+            undo.enter_context(random_states_kept())
+            # With it, it reads from disk which sizes have changed in an earlier process of the job.
+            undo.enter_context(replaced(dynamo.pgo, "get_cache_key", lambda *_: None))
+            undo.enter_context(compiled_as_if_for_a_gpu())
+            # `logging.disable` would turn off the trace of PyTorch 2.11 and 2.12.
+            undo.enter_context(replaced(_TRACE, "isEnabledFor", lambda *_: True))
+            for handler in _TRACE.handlers[::-1]:  # which brings them back in their order
+                # From pytest 9.2 on, its own would show the whole trace below a red test.
+                if type(handler).__module__.startswith("_pytest."):
+                    _TRACE.removeHandler(handler)
+                    undo.callback(_TRACE.addHandler, handler)
+            _TRACE.addHandler(self)
+            undo.callback(_TRACE.removeHandler, self)
+            self._undo = undo.pop_all()
         self._seconds -= time.perf_counter()
         return self
 
@@ -161,7 +165,7 @@ class CompilerEvents(logging.Handler):
         self._with_graph.discard(compilation)
 
     def _take(self, kernels: Iterable[Kernel]) -> None:
-        """What Inductor has scheduled of one graph."""
+        """What Inductor has scheduled of a graph; without any, nothing is told of its metrics."""
         for name in OF_INDUCTOR:
             self._told.setdefault(name, Counter())
         for kernel in kernels:

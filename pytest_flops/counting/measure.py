@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -57,13 +57,15 @@ def measure_workload(
     builder = find_builder(workload.model, builders)
     sizes = {"batch_size": workload.batch_size, "seq_len": workload.seq_len}
     given = {name: size for name, size in sizes.items() if size is not None}
-    with _on_its_rank(workload) as parallelize:
+    with ExitStack() as undo:
+        parallelize = undo.enter_context(_on_its_rank(workload))
         try:
             by_step = parallelize or workload.step or not workload.training
             counts = None if by_step else builder.measure
             by_itself = counts(workload) if counts else None
             if by_itself and not metrics:
                 return by_itself
+            undo.enter_context(_defaults_kept())
             built = _built(builder, workload.model, {**workload.config, **given})
         except WorkloadError:
             raise
@@ -81,6 +83,13 @@ def measure_workload(
             **sizes,
         )
     return _joined(by_itself, measured) if by_itself else measured
+
+
+def _defaults_kept() -> AbstractContextManager[None]:
+    """What a builder sets of PyTorch, as its default dtype, is not for the next one's model."""
+    from pytest_flops.counting.meter.fake_step import defaults_kept
+
+    return defaults_kept()
 
 
 def _built(builder: Builder, name: str, keywords: Mapping[str, Any]) -> object:

@@ -162,6 +162,18 @@ def test_a_recompile_is_told_by_the_call_and_the_guard() -> None:
     )
 
 
+def test_an_earlier_process_of_the_job_changes_no_count(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The compiler keeps for a job which sizes change, and would not compile for the first one."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    with torch.compiler.config.patch(job_id="test"):
+        for _ in range(2):
+            measurement = found(compiled(clean, torch.ones(4), torch.ones(5)))
+            assert totals(measurement) == [0, 1, 2]
+    assert not [*tmp_path.iterdir()]
+
+
 def test_what_the_compiler_gives_up_is_a_break() -> None:
     """It compiles a function 8 times, and leaves it alone when that is not enough."""
     assert torch._dynamo.config.recompile_limit == 8

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +122,30 @@ def test_no_compiler_runs_and_no_cache_hides_a_graph(monkeypatch: pytest.MonkeyP
     assert figures(fused) == figures(fused) == (1, 2 * N)
 
 
+@pytest.mark.parametrize("switched_on", ["by the environment", "by the code"])
+def test_what_is_not_built_comes_into_no_cache(
+    switched_on: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A later process would take it for code, and could not run it."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    options = {"fx_graph_cache": True}
+    if switched_on == "by the environment":  # which is read once, at the import
+        settings = import_module("torch._inductor.config")._config
+        monkeypatch.setattr(settings["fx_graph_cache"], "env_value_force", True)
+        options = {}
+
+    def told() -> int:
+        with FLOPsMeter() as meter:
+            pass
+        x, w = torch.ones(ROWS, COLUMNS), torch.ones(COLUMNS, COLUMNS)
+        with CompilerEvents([METRICS[name] for name in OF_INDUCTOR]) as events:
+            torch.compile(fused, options=options)(x, w)
+        return events.added_to(meter.measurement()).of("kernels total")
+
+    assert told() == told() == 1
+    assert not [*tmp_path.iterdir()]
+
+
 def test_the_machine_decides_nothing() -> None:
     """With several threads, Inductor would leave a scatter to a library."""
 
@@ -165,8 +191,11 @@ def test_a_step_is_compiled_by_inductor_unless_it_says_by_what() -> None:
 def test_what_another_version_does_not_tell_is_an_error(
     missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    trace = logging.getLogger("torch.__trace")
     figures(fused)
+    before = [*trace.handlers], {**vars(trace)}
     monkeypatch.delattr(torch._inductor.graph.GraphLowering, missing)
     with pytest.raises(Exception, match="fused_bytes cannot be counted with torch 2") as raised:
         figures(fused)
     assert missing in str(raised.value)
+    assert ([*trace.handlers], {**vars(trace)}) == before

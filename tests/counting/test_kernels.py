@@ -342,7 +342,7 @@ def test_exported():
     assert {name: cost.forward for name, cost in found.operations.items()} == {"triton.add_one": 64}
 """
     )
-    project.run().assert_outcomes(passed=1)
+    project.run_apart().assert_outcomes(passed=1)
 
 
 def test_a_kernel_that_is_launched_directly_breaks_no_graph(project: Any) -> None:

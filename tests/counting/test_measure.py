@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -66,3 +68,28 @@ def test_an_accepted_object_has_the_metrics_of_its_builders_model() -> None:
     workload = Workload("two", optimizer="none")
     found = measure_workload(workload, builders, metrics=["parameters"])
     assert found.of("parameters total") == 2 * 4 * 4
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (partial(torch.set_default_dtype, torch.bfloat16), torch.get_default_dtype),
+        (partial(torch.set_default_device, "meta"), torch.get_default_device),
+        (partial(torch.set_grad_enabled, mode=False), torch.is_grad_enabled),
+        (partial(torch.manual_seed, 7), torch.initial_seed),
+    ],
+    ids=["dtype", "device", "grad", "seed"],
+)
+@pytest.mark.parametrize("step", [False, True], ids=["model", "step"])
+def test_what_a_builder_sets_is_not_for_the_next(
+    change: Callable[[], object], told: Callable[[], object], step: bool
+) -> None:
+    def build() -> object:
+        model, x = Twice(), torch.ones(2, 4)
+        change()
+        return (lambda: model(x)) if step else (model, x)
+
+    before, random = told(), torch.get_rng_state()
+    measure_workload(Workload("own", optimizer="none", step=step), {"own": build})
+    assert told() == before
+    assert torch.get_rng_state().equal(random)

@@ -105,8 +105,8 @@ def _record(recorded: Recorded) -> dict[str, Any]:
 
 
 def _record_of_metric(costs: Costs) -> dict[str, Any]:
-    record: dict[str, Any] = {"count": _above_zero(costs.whole)}
-    parts = {path: tuple(_above_zero(values).items()) for path, values in costs.components.items()}
+    record: dict[str, Any] = {"count": above_zero(costs.whole)}
+    parts = {path: tuple(above_zero(values).items()) for path, values in costs.components.items()}
     named = {name: dict(values) for name, values in folded(parts).items() if values}
     details = dict(costs.details)
     if "modules" in details:  # one line each, as of components
@@ -115,7 +115,8 @@ def _record_of_metric(costs: Costs) -> dict[str, Any]:
     return record | ({"components": named} if named else {}) | details
 
 
-def _above_zero(values: Mapping[str, int]) -> dict[str, int]:
+def above_zero(values: Mapping[str, int]) -> dict[str, int]:
+    """A metric's phases in order, without those that cost nothing."""
     return {phase: values[phase] for phase in (*PHASES, TOTAL) if values.get(phase)}
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_flops.budgets.budget import Recorded
 from pytest_flops.budgets.errors import BudgetError, BudgetFileError
 from pytest_flops.budgets.files.folding import folded
-from pytest_flops.budgets.files.lock import lock_text, read_lock
+from pytest_flops.budgets.files.lock import above_zero, lock_text, read_lock
 from pytest_flops.budgets.units import format_apart
 from pytest_flops.counting.components import innermost
 from pytest_flops.counting.count import PHASES, FLOPsCount
@@ -33,7 +33,11 @@ def recorded_from(measurement: Measurement) -> Recorded:
         components={path: cost for path, cost in measurement.components.items() if cost.total},
         operations={name: cost for name, cost in measurement.operations.items() if cost.total},
         metrics={
-            name: Costs(costs.whole, costs.components, _explaining(costs.details))
+            name: Costs(
+                above_zero(costs.whole),
+                {path: kept for path, c in costs.components.items() if (kept := above_zero(c))},
+                _explaining(costs.details),
+            )
             for name, costs in measurement.metrics.items()
         },
     )

@@ -260,6 +260,19 @@ def random_states_kept() -> Iterator[None]:
 
 
 @contextmanager
+def defaults_kept() -> Iterator[None]:
+    """Put back the random states, and the dtype, device and grad mode that code goes on with."""
+    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    try:
+        with random_states_kept(), torch.set_grad_enabled(torch.is_grad_enabled()):
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+        if torch.get_default_device() != device:
+            torch.set_default_device(None if device.type == "cpu" else device)
+
+
+@contextmanager
 def _without_pytorchs_log() -> Iterator[None]:
     """While active, PyTorch does not log what fails on fake tensors: it raises it as well."""
     logger = logging.getLogger("torch._subclasses.fake_tensor")

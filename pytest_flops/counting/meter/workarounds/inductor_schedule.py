@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any, NamedTuple, TypeAlias
@@ -51,18 +51,21 @@ def only_scheduled(tell: Tell) -> Iterator[None]:
 
     def scheduled(_build: Any, graph: Any) -> SimpleNamespace:
         try:
-            tell([*_kernels(graph)])
+            kernels = [*_kernels(graph)]
         except (AttributeError, ImportError, TypeError) as error:
             raise _not_here(error) from error
+        tell(kernels)
         return SimpleNamespace(call=Interpreter(graph.module).boxed_run, __file__="")
 
     with ExitStack() as undo:
         try:
             with warnings.catch_warnings():  # of PyTorch's own deprecated code
                 warnings.simplefilter("ignore")
-                import_module("torch._inductor.compile_fx")
+                compile_fx = import_module("torch._inductor.compile_fx")
             lowering = import_module("torch._inductor.graph").GraphLowering
             undo.enter_context(replaced(lowering, "compile_to_module", scheduled))
+            # Without caches, each graph would leave a folder of its own behind.
+            undo.enter_context(replaced(compile_fx, "with_fresh_cache_if_config", _nowhere))
             for name, settings in _SETTINGS.items():
                 undo.enter_context(import_module(f"torch.{name}.config").patch(settings))
         except (AttributeError, ImportError) as error:
@@ -70,11 +73,14 @@ def only_scheduled(tell: Tell) -> Iterator[None]:
         yield
 
 
-# A graph that is in a cache is not lowered, and the number of threads decides what is fused.
-_SETTINGS = {
-    "_inductor": {"fx_graph_cache": False, "fx_graph_remote_cache": False, "cpp.threads": 1},
-    "_functorch": {"enable_autograd_cache": False, "enable_remote_autograd_cache": False},
-}
+# A graph that is in a cache is not lowered, one that was not built must never come into it, and the
+# number of threads decides what is fused. This setting of caches alone is stronger than
+# `TORCHINDUCTOR_FX_GRAPH_CACHE=1` and what somebody's own code switches on.
+_SETTINGS = {"compiler": {"force_disable_caches": True}, "_inductor": {"cpp.threads": 1}}
+
+
+def _nowhere(_: Any) -> AbstractContextManager[None]:
+    return nullcontext()
 
 
 def _not_here(error: Exception) -> RuntimeError:
