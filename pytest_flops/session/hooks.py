@@ -232,8 +232,8 @@ class BudgetHooks:
         """Print what was found about budgets, and with `--flops` which tests cost most."""
         if self._made is None:
             return
-        metered = options.chosen(self._config, "flops")
-        if not metered and self.session.report is None:
+        report, metered = self.session.report, options.chosen(self._config, "flops")
+        if report is None and not metered:
             return
         width = terminalreporter._tw.fullwidth  # noqa: SLF001 - the only place that knows
         terminalreporter.section("FLOPs budgets")
@@ -242,23 +242,20 @@ class BudgetHooks:
 
             for line in dearest_lines(self.session.entries, width=width):
                 terminalreporter.write_line(line)
-        if self.session.report is None:
+        if report is None:
             return
         from pytest_flops.reports.pages.terminal import terminal_lines
 
-        for text, markup in terminal_lines(
-            self.session.report,
-            verbosity=self._config.get_verbosity(),
-            width=width,
-            comparison=self.session.comparison,
-        ):
+        verbosity, comparison = self._config.get_verbosity(), self.session.comparison
+        lines = terminal_lines(report, verbosity=verbosity, width=width, comparison=comparison)
+        for text, markup in lines:
             terminalreporter.write_line(text, **markup)
         for note in self.session.notes:
             terminalreporter.write_line(note)
         if os.environ.get("GITHUB_ACTIONS") == "true":
             from pytest_flops.reports.pages.github import annotate
 
-            for line in annotate(self.session.report, self._config.rootpath):
+            for line in annotate(report, self._config.rootpath):
                 terminalreporter.write_line(line)
 
     @pytest.hookimpl(optionalhook=True)

@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
     from pytest_flops.counting.metrics import Price
 
+_LISTS = (list, tuple)
+_STRIDED = torch.strided
+
 
 class Counter(metrics.Counter):
     """The bytes that each call reads and writes."""
@@ -178,10 +181,6 @@ def _flattened(values: Iterable[Any]) -> list[Tensor]:
         elif isinstance(value, _LISTS):
             tensors += _flattened(value)
     return tensors
-
-
-_LISTS = (list, tuple)
-_STRIDED = torch.strided
 
 
 def _size_with_gaps(tensor: Tensor) -> int:

@@ -263,6 +263,9 @@ EXCEPTIONS: Final[Mapping[str, Operands]] = {
 """The operators that do not read all of their arguments, or write others than the schema says."""
 
 
+_NONE = Operands()
+
+
 def exceptions_of(namespace: str, name: str) -> Operands:
     """The exceptions of an operator: those of its form, else of the plain form, else none."""
     if namespace != "aten":
@@ -275,6 +278,3 @@ def moves_nothing(namespace: str, name: str) -> bool:
     """Whether an operator is one of those that move nothing though their schemas do not show it."""
     full = name if namespace == "aten" else f"{namespace}.{name}"
     return namespace in NOTHING_IN or full in NOTHING
-
-
-_NONE = Operands()
