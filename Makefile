@@ -15,7 +15,7 @@ help: ## List the commands
 gate: $(INSTALLED) ## Hold this project's own budgets; write reports/flops.json and flops.html
 	$(BIN)/python -m pytest budgets --flops-report reports
 
-test: $(INSTALLED) ## Run the tests, without the long ones: at most two minutes on two cores
+test: $(INSTALLED) ## Run the tests, without the long ones: about four minutes on two cores
 	$(BIN)/python -m pytest -n 2 -m "not long" --flops-report reports
 
 test-all: $(INSTALLED) ## Run every test, with many more generated examples

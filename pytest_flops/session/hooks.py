@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import contextmanager
-from functools import partial, wraps
-from inspect import iscoroutinefunction
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_flops import options
 from pytest_flops.session.extensions import Extensions
+from pytest_flops.session.metering import metering, raise_kept
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Generator, Iterable, Sequence
 
     from pytest_flops.budgets.budget import Budget
     from pytest_flops.reports.fates import Fate
@@ -165,11 +163,11 @@ class BudgetHooks:
             return (yield)
         if _asks_for_flops(item):
             result = yield
-            _raise_kept(item)
+            raise_kept(item)
         else:
-            with _metering(item, partial(recorder.metering, recorder.budget)):
+            with metering(item, partial(recorder.metering, recorder.budget)):
                 result = yield
-                _raise_kept(item)
+                raise_kept(item)
         recorder.finish()
         return result
 
@@ -180,9 +178,9 @@ class BudgetHooks:
         from pytest_flops.session.recorder import Recorder
 
         recorder = Recorder(self.session, item.nodeid, budget=None)
-        with _metering(item, lambda _: recorder.meter()):
+        with metering(item, lambda _: recorder.meter()):
             result = yield
-            _raise_kept(item)
+            raise_kept(item)
         if recorder.entries:
             item.stash[RECORDER] = recorder
         return result
@@ -377,41 +375,3 @@ def _counts_alone(found: dict[str, Any]) -> dict[str, Any]:
 def _marks(item: pytest.Item) -> list[pytest.Mark]:
     """The markers of a test that are ours or may be meant to be, nearest first."""
     return [mark for mark in item.iter_markers() if options.is_nearly_the_marker(mark.name)]
-
-
-@contextmanager
-def _metering(
-    item: pytest.Item, meter: Callable[[Callable[[], object]], AbstractContextManager[object]]
-) -> Iterator[None]:
-    """While active, the body of a test is metered; `meter` is told how to run it once more.
-
-    unittest calls `setUp` and `tearDown` itself, so there the method alone is wrapped, as pytest
-    does for `--trace`. A method that is a coroutine is left to unittest, and metered with them.
-    """
-    method = getattr(item, "obj", None)
-    if not hasattr(item, "_excinfo") or method is None or iscoroutinefunction(method):
-
-        def again() -> None:
-            item.runtest()
-            _raise_kept(item)
-
-        with meter(again):
-            yield
-        return
-
-    @wraps(method)
-    def metered(*args: Any, **kwargs: Any) -> Any:
-        with meter(partial(method, *args, **kwargs)):
-            return method(*args, **kwargs)
-
-    item.obj = metered  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        item.obj = method  # type: ignore[attr-defined]
-
-
-def _raise_kept(item: pytest.Item) -> None:
-    """Raise the failure or skip of a unittest test, which pytest keeps aside until its report."""
-    for kept in getattr(item, "_excinfo", None) or ():
-        raise kept.value

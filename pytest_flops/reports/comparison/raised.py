@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pytest_flops.budgets.judging.wording import subject
 from pytest_flops.budgets.units import format_percent
 
 if TYPE_CHECKING:
@@ -38,10 +40,8 @@ def _limits(entry: Entry) -> dict[str, Verdict]:
     found: dict[str, Verdict] = {}
     for verdict in entry.verdicts:
         if verdict.kind in ("limit", "scaling") and verdict.allowed is not None:
-            over = f"over {verdict.dimension}" if verdict.dimension else None
-            about = verdict.pattern or verdict.component, verdict.quantity, over
-            name = " ".join(word for word in ("limit of", *about) if word)
-            found.setdefault(name, verdict)
+            about = replace(verdict, component=verdict.pattern or verdict.component)
+            found.setdefault(f"limit of {subject(about)}", verdict)
     return found
 
 
