@@ -325,6 +325,21 @@ def test_a_builder_that_cannot_be_imported_is_told_with_the_budget(project: Any)
     assert "Traceback" not in result.stdout.str()
 
 
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("parse()", "*cannot import 'script:build': 2; the module exits on import*"),
+        ("def build(): parse()", "*the builder 'script:build' raised SystemExit: 2 (*script.py:*"),
+    ],
+)
+def test_a_script_that_exits_is_told_like_an_error(project: Any, code: str, told: str) -> None:
+    """As one that reads pytest's command line for its own."""
+    project.write("script.py", f"from sys import exit\ndef parse(): exit(2)\n{code}\n")
+    project.budget("x", "workload: {model: 'script:build'}", "limits: {total: 1 FLOP}")
+    result = project.fails("budgets", told=[told])
+    assert "_pytest" not in result.stdout.str()
+
+
 def test_an_error_of_a_builder_is_told_with_the_line_of_its_code(project: Any) -> None:
     project.write("broken.py", "def build():\n    raise OSError('no disk')\n")
     project.budget("x", "workload: {model: 'broken:build'}", "limits: {total: 1 FLOP}")

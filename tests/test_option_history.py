@@ -94,6 +94,14 @@ def test_a_file_in_place_of_the_folder_is_a_usage_error(
     project.refuses("--flops-history=test_model.py", *mode, told=["ERROR:*is no folder*"])
 
 
+@pytest.mark.parametrize("folder", ["reports", "./reports/", "past/../reports"])
+def test_the_folder_of_the_report_is_a_usage_error(project: Any, folder: str) -> None:
+    """The last report would be in the history twice, and its badge would be no report."""
+    project.counted("total=1000")
+    told = [f"ERROR: --flops-history={folder} is the folder of the report*"]
+    project.refuses(f"--flops-history={folder}", told=told)
+
+
 def test_a_broken_report_in_it_is_a_usage_error(project: Any) -> None:
     project.write("past/one.json", '{"format": "pytest-flops report", ')
     project.counted("total=1000")

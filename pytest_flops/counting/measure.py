@@ -33,6 +33,9 @@ _HOW = ("optimizer", "training", "values", "like", "compile")
 """What of a workload says how its step runs, under the names that `count_flops` has for it."""
 
 
+_RAISED = (Exception, SystemExit)  # a script that reads the command line exits
+
+
 class WorkloadError(ValueError):
     """A workload that cannot be found, built or counted; the message is for its author."""
 
@@ -69,7 +72,7 @@ def measure_workload(
             built = _built(builder, workload.model, {**workload.config, **given})
         except WorkloadError:
             raise
-        except Exception as error:
+        except _RAISED as error:
             raise WorkloadError(f"the builder {workload.model!r} raised {_told(error)}") from error
         if workload.step:
             return _measure_step(workload.model, built, metrics, lines=lines)
@@ -201,7 +204,7 @@ def _imported(name: str) -> Any:
     module_name, _, attribute = name.partition(":")
     try:
         found: Any = attrgetter(attribute)(import_module(module_name))
-    except Exception as error:
+    except _RAISED as error:
         hint, root = "", module_name.partition(".")[0]
         if module_name.endswith(".py"):
             hint = "; write 'package.module:callable', as you import it, and not the file"
@@ -209,6 +212,8 @@ def _imported(name: str) -> Any:
             hint = (
                 "; is its folder on the path (ini option 'pythonpath'), or the package installed?"
             )
+        elif isinstance(error, SystemExit):
+            hint = "; the module exits on import: put what it runs below if __name__ == '__main__'"
         elif isinstance(error, AttributeError) and (near := _near(error)):
             hint = f"; did you mean {near!r}?"
         raise WorkloadError(f"cannot import {name!r}: {error}{hint}") from error
@@ -260,7 +265,7 @@ def _measure_step(name: str, step: Any, metrics: Sequence[str], *, lines: bool) 
             step()
         with FLOPsMeter(metrics=[metric.name for metric in asked], lines=lines) as meter:
             step()
-    except Exception as error:
+    except _RAISED as error:
         raise WorkloadError(f"the step of {name!r} raised {_told(error)}") from error
     found = meter.measurement()
     if not (found.count.total or found.uncounted):
@@ -277,7 +282,7 @@ def _meter(model: Any, inputs: Any, asked: Mapping[str, Any]) -> Measurement:
         else:
             positional = inputs if isinstance(inputs, tuple | list) else (inputs,)
             found = count_flops(model, *positional, **asked)
-    except Exception as error:
+    except _RAISED as error:
         raise WorkloadError(f"counting {type(model).__name__} raised {_told(error)}") from error
     if not (found.count.forward or found.uncounted):
         raise WorkloadError(
@@ -286,7 +291,7 @@ def _meter(model: Any, inputs: Any, asked: Mapping[str, Any]) -> Measurement:
     return found
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     """An error of somebody's model, with the line of their code that it came from."""
     told, place = f"{type(error).__name__}: {error}", origin(error)
     return f"{told} ({place})" if place and str(place) not in told else told

@@ -49,6 +49,6 @@ def write_text(path: Path, text: str) -> Path:
     except OSError as error:
         raise ReportError(
             f"cannot write {path}: {error.strerror or error}. An older file there is as it was. "
-            "Free the place, or name another folder with --flops-report."
+            "Free the place, or name another one."
         ) from error
     return path

@@ -83,7 +83,7 @@ def _mistakes(config: Config) -> Iterator[str]:
 
 
 def _empty_or_overwritten(config: Config) -> Iterator[str]:
-    """Options without a value, as an unset variable leaves them, and a base that would be lost."""
+    """Options without a value, as an unset variable leaves them, and folders of two uses."""
     for name in (
         "flops_compare",
         "flops_history",
@@ -99,6 +99,12 @@ def _empty_or_overwritten(config: Config) -> Iterator[str]:
         yield (
             f"--flops-compare={base} is the report that this run writes, and would be overwritten: "
             "copy it elsewhere, or give another --flops-report"
+        )
+    past = chosen(config, "flops_history")
+    if past and folder and _same(config.rootpath / past, config.rootpath / folder):
+        yield (
+            f"--flops-history={past} is the folder of the report, which would be drawn as a past "
+            f"one: give it a folder of its own, e.g. {past}/history"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from typing import Any
@@ -265,12 +266,15 @@ def test_a_group_that_is_open_stays_open() -> None:
 
 
 def test_the_group_ends_whatever_raises() -> None:
-    before = vars(DeviceMesh)["__getitem__"], vars(DistributedDataParallel)["_pre_forward"]
+    def replaced() -> tuple[object, ...]:
+        methods = vars(DeviceMesh)["__getitem__"], vars(DistributedDataParallel)["_pre_forward"]
+        return (*methods, sys.excepthook)
+
+    before = replaced()
     with pytest.raises(ZeroDivisionError), fake_ranks(dp=8):
         _ = 1 / 0
     assert not dist.is_initialized()
-    after = vars(DeviceMesh)["__getitem__"], vars(DistributedDataParallel)["_pre_forward"]
-    assert after == before
+    assert replaced() == before
 
 
 def test_a_group_may_be_ended_before_its_time() -> None:
@@ -302,3 +306,8 @@ def test_a_second_mesh_of_a_test_ends_the_first(fake_ranks: Any) -> None:
         model = fully_shard(two_layers("cpu"), mesh=mesh)
         sizes.append(next(model.parameters()).to_local().numel())
     assert sizes == [WIDTH * HIDDEN // 8, WIDTH * HIDDEN // 64]
+
+
+def test_a_wrong_call_is_told_by_the_name_of_the_fixture(fake_ranks: Any) -> None:
+    with pytest.raises(TypeError, match=r"^fake_ranks\(\) takes 0 positional arguments"):
+        fake_ranks(8)

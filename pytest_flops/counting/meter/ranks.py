@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
+from functools import wraps
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +51,8 @@ def fake_ranks(*, rank: int = 0, **dimensions: int) -> Iterator[DeviceMesh]:
         from torch.distributed.device_mesh import init_device_mesh
         from torch.testing._internal.distributed.fake_pg import FakeStore
 
+        # Each group puts its rank before all tracebacks of the process, and no group takes it away.
+        undo.callback(setattr, sys, "excepthook", sys.excepthook)
         dist.init_process_group("fake", rank=rank, world_size=ranks, store=FakeStore())
         undo.callback(_end_group)
         forget_other_meshes(rank, *dimensions.items())
@@ -65,6 +69,7 @@ def one_mesh_after_another() -> Iterator[Callable[..., DeviceMesh]]:
     """Yields a function like `fake_ranks` that ends the ranks before, and returns the mesh."""
     with ExitStack() as active:
 
+        @wraps(fake_ranks)  # whose name the error of a wrong call has
         def make(**mesh: int) -> DeviceMesh:
             active.close()
             return active.enter_context(fake_ranks(**mesh))
