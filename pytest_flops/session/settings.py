@@ -100,7 +100,7 @@ def _empty_or_overwritten(config: Config) -> Iterator[str]:
             "copy it elsewhere, or give another --flops-report"
         )
     past = chosen(config, "flops_history")
-    if past and folder and _same(config.rootpath / past, config.rootpath / folder):
+    if past and folder and (root / past).resolve() == (root / folder).resolve():
         yield (
             f"--flops-history={past} is the folder of the report, which would be drawn as a past "
             f"one: give it a folder of its own, e.g. {past}/history"
