@@ -94,7 +94,8 @@ def _empty_or_overwritten(config: Config) -> Iterator[str]:
         if config.getoption(name) in ("", [""]):
             yield f"--{name.replace('_', '-')} has an empty value: is a variable unset?"
     base, folder = chosen(config, "flops_compare"), chosen(config, "flops_report")
-    if base and folder and _same(config.rootpath / base, config.rootpath / folder / "flops.json"):
+    root = config.rootpath
+    if base and folder and (root / base).resolve() == (root / folder / "flops.json").resolve():
         yield (
             f"--flops-compare={base} is the report that this run writes, and would be overwritten: "
             "copy it elsewhere, or give another --flops-report"
@@ -105,10 +106,6 @@ def _empty_or_overwritten(config: Config) -> Iterator[str]:
             f"--flops-history={past} is the folder of the report, which would be drawn as a past "
             f"one: give it a folder of its own, e.g. {past}/history"
         )
-
-
-def _same(one: Path, other: Path) -> bool:
-    return one.resolve() == other.resolve()
 
 
 def _taken_for_tests(config: Config) -> Iterator[str]:
