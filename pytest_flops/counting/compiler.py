@@ -72,7 +72,11 @@ def compiled(
     if how is False or isinstance(model, dynamo.OptimizedModule):
         return model
     keywords = {"backend": "inductor" if _of_inductor(metrics) else "eager"}
-    return torch.compile(model, **keywords | ({} if how is True else dict(how)))  # type: ignore[return-value]
+    was = vars(model).copy()
+    made = torch.compile(model, **keywords | ({} if how is True else dict(how)))
+    for mark in vars(model).keys() - was.keys():  # `OptimizedModule` sets its own on the model
+        delattr(model, mark)
+    return made  # type: ignore[return-value]
 
 
 def _of_inductor(metrics: Iterable[Metric]) -> bool:

@@ -331,3 +331,11 @@ count_flops(model, x, metrics=["launches"], compile=True)
 assert "pytest_flops.counting.compiler" not in sys.modules
 """
     subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True)
+
+
+@pytest.mark.parametrize("values", ["fake", "real"])
+def test_the_model_is_left_as_it_was(values: Any) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+    before = [{*vars(part)} for part in model.modules()]
+    count_flops(model, X, compile=True, values=values, metrics=NAMES)
+    assert [{*vars(part)} for part in model.modules()] == before
