@@ -233,6 +233,28 @@ def test_limits_that_they_cannot_have_are_errors_at_once(net: Any, limits: str, 
     net.refuses(told=[f"*{told}"])
 
 
+def test_what_the_second_run_prints_and_logs_is_captured(net: Any) -> None:
+    net.test("""
+        import logging
+
+        import pytest
+        import torch
+
+
+        @pytest.mark.flops_budget(graphs=1)
+        def test_step(capsys, caplog):
+            torch.compile(lambda x: x @ x, backend="eager")(torch.ones(4, 4))
+            print("printed")
+            logging.getLogger().warning("logged")
+            assert capsys.readouterr().out == "printed\\n"
+            assert caplog.messages[-1] == "logged"
+            caplog.clear()
+    """)
+    result = net.run()
+    result.assert_outcomes(passed=1)
+    result.stdout.no_fnmatch_line("*printed*")
+
+
 def test_the_record_holds_within_one_version_of_pytorch(net: Any) -> None:
     marked(net, *ONCE, limits=NONE)
     net.run("--flops-update").assert_outcomes(passed=1)

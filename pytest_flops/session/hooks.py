@@ -153,9 +153,12 @@ class BudgetHooks:
             subject = getattr(item, "subject", item.nodeid)
             item.stash[RECORDER] = Recorder(self.session, item.nodeid, item.stash[BUDGET], subject)
 
-    @pytest.hookimpl(wrapper=True)
+    @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, Any, Any]:
-        """Meter a marked test that does not count by itself; judge when its body has passed."""
+        """Meter a marked test that does not count by itself; judge when its body has passed.
+
+        Inside what pytest captures and logs, which a body that runs twice needs twice.
+        """
         recorder = item.stash.get(RECORDER, None)
         if recorder is None:
             return (yield from self._meter_unmarked(item))
