@@ -101,6 +101,7 @@ class CompilerEvents(logging.Handler):
         self._told = {name: Counter[str]() for name in ("graph_breaks", "recompiles", "graphs")}
         self._broken: set[object] = set()  # compilations whose graph break is told
         self._with_graph: set[object] = set()  # compilations that have handed over a graph
+        self._failed = False  # whether the backend of a graph has, which is told no further
         self._frames: dict[object, str] = {}
         self._seconds = 0.0
         self._undo = ExitStack()
@@ -165,6 +166,7 @@ class CompilerEvents(logging.Handler):
         elif compilation not in self._broken:
             why = _reason(f"{found['fail_type']}: {found['fail_reason']}")
             self._told["graph_breaks"][f"{frame}, which runs uncompiled: {why}"] += 1
+            self._failed |= compilation in self._with_graph
         self._broken.discard(compilation)
         self._with_graph.discard(compilation)
 
@@ -180,10 +182,15 @@ class CompilerEvents(logging.Handler):
     def added_to(self, measurement: Measurement) -> Measurement:
         """The measurement with the metrics that are asked for, as far as anything was compiled.
 
-        Where nothing was, breaks alone say something.
+        Where nothing was, breaks alone say something; where the backend of one graph failed, what
+        it makes of the others is not the whole.
         """
         version = torch.__version__.partition("+")[0]
-        totals = {name: told.total() for name, told in self._told.items()}
+        totals = {
+            name: told.total()
+            for name, told in self._told.items()
+            if not (self._failed and name in OF_INDUCTOR)
+        }
         if not totals["graphs"]:
             totals = {"graph_breaks": totals["graph_breaks"]} if totals["graph_breaks"] else {}
         costs = {

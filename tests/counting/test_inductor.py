@@ -52,6 +52,12 @@ def fused(x: Tensor, _: Tensor) -> Tensor:
     return (x + 1).relu() * 2
 
 
+def two_graphs(x: Tensor, _: Tensor) -> Tensor:
+    x = x.sin() + 1
+    print(end="")
+    return x.cos() + 1
+
+
 def broken(x: Tensor, _: Tensor) -> Tensor:
     x = (x + 1).relu()
     print(end="")
@@ -112,6 +118,20 @@ def test_a_kernel_is_told_by_the_lines_that_it_is_fused_of(
 
 def test_another_backend_has_neither() -> None:
     assert not found(fused, backend="eager").metrics
+
+
+def test_a_graph_that_cannot_be_lowered_leaves_neither(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs uncompiled, and its kernels are not those of the other graph alone."""
+
+    def fails(*_: object) -> None:
+        raise ValueError("no cosine here")
+
+    lowering = import_module("torch._inductor.lowering")
+    monkeypatch.setitem(lowering.lowerings, torch.ops.aten.cos.default, fails)
+    with torch._dynamo.config.patch(suppress_errors=True):
+        measurement = found(two_graphs)
+    assert not any(measurement.counts(f"{name} total") for name in OF_INDUCTOR)
+    assert "no cosine here" in str(measurement.lines_of("graph_breaks"))
 
 
 def test_no_compiler_runs_and_no_cache_hides_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
