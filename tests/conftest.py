@@ -214,7 +214,7 @@ def project(pytester: pytest.Pytester) -> Project:
 @pytest.fixture(
     params=[
         pytest.param((), id="plain"),
-        pytest.param(("-n", "2"), id="xdist", marks=pytest.mark.long),
+        pytest.param(("-n", "1"), id="xdist", marks=pytest.mark.long),
         pytest.param(("-p", "no:xdist"), id="no-xdist", marks=pytest.mark.long),
     ]
 )

@@ -119,7 +119,6 @@ PRODUCTS = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state")
 @pytest.mark.parametrize(
     ("run", "expected"), [p[1:] for p in PRODUCTS], ids=[p[0] for p in PRODUCTS]
 )
@@ -344,7 +343,6 @@ POINTWISE = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state")
 @pytest.mark.parametrize(
     ("run", "expected"), [p[1:] for p in POINTWISE], ids=[p[0] for p in POINTWISE]
 )
@@ -504,7 +502,6 @@ GRADIENTS = [
 ]
 
 
-@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state")
 @pytest.mark.parametrize(
     ("run", "expected"), [g[1:] for g in GRADIENTS], ids=[g[0] for g in GRADIENTS]
 )

@@ -12,7 +12,6 @@ from pytest_flops.counting.meter.meter import FLOPsMeter
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:`torch.jit"),  # PyTorch's own are deprecated
-    pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state"),
     pytest.mark.filterwarnings("ignore:Sparse invariant checks"),
 ]
 aten = torch.ops.aten

@@ -324,7 +324,6 @@ def test_a_ctc_loss_counts_as_in_a_real_step_whose_targets_are_the_longest():
     assert counted.operations["aten._ctc_loss_backward"].backward == 15 * 2 * 6 * 7 + 6 * 6 * 2 * 5
 
 
-@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state")
 @pytest.mark.parametrize("sparse", [torch.Tensor.to_sparse, torch.Tensor.to_sparse_csr])
 def test_what_a_sparse_tensor_stores_is_not_known_and_not_taken_for_nothing(sparse):
     class Graph(nn.Module):
