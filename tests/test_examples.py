@@ -57,6 +57,7 @@ def copy_example(name: str, project: Any) -> None:
     shutil.copytree(EXAMPLES / name, project.root, dirs_exist_ok=True)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["gate_a_convnet", "gate_a_transformer"])
 def test_an_example_project_is_within_its_budgets(name: str, project: Any) -> None:
     copy_example(name, project)
@@ -105,6 +106,7 @@ REGRESSIONS = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("regression", REGRESSIONS, ids=lambda regression: regression.project)
 def test_an_example_project_is_red_after_a_regression(regression: Regression, project: Any) -> None:
     copy_example(regression.project, project)

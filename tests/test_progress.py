@@ -35,6 +35,7 @@ def on_a_terminal(project: Any, *arguments: str) -> str:
     return told.decode(errors="replace")
 
 
+@pytest.mark.long
 def test_a_long_sweep_shows_its_progress_on_a_terminal(project: Any) -> None:
     project.test(SLOW_BUILDER)
     told = on_a_terminal(project)

@@ -252,6 +252,7 @@ def test_a_budget_whose_test_has_another_name_and_is_skipped_is_red(
     result.stdout.fnmatch_lines(["error: *'b' was measured in the base and is not any more"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("sizes", "told"),
     [("[8, 16, 32]", True), ("[2, 3, 4, 8, 16, 32, 64, 128]", False)],

@@ -32,6 +32,7 @@ PAGES = ["full_page", pytest.param("hostile_page", marks=pytest.mark.long)]
 AND_MANY = [*PAGES, pytest.param("two_hundred", marks=pytest.mark.long)]
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
 ]

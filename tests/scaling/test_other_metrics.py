@@ -122,6 +122,7 @@ budgets:
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("syncs", "exponent", "told"),
     [
