@@ -209,8 +209,7 @@ def _add_reading(add: Callable[..., Any]) -> None:
         "reports/flops.json",
         "reports/flops.json --base base/flops.json -o page.html",
     )
-    command.add_argument("report", help="flops.json")
-    command.add_argument("-o", "--output", metavar="FILE", help="beside the report unless given")
+    _add_page(command)
     command.add_argument("--base", metavar="FILE", help="a report to compare with")
     command.add_argument("--tolerance", metavar="PCT", help="replaces every budget's own")
     command.add_argument("--history", metavar="DIR", help="a folder of past reports")
@@ -222,8 +221,7 @@ def _add_reading(add: Callable[..., Any]) -> None:
         "reports/flops.json",
         "reports/flops.json -o step.trace.json",
     )
-    command.add_argument("report", help="flops.json")
-    command.add_argument("-o", "--output", metavar="FILE", help="beside the report unless given")
+    _add_page(command)
 
     command = add(
         "badge",
@@ -232,6 +230,11 @@ def _add_reading(add: Callable[..., Any]) -> None:
         "reports/flops.json",
         "reports/flops.json -o public/flops.badge.json",
     )
+    _add_page(command)
+
+
+def _add_page(command: argparse.ArgumentParser) -> None:
+    """What is read, and where what is made of it is written."""
     command.add_argument("report", help="flops.json")
     command.add_argument("-o", "--output", metavar="FILE", help="beside the report unless given")
 
