@@ -37,7 +37,8 @@ def count(session: Session, given: argparse.Namespace) -> int:
     builder = session.extensions.builder(workload.model)
     # One that counts by itself has the parameters only of a model that it would have to build.
     beside = () if given.json or (builder and builder.measure) else (PARAMETERS.name,)
-    beside += (MACS.name,) * given.macs
+    if given.macs:
+        beside = (*beside, MACS.name)
     found = measured(session, workload, [*dict.fromkeys((*metrics, *beside))])
     if given.json:
         print(json.dumps(found.to_dict(), indent=2))
