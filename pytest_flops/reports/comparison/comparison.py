@@ -38,6 +38,11 @@ class Change:
     accepted: bool = False  # allowed only because its author recorded it anew
 
     @property
+    def about(self) -> str:
+        """What it is of, in words: `lm_head forward`, `total`."""
+        return f"{self.component or ''} {self.quantity}".lstrip()
+
+    @property
     def difference(self) -> int:
         """FLOPs more than before; negative when fewer."""
         return (self.head or 0) - (self.base or 0)

@@ -142,14 +142,13 @@ def details(budget: BudgetChange) -> Iterator[tuple[str, str]]:
 
 def line(change: Change) -> str:
     """One change, e.g. `layer_1 total from 140 to 150 FLOP (+7.14 %)`."""
-    about = f"{change.component or ''} {change.quantity}".lstrip()
     unit = unit_of(change.quantity).symbol
     if change.base is None or change.head is None:
-        return f"{about} {relative(change)}: {change.head or change.base or 0:,} {unit}"
-    remark = ""
+        return f"{change.about} {relative(change)}: {change.head or change.base or 0:,} {unit}"
+    remark = relative(change)
     if change.difference > 0 and not change.regressed:
-        remark = f", {'as newly recorded' if change.accepted else 'within tolerance'}"
-    return f"{about} from {change.base:,} to {change.head:,} {unit} ({relative(change)}{remark})"
+        remark += f", {'as newly recorded' if change.accepted else 'within tolerance'}"
+    return f"{change.about} from {change.base:,} to {change.head:,} {unit} ({remark})"
 
 
 def relative(change: Change) -> str:

@@ -47,7 +47,7 @@ class ChangeRow:
         component, quantity = self.change.component, self.change.quantity
         if component is None and is_total(quantity):
             return "" if quantity == TOTAL else metric_of(quantity).name
-        return f"{component or ''} {quantity}".lstrip()
+        return self.change.about
 
 
 @dataclass(frozen=True, slots=True)

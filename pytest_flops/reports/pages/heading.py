@@ -102,5 +102,4 @@ def _most_regressed(comparison: Comparison | None) -> str:
         return ""
     most, name = max(grown, key=lambda pair: pair[0].difference)
     more = format_amount(most.difference, unit_of(most.quantity))
-    about = f"{most.component or ''} {most.quantity}".lstrip()
-    return f"{about} of {name} costs {more} more than in the base ({relative(most)})"
+    return f"{most.about} of {name} costs {more} more than in the base ({relative(most)})"

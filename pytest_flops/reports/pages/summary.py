@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pytest_flops.budgets.errors import printable
@@ -112,7 +113,7 @@ def limit_used(entry: Entry) -> str | None:
 def use(verdict: Verdict) -> tuple[str, str]:
     """How much of its bound a verdict uses, and of what: `99.9 %`, `lm_head forward`."""
     if verdict.kind == "scaling":
-        about = " ".join(word for word in (verdict.component, verdict.quantity) if word)
+        about = subject(replace(verdict, dimension=None))
         return f"{growth(verdict)}, allowed {exponent(verdict.allowed or 0)},", about
     about = subject(verdict)
     return used(verdict), f"recorded {about}" if verdict.kind == "recorded" else about
