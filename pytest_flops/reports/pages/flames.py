@@ -142,10 +142,20 @@ class Flames:
 
     @property
     def gone(self) -> list[tuple[str, int]]:
-        """What costs something in the base alone, and how much; not what went with its parent."""
-        gone = [path for path in self.base if path and not any(self.cost(path))]
-        rows = [(path, self.base[path], None) for path in outermost(gone) if self.base[path]]
-        return [(path, cost) for path, cost, _ in one_row_if_alike(rows)]
+        """What costs something in the base alone, and how much; not what went with its parent.
+
+        Of operators, those that would be boxes of their own.
+        """
+        gone = outermost([path for path in self.base if path and not any(self.cost(path))])
+
+        def rows(*, of_operators: bool) -> Iterator[tuple[str, int]]:
+            of_kind = (path for path in gone if (path in self.operators) is of_operators)
+            costs = [(path, self.base[path], None) for path in of_kind if self.base[path]]
+            return ((path, cost) for path, cost, _ in one_row_if_alike(costs))
+
+        least = sum(self.whole) / _MOST_BOXES
+        operators = (row for row in rows(of_operators=True) if row[1] >= least)
+        return [*rows(of_operators=False), *operators]
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -281,7 +291,8 @@ class _Boxes:
     def _detail(self, path: str) -> Hashable:
         """Equal for components that cost the same in every detail."""
         below = self._flames.inside.get(path, ())
-        return self._figures(path), tuple((last_name(each), self._detail(each)) for each in below)
+        inside = tuple((relative_to(each, path), self._detail(each)) for each in below)
+        return self._figures(path), inside
 
     def _inside(self, parent: str | None, above: str, times: int) -> tuple[Box, ...]:
         """The boxes inside a component that stands for so many."""
@@ -302,8 +313,11 @@ class _Boxes:
             name = in_one_name([relative_to(path, parent) for path in paths])
             number, path = times * len(paths), f"{above}.{name}" if above else name
             figures = tuple(number * figure for figure in self._figures(paths[0]))
+            kind = ""
+            if paths[0] in self._flames.operators:
+                # A small box has room for little more than the name of PyTorch's own library.
+                kind, name = "own", name.removeprefix("aten.")
             names = _several(name, len(paths)), _several(path, number)
-            kind = "own" if paths[0] in self._flames.operators else ""
             box = self._box(*names, figures, number, kind)
             inside = () if self._is_thin(box) else self._inside(paths[0], path, number)
             yield replace(box, inside=inside)
