@@ -92,6 +92,7 @@ class BudgetChange:
         raised: What its author allows more of than in the base.
         changes: Every quantity of the workload, then of each component.
         workload: What changed in the workload, by key, as (before, after).
+        base: What the base counted, where both counted something.
     """
 
     subject: str
@@ -103,6 +104,7 @@ class BudgetChange:
     raised: tuple[Raised, ...] = ()
     changes: tuple[Change, ...] = ()
     workload: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    base: Measurement | None = None
 
     @property
     def regressed(self) -> bool:
@@ -280,6 +282,7 @@ def _budget_change(
         changes=changes,
         workload=dict(_differences(old, new)),
         raised=tuple(raised(before, after)),
+        base=before.measurement,
     )
 
 
