@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from pytest_flops.budgets.files.folding import folded, unfolded
 from pytest_flops.budgets.judging.blame import in_one_name, one_row_if_alike, without_braces
+from pytest_flops.budgets.units import format_change
 from pytest_flops.counting.components import (
     ITSELF,
     by_parent,
@@ -24,7 +25,7 @@ from pytest_flops.counting.components import (
 )
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.metric import FLOPS, METRICS, TOTAL, quantity_of
-from pytest_flops.reports.text import percent, some
+from pytest_flops.reports.text import some
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -90,10 +91,8 @@ class Box:
     @property
     def change(self) -> str:
         """The difference in words: `+98.2 %`, `new` or `same`."""
-        if not self.difference:
-            return "same"
-        sign = "+" if self.difference > 0 else ""
-        return sign + percent(self.difference, self.base) if self.base else "new"
+        new = self.difference and not self.base
+        return "new" if new else format_change(self.difference, self.base)
 
     @property
     def largest_difference(self) -> int:
