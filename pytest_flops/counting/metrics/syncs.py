@@ -14,14 +14,15 @@ that asking for syncs would change what the other metrics count.
 from __future__ import annotations
 
 import threading
-import weakref
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, UntypedStorage
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
+from pytest_flops.counting.costs.elements import storage_of
 from pytest_flops.counting.replacing import Shared, replaced
 
 if TYPE_CHECKING:
@@ -39,8 +40,10 @@ class Counter:
     """The calls by which the host waits."""
 
     def __init__(self) -> None:
-        self._of_host = Storages()
-        self._computed = Storages()  # what operators made, and not of literals alone
+        # Storages, and not tensors: views share them, and PyTorch refuses to swap a parameter to
+        # which there is a weak reference.
+        self._of_host = WeakSet[UntypedStorage]()
+        self._computed = WeakSet[UntypedStorage]()  # made by operators, not of literals alone
         self._has_device = False  # whether an operator has run on an accelerator
 
     def start(self, note: Callable[[int], None]) -> None:
@@ -69,13 +72,14 @@ class Counter:
             out = call.out
             if type(out) is not Tensor or not out.is_cpu:
                 self._look_for_device(out)
-            if self._of_host.held and self._takes_nothing_else(call):
+            if self._of_host and self._takes_nothing_else(call):
                 if makes:
-                    self._of_host.add(out)
+                    self._of_host.update(_storages(out))
             elif makes:
-                self._computed.add(out)
-            elif self._of_host.held:
-                self._of_host.discard(out)  # perhaps a value of the device, in a literal
+                self._computed.update(_storages(out))
+            elif self._of_host:
+                # Perhaps a value of the device, in a literal.
+                self._of_host.difference_update(_storages(out))
             return 1 if found else 0
 
         return price
@@ -87,19 +91,19 @@ class Counter:
         if not self.is_of_host(tensor) and _copies_to_host(self, method, tensor, args, kwargs):
             self._note(1)
         if method == "to" and _device_asked_for(args, kwargs) is not None:
-            self._of_host.discard(tensor)
+            self._of_host.difference_update(_storages(tensor))
 
     def is_of_host(self, tensor: Tensor) -> bool:
         """Whether a tensor lives on the host, with a device or without."""
-        return tensor.is_cpu and (self._has_device or tensor in self._of_host)
+        return tensor.is_cpu and (self._has_device or storage_of(tensor) in self._of_host)
 
     def is_computed(self, tensor: Tensor) -> bool:
         """Whether an operator made a tensor, and not of literals alone."""
-        return tensor in self._computed
+        return storage_of(tensor) in self._computed
 
     def _hold(self, out: Any) -> int:
         self._look_for_device(out)
-        self._of_host.add(out)
+        self._of_host.update(_storages(out))
         return 0
 
     def _look_for_device(self, out: Any) -> None:
@@ -108,65 +112,16 @@ class Counter:
 
     def _takes_nothing_else(self, call: Call) -> bool:
         """Whether a call is given tensors of the host, and no others."""
-        first = call.args[0] if call.args else None
-        if type(first) is Tensor and not self._has_device and first not in self._of_host:
-            return False  # as below, for most calls
-        tensor = None
-        for tensor in _tensors((*call.args, *call.kwargs.values())):
-            if not self.is_of_host(tensor):
-                return False
-        return tensor is not None
+        tensors = [*_tensors((*call.args, *call.kwargs.values()))]
+        return bool(tensors) and all(map(self.is_of_host, tensors))
 
 
-class Storages:
-    """Storages, held weakly, so that none is taken for a later one at the same address.
-
-    Storages, and not tensors: views share them, and PyTorch refuses to swap a parameter to which
-    there is a weak reference.
-    """
-
-    def __init__(self) -> None:
-        self.held: dict[int, weakref.ref[UntypedStorage]] = {}
-        self._many = 1000  # the number at which those that have ended are dropped
-
-    def __contains__(self, tensor: Tensor) -> bool:
-        try:
-            storage = tensor.untyped_storage()
-        except NotImplementedError:
-            return False
-        held = self.held.get(storage._cdata)  # noqa: SLF001 - data_ptr() is 0 on fakes
-        return held is not None and held() is storage
-
-    def add(self, value: Any) -> None:
-        """Hold the storages of a tensor, or of a list of them."""
-        held = self.held
-        for tensor in (value,) if type(value) is Tensor else _tensors((value,)):
-            storage = _storage(tensor)
-            if storage is not None:
-                held[storage._cdata] = weakref.ref(storage)  # noqa: SLF001
-        if len(held) > self._many:
-            self.held = {key: each for key, each in held.items() if each() is not None}
-            self._many = 2 * len(self.held) + 1000
-
-    def discard(self, value: Any) -> None:
-        """Hold the storages of a tensor, or of a list of them, no longer."""
-        for tensor in _tensors((value,)):
-            storage = _storage(tensor)
-            if storage is not None:
-                self.held.pop(storage._cdata, None)  # noqa: SLF001
-
-
-def _storage(tensor: Tensor) -> UntypedStorage | None:
-    """The storage of a tensor that may stand for one on a device.
-
-    Sparse tensors have none, nor those that `torch.func` transforms.
-    """
-    if not _stands_for_device(tensor):
-        return None
-    try:
-        return tensor.untyped_storage()
-    except NotImplementedError:
-        return None
+def _storages(value: Any) -> Iterator[UntypedStorage]:
+    """The storages of a tensor, or of those in a list, that may stand for one on a device."""
+    for tensor in _tensors((value,)):
+        storage = storage_of(tensor) if _stands_for_device(tensor) else None
+        if storage is not None:
+            yield storage
 
 
 def _makes_of_tensors(func: Any) -> bool:
