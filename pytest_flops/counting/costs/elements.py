@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -46,13 +47,19 @@ def per_input(weight: int = 1, complex_weight: int | None = None, *, of: str = "
     return Formulas(cost, names={"tensor": of})
 
 
-def first_tensor(*candidates: Any) -> Tensor:
+def tensors_in(*values: Any) -> Iterator[Tensor]:
+    """The tensors among values and lists of values."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, tuple | list):
+            yield from tensors_in(*value)
+
+
+def first_tensor(*values: Any) -> Tensor:
     """The first tensor among values and lists of values."""
-    for candidate in candidates:
-        if isinstance(candidate, Tensor):
-            return candidate
-        if isinstance(candidate, tuple | list) and candidate:
-            return first_tensor(*candidate)
+    for tensor in tensors_in(*values):
+        return tensor
     raise TypeError("an operator without a tensor has no elements to count")
 
 

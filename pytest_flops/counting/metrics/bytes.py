@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 
 from pytest_flops.counting import metrics
 from pytest_flops.counting.costs import registered_cost
-from pytest_flops.counting.costs.elements import is_sparse, parts_of, storage_of
+from pytest_flops.counting.costs.elements import is_sparse, parts_of, storage_of, tensors_in
 from pytest_flops.counting.costs.table import bound
 from pytest_flops.counting.metrics.operands import (
     Operands,
@@ -34,7 +34,7 @@ from pytest_flops.counting.metrics.operands import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from pytest_flops.counting.metrics import Price
 
@@ -143,7 +143,7 @@ def of_all(*values: Any) -> int:
     Regions are the same if they have storage, start and span in common. Those that overlap in part
     count each.
     """
-    tensors = _flattened(values)
+    tensors = [*tensors_in(*values)]
     if len({*map(storage_of, tensors)}) == len(tensors):  # most often; cheaper than regions
         return sum(map(of_one, tensors))
     return sum([region[-1] for region in {*map(_region, tensors)}])
@@ -171,16 +171,6 @@ def of_two(one: Any, other: Any) -> int:
 def part(tensor: Tensor | None, elements: int) -> int:
     """The bytes of so many elements of a tensor, and of no more than it has."""
     return 0 if tensor is None else min(of_one(tensor), elements * tensor.itemsize)
-
-
-def _flattened(values: Iterable[Any]) -> list[Tensor]:
-    tensors: list[Tensor] = []
-    for value in values:
-        if isinstance(value, Tensor):
-            tensors.append(value)
-        elif isinstance(value, _LISTS):
-            tensors += _flattened(value)
-    return tensors
 
 
 def _size_with_gaps(tensor: Tensor) -> int:
