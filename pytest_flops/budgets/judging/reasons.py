@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_flops.budgets.judging.blame import named
+from pytest_flops.budgets.judging.blame import blame, cut_short, named
 from pytest_flops.budgets.units import format_amount
 from pytest_flops.counting.components import OUTSIDE_PATH
 from pytest_flops.counting.metric import BYTE, FLOPS, TOTAL, metric_of, phase_of, quantity_of
@@ -21,7 +22,20 @@ if TYPE_CHECKING:
 _OPERATORS, _LINES = 3, 5
 
 
-def cause_told(
+def with_reason(verdict: Verdict, measurement: Measurement, recorded: Recorded | None) -> Verdict:
+    """A verdict of a limit or a record, with what made it red, if it is."""
+    if verdict.passed:
+        return verdict
+    reason = blame(verdict, measurement, recorded)
+    cause = _cause(verdict, reason, measurement, recorded)
+    rows = reason.rows
+    if cause and metric_of(str(verdict.quantity)) is not FLOPS:
+        # The operators say more of what is outside modules.
+        rows = [row for row in rows if row[0] != OUTSIDE_PATH]
+    return replace(verdict, parts=cut_short(rows), cause=cause)
+
+
+def _cause(
     verdict: Verdict, reason: Blame, measurement: Measurement, recorded: Recorded | None
 ) -> str:
     """What made a verdict red, in a phrase; empty where nothing is known of it."""
