@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_flops.budgets.judging.blame import blame, cut_short, named
+from pytest_flops.budgets.judging.alike import cut_short, named
+from pytest_flops.budgets.judging.blame import blame
 from pytest_flops.budgets.units import format_amount
 from pytest_flops.counting.components import OUTSIDE_PATH
 from pytest_flops.counting.metric import BYTE, FLOPS, TOTAL, metric_of, phase_of, quantity_of

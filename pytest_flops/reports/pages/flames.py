@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from pytest_flops.budgets.files.folding import folded, unfolded
-from pytest_flops.budgets.judging.blame import in_one_name, one_row_if_alike, without_braces
+from pytest_flops.budgets.judging.alike import in_one_name, one_row_if_alike, without_braces
 from pytest_flops.counting.components import (
     ITSELF,
     by_parent,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.judging import wording
-from pytest_flops.budgets.judging.blame import named
+from pytest_flops.budgets.judging.alike import named
 from pytest_flops.budgets.units import format_amount, format_flops
 from pytest_flops.counting.metric import QUANTITIES, unit_of
 from pytest_flops.reports.comparison.wording import leading, regressions, relative

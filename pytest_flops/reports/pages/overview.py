@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_flops.budgets.judging.blame import one_per_family
+from pytest_flops.budgets.judging.alike import one_per_family
 from pytest_flops.budgets.judging.causes import share
 from pytest_flops.budgets.units import format_amount, format_flops
 from pytest_flops.counting.count import PHASES
