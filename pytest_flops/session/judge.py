@@ -9,12 +9,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_flops.budgets.budget import Budget
-from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.judging.hold import EVERY_KIND, hold
 from pytest_flops.budgets.judging.unseen import uncounted_messages
 from pytest_flops.budgets.judging.wording import explain
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.metric import QUANTITIES, metric_of
+from pytest_flops.counting.text import printable
 from pytest_flops.reports.entry import Entry
 from pytest_flops.reports.fates import BudgetTest
 from pytest_flops.reports.report import as_record

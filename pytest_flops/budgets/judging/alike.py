@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_flops.budgets.files.folding import folded
 from pytest_flops.counting.components import ITSELF, common_ancestor, family
+from pytest_flops.counting.text import some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -71,9 +72,7 @@ def named(rows: Sequence[Row]) -> str:
         return layer
     worth_a_word = sum(names.values()) / 100
     told = [name for name, above in names.items() if above >= worth_a_word]
-    if len(told) <= _NAMED:
-        return " and ".join(told)
-    return f"{', '.join(told[:_NAMED])} and {len(told) - _NAMED:,} more"
+    return " and ".join(told) if len(told) <= _NAMED else some(told, _NAMED)
 
 
 def _layer_of_all(names: Sequence[str]) -> str | None:

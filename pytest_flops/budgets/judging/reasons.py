@@ -10,6 +10,7 @@ from pytest_flops.budgets.judging.blame import blame
 from pytest_flops.budgets.units import format_amount
 from pytest_flops.counting.components import OUTSIDE_PATH
 from pytest_flops.counting.metric import BYTE, FLOPS, TOTAL, metric_of, phase_of, quantity_of
+from pytest_flops.counting.text import some
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -138,10 +139,9 @@ def _most(
     most.sort(key=lambda name: (-values[name], name))
     listed = [
         f"{name} ({'new, ' if name in new else ''}{sign}{format_amount(values[name], unit)})"
-        for name in most[:at_most]
+        for name in most
     ]
-    more = f" and {len(most) - at_most:,} more" if len(most) > at_most else ""
-    return ", ".join(listed) + more
+    return some(listed, at_most)
 
 
 def _at_the_peak(now: Costs, then: Costs | None, reason: Blame, phase: str) -> str:

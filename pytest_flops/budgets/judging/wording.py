@@ -6,11 +6,10 @@ from fractions import Fraction
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.judging.causes import causes
 from pytest_flops.budgets.units import aligned, format_amount, format_apart, rounded_up
 from pytest_flops.counting.metric import FLOP, unit_of
-from pytest_flops.counting.table import in_columns
+from pytest_flops.counting.text import in_columns, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

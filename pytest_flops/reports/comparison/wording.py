@@ -11,8 +11,8 @@ from pytest_flops.budgets.judging.alike import one_per_family
 from pytest_flops.budgets.units import format_flops
 from pytest_flops.counting.components import parent_of, segments
 from pytest_flops.counting.metric import is_total, metric_of, unit_of
+from pytest_flops.counting.text import percent, some
 from pytest_flops.reports.report import SessionError, in_order
-from pytest_flops.reports.text import percent, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -22,7 +22,7 @@ from pytest_flops.counting.components import (
     relative_to,
 )
 from pytest_flops.counting.metric import FLOPS, METRICS, TOTAL, quantity_of
-from pytest_flops.reports.text import percent, some
+from pytest_flops.counting.text import percent, some
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping, Sequence

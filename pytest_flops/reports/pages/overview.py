@@ -14,8 +14,8 @@ from pytest_flops.counting.metric import (
     TOTAL,
     quantity_of,
 )
+from pytest_flops.counting.text import percent
 from pytest_flops.reports.pages.summary import uses
-from pytest_flops.reports.text import percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

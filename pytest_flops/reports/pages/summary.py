@@ -7,7 +7,6 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.judging.causes import causes, severity, share
 from pytest_flops.budgets.judging.wording import exponent, subject, told
 from pytest_flops.budgets.units import format_amount, format_flops
@@ -21,7 +20,7 @@ from pytest_flops.counting.metric import (
     quantity_of,
     unit_of,
 )
-from pytest_flops.reports.text import percent, shorten, some
+from pytest_flops.counting.text import percent, printable, shorten, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
