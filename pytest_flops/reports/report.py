@@ -46,6 +46,9 @@ class SessionError:
     location: Location | None = None
     kind: Literal["error", "regression", "stale", "checkout"] = "error"
 
+    def __str__(self) -> str:
+        return f"{self.location}: {self.message}" if self.location else self.message
+
 
 @dataclass(frozen=True, slots=True)
 class Report:

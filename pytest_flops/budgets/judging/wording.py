@@ -44,7 +44,7 @@ def headline(verdict: Verdict) -> str:
         say = {"scaling": _exponents, "parity": _counts}.get(verdict.kind, _amounts)
         words.insert(0, say(verdict, verdict.actual, verdict.allowed))
         if verdict.kind == "scaling":
-            about = f"{verdict.component or ''} {verdict.quantity} ".lstrip()
+            about = f"{verdict.about} "
     return printable(about + "; ".join(words))
 
 
@@ -162,9 +162,9 @@ def below_the_record(quantity: Quantity, actual: int, recorded: int) -> str:
 
 
 def subject(verdict: Verdict) -> str:
-    """What a verdict is about: `lm_head forward`, `total`, `layer_0.moe total over seq_len`."""
-    over = f"over {verdict.dimension}" if verdict.dimension else None
-    return " ".join(word for word in (verdict.component, verdict.quantity, over) if word)
+    """What a verdict is about, over which sizes: `lm_head forward`, `total over seq_len`."""
+    over = f" over {verdict.dimension}" if verdict.dimension else ""
+    return f"{verdict.about}{over}".lstrip()
 
 
 def _amounts(verdict: Verdict, actual: float, allowed: float) -> str:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from pytest_flops.budgets.judging.causes import causes, share
 from pytest_flops.budgets.judging.wording import acceptance, following
 from pytest_flops.budgets.judging.wording import headline as verdict_headline
-from pytest_flops.budgets.judging.wording import subject as about
 from pytest_flops.budgets.units import format_amount, format_exact, format_flops, format_percent
 from pytest_flops.counting.count import PHASES
 from pytest_flops.counting.metric import QUANTITIES, unit_of
@@ -120,7 +119,6 @@ def _environment() -> Environment:
         exact=lambda flops: format_exact(int(flops)),
         signed=lambda flops: f"{flops:+,}",
         words=verdict_headline,
-        about=about,
         line=printable,
         name=lambda text: shorten(printable(text), _NAME),
     )

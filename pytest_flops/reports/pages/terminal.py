@@ -144,6 +144,6 @@ def text_lines(budget: BudgetChange) -> Iterator[str]:
 
 
 def _run_errors(report: Report) -> list[Line]:
-    errors = [f"{e.location}: {e.message}" if e.location else e.message for e in report.errors]
     missing = [f"{test} delivered nothing" for test in report.missing]
-    return [(f"error: {printable(text)}", _RED) for text in (*errors, *missing)]
+    found = [*map(str, report.errors), *missing]
+    return [(f"error: {printable(text)}", _RED) for text in found]
