@@ -264,7 +264,7 @@ def test_a_dearer_layer_is_red_named_in_the_summary_and_annotated_at_its_budget(
     run = checkout.gate(base=base)
     assert run.codes["Judge"] == 1
     assert run.outputs["steps.compare.outputs.verdict"] == "failed"
-    assert "`layer_1 total from 140 to 150 FLOP (+7.14 %)`" in run.summary
+    assert "`layer_1 total from 140 to 150 FLOP (+7.1 %)`" in run.summary
     assert "costs more than recorded" in run.summary
     assert "\n::error file=budgets/model.yaml,line=3,col=3," in run.log
     page = Path(run.outputs["steps.measure.outputs.report"]) / "flops.html"

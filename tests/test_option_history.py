@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -106,6 +107,17 @@ def test_a_broken_report_in_it_is_a_usage_error(project: Any) -> None:
     project.write("past/one.json", '{"format": "pytest-flops report", ')
     project.counted("total=1000")
     project.refuses("--flops-history", "past", told=["ERROR:*past/one.json:1:*not complete JSON*"])
+
+
+@pytest.mark.posix("named pipes")
+def test_a_pipe_in_it_is_left_out_and_told(project: Any, mode: tuple[str, ...]) -> None:
+    project.counted("total=1000")
+    (project.root / "past").mkdir()
+    os.mkfifo(project.root / "past/pipe.json")  # reading it would wait for somebody to write
+    result = project.run("--flops-history=past", *mode)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["left out of the history: *pipe.json is no file."])
+    assert len(kept_in(project)) == 2
 
 
 def test_the_ini_twin(project: Any) -> None:

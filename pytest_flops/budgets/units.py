@@ -162,6 +162,24 @@ def format_percent(fraction: Fraction) -> str:
     return f"{percent:f}%"
 
 
+def format_change(difference: int, base: int) -> str:
+    """A change in percent of what was, rounded for people, e.g. `"+12.3 %"`.
+
+    What changed is never told as 0, and -100 % only of what is gone; `"from 0"` if `base` is 0.
+    """
+    if not difference:
+        return "same"
+    if not base:
+        return "from 0"
+    sign = "+" if difference > 0 else "-"
+    tenths = round(Fraction(1000 * abs(difference), base))
+    if not tenths:
+        return f"{sign}<0.1 %"
+    if -base < difference < 0:
+        tenths = min(tenths, 999)
+    return f"{sign}{tenths // 10:,}.{tenths % 10} %"
+
+
 def _refusal(unit: Unit, problem: str, hint: str | None = None) -> BudgetError:
     accepted = "an integer of at least 0"
     if _has_larger_sizes(unit):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pytest_flops.budgets.units import parse_percent
 from pytest_flops.reports.comparison.comparison import compare as compared
 from pytest_flops.reports.errors import ReportError
-from pytest_flops.reports.history import load_history
+from pytest_flops.reports.history import History, load_history
 from pytest_flops.reports.read import load_base, load_report
 
 if TYPE_CHECKING:
@@ -66,8 +66,9 @@ def html(given: argparse.Namespace) -> int:
         tolerance = _percent(given.tolerance)
         comparison = compared(load_report(given.base), report, tolerance=tolerance)
         report = judge_regressions(report, comparison)
-    history = load_history(given.history) if given.history else ()
-    page = render_html(report, comparison=comparison, history=history)
+    history = load_history(given.history) if given.history else History()
+    _tell_left_out(history)
+    page = render_html(report, comparison=comparison, history=history.reports)
     _write_beside(given, ".html", page, *filter(None, [given.base]))
     _tell_why_red(report)
     return OK
@@ -104,6 +105,11 @@ def show(given: argparse.Namespace) -> int:
     lines = terminal_lines(report, verbosity=given.verbose, width=width)
     print(*(text for text, _ in lines), sep="\n")
     return OK if report.passed else REGRESSED
+
+
+def _tell_left_out(history: History) -> None:
+    for each in history.left_out:
+        print(f"left out: {each}", file=sys.stderr)
 
 
 def _tell_why_red(report: Report) -> None:

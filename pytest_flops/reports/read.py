@@ -27,6 +27,25 @@ def load_report(path: str | Path) -> Report:
             version, breaks the schema, or has a metric that nobody knows here; the message is one
             paragraph and names the file.
     """
+    record = read_record(path)
+    _hold_to_schema(path, record)
+    report = Report.from_dict(record)
+    for name in _metrics_of(report):
+        if name not in METRICS:
+            raise ReportError(
+                f"{path} holds the metric {name!r}, which this pytest-flops does not know and the "
+                "report does not describe. Was it written by a newer one?"
+            )
+    return report
+
+
+def read_record(path: str | Path) -> dict[str, Any]:
+    """What stands in a report of ours, of a version that is known, and not held to the schema.
+
+    Raises:
+        ReportError: The file cannot be read, is no JSON, is no report of ours, or of a newer
+            version.
+    """
     record = _parsed(path)
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise ReportError(
@@ -40,15 +59,7 @@ def load_report(path: str | Path) -> Report:
             f"pytest-flops reads versions up to {VERSION}. Upgrade with `pip install -U "
             "pytest-flops`."
         )
-    _hold_to_schema(path, record)
-    report = Report.from_dict(record)
-    for name in _metrics_of(report):
-        if name not in METRICS:
-            raise ReportError(
-                f"{path} holds the metric {name!r}, which this pytest-flops does not know and the "
-                "report does not describe. Was it written by a newer one?"
-            )
-    return report
+    return record
 
 
 def _metrics_of(report: Report) -> Iterator[str]:

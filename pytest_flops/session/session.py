@@ -109,7 +109,11 @@ class Session:
         from pytest_flops.reports.history import load_history
 
         folder = self.settings.history
-        return load_history(folder) if folder and folder.exists() else ()
+        if folder is None or not folder.exists():
+            return ()
+        found = load_history(folder)
+        self.notes += [f"left out of the history: {each}" for each in found.left_out]
+        return found.reports
 
     @cached_property
     def environment(self) -> dict[str, Any]:

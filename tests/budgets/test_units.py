@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pytest_flops.budgets.errors import BudgetError
 from pytest_flops.budgets.units import (
     format_amount,
+    format_change,
     format_exact,
     format_flops,
     format_percent,
@@ -237,3 +238,23 @@ def test_a_wrong_unit_is_refused_in_the_words_of_the_metric(text, words):
     with pytest.raises(BudgetError) as caught:
         parse_amount(text, BYTE)
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+@pytest.mark.parametrize(
+    ("difference", "base", "words"),
+    [
+        (45, 92, "+48.9 %"),  # 0.48913
+        (1, 1_999, "+0.1 %"),  # 0.05003 %
+        (1, 2_001, "+<0.1 %"),  # 0.04998 %
+        (-1, 10**12, "-<0.1 %"),
+        (-999_999, 1_000_000, "-99.9 %"),  # something is left
+        (-7, 7, "-100.0 %"),
+        (999_999, 1_000_000, "+100.0 %"),  # as good as doubled
+        (12_345, 10, "+123,450.0 %"),
+        (0, 5, "same"),
+        (0, 0, "same"),
+        (5, 0, "from 0"),
+    ],
+)
+def test_a_change_is_rounded_but_never_to_nothing_and_never_to_all(difference, base, words):
+    assert format_change(difference, base) == words

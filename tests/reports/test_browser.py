@@ -223,7 +223,7 @@ def test_on_a_phone_the_heading_is_short_and_no_table_is_cut(probe, framed, full
     script = script.replace("</", "<\\/")
     lines, cells, wide = probe("<!doctype html><body></body>", framed(full_page, 390, script))
     assert lines <= 3
-    assert cells == ["49.336 GFLOP", "✕ +0.85 %"]
+    assert cells == ["49.336 GFLOP", "✕ +0.9 %"]
     assert wide == []
 
 

@@ -10,8 +10,8 @@ import pytest
 from pytest_flops.budgets.budget import Location
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.workload import Workload
-from pytest_flops.reports.comparison.comparison import Change, compare
-from pytest_flops.reports.comparison.wording import leading, regressions, relative
+from pytest_flops.reports.comparison.comparison import compare
+from pytest_flops.reports.comparison.wording import leading, regressions
 from pytest_flops.reports.fates import BudgetTest
 from pytest_flops.reports.pages.comparison import FORMATS
 from pytest_flops.reports.report import build_report
@@ -178,7 +178,7 @@ def test_a_regression_names_what_grew_and_by_how_much(make):
     (error,) = regressions(compare(make.report(), head))
     assert "'baseline' costs more than its base" in error.message
     # forward + backward + optimizer of one layer: 139,386,880 + 277,291,008 + 1,004,250
-    assert "total from 48,917,969,080 to 49,335,651,218 FLOP (+0.85 %)" in error.message
+    assert "total from 48,917,969,080 to 49,335,651,218 FLOP (+0.9 %)" in error.message
     assert str(error.location) == "budgets/resnet_bk.yaml:5:3"
 
 
@@ -190,7 +190,7 @@ def regression(make):
 def test_text_tells_the_regression_and_the_added_component(regression):
     text = FORMATS["text"](regression)
     assert text.splitlines()[0].endswith("costs more than its base allows (1 grew)")
-    assert "total from 48,917,969,080 to 49,335,651,218 FLOP (+0.85 %)" in text
+    assert "total from 48,917,969,080 to 49,335,651,218 FLOP (+0.9 %)" in text
     assert "layer_4 total new: 417,682,138 FLOP" in text
 
 
@@ -221,7 +221,7 @@ def test_github_annotates_the_line_of_the_budget(regression):
     assert line.startswith(
         "::error file=budgets/resnet_bk.yaml,line=5,col=3,title=FLOPs budget::the budget 'baseline'"
     )
-    assert "+0.85 %25" in line
+    assert "+0.9 %25" in line
 
 
 def test_github_annotations_cannot_be_forged_by_a_name(make):
@@ -301,8 +301,8 @@ def test_layers_that_changed_alike_are_one_line(make):
     text = FORMATS["text"](compare(base, counted(make, grown)))
     layers = [line.strip() for line in text.splitlines() if "layer_" in line]
     assert layers == [
-        "layer_11 total from 100 to 105 FLOP (+5.00 %)",
-        "each of layer_0..10 total from 100 to 101 FLOP (+1.00 %)",
+        "layer_11 total from 100 to 105 FLOP (+5.0 %)",
+        "each of layer_0..10 total from 100 to 101 FLOP (+1.0 %)",
     ]
 
 
@@ -315,19 +315,6 @@ def test_a_phase_that_grows_behind_an_equal_total_is_named(make):
 def test_a_budget_that_is_not_measured_any_more_is_named(make):
     (error,) = regressions(compare(make.report(), make.report(make.entry(measurement=None))))
     assert error.message == "the budget 'baseline' was measured in the base and is not any more"
-
-
-@pytest.mark.parametrize(
-    ("head", "words"),
-    [
-        (10**12 + 10**9, "+0.10 %"),
-        (10**12 + 1, "over 0 % more"),
-        (10**12 - 1, "over 0 % less"),
-        (0, "-100 %"),
-    ],
-)
-def test_a_difference_too_small_for_a_percentage_says_its_direction_in_words(head, words):
-    assert relative(Change(None, "total", 10**12, head, None)) == words
 
 
 def test_growth_from_nothing_has_no_percentage(make):

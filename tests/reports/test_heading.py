@@ -79,7 +79,7 @@ def test_a_regression_alone_is_told_from_the_comparison(make):
     judged = judge_regressions(head, comparison)
     # A layer more: 139,386,880 forward, 277,291,008 backward, 1,004,250 optimizer.
     assert heading(judged, comparison) == (
-        "Red: total of baseline costs 417.682 MFLOP more than in the base (+0.85 %)",
+        "Red: total of baseline costs 417.682 MFLOP more than in the base (+0.9 %)",
         "1 budget is red against its base.",
     )
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from pytest_flops.reports.errors import ReportError
-from pytest_flops.reports.history import KEPT, keep, load_history
+from pytest_flops.reports.history import KEPT, History, keep, load_history
 from pytest_flops.reports.read import load_report
 from pytest_flops.reports.report import to_json
 
@@ -16,11 +18,11 @@ def test_reports_of_a_folder_come_oldest_first(make, tmp_path):
     for name, day in days.items():
         (tmp_path / name).write_text(to_json(make.report(environment={"time": day})))
     found = load_history(tmp_path)
-    assert [report.environment["time"] for report in found] == sorted(days.values())
+    assert [report.environment["time"] for report in found.reports] == sorted(days.values())
 
 
 def test_an_empty_folder_is_an_empty_history(tmp_path):
-    assert load_history(tmp_path) == ()
+    assert load_history(tmp_path) == History()
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path):
@@ -32,6 +34,30 @@ def test_a_file_that_is_no_report_is_named(tmp_path):
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(ReportError, match=r"other\.json is not a report"):
         load_history(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"count": {"forward": "many"}},
+        {"count": {"forward": 1}, "metrics": {"bytes": {"whole": {"forward": 0.5}}}},
+        {"count": {"forward": 1}, "metrics": {"nobody_knows": {"whole": {"forward": 1}}}},
+        {"metrics": {}},
+        [],
+    ],
+)
+def test_what_it_does_not_understand_is_told_as_of_any_report(make, tmp_path, wrong):
+    record = make.report().to_dict()
+    if isinstance(wrong, dict):
+        wrong = {"source": "meter", "rules": "executed", **wrong}
+    record["entries"][0]["measurement"] = wrong
+    path = tmp_path / "one.json"
+    path.write_text(json.dumps(record))
+    with pytest.raises(ReportError) as strict:
+        load_report(path)
+    with pytest.raises(ReportError) as quick:
+        load_history(tmp_path)
+    assert str(quick.value) == str(strict.value)
 
 
 def of_day(make, day, **changes):

@@ -404,7 +404,7 @@ def test_what_changed_stands_first(make):
     assert (
         "What changed since 012345678 By the size of the difference "
         "Budget Base Now Difference Less | more "
-        "baseline 48.918 GFLOP 49.336 GFLOP +417.682 MFLOP +0.85 % "
+        "baseline 48.918 GFLOP 49.336 GFLOP +417.682 MFLOP +0.9 % "
         "Where it comes from, in baseline; the axis begins at 48.5 GFLOP "
         "Component total from base to now base 48.918 GFLOP layer_4 +417.682 MFLOP now 49.336 GFLOP"
     ) in text

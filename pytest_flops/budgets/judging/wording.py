@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.judging.causes import causes
-from pytest_flops.budgets.units import aligned, format_amount, format_apart, rounded_up
+from pytest_flops.budgets.units import (
+    aligned,
+    format_amount,
+    format_apart,
+    format_change,
+    rounded_up,
+)
 from pytest_flops.counting.metric import FLOP, unit_of
 from pytest_flops.counting.table import in_columns
 
@@ -154,7 +159,7 @@ def below_the_record(quantity: Quantity, actual: int, recorded: int) -> str:
     """The remark on a count below its record."""
     saved = recorded - actual
     shown = format_amount(saved, unit_of(quantity))
-    return f"cheaper than recorded by {shown} ({_percent(-saved, recorded)})"
+    return f"cheaper than recorded by {shown} ({format_change(-saved, recorded)})"
 
 
 def subject(verdict: Verdict) -> str:
@@ -176,7 +181,7 @@ def _amounts(verdict: Verdict, actual: float, allowed: float) -> str:
 
 def _over(verdict: Verdict) -> str:
     actual, allowed = _whole(verdict.actual), _whole(verdict.allowed)
-    relative = f" ({_percent(actual - allowed, allowed)})" if allowed else ""
+    relative = f" ({format_change(actual - allowed, allowed)})" if allowed else ""
     return f"{format_amount(actual - allowed, _unit(verdict))}{relative}"
 
 
@@ -204,12 +209,3 @@ def _whole(value: float | None) -> int:
 
 def _unit(verdict: Verdict) -> Unit:
     return FLOP if verdict.quantity is None else unit_of(verdict.quantity)
-
-
-def _percent(part: int, whole: int) -> str:
-    """With a sign and one decimal; what would round to nothing says so."""
-    share = Fraction(100 * part, whole)
-    if 0 < abs(share) < Fraction(1, 20):
-        return f"{'+' if part > 0 else '-'}<0.1 %"
-    tenths = round(share * 10)
-    return f"{'+' if part > 0 else '-'}{abs(tenths) // 10:,}.{abs(tenths) % 10} %"

@@ -8,11 +8,11 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.judging.blame import one_per_family
-from pytest_flops.budgets.units import format_flops
+from pytest_flops.budgets.units import format_change, format_flops
 from pytest_flops.counting.components import parent_of, segments
 from pytest_flops.counting.metric import is_total, metric_of, unit_of
 from pytest_flops.reports.report import SessionError, in_order
-from pytest_flops.reports.text import percent, some
+from pytest_flops.reports.text import some
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -51,7 +51,7 @@ def headline(comparison: Comparison) -> str:
     numbers = Counter(budget.status for budget in comparison.budgets)
     listed = ", ".join(f"{numbers[each]:,} {each}" for each in _WORST_FIRST if numbers[each])
     result = "costs more than its base allows" if comparison.regressed else "no regression"
-    return f"FLOPs against the base: {result} ({listed or 'no budgets'})"
+    return f"FLOPs against the base: {result} ({listed or 'no budget is counted in both'})"
 
 
 def changed_budgets(comparison: Comparison) -> list[BudgetChange]:
@@ -117,7 +117,7 @@ def _told_status(budget: BudgetChange) -> str:
 
 
 def status(budget: BudgetChange) -> str:
-    """How a budget changed: `grew, within its tolerance`, `fell by 10 FLOP (-3.03 %)`, `new`."""
+    """How a budget changed: `grew, within its tolerance`, `fell by 10 FLOP (-3.0 %)`, `new`."""
     if budget.status == "grew" and not budget.regressed:
         return f"grew, {'as newly recorded' if budget.accepted else 'within its tolerance'}"
     total = budget.total
@@ -141,7 +141,7 @@ def details(budget: BudgetChange) -> Iterator[tuple[str, str]]:
 
 
 def line(change: Change) -> str:
-    """One change, e.g. `layer_1 total from 140 to 150 FLOP (+7.14 %)`."""
+    """One change, e.g. `layer_1 total from 140 to 150 FLOP (+7.1 %)`."""
     unit = unit_of(change.quantity).symbol
     if change.base is None or change.head is None:
         return f"{change.about} {relative(change)}: {change.head or change.base or 0:,} {unit}"
@@ -157,12 +157,7 @@ def relative(change: Change) -> str:
         return "new"
     if change.head is None:
         return "gone"
-    if not change.base:
-        return "from 0"
-    share, more = percent(abs(change.difference), change.base), change.difference >= 0
-    if share[0].isdigit():
-        return f"{'+' if more else '-'}{share}"
-    return f"{share} {'more' if more else 'less'}"
+    return format_change(change.difference, change.base)
 
 
 def leading(budget: BudgetChange) -> list[Change]:
