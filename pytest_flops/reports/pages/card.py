@@ -123,17 +123,18 @@ def past_totals(
     """
     found: dict[tuple[str, str], dict[object, tuple[str, int]]] = {}
     for report in (*history, now):
-        when = "this run" if report is now else _when(report)
+        seen = "this run" if report is now else when(report)
         time, commit = (report.environment.get(key) for key in ("time", "commit"))
         for entry in report.entries:
             if entry.measurement is not None:
                 total = entry.measurement.count.total
                 run = (time, commit, total) if time else id(report)
-                found.setdefault(entry.key, {})[run] = (when, total)
+                found.setdefault(entry.key, {})[run] = (seen, total)
     return {key: [*runs.values()] for key, runs in found.items()}
 
 
-def _when(report: Report) -> str:
-    time, commit = (report.environment.get(key) for key in ("time", "commit"))
-    words = [str(time)[:10] if time else "", str(commit)[:9] if commit else ""]
-    return " ".join(word for word in words if word) or "an earlier run"
+def when(report: Report) -> str:
+    """The day and the commit of a report; the hour, too, where there is no commit."""
+    time, commit = (str(report.environment.get(key) or "") for key in ("time", "commit"))
+    found = f"{time[:10]} {commit[:9]}" if commit else time[:16].replace("T", " ")
+    return found.strip() or "an earlier run"

@@ -11,7 +11,13 @@ from pytest_flops.budgets.judging.causes import causes, share
 from pytest_flops.budgets.judging.wording import acceptance, following
 from pytest_flops.budgets.judging.wording import headline as verdict_headline
 from pytest_flops.budgets.judging.wording import subject as about
-from pytest_flops.budgets.units import format_amount, format_exact, format_flops, format_percent
+from pytest_flops.budgets.units import (
+    format_amount,
+    format_change,
+    format_exact,
+    format_flops,
+    format_percent,
+)
 from pytest_flops.counting.count import PHASES
 from pytest_flops.counting.metric import QUANTITIES, unit_of
 from pytest_flops.reports.comparison.wording import leading, other_tools, relative
@@ -48,7 +54,7 @@ def render_html(
     changed = changes_of(cards, comparison) if comparison else None
     headline, below = heading(report, comparison)
     return (
-        _environment()
+        templates()
         .get_template("page.html")
         .render(
             report=report,
@@ -76,7 +82,8 @@ def _told_at(cards: Sequence[Card], changed: Changes | None, headline: str) -> d
 
 
 @cache
-def _environment() -> Environment:
+def templates() -> Environment:
+    """The templates, with what they call."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -114,6 +121,7 @@ def _environment() -> Environment:
         used=summary.used,
         uses=summary.uses,
         relative=relative,
+        change=format_change,
         amount=lambda value, quantity: format_amount(int(value), unit_of(quantity)),
         by_phase=summary.by_phase,
         in_unit=lambda value, unit: format_amount(int(value), unit),
