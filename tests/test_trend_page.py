@@ -100,7 +100,7 @@ def test_the_commits_that_moved_a_budget_are_told_with_how_much(
     )
     moved = text.index(f"{second} moved 2 budgets, the largest +20.0 % : test_narrow")
     assert "then test_wide +1.0 %" in text
-    assert moved < text.index(f"{third} moved 1 budget -10.9 % : test_wide new: test_late")
+    assert moved < text.index(f"{third} moved test_wide : -10.9 % new: test_late")
     assert f"{last} moved" not in text
 
     rows = text[text.index("moved most by") :]

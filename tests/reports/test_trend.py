@@ -56,8 +56,8 @@ def test_the_largest_move_comes_first_whichever_way_and_however_late(run):
         run(3, "c", small=700, large=10**9 + 10**7),  # -30.0 %
     )
     assert "1 of 2 budgets grew, large: +1.0 % 1 of 2 budgets fell, small: -30.0 %" in text
-    third = text.index("2026-01-03 ccccccccc moved 1 budget -30.0 % : small")
-    second = text.index("2026-01-02 bbbbbbbbb moved 1 budget +1.0 % : large")
+    third = text.index("2026-01-03 ccccccccc moved small : -30.0 %")
+    second = text.index("2026-01-02 bbbbbbbbb moved large : +1.0 %")
     assert third < second
     table = text[text.index("moved most by") :]
     assert table.index("small budgets/") < table.index("large budgets/")
@@ -66,8 +66,8 @@ def test_the_largest_move_comes_first_whichever_way_and_however_late(run):
 def test_what_went_up_and_came_back_is_no_growth_and_is_told(run):
     text = told(run(1, "a", b=100), run(2, "b", b=150), run(3, "c", b=100))
     assert "No budget grew or fell" in text
-    assert "2026-01-02 bbbbbbbbb moved 1 budget +50.0 % : b" in text
-    assert "2026-01-03 ccccccccc moved 1 budget -33.3 % : b" in text
+    assert "2026-01-02 bbbbbbbbb moved b : +50.0 %" in text
+    assert "2026-01-03 ccccccccc moved b : -33.3 %" in text
     assert "100 FLOP 100 FLOP 150 FLOP 100 FLOP same 2026-01-02 bbbbbbbbb +50.0 %" in text
 
 
@@ -83,7 +83,7 @@ def test_a_budget_that_came_went_or_was_away_is_told_so(run):
     assert "New in 2026-01-02 bbbbbbbbb." in text
     assert "Gone since 2026-01-04 ddddddddd." in text
     assert "Not measured in 1 of the reports in between." in text
-    assert " moved 1 budget" not in text
+    assert not re.search("moved (gone|new|away)", text)
 
 
 def test_a_move_by_another_workload_or_another_pytorch_says_so(run, make):
@@ -94,7 +94,7 @@ def test_a_move_by_another_workload_or_another_pytorch_says_so(run, make):
         run(3, "c", g=entry_of(make, "g", 200, large), h=101, torch="2.14.0"),
     )
     assert "Another workload in 2026-01-02 bbbbbbbbb: config.layers 2 → 4." in text
-    assert "moved 1 budget +1.0 % : h counted with: torch 2.13.0 → 2.14.0" in text
+    assert "moved h : +1.0 % counted with: torch 2.13.0 → 2.14.0" in text
 
 
 def test_the_metric_that_moved_most_stands_for_its_budget(run, make):
@@ -103,7 +103,7 @@ def test_the_metric_that_moved_most_stands_for_its_budget(run, make):
         run(2, "b", m=entry_of(make, "m", 101, peak_memory=1500, syncs=0)),
     )
     assert "m peak_memory grew: +50.0 %" in text
-    assert "moved 1 budget +50.0 % : m peak_memory" in text
+    assert "moved m peak_memory : +50.0 %" in text
     assert "1 kB 1 kB 1.5 kB 1.5 kB +50.0 % FLOPs +1.0 %" in text
     assert "peak_memory over 2 reports" in text
     assert "FLOPs over 2 reports" in text
@@ -128,7 +128,7 @@ def test_metrics_of_the_compiler_are_compared_within_one_version_alone(run, make
 def test_runs_without_a_commit_are_told_by_their_time(run):
     text = told(run(1, b=100), run(2, b=101))
     assert "2 reports · 2026-01-01 10:00 to 2026-01-02 10:00" in text
-    assert "2026-01-02 10:00 moved 1 budget +1.0 % : b" in text
+    assert "2026-01-02 10:00 moved b : +1.0 %" in text
 
 
 def test_one_report_is_no_trend_yet(run):

@@ -105,7 +105,7 @@ class Trend:
 
     Attributes:
         entry: The newest that was measured.
-        tracks: Its FLOPs, then every other metric that moved.
+        tracks: Every metric that moved, FLOPs first; if none did, FLOPs.
         added: When it was new, if not in the first run.
         gone: When it was gone, if not in the last.
         notes: What else is to know of its figures, a sentence each.
@@ -202,9 +202,10 @@ def _trends(runs: Sequence[Report], labels: Sequence[str]) -> Iterator[Trend]:
                 seen[entry.key][place] = entry
     for places in seen.values():
         first, last = min(places), max(places)
+        tracks = [*_tracks(places, runs, labels)]
         yield Trend(
             places[last],
-            [*_tracks(places, runs, labels)],
+            [track for track in tracks if track.moves] or tracks[:1],
             labels[first] if first else "",
             labels[last + 1] if last + 1 < len(runs) else "",
             [*_notes(places, labels)],
@@ -226,9 +227,7 @@ def _tracks(
             if found.counts(quantity)
             and not (metric.of_compiler and "torch" in tools_changed(runs[place], runs[newest]))
         ]
-        track = Track(places[newest], metric, values)
-        if metric is FLOPS or track.moves:
-            yield track
+        yield Track(places[newest], metric, values)
 
 
 def _notes(places: Mapping[int, Entry], labels: Sequence[str]) -> Iterator[str]:
