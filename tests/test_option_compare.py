@@ -280,3 +280,20 @@ def test_a_budget_whose_test_is_skipped_is_no_longer_measured_and_red(project: A
     result = project.run("--flops-compare", "base/flops.json")
     assert result.ret == 1
     result.stdout.fnmatch_lines(["*'step'*measured*"])
+
+
+def test_a_test_of_growth_alone_has_no_count_that_could_be_the_same(project: Any) -> None:
+    growth = """\
+import torch
+def build(rows):
+    return torch.nn.Linear(WIDTH, 4), torch.ones(rows, WIDTH)
+def test_grows(flops):
+    flops.scaling(build, rows=[2, 4, 8], max_exponent=1)
+"""
+    project.test(growth.replace("WIDTH", "4"))
+    assert project.run("--flops-report", "base").ret == 0
+    project.test(growth.replace("WIDTH", "8"))
+    assert project.run("--flops-compare", "base/flops.json").ret == 0
+    page = (project.root / "reports/flops.html").read_text()
+    assert "No budget is counted in both." in page
+    assert "to the last FLOP" not in page

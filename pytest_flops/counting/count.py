@@ -50,9 +50,13 @@ class FLOPsCount:
         """Every phase and the total, by name."""
         return {quantity: self.of(quantity) for quantity in (*PHASES, "total")}
 
+    def by_phase(self) -> dict[str, int]:
+        """The phases that cost something, by name."""
+        return {phase: self.of(phase) for phase in PHASES if self.of(phase)}
+
     @classmethod
     def from_dict(cls, record: Mapping[str, int]) -> FLOPsCount:
-        """The inverse of `to_dict`; the total is derived, a missing phase is 0."""
+        """The inverse of both; the total is derived, a missing phase is 0."""
         return cls(*(whole_number(record.get(phase, 0)) for phase in PHASES))
 
     def __add__(self, other: FLOPsCount) -> FLOPsCount:

@@ -245,7 +245,10 @@ def _on_its_rank(workload: Workload) -> Iterator[Parallelize | None]:
 
 
 def _measure_step(name: str, step: Any, metrics: Sequence[str], *, lines: bool) -> Measurement:
-    """Count a step as it is, with real values; the second one where a metric is of that."""
+    """Count a step as it is, with real values; the second one where a metric is of that.
+
+    The compiler's metrics are those of two further steps, and of what the step itself compiles.
+    """
     from pytest_flops.counting.meter.meter import FLOPsMeter
     from pytest_flops.counting.registration import metrics_named
 
@@ -255,19 +258,23 @@ def _measure_step(name: str, step: Any, metrics: Sequence[str], *, lines: bool) 
             f"{type(step).__name__}"
         )
     asked = metrics_named(metrics, unlimited=True)
-    if of_compiler := [metric.name for metric in asked if metric.of_compiler]:
-        raise WorkloadError(
-            f"{', '.join(of_compiler)} of a whole step is counted by nobody: give the model's "
-            "builder as `model`, with `compile`"
-        )
+    of_compiler = [metric for metric in asked if metric.of_compiler]
+    of_meter = [metric.name for metric in asked if not metric.of_compiler]
     try:
         if any(metric.of_second_step for metric in asked):
             step()
-        with FLOPsMeter(metrics=[metric.name for metric in asked], lines=lines) as meter:
+        with FLOPsMeter(metrics=of_meter, lines=lines) as meter:
             step()
+        found = meter.measurement()
+        if of_compiler:
+            from pytest_flops.counting.compiler import CompilerEvents
+
+            with CompilerEvents(of_compiler) as events:
+                step()
+                step()
+            found = events.added_to(found)
     except _RAISED as error:
         raise WorkloadError(f"the step of {name!r} raised {_told(error)}") from error
-    found = meter.measurement()
     if not (found.count.total or found.uncounted):
         raise WorkloadError(f"the step of {name!r} computes nothing (0 FLOP)")
     return found

@@ -50,6 +50,9 @@ class Measurement(Counted):
             tensors do not have, and that there was a second run: a sentence each, and likewise a
             remark.
         operations: Cost by operator name, of the meter only.
+        own_operations: What each component costs by itself, without the components inside it, by
+            path and operator name; the path of the whole is empty. Of the meter only; a component
+            that costs nothing by itself is not there.
         not_called: Components that no call entered: submodules of a traced, scripted or exported
             module, and modules that are used without being called, or not at all. What they compute
             in forward and backward is in what their parents cost, so their own 0 says nothing.
@@ -69,6 +72,7 @@ class Measurement(Counted):
     child_processes: int = field(default=0, compare=False)
     assumptions: tuple[str, ...] = field(default=(), compare=False)
     operations: Mapping[str, FLOPsCount] = field(default_factory=dict)
+    own_operations: Mapping[str, Mapping[str, FLOPsCount]] = field(default_factory=dict)
     recomputed: int = 0
     not_called: tuple[str, ...] = ()
     metrics: Mapping[str, Costs] = field(default_factory=dict)
@@ -168,6 +172,7 @@ class Measurement(Counted):
             "child_processes": self.child_processes,
             "assumptions": list(self.assumptions),
             "operations": {name: cost.to_dict() for name, cost in self.operations.items()},
+            "own_operations": self._own_operations(),
             "recomputed": self.recomputed,
             "not_called": list(self.not_called),
             "metrics": {name: costs.to_dict() for name, costs in self.metrics.items()},
@@ -176,6 +181,19 @@ class Measurement(Counted):
                 for name, lines in self.found_at.items()
             },
         }
+
+    def _own_operations(self) -> list[dict[str, Any]]:
+        """For JSON: a record for all components alike, which says the phases that cost something.
+
+        Written one by one, a model's many layers would make most of its report.
+        """
+        alike: dict[tuple[tuple[str, FLOPsCount], ...], list[str]] = {}
+        for path, costs in self.own_operations.items():
+            alike.setdefault((*costs.items(),), []).append(path)
+        return [
+            {"components": paths, "operations": {name: cost.by_phase() for name, cost in costs}}
+            for costs, paths in alike.items()
+        ]
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Measurement:
@@ -192,6 +210,11 @@ class Measurement(Counted):
             assumptions=tuple(record.get("assumptions", ())),
             operations={
                 name: FLOPsCount.from_dict(cost) for name, cost in record["operations"].items()
+            },
+            own_operations={
+                path: {key: FLOPsCount.from_dict(cost) for key, cost in each["operations"].items()}
+                for each in record.get("own_operations", ())
+                for path in each["components"]
             },
             recomputed=record["recomputed"],
             not_called=tuple(record.get("not_called", ())),

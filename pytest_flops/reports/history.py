@@ -162,7 +162,8 @@ def _in_whole(entry: Entry) -> Entry:
         wholes = {
             name: replace(costs, components={}, details={}) for name, costs in found.metrics.items()
         }
-        nothing: dict[str, Any] = {"components": {}, "operations": {}, "found_at": {}}
+        parts = "components", "operations", "own_operations", "found_at"
+        nothing: dict[str, Any] = {key: {} for key in parts}
         found = replace(found, **nothing, not_called=(), metrics=wholes)
     verdicts = red_or_whole or entry.verdicts[:1]
     return replace(entry, measurement=found, verdicts=verdicts, scaling=())

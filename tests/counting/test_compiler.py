@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -296,11 +297,41 @@ def test_the_other_metrics_are_those_of_the_uncompiled_step() -> None:
     assert all(each.grad is None for each in model.parameters())
 
 
+def in_place(model: nn.Module) -> nn.Module:
+    model.compile(backend="eager")
+    return model
+
+
+def its_forward(model: nn.Module) -> nn.Module:
+    model.forward = torch.compile(model.forward, backend="eager")
+    return model
+
+
+@pytest.mark.parametrize(
+    "compiling",
+    [
+        lambda model: torch.compile(model, backend="eager"),
+        in_place,
+        its_forward,
+        lambda model: nn.Sequential(in_place(model)),
+        lambda model: deepcopy(torch.compile(model, backend="eager")),
+    ],
+    ids=["wrapped", "in place", "its forward", "a part in place", "a copy of the wrapper"],
+)
+@pytest.mark.parametrize("values", ["fake", "real"])
 @pytest.mark.parametrize("training", [True, False])
-def test_a_model_may_come_compiled(training: bool) -> None:
+def test_a_model_may_come_compiled(compiling: Any, values: Any, training: bool) -> None:
+    plain = count_flops(Net("break"), STEP, training=training)
+    model = compiling(Net("break"))
+    measurement = step(model, compile_=False, values=values, training=training)
+    assert totals(measurement) == [1, 0, 2]
+    assert measurement.count == plain.count
+    assert all(each.grad is None for each in model.parameters())
+
+
+def test_a_compiled_model_is_not_compiled_once_more() -> None:
     model = torch.compile(Net("break"), backend="eager")
-    assert totals(step(model, compile_=False, training=training)) == [1, 0, 2]
-    assert totals(step(model, compile_=True, training=training)) == [1, 0, 2]
+    assert totals(step(model, {"fullgraph": True})) == [1, 0, 2]
 
 
 def test_a_model_that_nobody_compiles_has_none_of_them() -> None:

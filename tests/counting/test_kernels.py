@@ -58,7 +58,7 @@ def test_a_kernel_without_a_cost_is_uncounted_by_name(project: Any, kernel: str)
 @pytest.mark.parametrize(
     ("cost", "told"),
     [
-        ("", "*triton.add_one ran once*executed 4,096 FLOP, loaded 16,384 B and stored 16,384 B"),
+        ("", "*triton.add_one ran once*comes to 4,096 FLOP, 16,384 B loaded and 16,384 B stored"),
         (COST, "*total: 4.096 kFLOP, limit 100 FLOP*"),
     ],
     ids=["without a cost", "with a cost"],
@@ -70,6 +70,7 @@ def test_4096_additions_in_a_kernel_break_a_budget_of_100(
     result = project.run_apart()
     assert result.ret == 1
     result.stdout.fnmatch_lines([told])
+    assert sum("comes to" in line for line in result.outlines) == (0 if cost else 2)
 
 
 def test_a_kernel_that_the_block_imports_is_seen_too(project: Any) -> None:

@@ -46,6 +46,61 @@ def test_the_model_and_the_random_state_are_as_they_were() -> None:
     assert torch.equal(state, torch.get_rng_state())
 
 
+class Holding(nn.Module):
+    """A forward that holds its module, as a function that `torch.compile` has made of it does."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.layer = nn.Linear(WIDTH, WIDTH, bias=False)
+        self.register_buffer("calls", torch.zeros(()))
+        self.run = {
+            "a function": lambda x: self.product(x) * 1,
+            "a compiled function": torch.compile(lambda x: self.product(x) * 1, backend="eager"),
+            "a compiled method": torch.compile(self.product, backend="eager"),
+        }[how]
+
+    def product(self, x: Tensor) -> Any:
+        self.calls += 1
+        return self.layer(x)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.run(x)
+
+
+@pytest.mark.parametrize("how", ["a function", "a compiled function", "a compiled method"])
+def test_a_function_that_holds_its_module_runs_on_copies_too(how: str) -> None:
+    model, x = Holding(how), torch.ones(ROWS, WIDTH)
+    weight = model.layer.weight.clone()
+    count = count_flops(model, x, optimizer="sgd", values="real").count
+    scaled = 0 if how == "a compiled method" else ROWS * WIDTH
+    assert (count.backward, count.optimizer) == (PRODUCT + scaled, 2 * WIDTH * WIDTH)
+    assert model.layer.weight.grad is None
+    assert torch.equal(model.layer.weight, weight)
+    assert not model.get_buffer("calls")
+
+
+NOTED: list[Tensor] = []
+
+
+def test_closures_hold_the_same_tensors_afterwards_and_parameters_their_marks() -> None:
+    model, scale, marks = nn.Linear(WIDTH, WIDTH), torch.ones(()), []
+    vars(model.weight)["slow"] = True
+
+    def loss(y: Tensor) -> Tensor:
+        NOTED.append(scale)  # a copy, of which nothing may be left
+        return (y * scale).sum()
+
+    def optimizer(parameters: Any) -> Any:
+        marks[:] = [getattr(each, "slow", False) for each in parameters]
+        return torch.optim.SGD(model.parameters())
+
+    count_flops(model, torch.ones(ROWS, WIDTH), loss=loss, optimizer=optimizer, values="real")
+    assert loss.__closure__ is not None
+    assert loss.__closure__[0].cell_contents is scale
+    assert NOTED == []
+    assert marks == [True, False]
+
+
 def test_fakes_and_real_values_count_the_same_where_no_value_decides() -> None:
     model, x = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Dropout()), torch.ones(ROWS, WIDTH)
     assert count_flops(model, x) == count_flops(model, x, values="real")

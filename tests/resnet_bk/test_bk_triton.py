@@ -83,6 +83,15 @@ def test_a_kernel_executes_what_its_source_says_to_the_flop():
             assert flops == by_formula
 
 
+@pytest.mark.long
+def test_the_code_of_a_kernel_tells_the_same():
+    cases = ("halo-1", "halo-tile", "scan-3", "scan-tile")
+    for phases in _run("read", *cases, interpret=False).values():
+        assert {*phases} == {"plain", "dual"}
+        for flops, by_formula in phases.values():
+            assert flops == by_formula
+
+
 def test_a_kernel_moves_the_operands_and_what_lanes_share():
     """2 rows of 128 elements of 4 bytes in one tile each, of 32 lanes of 4 elements."""
     phases = _run("execute", "scan-tile", interpret=True)["scan-tile"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from inspect import signature
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ import torch
 from pytest_flops import FLOPsMeter, bk_core
 from pytest_flops.counting.costs import register_cost
 from pytest_flops.counting.meter.interpreter import executed
+from pytest_flops.counting.meter.kernel_work import work_of
 from pytest_flops.resnet_bk.bk_core import triton as bk_triton
 from pytest_flops.resnet_bk.bk_core import triton_kernels as kernels
 
@@ -104,6 +106,26 @@ def execute(kind: str, length: int, z: complex, dtype: torch.dtype) -> dict[str,
     return found
 
 
+def read(kind: str, length: int, z: complex, dtype: torch.dtype) -> dict[str, Any]:
+    """What the kernels' code says of the launches that `execute` makes in the interpreter."""
+    bk_triton._MOST_PASSES = 8 if kind == "halo" else 0
+    formula = {"halo": halo_flops, "scan": scan_flops}[kind]
+    reads = [name for name in signature(formula).parameters if name != "grid"]
+    found: dict[str, Any] = {}
+
+    def work_of_launch(kernel: Any, *args: Any, grid: Any, **constants: Any) -> None:
+        values = {**dict(zip(kernel.arg_names, args, strict=False)), **constants}
+        work = work_of(kernel.fn, [values[name] for name in kernel.arg_names], (*grid, 1, 1)[:3])
+        by_formula = formula(grid, **{name: values[name] for name in reads})
+        found["dual" if values["DUAL"] else "plain"] = (work and work.flops, by_formula)
+
+    type(kernels.halo).run = work_of_launch
+    matrix = (torch.rand(2, length, dtype=dtype), *torch.rand(2, 2, length - 1, dtype=dtype))
+    bk_triton.green(*matrix, z)
+    bk_triton.exact_gradient(*matrix, z, torch.rand(2, length, 2, dtype=dtype), factors_too=False)
+    return found
+
+
 def compile_kernels() -> list[str]:
     """Compile every kernel for Hopper, which takes no GPU."""
     from triton.backends.compiler import GPUTarget
@@ -135,6 +157,6 @@ if __name__ == "__main__":
     if task == "compile":
         found: Any = compile_kernels()
     else:
-        of_case = {"interpret": interpret, "execute": execute}[task]
+        of_case = {"interpret": interpret, "execute": execute, "read": read}[task]
         found = {name: of_case(*CASES[name]) for name in names or CASES}
     sys.stdout.write(json.dumps(found))

@@ -92,13 +92,13 @@ def lock_text(records: Records) -> str:
 
 
 def _record(recorded: Recorded) -> dict[str, Any]:
-    flops: dict[str, Any] = {"count": _phases(recorded.count)}
+    flops: dict[str, Any] = {"count": recorded.count.by_phase()}
     if recorded.components:
         costs = folded(recorded.components)
-        flops["components"] = {name: _phases(cost) for name, cost in costs.items()}
+        flops["components"] = {name: cost.by_phase() for name, cost in costs.items()}
     if recorded.operations:
         names = sorted(recorded.operations, key=natural)
-        flops["operations"] = {name: _phases(recorded.operations[name]) for name in names}
+        flops["operations"] = {name: recorded.operations[name].by_phase() for name in names}
     return {"flops": flops} | {
         name: _record_of_metric(recorded.metrics[name]) for name in sorted(recorded.metrics)
     }
@@ -118,11 +118,6 @@ def _record_of_metric(costs: Costs) -> dict[str, Any]:
 def above_zero(values: Mapping[str, int]) -> dict[str, int]:
     """A metric's phases in order, without those that cost nothing."""
     return {phase: values[phase] for phase in (*PHASES, TOTAL) if values.get(phase)}
-
-
-def _phases(count: FLOPsCount) -> dict[str, int]:
-    """Phases that cost nothing are left out."""
-    return {phase: count.of(phase) for phase in PHASES if count.of(phase)}
 
 
 def _lines(key: str, value: Any, indent: str) -> list[str]:

@@ -223,8 +223,9 @@ def _not_counted(
         by = "" if {*of_compiler} - {*OF_INDUCTOR} else " by Inductor (the default backend)"
         message = (
             f"nothing was compiled{by}, so what the budget says of {', '.join(of_compiler)} is "
-            "held against nothing: call what torch.compile returns in the test's body, or give the "
-            f"workload `compile: true`{f'; the compiler gave up {gave_up}' if gave_up else ''}"
+            "held against nothing: call what torch.compile returns in the test's body, or in the "
+            "step, or give the workload `compile: true`"
+            f"{f'; the compiler gave up {gave_up}' if gave_up else ''}"
         )
         yield Verdict.error(message)
 

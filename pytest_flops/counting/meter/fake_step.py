@@ -22,7 +22,7 @@ from pytest_flops.counting.meter.kernels import nothing_launched_on_fakes
 from pytest_flops.counting.meter.known_values import fake_of, keep_known_values
 from pytest_flops.counting.meter.like_cuda import like_cuda
 from pytest_flops.counting.meter.ranks import made_parallel, refuse_parallel
-from pytest_flops.counting.meter.reachable import on_fakes
+from pytest_flops.counting.meter.reachable import on_others
 from pytest_flops.counting.meter.workarounds.converted_parameters import (
     converting_fake_parameters,
 )
@@ -59,23 +59,26 @@ def training_step(
     The arguments are those of `count_flops`, and what surrounds `each` of equal steps, one after
     the other: a meter counts the one that it surrounds. From the second on, the optimizer has its
     state.
-    Everything is a fake, or `real` values on a copy; the model is left as it was either way.
+    Everything is a fake, or a copy with `real` values; the model is left as it was either way.
     Fakes may run the operators of another device, `like` CUDA.
     """
     make_optimizer = _optimizer_factory(optimizer)
     _refuse_unfit(model, real=real, like=like)
     if parallelize is not None:
         refuse_parallel(model)
-    if real:
+    # FSDP changes the classes of modules, and what C++ holds is not reached otherwise.
+    is_copied = real and (parallelize is not None or _has(model, *_TENSORS_IN_CPP))
+    if is_copied:
         model, inputs, kwargs = deepcopy((model, [*inputs], dict(kwargs)))
     assumptions: set[str] = set()
     mode = None if real else _fake_mode(assumptions)
     positional, named = [*inputs], dict(kwargs)
     step = [model, positional, named, loss, make_optimizer]
-    with (
-        random_states_kept(),
-        nullcontext() if mode is None else _all_fake(step, mode, like, assumptions),
-    ):
+    if mode is not None:
+        on_other_tensors: AbstractContextManager[None] = _all_fake(step, mode, like, assumptions)
+    else:
+        on_other_tensors = nullcontext() if is_copied else _all_copied(step)
+    with random_states_kept(), on_other_tensors:
         if parallelize is not None:
             with mode or nullcontext():
                 model = made_parallel(model, parallelize, mode)
@@ -113,7 +116,7 @@ def _all_fake(
     """While active, whatever a step reaches is a fake, and an error says who needs a value."""
     with (
         _one_at_a_time,
-        on_fakes(step, partial(_fake, mode)),
+        on_others(step, partial(_fake, mode)),
         converting_fake_parameters(),
         nothing_launched_on_fakes(),
         reading_known_masks(assumptions),
@@ -121,6 +124,13 @@ def _all_fake(
         _without_pytorchs_log(),
         like_cuda(mode, on_gpu=_is_on_gpu(step[0])) if like else nullcontext(),
     ):
+        yield
+
+
+@contextmanager
+def _all_copied(step: list[Any]) -> Iterator[None]:
+    """While active, whatever tensors a step reaches are copies."""
+    with _one_at_a_time, on_others(step, partial(_copy, {})):
         yield
 
 
@@ -136,16 +146,23 @@ def _refuse_unfit(model: nn.Module, *, real: bool, like: str | None) -> None:
         )
     if real and any(parameter.is_meta for parameter in model.parameters()):
         raise ValueError("a real step needs weights, and the model is on the meta device")
-    if not real and any(isinstance(m, torch.jit.ScriptModule) for m in model.modules()):
+    if not real and _has(model, torch.jit.ScriptModule):
         raise ValueError(
             "a scripted or traced module cannot be given fake parameters; count the module that it "
             "was made from, or run it inside FLOPsMeter()"
         )
-    if not real and any(isinstance(m, DistributedDataParallel) for m in model.modules()):
+    if not real and _has(model, DistributedDataParallel):
         raise ValueError(
             "DistributedDataParallel reduces the gradients of real parameters, in C++: "
             "count it with values='real'"
         )
+
+
+_TENSORS_IN_CPP = torch.jit.ScriptModule, DistributedDataParallel
+
+
+def _has(model: nn.Module, *kinds: type[nn.Module]) -> bool:
+    return any(isinstance(module, kinds) for module in model.modules())
 
 
 def _backward(loss: Tensor) -> None:
@@ -238,10 +255,21 @@ def _fake(mode: FakeTensorMode, tensor: Tensor) -> Tensor:
     fake = fake_of(mode, tensor)
     if isinstance(tensor, nn.Parameter):
         fake = nn.Parameter(fake, requires_grad=tensor.requires_grad)
-    # Marks that people put on parameters, by which they choose how each is updated.
+    return _marked_like(tensor, fake)
+
+
+def _copy(memo: dict[int, Any], tensor: Tensor) -> Tensor:
+    """A leaf like the tensor, with its values; `memo` is what `deepcopy` knows of the others."""
+    copied = deepcopy(tensor if tensor.is_leaf else tensor.detach(), memo)
+    copied.grad = None
+    return _marked_like(tensor, copied)
+
+
+def _marked_like(tensor: Tensor, other: Tensor) -> Tensor:
+    """The other, with the marks that people put on parameters to choose how each is updated."""
     for name, value in vars(tensor).items():
-        vars(fake).setdefault(name, value)
-    return fake.requires_grad_(tensor.requires_grad)
+        vars(other).setdefault(name, value)
+    return other.requires_grad_(tensor.requires_grad)
 
 
 @contextmanager

@@ -28,14 +28,16 @@ class Executed:
             also those that a mask hides from loads and stores. `tl.dot_scaled` is not counted.
         loaded: Bytes that masks let through; what is loaded twice counts twice.
         stored: Likewise. An atomic operation loads and stores.
+        alike: Whether each program of the grid is known to execute as much.
     """
 
     flops: int = 0
     loaded: int = 0
     stored: int = 0
+    alike: bool = False
 
     def __str__(self) -> str:
-        return f"{self.flops:,} FLOP, loaded {self.loaded:,} B and stored {self.stored:,} B"
+        return f"{self.flops:,} FLOP, {self.loaded:,} B loaded and {self.stored:,} B stored"
 
 
 @contextmanager

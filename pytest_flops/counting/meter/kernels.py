@@ -14,6 +14,7 @@ from copy import copy
 from functools import cache
 from importlib import import_module
 from inspect import signature
+from math import prod
 from typing import Any
 
 from torch._subclasses.fake_tensor import FakeTensor
@@ -24,7 +25,8 @@ from pytest_flops.counting.costs import registered_cost
 from pytest_flops.counting.costs.kernels import GRID
 from pytest_flops.counting.measurement import KERNEL
 from pytest_flops.counting.meter.dispatch import counting_modes
-from pytest_flops.counting.meter.interpreter import executed
+from pytest_flops.counting.meter.interpreter import Executed, executed
+from pytest_flops.counting.meter.kernel_work import work_of
 from pytest_flops.counting.replacing import replaced
 
 
@@ -65,20 +67,40 @@ def _tell(run: Callable[..., Any], kernel: Any, *args: Any, **kwargs: Any) -> An
     if _is_wrapper(kernel) or kwargs.get("warmup"):
         return run(kernel, *args, **kwargs)
     modes = counting_modes()
-    watches = modes and type(kernel).__name__ == "InterpretedFunction"
-    watches = watches and not (registered_cost("flops", kernel.fn) or _fakes(args, kwargs))
+    has_cost = not modes or registered_cost("flops", kernel.fn)
+    interpreted = type(kernel).__name__ == "InterpretedFunction"
+    watched = interpreted and not (has_cost or _fakes(args, kwargs))
     with (
         _disable_current_modes(),  # the interpreter copies by operators
-        executed() if watches else nullcontext() as work,
+        executed() if watched else nullcontext() as work,
     ):
         result = run(kernel, *args, **kwargs)
-    for mode in modes:
-        mode.saw(kernel.fn, *_call_of(kernel.fn, args, **kwargs))
-        if work is not None:
-            name = f"{KERNEL}{kernel.fn.__name__}"
-            proposal = f"in Triton's interpreter the first launch of {name} executed {work}"
-            mode.attribution.remarks.setdefault(name, proposal)
+    if modes:
+        values, options = _call_of(kernel.fn, args, **kwargs)
+        name = f"{KERNEL}{kernel.fn.__name__}"
+        if not has_cost and name not in modes[0].attribution.remarks:
+            if not interpreted:
+                work = work_of(kernel.fn, values, options[GRID])
+            proposal = _proposal(kernel.fn.__name__, work, options[GRID], interpreted)
+            for mode in modes:
+                mode.attribution.remarks.setdefault(name, proposal)
+        for mode in modes:
+            mode.saw(kernel.fn, values, options)
     return result
+
+
+def _proposal(name: str, work: Executed | None, grid: tuple[int, ...], interpreted: bool) -> str:
+    """What a launch executes, and where that is known of each program, a cost to begin with."""
+    if work is None:
+        return f"what {KERNEL}{name} executes, only a launch tells"
+    where = "in Triton's interpreter" if interpreted else "by its code, masks aside,"
+    told = f"{where} the first launch of {KERNEL}{name} comes to {work}"
+    if not work.alike:
+        return told
+    factors = [f"grid[{axis}]" for axis, size in enumerate(grid) if size > 1]
+    formula = " * ".join([f"{work.flops // prod(grid)}", *factors])
+    parameter = " grid" if factors else ""
+    return f"{told}; to begin with: register_cost({name})(lambda{parameter}: {formula})"
 
 
 def _try_untold(bench: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

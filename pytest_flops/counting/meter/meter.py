@@ -236,8 +236,8 @@ def count_flops(
         metrics: The names of other metrics to count beside the FLOPs. With `peak_memory` among
             them, the step counted is the second one, when the optimizer has its state.
         lines: Whether to find the line of your own code for what these metrics add up.
-        values: `"real"` runs the step on a copy of the model, with its weights and the inputs that
-            are given, for code that asks for values; the model must fit into memory then.
+        values: `"real"` runs the step on copies of the model's tensors and of the inputs, for code
+            that asks for values; the model must fit into memory then.
         like: `"cuda"` has the step run the operators that CUDA runs where those of the CPU differ:
             attention, RMS norm, dropout, autocast, optimizers. It takes no GPU, and fake values.
         parallelize: Makes a parallel model of a copy of the model, for one rank's step: see

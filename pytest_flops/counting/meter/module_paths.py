@@ -90,7 +90,10 @@ class ModulePaths:
                     yield number, parameter
 
     def names(self) -> dict[int, str]:
-        """The path of every number, in the order of the model; `WHOLE` is the only root."""
+        """The path of every number, in the order of the model; `WHOLE` is the only root.
+
+        A module that its model has let go of meanwhile is outside modules.
+        """
         paths: dict[int, str] = {}
         for prefix, root in self._prefixed_roots():
             for name, module in root.named_modules():
@@ -98,7 +101,8 @@ class ModulePaths:
                 if number is not None:
                     path = [*prefix, *(each for each in segments(name) if each != "_orig_mod")]
                     paths.setdefault(number, ".".join(filter(None, path)))
-        return {**paths, OUTSIDE: OUTSIDE_PATH}
+        gone = [number for number in range(len(self._modules)) if number not in paths]
+        return paths | dict.fromkeys(gone, OUTSIDE_PATH)
 
     def _prefixed_roots(self) -> Iterator[tuple[list[str], Module]]:
         inner = {id(m) for root in self._roots for m in root.modules() if m is not root}

@@ -1,14 +1,15 @@
-"""What a step can reach: on fake tensors while it runs, and as it was afterwards.
+"""What a step can reach: on other tensors while it runs, and as it was afterwards.
 
 A step on fake tensors runs the user's code, which keeps what it likes where it likes: in attributes
 of its modules, a global, a class attribute, a mutable default, an `lru_cache`. A fake tensor that
 stays there breaks whoever meets it next. So what can be reached is noted before the step and put
-back after it:
+back after it. A step on real values runs on copies of its tensors in the same way:
 
 1. **Data** is what the model and its inputs hold: modules, other objects, mappings, lists. Tensors
-   in it are replaced by fakes, and afterwards all of it is as it was.
-2. **Closures** are what the functions in the data hold: hooks, a loss. Tensors in them are replaced
-   too. Afterwards only what holds fakes is put back: what a hook has noted is the user's.
+   in it are replaced, and afterwards all of it is as it was.
+2. **Closures** are what the functions in the data hold: hooks, a loss, a compiled `forward`.
+   Tensors in them are replaced too. Afterwards only what holds fakes, or what was put in their
+   place, is put back: what a hook has noted is the user's.
 3. **Code** is what the classes of the data and all loaded modules hold: globals, class attributes,
    defaults. Tensors stay, and PyTorch makes fakes of them where they are used. What holds fakes
    afterwards is put back, and gradients. Other changes stay, such as a submodule that was imported.
@@ -21,8 +22,9 @@ A container is written to only if it holds a tensor or was changed, and by the m
 
 Three other ways were tried. A forked process keeps everything from the parent; but it cannot run a
 backward once the parent has run one on a GPU, Windows has none, and it waits for ever for a lock
-that another thread held. A deep copy fails for what cannot be copied, and shares globals and
-closures. A search for fakes afterwards finds where they are, but not what was there before.
+that another thread held. A deep copy fails for what cannot be copied, shares globals and closures,
+and lacks what `model.compile()` has left in a module. A search for fakes afterwards finds where
+they are, but not what was there before.
 
 What only slots, generators or C++ objects hold is not reached.
 """
@@ -72,11 +74,11 @@ _ABSENT = object()
 
 
 @contextmanager
-def on_fakes(data: Iterable[object], fake: Replace) -> Iterator[None]:
-    """While active, the tensors that `data` holds are fakes; `fake` makes one of a tensor."""
+def on_others(data: Iterable[object], other: Replace) -> Iterator[None]:
+    """While active, the tensors that `data` holds are others; `other` makes one of a tensor."""
     reachable = _Reachable(data)
     try:
-        reachable.replace_tensors(fake)
+        reachable.replace_tensors(other)
         yield
     finally:
         reachable.put_back()
@@ -97,11 +99,13 @@ class _Reachable:
         self._noted: list[_Noted] = []
         self._caches: list[_lru_cache_wrapper[Any]] = []
         self._gradients: list[tuple[Tensor, Tensor | None]] = []
+        self._others: dict[int, Tensor] = {}  # by the id of the tensor in whose place they are
+        self._put: set[int] = set()  # their own ids
         functions = self._note(data, lambda found: _is_function(found) or _is_code(found))
         for noted in self._noted:
             noted.is_data = True
         code = self._note(functions, _is_code)
-        self._on_fakes = tuple(self._noted)
+        self._on_others = tuple(self._noted)
         self._note([*code, *sys.modules.values()], lambda _: False)
         for cache in self._caches:
             if any(isinstance(leaf, Tensor) for leaf in tree_leaves(_cached(cache))):
@@ -124,48 +128,47 @@ class _Reachable:
                 self._noted.append(_Noted(found, _content(found), is_data=False))
         return later
 
-    def replace_tensors(self, fake: Replace) -> None:
-        """Put a fake in the place of each tensor of data and closures, the same for the same."""
-        fakes: dict[int, Tensor] = {}
-        for noted in self._on_fakes:
+    def replace_tensors(self, other: Replace) -> None:
+        """Put another in the place of each tensor of data and closures, the same for the same."""
+        replaced = partial(_replaced, other=other, others=self._others)
+        for noted in self._on_others:
             before = noted.before
             if isinstance(before, dict):
-                wanted: Content = {
-                    key: _replaced(each, fake, fakes) for key, each in before.items()
-                }
+                wanted: Content = {key: replaced(each) for key, each in before.items()}
             else:
-                wanted = [_replaced(each, fake, fakes) for each in before]
+                wanted = [*map(replaced, before)]
             _write(noted.container, wanted)
 
     def put_back(self) -> None:
         """Let everything hold what it held, except for changes of code that are real."""
+        self._put = {*map(id, self._others.values())}
         for noted in self._noted:
             _write(noted.container, noted.before if noted.is_data else self._mended(noted))
         for tensor, gradient in self._gradients:
             if tensor.grad is not gradient:
                 tensor.grad = gradient
         for cache in self._caches:
-            if self._hold_fakes(_cached(cache)):
+            if self._hold_others(_cached(cache)):
                 cache.cache_clear()
 
     def _mended(self, noted: _Noted) -> Content:
-        """What it holds now, with what it held before in the place of fakes."""
+        """What it holds now, with what it held before in the place of what was put there."""
         before, now = noted.before, _content(noted.container)
         if not isinstance(before, dict) or not isinstance(now, dict):
-            return before if _differ(now, before) and self._hold_fakes(now) else now
+            return before if _differ(now, before) and self._hold_others(now) else now
         changed = [key for key, value in now.items() if value is not before.get(key, _ABSENT)]
         for key in changed:
-            if self._hold_fakes([now[key]]):
+            if self._hold_others([now[key]]):
                 if key in before:
                     now[key] = before[key]
                 else:
                     del now[key]
         return now
 
-    def _hold_fakes(self, values: Iterable[object]) -> bool:
-        """Whether fakes are in there, apart from what is put back by itself."""
-        reached = _reached(values, self._known)
-        return any(isinstance(each, Tensor) and is_fake(each) for each in reached)
+    def _hold_others(self, values: Iterable[object]) -> bool:
+        """Whether fakes or copies are in there, apart from what is put back by itself."""
+        reached = (each for each in _reached(values, self._known) if isinstance(each, Tensor))
+        return any(is_fake(each) or id(each) in self._put for each in reached)
 
 
 def _reached(
@@ -322,15 +325,15 @@ def _differ(now: Iterable[object], before: Iterable[object]) -> bool:
     return len(now) != len(before) or any(map(is_not, now, before))
 
 
-def _replaced(value: Any, fake: Replace, fakes: dict[int, Tensor]) -> Any:
-    """The fake of a tensor; a tuple with those of its members; anything else as it is."""
+def _replaced(value: Any, other: Replace, others: dict[int, Tensor]) -> Any:
+    """The other of a tensor; a tuple with those of its members; anything else as it is."""
     if isinstance(value, Tensor):
-        if id(value) not in fakes:
-            fakes[id(value)] = fake(value)
-        return fakes[id(value)]
+        if id(value) not in others:
+            others[id(value)] = other(value)
+        return others[id(value)]
     if not issubclass(type(value), tuple):
         return value
-    members = [_replaced(member, fake, fakes) for member in value]
+    members = [_replaced(member, other, others) for member in value]
     if not _differ(members, value):
         return value
     return value._make(members) if hasattr(value, "_make") else type(value)(members)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from operator import itemgetter
 
 from pytest_flops.counting.components import OUTSIDE_PATH, ancestors, summed_up
 from pytest_flops.counting.count import PHASES, FLOPsCount
@@ -17,40 +18,45 @@ _PLACE = {metered: PHASES.index(phase) for metered, phase in PHASE.items()}  # i
 
 
 def measurement_of(attribution: Attribution) -> Measurement:
-    """The sums over all threads, by module path and by operator.
+    """The sums over all threads, by module path, by operator, and by both.
 
     Every module of a root is a component, also one that costs nothing.
     """
-    by_module: defaultdict[int, list[int]] = defaultdict(lambda: [0, 0, 0])
-    by_operator: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    found: defaultdict[tuple[int, str], list[int]] = defaultdict(lambda: [0, 0, 0])
     uncounted: Counter[str] = Counter()
     recomputed = 0
     for thread in attribution.threads.copy():  # the copies: threads may run while this reads
         for (phase, module, operator), flops in thread.flops.copy().items():
             exact = int(flops)  # sizes are tensors while torch.jit traces
-            by_module[module][_PLACE[phase]] += exact
-            by_operator[operator][_PLACE[phase]] += exact
+            found[module, operator][_PLACE[phase]] += exact
             recomputed += exact if phase == "recomputed" else 0
         uncounted.update(thread.uncounted.copy())
-    operations = {name: FLOPsCount(*by_operator[name]) for name in sorted(by_operator)}
-    own: defaultdict[str, FLOPsCount] = defaultdict(FLOPsCount)
-    seen: set[str] = {OUTSIDE_PATH}
-    for number, path in attribution.paths.names().items():
-        if path != WHOLE:
-            own[path] += FLOPsCount(*by_module[number])
-            if number in attribution.paths.called:
-                seen.update((*ancestors(path), path))
+    paths = attribution.paths.names()
+    own: dict[str, defaultdict[str, FLOPsCount]] = {
+        path: defaultdict(FLOPsCount) for path in paths.values()
+    }
+    operations: defaultdict[str, FLOPsCount] = defaultdict(FLOPsCount)
+    for module, operator in sorted(found, key=itemgetter(1)):
+        cost = FLOPsCount(*found[module, operator])
+        own[paths[module]][operator] += cost
+        operations[operator] += cost
+    count = sum(operations.values(), FLOPsCount())
+    components = {path: sum(costs.values(), FLOPsCount()) for path, costs in own.items()}
+    components.pop(WHOLE, None)
+    called = {path for number, path in paths.items() if number in attribution.paths.called}
+    seen = {OUTSIDE_PATH, *called, *(above for path in called for above in ancestors(path))}
     return Measurement(
-        count=sum(operations.values(), FLOPsCount()),
-        components=summed_up(own),
+        count=count,
+        components=summed_up(components),
         source="meter",
         rules="executed",
         uncounted=dict(sorted(uncounted.items())),
         assumptions=tuple(attribution.remarks.values()),
         child_processes=sum(thread.child_processes for thread in attribution.threads),
-        operations=operations,
+        operations=dict(operations),
+        own_operations={path: dict(costs) for path, costs in own.items() if costs},
         recomputed=recomputed,
-        not_called=tuple(path for path in own if path not in seen),
+        not_called=tuple(path for path in components if path not in seen),
         metrics={metric.name: _costs(metric, attribution) for metric in attribution.metrics},
         found_at=_found_at(attribution),
     )

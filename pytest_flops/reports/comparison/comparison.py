@@ -92,6 +92,7 @@ class BudgetChange:
         raised: What its author allows more of than in the base.
         changes: Every quantity of the workload, then of each component.
         workload: What changed in the workload, by key, as (before, after).
+        base: What the base counted, where both counted something.
     """
 
     subject: str
@@ -103,6 +104,7 @@ class BudgetChange:
     raised: tuple[Raised, ...] = ()
     changes: tuple[Change, ...] = ()
     workload: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    base: Measurement | None = None
 
     @property
     def regressed(self) -> bool:
@@ -180,7 +182,7 @@ def compare(base: Report, head: Report, *, tolerance: Fraction | None = None) ->
     Where something is gone and something else is new, the one may be the other under a new name:
     the new one is red, unless it was recorded, or the base says why it had not run there.
     """
-    pairs = pair_entries(base.held, head.held)
+    pairs = [pair for pair in pair_entries(base.held, head.held) if not _count_nothing(*pair)]
     fates, cut_short = _fates(head), bool(head.missing) or not head.complete
     changes = [_budget_change(*pair, tolerance, fates, cut_short=cut_short) for pair in pairs]
     commit = base.environment.get("commit")
@@ -245,6 +247,11 @@ def _fate(entry: Entry, fates: _Fates) -> Fate | None:
     return found or (budgets.get(entry.budget) if entry.location is not None else None)
 
 
+def _count_nothing(before: Entry | None, after: Entry | None) -> bool:
+    """Whether neither has a count that could be compared, as a test of growth alone."""
+    return bool(before and after and before.measurement is after.measurement is None)
+
+
 def _budget_change(
     before: Entry | None,
     after: Entry | None,
@@ -257,8 +264,6 @@ def _budget_change(
     assert entry is not None
     was = before.subject if before and after and before.subject != after.subject else None
     change = partial(BudgetChange, entry.subject, entry.budget, entry.location, was=was)
-    if before and after and before.measurement is after.measurement is None:
-        return change("same")  # neither counts anything, as a test of growth alone
     if before is None or (before.measurement is None and after is not None):
         return change("added")
     if after is None:
@@ -280,6 +285,7 @@ def _budget_change(
         changes=changes,
         workload=dict(differences(old, new)),
         raised=tuple(raised(before, after)),
+        base=before.measurement,
     )
 
 

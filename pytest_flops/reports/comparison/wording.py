@@ -51,7 +51,7 @@ def headline(comparison: Comparison) -> str:
     numbers = Counter(budget.status for budget in comparison.budgets)
     listed = ", ".join(f"{numbers[each]:,} {each}" for each in _WORST_FIRST if numbers[each])
     result = "costs more than its base allows" if comparison.regressed else "no regression"
-    return f"FLOPs against the base: {result} ({listed or 'no budgets'})"
+    return f"FLOPs against the base: {result} ({listed or 'no budget is counted in both'})"
 
 
 def changed_budgets(comparison: Comparison) -> list[BudgetChange]:

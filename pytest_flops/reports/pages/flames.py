@@ -1,7 +1,8 @@
 """Flame graphs: where a metric goes, as boxes inside boxes, each as wide as its share of the whole.
 
 Components that cost the same in every detail and differ by a number in their names are one box,
-`layer_0..11 x 12`. What is too thin to be seen is joined into one box, so that the boxes inside
+`layer_0..11 x 12`. What a component costs beyond those inside it are its operators, as far as the
+measurement tells. What is too thin to be seen is joined into one box, so that the boxes inside
 another always add up to it.
 """
 
@@ -22,6 +23,7 @@ from pytest_flops.counting.components import (
     outermost,
     relative_to,
 )
+from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.metric import FLOPS, METRICS, TOTAL, quantity_of
 from pytest_flops.reports.text import some
 
@@ -42,7 +44,7 @@ _LISTED, _LISTED_IN_A_FOLD = 300, 40  # rows of FLOPs, and of each other metric
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A component, or several as one.
+    """A component or an operator, or several as one.
 
     Attributes:
         name: As seen from the box that contains it, e.g. `experts.0..3 x 4`.
@@ -51,8 +53,8 @@ class Box:
         base: What these cost in the base, in total; as much as now where there is no base.
         whole: The total of the whole workload.
         number: How many components it stands for.
-        kind: `whole`; `own` of what the component above costs beyond its parts; `others` joins thin
-            ones; empty for a component.
+        kind: `whole`; `own` of what the component above costs beyond its parts, or an operator of
+            that; `others` joins thin ones; empty for a component.
         inside: The boxes below it, the largest first; together they cost as much.
     """
 
@@ -106,21 +108,31 @@ class Flames:
         metric: What is drawn.
         phases: What adds up to a total.
         components: The cost of each by path.
+        operators: The cost of each in the component that calls it, by a path: that component's,
+            and the operator's name.
         whole: The cost of everything.
         base: The totals of the base by path, also of what is gone; `None` is the whole. Empty where
             nothing differs, or there is nothing to hold this against.
+        inside: The paths that are right inside each one: components, then operators.
     """
 
     metric: Metric
     phases: tuple[str, ...]
     components: Mapping[str, Cost]
+    operators: Mapping[str, Cost]
     whole: Cost
     base: Mapping[str | None, int]
+    inside: Mapping[str | None, Sequence[str]]
 
     @property
     def name(self) -> str:
         """What it is called in words."""
         return "FLOPs" if self.metric is FLOPS else self.metric.name
+
+    def cost(self, path: str) -> Cost:
+        """What a component or an operator costs; nothing where it is gone."""
+        nothing = (0,) * len(self.phases)
+        return self.operators.get(path) or self.components.get(path, nothing)
 
     @property
     def root(self) -> Box | None:
@@ -129,10 +141,20 @@ class Flames:
 
     @property
     def gone(self) -> list[tuple[str, int]]:
-        """What costs something in the base alone, and how much; not what went with its parent."""
-        gone = [path for path in self.base if path and not any(self.components.get(path, ()))]
-        rows = [(path, self.base[path], None) for path in outermost(gone) if self.base[path]]
-        return [(path, cost) for path, cost, _ in one_row_if_alike(rows)]
+        """What costs something in the base alone, and how much; not what went with its parent.
+
+        Of operators, those that would be boxes of their own.
+        """
+        gone = outermost([path for path in self.base if path and not any(self.cost(path))])
+
+        def rows(*, of_operators: bool) -> Iterator[tuple[str, int]]:
+            of_kind = (path for path in gone if (path in self.operators) is of_operators)
+            costs = [(path, self.base[path], None) for path in of_kind if self.base[path]]
+            return ((path, cost) for path, cost, _ in one_row_if_alike(costs))
+
+        least = sum(self.whole) / _MOST_BOXES
+        operators = (row for row in rows(of_operators=True) if row[1] >= least)
+        return [*rows(of_operators=False), *operators]
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -174,23 +196,58 @@ def _flames(measurement: Measurement, metric: Metric, change: BudgetChange | Non
         modules = told.get("modules", {})
         alive = {path: (int(modules[path]),) for path in sorted(modules, key=natural)}
         whole = (sum(map(int, told.get("kinds", {}).values())),)
-        return Flames(metric, ("at the peak",), alive, whole, {})
+        return Flames(metric, ("at the peak",), alive, {}, whole, {}, by_parent(alive))
     phases = metric.phases or (TOTAL,)
     quantities = [quantity_of(metric, phase) for phase in phases]
     costs = measurement.metrics.get(metric.name)
     total = quantity_of(metric, TOTAL)
     changes = [each for each in change.changes if each.quantity == total] if change else []
     differs = any(each.difference for each in changes)
-    return Flames(
-        metric,
-        phases,
-        {
-            path: tuple(measurement.of(quantity, path) for quantity in quantities)
-            for path in (costs or measurement).components
-        },
-        tuple(measurement.of(quantity) for quantity in quantities),
-        {each.component: each.base or 0 for each in changes} if differs else {},
+    base = {each.component: each.base or 0 for each in changes} if differs else {}
+    components = {
+        path: tuple(measurement.of(quantity, path) for quantity in quantities)
+        for path in (costs or measurement).components
+    }
+    found = Flames(
+        metric=metric,
+        phases=phases,
+        components=components,
+        operators={},
+        whole=tuple(measurement.of(quantity) for quantity in quantities),
+        base=base,
+        inside=by_parent(dict.fromkeys([*components, *filter(None, base)])),
     )
+    if metric is not FLOPS:
+        return found
+    return _by_operator(found, measurement, change.base if change and differs else None)
+
+
+def _by_operator(found: Flames, now: Measurement, then: Measurement | None) -> Flames:
+    """The same FLOPs, and what each component costs by itself by operator.
+
+    Only the same, where the base does not tell its operators: all of them would be new.
+    """
+    costs, before = (_operators(each) if each else {} for each in (now, then))
+    if then and not before:
+        return found
+    nothing = FLOPsCount()
+    inside, operators, base = {**found.inside}, {}, {**found.base}
+    for key in costs | before:
+        component, path = key
+        inside[component] = [*inside.get(component, ()), path]
+        operators[path] = tuple(costs.get(key, nothing).of(phase) for phase in found.phases)
+        if then:
+            base[path] = before.get(key, nothing).total
+    return replace(found, operators=operators, base=base, inside=inside)
+
+
+def _operators(found: Measurement) -> dict[tuple[str | None, str], FLOPsCount]:
+    """The cost of each operator, by the component that calls it and by its path inside it."""
+    return {
+        (component or None, f"{component}.{name}" if component else name): cost
+        for component, operators in found.own_operations.items()
+        for name, cost in operators.items()
+    }
 
 
 class _Boxes:
@@ -199,8 +256,6 @@ class _Boxes:
     def __init__(self, flames: Flames) -> None:
         self._flames = flames
         self._whole = sum(flames.whole)
-        paths = dict.fromkeys([*flames.components, *(path for path in flames.base if path)])
-        self._children = by_parent(paths)
 
     @property
     def root(self) -> Box:
@@ -211,21 +266,22 @@ class _Boxes:
         return Box(name, path, figures[:-1], figures[-1], self._whole, number, kind)
 
     def _figures(self, path: str | None) -> Cost:
-        found, nothing = self._flames, (0,) * len(self._flames.phases)
-        cost = found.whole if path is None else found.components.get(path, nothing)
+        found = self._flames
+        cost = found.whole if path is None else found.cost(path)
         return (*cost, found.base.get(path, sum(cost)))
 
     def _own(self, path: str | None) -> Cost:
         """The figures beyond those of the children."""
-        below = [self._figures(child) for child in self._children.get(path, ())]
+        below = [self._figures(child) for child in self._flames.inside.get(path, ())]
         figures = zip(self._figures(path), *below, strict=True)
         return tuple(max(whole - sum(parts), 0) for whole, *parts in figures)
 
     def _parts(self, parent: str | None) -> Iterator[str]:
         """The children to draw: in the place of a list of equal layers its layers."""
-        for path in self._children.get(parent, ()):
-            below = self._children.get(path, ())
+        for path in self._flames.inside.get(parent, ()):
+            below = self._flames.inside.get(path, ())
             is_list = len(below) == 1 or all(last_name(child).isdigit() for child in below)
+            is_list = is_list and self._flames.operators.keys().isdisjoint(below)
             if is_list and len(set(map(self._detail, below))) == 1 and not any(self._own(path)):
                 yield from self._parts(path)
             else:
@@ -233,8 +289,9 @@ class _Boxes:
 
     def _detail(self, path: str) -> Hashable:
         """Equal for components that cost the same in every detail."""
-        below = self._children.get(path, ())
-        return self._figures(path), tuple((last_name(each), self._detail(each)) for each in below)
+        below = self._flames.inside.get(path, ())
+        inside = tuple((relative_to(each, path), self._detail(each)) for each in below)
+        return self._figures(path), inside
 
     def _inside(self, parent: str | None, above: str, times: int) -> tuple[Box, ...]:
         """The boxes inside a component that stands for so many."""
@@ -255,7 +312,12 @@ class _Boxes:
             name = in_one_name([relative_to(path, parent) for path in paths])
             number, path = times * len(paths), f"{above}.{name}" if above else name
             figures = tuple(number * figure for figure in self._figures(paths[0]))
-            box = self._box(_several(name, len(paths)), _several(path, number), figures, number)
+            kind = ""
+            if paths[0] in self._flames.operators:
+                # A small box has room for little more than the name of PyTorch's own library.
+                kind, name = "own", name.removeprefix("aten.")
+            names = _several(name, len(paths)), _several(path, number)
+            box = self._box(*names, figures, number, kind)
             inside = () if self._is_thin(box) else self._inside(paths[0], path, number)
             yield replace(box, inside=inside)
 

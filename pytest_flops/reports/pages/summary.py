@@ -132,7 +132,10 @@ def remarks(entry: Entry) -> Iterator[str]:
     if close := [limit for limit in nearest.values() if limit.warned]:
         yield f"{_CLOSE}: {some([f'{subject(v)} at {used(v)} of {_allowed(v)}' for v in close])}"
     if entry.measurement:
-        yield from entry.measurement.assumptions
+        said = [verdict.message for verdict in entry.verdicts]
+        for assumption in entry.measurement.assumptions:
+            if not any(assumption in message for message in said):
+                yield assumption
     number = entry.measurement.child_processes if entry.measurement else 0
     if number:
         processes = "1 child process" if number == 1 else f"{number:,} child processes"

@@ -1,8 +1,9 @@
 """A report as trace events: the JSON that Perfetto, speedscope and `chrome://tracing` open.
 
 Each budget is a process, each of its metrics a thread that runs through the phases and in each
-through the components. A call takes as many microseconds as the component costs, in units of the
-metric; of a step beyond `_LONGEST`, in thousands or millions of them, as the thread's name says.
+through the components, down to their operators. A call takes as many microseconds as it costs, in
+units of the metric; of a step beyond `_LONGEST`, in thousands or millions of them, as the thread's
+name says.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from pytest_flops.counting.components import by_parent, relative_to
+from pytest_flops.counting.components import relative_to
 from pytest_flops.reports.pages.flames import flames
 
 if TYPE_CHECKING:
@@ -49,12 +50,11 @@ def _events(report: Report) -> Iterator[Event]:
 
 
 def _calls(view: Flames) -> Iterator[tuple[str, int, int]]:
-    """Name, start and cost of each phase, and of each component in it, below its parent."""
-    children = by_parent(view.components)
+    """Name, start and cost of each phase, and in it of each component and operator, nested."""
 
     def inside(parent: str | None, place: int, start: int) -> Iterator[tuple[str, int, int]]:
-        for path in children.get(parent, ()):
-            cost = view.components[path][place]
+        for path in view.inside.get(parent, ()):
+            cost = view.cost(path)[place]
             if cost:
                 yield relative_to(path, parent), start, cost
                 yield from inside(path, place, start)
