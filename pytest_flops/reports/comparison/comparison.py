@@ -157,6 +157,11 @@ class Comparison:
     not_compared: tuple[str, ...] = ()
 
     @property
+    def by_key(self) -> dict[tuple[str, str], BudgetChange]:
+        """The budgets by the keys of their entries."""
+        return {(budget.subject, budget.budget): budget for budget in self.budgets}
+
+    @property
     def regressed(self) -> bool:
         """Whether any budget regressed, or nothing was held."""
         return self.foreign or any(budget.regressed for budget in self.budgets)

@@ -45,11 +45,11 @@ def render_html(
     report: Report, *, comparison: Comparison | None = None, history: Sequence[Report] = ()
 ) -> str:
     """The whole page; `history` are past reports, oldest first, for the lines of history."""
-    against = {(b.subject, b.budget): b for b in comparison.budgets} if comparison else {}
+    against = comparison.by_key if comparison else summary.NO_BASE
     past = past_totals(history, report)
     cards = [
         Card(entry, against.get(entry.key), past.get(entry.key, []), place)
-        for place, entry in enumerate(summary.worst_first(report.entries))
+        for place, entry in enumerate(summary.worst_first(report.entries, against))
     ]
     changed = changes_of(cards, comparison) if comparison else None
     headline, below = heading(report, comparison)
@@ -62,7 +62,7 @@ def render_html(
             below=below,
             errors=untold_errors(report, comparison),
             cards=cards,
-            drawn=min(max(len(report.red), _DRAWN), _DRAWN_IF_RED),
+            drawn=min(max(sum(card.tone == "red" for card in cards), _DRAWN), _DRAWN_IF_RED),
             comparison=comparison,
             changed=changed,
             told_at=_told_at(cards, changed, headline),
@@ -105,7 +105,6 @@ def templates() -> Environment:
         cause=summary.cause,
         causes=causes,
         following=following,
-        status=summary.status,
         red_budgets=red_budgets,
         some=some,
         more=lambda value, unit: f"{'+' if value > 0 else ''}{format_amount(int(value), unit)}",
@@ -117,7 +116,6 @@ def templates() -> Environment:
         told_first=summary.told_first,
         use=summary.use,
         widest=overview.widest,
-        tone=summary.tone,
         used=summary.used,
         uses=summary.uses,
         relative=relative,

@@ -52,7 +52,8 @@ def terminal_lines(
     last: Line = (summary.headline(report), passed if report.passed else _BOLD_RED)
     if verbosity < 0:
         return [*_run_errors(report), last]
-    lines = [*_table(report, verbosity, width), *_run_errors(report)]
+    against = comparison.by_key if comparison else summary.NO_BASE
+    lines = [*_table(report, against, verbosity, width), *_run_errors(report)]
     if left_out := summary.not_measured(report):
         lines.append((left_out, _PLAIN))
     if comparison is not None:
@@ -60,19 +61,19 @@ def terminal_lines(
     return [*lines, last]
 
 
-def _table(report: Report, verbosity: int, width: int) -> list[Line]:
-    entries = summary.worst_first(report.held)
+def _table(report: Report, against: summary.Against, verbosity: int, width: int) -> list[Line]:
+    entries = summary.worst_first(report.held, against)
     if verbosity == 0:
-        most = max(_ROWS, len(report.red))
+        most = max(_ROWS, sum(summary.tone(entry, against) == "red" for entry in entries))
         told = [entry for entry in entries[most:] if any(summary.remarks(entry))]
         entries = [*entries[:most], *told]
     if not entries:
         return []
-    rows = _in_columns([_row(entry) for entry in entries])
+    rows = _in_columns([_row(entry, against) for entry in entries])
     widths = _widths([_HEADER, *rows], width, _BY_NEED)
     lines: list[Line] = [(_aligned(_HEADER, widths), _PLAIN)]
     for entry, row in zip(entries, rows, strict=True):
-        lines.append((_aligned(row, widths), _MARKUP[summary.tone(entry)]))
+        lines.append((_aligned(row, widths), _MARKUP[summary.tone(entry, against)]))
         lines += [(f"  {text}", _RED) for text in _why(entry, verbosity, width - _GAP)]
         lines += [(f"  {printable(text)}", _YELLOW) for text in summary.remarks(entry)]
         if verbosity > 0:
@@ -101,10 +102,10 @@ def _in_columns(rows: Sequence[tuple[str, ...]], names: int = _NAMES) -> list[tu
     return [*zip(*columns[:names], *map(aligned, columns[names:]), strict=True)]
 
 
-def _row(entry: Entry) -> tuple[str, ...]:
+def _row(entry: Entry, against: summary.Against) -> tuple[str, ...]:
     return (
         printable(summary.title(entry)),
-        summary.status(entry),
+        summary.status(entry, against),
         summary.limit_used(entry) or "-",
         *summary.totals(entry),
     )
