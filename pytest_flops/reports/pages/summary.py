@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pytest_flops.budgets.judging.causes import causes, severity, share
@@ -22,15 +23,20 @@ from pytest_flops.counting.metric import (
 from pytest_flops.counting.text import percent, printable, shorten, some
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pytest_flops.budgets.verdict import Verdict
     from pytest_flops.counting.measurement import Measurement
+    from pytest_flops.reports.comparison.comparison import BudgetChange
     from pytest_flops.reports.entry import Entry
     from pytest_flops.reports.fates import Fate
     from pytest_flops.reports.report import Report
 
 Tone: TypeAlias = Literal["red", "close", "green"]
+Against: TypeAlias = "Mapping[tuple[str, str], BudgetChange]"
+"""What became of each entry since the base, by its key; empty without a base."""
+
+NO_BASE: Against = MappingProxyType({})
 
 _NAME = 120
 _FAILURES = {
@@ -41,6 +47,12 @@ _FAILURES = {
     "parity": ("the counters disagree", "fails its parity check", "fail their parity checks"),
 }
 """By kind of the worst verdict: the status of an entry, and what one or several budgets do."""
+
+_REGRESSIONS = {
+    "unmatched": "new, and held against nothing",
+    "unmeasured": "not measured any more",
+}
+"""By status of a budget that is red against its base, unless it costs more than that."""
 
 _CLOSE = "close to its limit"
 
@@ -184,13 +196,17 @@ def worst(entry: Entry) -> Verdict | None:
     return next((cause.verdict for cause in causes(entry.failures)), None)
 
 
-def worst_first(entries: Iterable[Entry]) -> list[Entry]:
-    """The order of reading: red before green, the worst verdict first, then the fullest limit."""
+def worst_first(entries: Iterable[Entry], against: Against = NO_BASE) -> list[Entry]:
+    """The order of reading: red before green, the worst verdict first, then the fullest limit.
+
+    What its base alone makes red follows what is red by itself.
+    """
 
     def place(entry: Entry) -> tuple[object, ...]:
         found, limit = worst(entry), fullest(entry)
         gravity = severity(found) if found else ()
         return (
+            tone(entry, against) != "red",
             entry.passed,
             gravity,
             not entry.warned,
@@ -201,20 +217,24 @@ def worst_first(entries: Iterable[Entry]) -> list[Entry]:
     return sorted(entries, key=place)
 
 
-def status(entry: Entry) -> str:
+def status(entry: Entry, against: Against = NO_BASE) -> str:
     """How the entry stands, in words: `within budget`, `over its limit`, ..."""
     found = worst(entry)
     if found is not None:
         return _FAILURES[found.kind][0]
-    if entry.metered:
-        return "metered, and held to nothing"
+    if _is_regressed(entry, against):
+        return _REGRESSIONS.get(against[entry.key].status, "costs more than its base")
     if not entry.verdicts:
-        return "nothing was compared"
+        return "metered, and held to nothing" if entry.metered else "nothing was compared"
     if any(_is_excused(verdict) for verdict in entry.verdicts):
         return "over, as expected"
     if entry.warned:
         return _CLOSE
     return "within budget" if holds_something(entry) else entry.verdicts[0].message
+
+
+def _is_regressed(entry: Entry, against: Against) -> bool:
+    return entry.key in against and against[entry.key].regressed
 
 
 def holds_something(entry: Entry) -> bool:
@@ -263,9 +283,9 @@ def _close(entries: Sequence[Entry]) -> str:
     return f", {f'{number:,} ' * (len(entries) > 1)}{words}" if number else ""
 
 
-def tone(entry: Entry) -> Tone:
+def tone(entry: Entry, against: Against = NO_BASE) -> Tone:
     """How an entry stands, in one word, by which pages choose a colour and a sign."""
-    if not entry.passed:
+    if not entry.passed or _is_regressed(entry, against):
         return "red"
     return "close" if entry.warned else "green"
 

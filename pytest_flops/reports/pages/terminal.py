@@ -48,7 +48,8 @@ def terminal_lines(
     last: Line = (summary.headline(report), passed if report.passed else _BOLD_RED)
     if verbosity < 0:
         return [*_run_errors(report), last]
-    lines = [*_table(report, verbosity, width), *_run_errors(report)]
+    against = comparison.by_key if comparison else summary.NO_BASE
+    lines = [*_table(report, against, verbosity, width), *_run_errors(report)]
     if left_out := summary.not_measured(report):
         lines.append((left_out, _PLAIN))
     if comparison is not None:
@@ -56,19 +57,19 @@ def terminal_lines(
     return [*lines, last]
 
 
-def _table(report: Report, verbosity: int, width: int) -> list[Line]:
-    entries = summary.worst_first(report.held)
+def _table(report: Report, against: summary.Against, verbosity: int, width: int) -> list[Line]:
+    entries = summary.worst_first(report.held, against)
     if verbosity == 0:
-        most = max(_ROWS, len(report.red))
+        most = max(_ROWS, sum(summary.tone(entry, against) == "red" for entry in entries))
         told = [entry for entry in entries[most:] if any(summary.remarks(entry))]
         entries = [*entries[:most], *told]
     if not entries:
         return []
-    rows = [_HEADER, *_with_points_aligned([_row(entry) for entry in entries], names=3)]
+    rows = [_HEADER, *_with_points_aligned([_row(entry, against) for entry in entries], names=3)]
     head, *table = in_columns(rows, text=(0, 1, 2), width=width, by_need=_BY_NEED)
     lines: list[Line] = [(head, _PLAIN)]
     for entry, row in zip(entries, table, strict=True):
-        lines.append((row, _MARKUP[summary.tone(entry)]))
+        lines.append((row, _MARKUP[summary.tone(entry, against)]))
         lines += [(f"  {text}", _RED) for text in _why(entry, verbosity, width - 2)]
         lines += [(f"  {printable(text)}", _YELLOW) for text in summary.remarks(entry)]
         if verbosity > 0:
@@ -97,10 +98,10 @@ def _with_points_aligned(rows: Sequence[tuple[str, ...]], names: int) -> list[tu
     return [*zip(*columns[:names], *map(aligned, columns[names:]), strict=True)]
 
 
-def _row(entry: Entry) -> tuple[str, ...]:
+def _row(entry: Entry, against: summary.Against) -> tuple[str, ...]:
     return (
         summary.title(entry),
-        summary.status(entry),
+        summary.status(entry, against),
         summary.limit_used(entry) or "-",
         *summary.totals(entry),
     )
