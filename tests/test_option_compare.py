@@ -71,6 +71,17 @@ def test_what_grew_is_red_with_its_part_and_its_line_in_the_run_and_offline(
     assert offline(based, monkeypatch) == 1
 
 
+def test_what_grew_is_told_of_the_deepest_component_and_not_of_its_parents(project: Any) -> None:
+    parts = "{'block': FLOPsCount(N), 'block.mlp': FLOPsCount(N), 'block.mlp.0': FLOPsCount(N)}"
+    project.budgets(BUDGET)
+    project.test(counted("50", parts.replace("N", "40")))
+    assert project.run("--flops-report", "base").ret == 0
+    project.test(counted("60", parts.replace("N", "50")))
+    result = project.run("--flops-compare", "base/flops.json")
+    told = "block.mlp.0 total from 40 to 50 FLOP (+25.0 %); total from 50 to 60 FLOP (+20.0 %)"
+    result.stdout.fnmatch_lines([f"*costs more than its base: {told}"])
+
+
 def test_a_run_that_grew_is_red_in_every_mode(based: Any, mode: tuple[str, ...]) -> None:
     based.test(WIDER)
     assert based.run("--flops-compare", "base/flops.json", *mode).ret == 1
@@ -280,3 +291,20 @@ def test_a_budget_whose_test_is_skipped_is_no_longer_measured_and_red(project: A
     result = project.run("--flops-compare", "base/flops.json")
     assert result.ret == 1
     result.stdout.fnmatch_lines(["*'step'*measured*"])
+
+
+def test_a_test_of_growth_alone_has_no_count_that_could_be_the_same(project: Any) -> None:
+    growth = """\
+import torch
+def build(rows):
+    return torch.nn.Linear(WIDTH, 4), torch.ones(rows, WIDTH)
+def test_grows(flops):
+    flops.scaling(build, rows=[2, 4, 8], max_exponent=1)
+"""
+    project.test(growth.replace("WIDTH", "4"))
+    assert project.run("--flops-report", "base").ret == 0
+    project.test(growth.replace("WIDTH", "8"))
+    assert project.run("--flops-compare", "base/flops.json").ret == 0
+    page = (project.root / "reports/flops.html").read_text()
+    assert "No budget is counted in both." in page
+    assert "to the last FLOP" not in page
