@@ -285,12 +285,16 @@ def test_an_operator_is_not_gone_beside_its_component_nor_if_it_was_too_thin_to_
     assert "Gone since the base: <code>b</code> 9 FLOP." in page
 
 
-def test_against_a_base_without_operators_they_are_one_box():
+def test_against_a_base_they_are_one_box_where_one_of_the_two_has_none():
     head = layers(block(0, softmax=30))
-    base = report({"h.0": FLOPsCount(103, 64), "h.0.fc": FLOPsCount(32, 64)})
+    whole = FLOPsCount(103, 64)
+    base = report({"h.0": whole, "h.0.fc": FLOPsCount(32, 64)}, whole)
     root, _ = drawn_against(base, head)
     assert root["h.0"].names == ["fc 54.2 %", "itself 45.8 % (+14.1 %)"]
     assert root["h.0"]["fc"].names == []
+    root, page = drawn_against(head, base)
+    assert root["h.0"].names == ["fc 57.5 %", "itself 42.5 % (-12.3 %)"]
+    assert "Gone since the base" not in page
 
 
 def test_a_counted_model_is_drawn_down_to_its_operators():

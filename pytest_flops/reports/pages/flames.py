@@ -225,10 +225,10 @@ def _flames(measurement: Measurement, metric: Metric, change: BudgetChange | Non
 def _by_operator(found: Flames, now: Measurement, then: Measurement | None) -> Flames:
     """The same FLOPs, and what each component costs by itself by operator.
 
-    Only the same, where the base does not tell its operators: all of them would be new.
+    Only the same, where one of the two does not tell its operators: all would be new, or gone.
     """
     costs, before = (_operators(each) if each else {} for each in (now, then))
-    if then and not before:
+    if not costs or (then and not before):
         return found
     nothing = FLOPsCount()
     inside, operators, base = {**found.inside}, {}, {**found.base}
