@@ -134,13 +134,15 @@ def test_scaling_must_sweep_the_sizes_of_the_budgets_limit(project: Any) -> None
     project.fails(told=["*leaves out: 16, 32*"], passed=1)
 
 
-def test_scaling_takes_one_dimension_and_needs_a_limit(project: Any) -> None:
+def test_scaling_takes_a_function_one_dimension_and_a_limit(project: Any) -> None:
     project.test("""
         def build(**sizes): raise AssertionError
         def test_two(flops): flops.scaling(build, a=[1, 2, 3], b=[1, 2, 3], max_exponent=1)
         def test_none(flops): flops.scaling(build, a=[1, 2, 3])
+        def test_path(flops): flops.scaling("module:build", a=[1, 2, 3], max_exponent=1)
     """)
-    project.fails(told=["*exactly one dimension*", "*nothing to hold the count against*"], failed=2)
+    told = ["*exactly one dimension*", "*nothing to hold the count against*"]
+    project.fails(told=[*told, "the builder must be a function of a, not 'module:build'"], failed=3)
 
 
 def test_a_marked_scaling_limit_is_held_by_checking_a_model(project: Any) -> None:

@@ -27,12 +27,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pytest_flops.counting.arguments import refused_argument
 from pytest_flops.counting.meter.fake_step import random_states_kept
 from pytest_flops.counting.meter.lines import is_own, line_here, shown
 from pytest_flops.counting.meter.workarounds.inductor_schedule import Kernel, only_scheduled
 from pytest_flops.counting.meter.workarounds.triton_without_gpu import compiled_as_if_for_a_gpu
 from pytest_flops.counting.metric import OF_INDUCTOR, TOTAL, Costs
 from pytest_flops.counting.replacing import replaced
+from pytest_flops.counting.spelling import refused_keyword
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -68,15 +70,23 @@ def compiled(
             Without a backend it is Inductor for the metrics that are of Inductor, and else
             `"eager"`, which runs each graph as it is: the others come before it.
         metrics: Those that are asked for.
+
+    Raises:
+        ValueError: `torch.compile` does not take one of the keywords.
     """
     if how is False or isinstance(model, dynamo.OptimizedModule):
         return model
-    keywords = {"backend": "inductor" if _of_inductor(metrics) else "eager"}
+    keywords: dict[str, Any] = {"backend": "inductor" if _of_inductor(metrics) else "eager"}
+    keywords |= {} if how is True else how
+    if refused := refused_keyword(torch.compile, keywords):
+        raise ValueError(f"torch.compile {refused}")
+    if refused := refused_argument(torch.compile, keywords):
+        raise ValueError(f"torch.compile: {refused}")
     was = vars(model).copy()
-    made = torch.compile(model, **keywords | ({} if how is True else dict(how)))
+    made: Any = torch.compile(model, **keywords)
     for mark in vars(model).keys() - was.keys():  # `OptimizedModule` sets its own on the model
         delattr(model, mark)
-    return made  # type: ignore[return-value]
+    return made  # type: ignore[no-any-return]
 
 
 def _of_inductor(metrics: Iterable[Metric]) -> bool:

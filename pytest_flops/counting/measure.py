@@ -32,6 +32,8 @@ Parallelize: TypeAlias = Callable[[Any], Any]
 _HOW = ("optimizer", "training", "values", "like", "compile")
 """What of a workload says how its step runs, under the names that `count_flops` has for it."""
 
+_WITH_INPUTS_OF_ITS_OWN = ("ExportedProgram", "ONNXProgram", "AOTICompiledModel")
+"""Classes of PyTorch's, which is not imported before it is needed; the last one is refused."""
 
 _RAISED = (Exception, SystemExit)  # a script that reads the command line exits
 
@@ -147,7 +149,7 @@ def measure_built(
         WorkloadError: `built` is neither, the rules do not fit, or the model cannot be counted.
     """
     how = {name: getattr(step, name) for name in _HOW}
-    if type(built).__name__ in ("ExportedProgram", "ONNXProgram"):  # with inputs of its own
+    if type(built).__name__ in _WITH_INPUTS_OF_ITS_OWN:
         built = (built, ())
     if isinstance(built, tuple) and 2 <= len(built) <= 4:
         model, inputs, *own = built

@@ -32,5 +32,5 @@ def refused_keyword(function: Callable[..., Any], keywords: Iterable[str]) -> st
     known = [each.name for each in parameters if each.kind is not Parameter.POSITIONAL_ONLY]
     for key in keywords:
         if key not in known:
-            return f"takes no keyword {key!r}{suggestion(key, known, 'it takes')}"
+            return f"takes no keyword {key!r}{suggestion(str(key), known, 'it takes')}"
     return ""

@@ -118,8 +118,21 @@ def check_gradient(gradient: str, grad_blend: float) -> None:
     if gradient not in get_args(Gradient):
         accepted = ", ".join(repr(rule) for rule in get_args(Gradient))
         raise ValueError(f"gradient must be one of {accepted}, not {gradient!r}")
-    if not 0 <= grad_blend <= 1:
+    if not isinstance(grad_blend, int | float) or not 0 <= grad_blend <= 1:
         raise ValueError(f"grad_blend must be between 0 and 1, not {grad_blend!r}")
+
+
+def config_of(model: Any) -> ResNetBKConfig:
+    """A model's configuration; a configuration is its own.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    config = getattr(model, "config", model)
+    if not isinstance(config, ResNetBKConfig):
+        found = type(model).__name__
+        raise ValueError(f"expected a ResNetBKConfig or a ConfigurableResNetBK, not {found}")
+    return config
 
 
 BASELINE_CONFIG = ResNetBKConfig()

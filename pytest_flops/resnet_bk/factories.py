@@ -9,7 +9,7 @@ import torch
 from pytest_flops.budgets.errors import BudgetError
 from pytest_flops.resnet_bk.analytic.counter import FLOPsCounter
 from pytest_flops.resnet_bk.builder import NAME
-from pytest_flops.resnet_bk.config import PRESETS, ResNetBKConfig
+from pytest_flops.resnet_bk.config import PRESETS, ResNetBKConfig, config_of
 from pytest_flops.resnet_bk.model import ConfigurableResNetBK
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def counter_factory(base: Workload | None) -> Callable[..., FLOPsCounter]:
         rules: Rules | None = None,
     ) -> FLOPsCounter:
         counted = model or _config_of(base)
-        config = counted if isinstance(counted, ResNetBKConfig) else counted.config
+        config = config_of(counted)
         return FLOPsCounter(
             counted,
             batch_size or (base and base.batch_size) or 1,
@@ -62,7 +62,7 @@ def _config_of(
         config = PRESETS[config]
     given: Mapping[str, Any] = {}
     if config is not None:
-        given = config.to_dict()
+        given = config_of(config).to_dict()
     elif base and base.model == NAME:
         given = base.config
     return ResNetBKConfig.from_dict({**given, **fields})

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pytest_flops.resnet_bk.bk_core.operator import bk_core
-from pytest_flops.resnet_bk.config import BASELINE_CONFIG, ResNetBKConfig
+from pytest_flops.resnet_bk.config import BASELINE_CONFIG, ResNetBKConfig, config_of
 from pytest_flops.resnet_bk.moe import MixtureOfExperts
 
 _EMBEDDING_STD = 0.02
@@ -99,7 +99,7 @@ class ConfigurableResNetBK(nn.Module):
 
     def __init__(self, config: ResNetBKConfig = BASELINE_CONFIG) -> None:
         super().__init__()
-        self.config = config
+        self.config = config = config_of(config)
         self.embedding = TokenAndPosition(config)
         for index in range(config.n_layers):
             self.add_module(f"layer_{index}", ResNetBKLayer(config))

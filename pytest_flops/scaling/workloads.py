@@ -79,8 +79,10 @@ def sweep_builder(
         on_count: Called with each size before it is counted.
 
     Raises:
-        ScalingError: As `sweep` does.
+        ScalingError: The builder is no function, or as `sweep` does.
     """
+    if not callable(builder):
+        raise ScalingError(f"the builder must be a function of {dimension}, not {builder!r}")
 
     def count_at(size: int) -> Measurement:
         if on_count:

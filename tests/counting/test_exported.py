@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from torch.export import ExportedProgram, export
 
 from pytest_flops import FLOPsCount, FLOPsMeter, count_flops
 
+# To export and to decompose warns of PyTorch's own code; to count does not.
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 
 
@@ -74,9 +74,81 @@ def test_a_program_that_lost_its_inputs_needs_some() -> None:
     assert count_flops(exported, torch.ones(4, 8), training=False).count.forward == 640 + 136
 
 
-def test_a_program_of_onnx_is_counted_as_the_one_that_it_was_made_from() -> None:
-    of_onnx: Any = SimpleNamespace(exported_program=program())
-    assert count_flops(of_onnx, training=False).components["1"].forward == HEAD
+class Net(nn.Module):
+    """Features of a picture of 8 x 8, and a head of two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.MaxPool2d(2)
+        )
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(18, 4), nn.GELU(), nn.Linear(4, 2))
+
+    def forward(self, x: Tensor) -> Any:
+        return self.head(self.features(x)).softmax(-1)
+
+
+PICTURES = torch.ones(4, 1, 8, 8)
+# The convolution has 4 x 2 x 6 x 6 = 288 elements, each a product of 9 and a bias; its norm is 4 of
+# each and the ReLU 1. 72 maxima are each of 4. Then the products with their biases, a GELU of 16,
+# and the softmax of 8 elements: maximum, difference, exponential, sum and quotient.
+OF_NET = {
+    "features.0": 2 * 288 * 9 + 288,
+    "features.1": 4 * 288,
+    "features.2": 288,
+    "features.3": 4 * 72,
+    "head.1": 2 * 4 * 18 * 4 + 16,
+    "head.2": 16,
+    "head.3": 2 * 4 * 4 * 2 + 8,
+}
+SOFTMAX = 5 * 8
+
+
+def exported_to_onnx(net: nn.Module) -> Any:
+    pytest.importorskip("onnxscript", reason="torch.onnx.export needs it")
+    return torch.onnx.export(net, (PICTURES,), dynamo=True, verbose=False)
+
+
+def held_by_onnx(net: nn.Module) -> Any:
+    program = export(net, (PICTURES,)).run_decompositions()
+    nothing: Any = None  # in the place of the graph of ONNX, which takes its packages
+    return torch.onnx.ONNXProgram(nothing, program)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        held_by_onnx,
+        pytest.param(exported_to_onnx, marks=pytest.mark.long),
+        pytest.param(lambda net: exported_to_onnx(net).exported_program, marks=pytest.mark.long),
+    ],
+    ids=["held by onnx", "exported to onnx", "its program"],
+)
+def test_what_is_bound_for_onnx_counts_as_the_model_does(made: Any) -> None:
+    net = Net().eval()
+    counted = count_flops(made(net), training=False)
+    assert {path: counted.components[path].forward for path in OF_NET} == OF_NET
+    assert counted.count == FLOPsCount(forward=sum(OF_NET.values()) + SOFTMAX)
+    assert not counted.uncounted
+    eager = count_flops(net, PICTURES, training=False)
+    assert counted.count == eager.count
+    assert counted.components.keys() == eager.components.keys()
+
+
+@pytest.mark.parametrize(
+    ("no_model", "shown"),
+    [
+        ("model.onnx", "'model.onnx'"),
+        (Path("model.pt2"), "'model.pt2'"),
+        (lambda x: x, "function"),
+        (nn.Linear, "type"),
+        (None, "NoneType"),
+    ],
+)
+def test_what_is_no_model_is_told_what_would_be(no_model: Any, shown: str) -> None:
+    told = f"what torch.onnx.export returns, not {shown}: a file has no graph of PyTorch's, so"
+    with pytest.raises(ValueError, match=told):
+        count_flops(no_model, PICTURES)
 
 
 def test_the_program_is_left_as_it_was() -> None:
@@ -98,6 +170,9 @@ def program():
     model = nn.Sequential(nn.Linear(8, 8), nn.ReLU())
     return torch.export.export(model, (torch.ones(4, 8),))
 
+def held_by_onnx():
+    return torch.onnx.ONNXProgram(None, program())
+
 def with_inputs(batch_size):
     sizes = ({0: torch.export.Dim("batch")},)
     model = nn.Sequential(nn.Linear(8, 8), nn.ReLU())
@@ -112,6 +187,8 @@ def test_a_builder_may_return_a_program(project: Any) -> None:
     project.write("models.py", BUILDER)
     limits = "limits: {forward: 608 FLOP, components: {'0': {forward: 544}, '1': {forward: 32}}}"
     project.budget("step", "workload: {model: 'models:program', optimizer: none}", limits)
+    project.run("budgets", "-W", "error").assert_outcomes(passed=1)
+    project.budget("step", "workload: {model: 'models:held_by_onnx', optimizer: none}", limits)
     project.run("budgets").assert_outcomes(passed=1)
     project.budget("step", "workload: {model: 'models:program'}", limits.replace("544", "543"))
     project.fails("budgets", told=["*0 forward: 544 FLOP, limit 543*"])
@@ -135,7 +212,7 @@ def test_a_check_of_a_program_says_what_to_do_instead(project: Any) -> None:
 
 
 @pytest.mark.long
-def test_a_package_of_compiled_code_is_uncounted(tmp_path: Path) -> None:
+def test_a_package_of_compiled_code_is_uncounted(tmp_path: Path, project: Any) -> None:
     exported = program()
     path = torch._inductor.aoti_compile_and_package(exported, package_path=str(tmp_path / "a.pt2"))
     package: Any = torch._inductor.aoti_load_package(path)
@@ -147,3 +224,8 @@ def test_a_package_of_compiled_code_is_uncounted(tmp_path: Path) -> None:
     assert meter.uncounted == {"aotinductor.package": 1}
     with pytest.raises(ValueError, match="count the exported program that it was made from"):
         count_flops(package, x)
+    load = f"torch._inductor.aoti_load_package({str(path)!r})"
+    project.write("models.py", f"import torch\ndef package(): return {load}\n")
+    project.ini("pythonpath = .")
+    project.budget("step", "workload: {model: 'models:package'}", "limits: {total: 1 GFLOP}")
+    project.fails("budgets", told=["*a package of AOTInductor is compiled code, *"])

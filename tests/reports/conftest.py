@@ -158,6 +158,13 @@ def full_page() -> str:
         uncounted={"aten.fft_fft": 3},
         child_processes=2,
         operations={"aten.addmm": FLOPsCount(5, 6, 7)},
+        own_operations={
+            "lm_head": {
+                "aten.addmm": FLOPsCount(15_728_640_000),
+                "aten.mm": FLOPsCount(0, 31_457_280_000),
+                "aten.add_": FLOPsCount(0, 0, 29_250_000),
+            }
+        },
         recomputed=12_000,
         metrics={
             "bytes": Costs({"forward": 7}, {"layer_0": {"forward": 5}}),
@@ -188,6 +195,7 @@ def hostile_page() -> str:
         source="meter",
         uncounted={name: 1},
         operations={name: FLOPsCount(1)},
+        own_operations={name: {name: FLOPsCount(2, 2, 1)}},
         metrics={
             "bytes": Costs({"forward": 7}, {name: {"forward": 5}}),
             "peak_memory": memory(9, name, name),

@@ -1,13 +1,16 @@
-"""Programs that `torch.export` made, and the packages that AOTInductor compiles of them.
+"""Programs that `torch.export` made, and what ONNX and AOTInductor make of them.
 
 A program knows to which module each of its operators belonged, so it is counted as a module whose
-submodules are called as those of its model were. A package has compiled code and no graph.
+submodules are called as those of its model were. What `torch.onnx.export` returns holds the program
+that it was made from. A file of ONNX, or a package of compiled code, holds none.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
@@ -29,7 +32,7 @@ def as_module(model: Any, inputs: Inputs) -> tuple[nn.Module, Inputs]:
     A program that is given none has those that it was exported with.
 
     Raises:
-        ValueError: The model is a package of AOTInductor, or a program without inputs.
+        ValueError: The model is none, a package of AOTInductor, or a program without inputs.
     """
     if isinstance(model, nn.Module):
         return model, inputs
@@ -37,7 +40,11 @@ def as_module(model: Any, inputs: Inputs) -> tuple[nn.Module, Inputs]:
         raise ValueError(how_to_count(PACKAGE))
     program = getattr(model, "exported_program", model)  # of what `torch.onnx.export` returns
     if not isinstance(program, ExportedProgram):
-        return model, inputs
+        raise ValueError(
+            "a model is a torch.nn.Module, an exported program, or what torch.onnx.export returns, "
+            f"not {_shown(model)}: a file has no graph of PyTorch's, so count what it was written "
+            "from; other code is counted inside FLOPsMeter()"
+        )
     if not any(inputs):
         if program.example_inputs is None:
             raise ValueError("this exported program has lost its example inputs; give some")
@@ -45,10 +52,16 @@ def as_module(model: Any, inputs: Inputs) -> tuple[nn.Module, Inputs]:
     notes = program.graph_module.meta
     before = dict(notes)
     try:
-        return unflatten(program), inputs
+        with warnings.catch_warnings():  # of PyTorch's own deprecated code, for a run with -W error
+            warnings.simplefilter("ignore")
+            return unflatten(program), inputs
     finally:  # it holds on to what was made of it
         notes.clear()
         notes.update(before)
+
+
+def _shown(model: Any) -> str:
+    return repr(str(model)) if isinstance(model, str | Path) else type(model).__name__
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 
+from pytest_flops.counting.arguments import checked
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.measurement import Measurement
 from pytest_flops.counting.meter.attribution import Attribution
@@ -78,12 +79,13 @@ class FLOPsMeter:
             counting slower; `measurement().lines` has them.
 
     Raises:
-        ValueError: There is no metric of a name, or it is one of the compiler's, which nothing
-            reaches while a meter counts.
+        ValueError: There is no metric of a name, it is one of the compiler's, which nothing
+            reaches while a meter counts, or an argument is of a wrong type.
         RuntimeError: The meter is entered twice, read before it is entered, left in another thread
             than it was entered in, or left while one counts that was entered after it.
     """
 
+    @checked
     def __init__(self, *, metrics: Iterable[str] = (), lines: bool = False) -> None:
         asked = metrics_named(metrics, unlimited=True)
         if of_compiler := [metric.name for metric in asked if metric.of_compiler]:
@@ -201,6 +203,7 @@ class FLOPsMeter:
         return self.table()
 
 
+@checked
 def count_flops(
     model: torch.nn.Module | torch.export.ExportedProgram,
     *inputs: Any,
@@ -254,19 +257,16 @@ def count_flops(
     Raises:
         DataDependentError: The model's code, a library or the optimizer depends on the values of a
             tensor, which a fake tensor does not have; the message names it and the operator.
-        ValueError: The name of the optimizer or of a metric is unknown, the output holds nothing to
-            sum, values are real in a step like CUDA's, a model to parallelize is parallel, the
-            compiler's metrics are asked for of one, or the model is compiled code.
+        ValueError: An argument is of a wrong type, the name of the optimizer or of a metric is
+            unknown, the output holds nothing to sum, values are real in a step like CUDA's, a model
+            to parallelize is parallel, the compiler's metrics are asked for of one, or the model is
+            none, or compiled code.
     """
     asked_for = metrics_named(metrics, unlimited=True)
     of_meter = [metric for metric in asked_for if not metric.of_compiler]
     of_compiler = [metric for metric in asked_for if metric.of_compiler]
     meter = FLOPsMeter(metrics=[metric.name for metric in of_meter], lines=lines)
     second = any(metric.of_second_step for metric in of_meter)
-    if values not in ("fake", "real"):
-        raise ValueError(f"values must be 'fake' or 'real', not {values!r}")
-    if like not in (None, "cuda"):
-        raise ValueError(f"like must be 'cuda' or None, not {like!r}")
     if parallelize is not None and of_compiler:
         raise ValueError("the compiler's metrics are not counted of a model on a mesh")
     module, (positional, named) = as_module(model, (inputs, kwargs))

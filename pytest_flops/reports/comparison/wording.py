@@ -7,12 +7,12 @@ from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from pytest_flops.budgets.judging.blame import one_per_family
+from pytest_flops.budgets.judging.alike import one_per_family
 from pytest_flops.budgets.units import format_change, format_flops
 from pytest_flops.counting.components import parent_of, segments
 from pytest_flops.counting.metric import is_total, metric_of, unit_of
+from pytest_flops.counting.text import some
 from pytest_flops.reports.report import SessionError, in_order
-from pytest_flops.reports.text import some
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

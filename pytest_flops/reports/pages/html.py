@@ -6,11 +6,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.judging.causes import causes, share
 from pytest_flops.budgets.judging.wording import acceptance, following
 from pytest_flops.budgets.judging.wording import headline as verdict_headline
-from pytest_flops.budgets.judging.wording import subject as about
 from pytest_flops.budgets.units import (
     format_amount,
     format_change,
@@ -20,12 +18,12 @@ from pytest_flops.budgets.units import (
 )
 from pytest_flops.counting.count import PHASES
 from pytest_flops.counting.metric import QUANTITIES, unit_of
+from pytest_flops.counting.text import percent, printable, shorten, some
 from pytest_flops.reports.comparison.wording import leading, other_tools, relative
 from pytest_flops.reports.pages import memory, overview, plots, summary
 from pytest_flops.reports.pages.card import Card, anchor, past_totals
 from pytest_flops.reports.pages.changes import changes_of
 from pytest_flops.reports.pages.heading import heading, red_budgets, untold_errors
-from pytest_flops.reports.text import percent, shorten, some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,7 +125,6 @@ def templates() -> Environment:
         exact=lambda flops: format_exact(int(flops)),
         signed=lambda flops: f"{flops:+,}",
         words=verdict_headline,
-        about=about,
         line=printable,
         name=lambda text: shorten(printable(text), _NAME),
     )

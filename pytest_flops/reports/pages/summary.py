@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.judging.causes import causes, severity, share
 from pytest_flops.budgets.judging.wording import exponent, subject, told
 from pytest_flops.budgets.units import format_amount, format_flops
@@ -22,7 +20,7 @@ from pytest_flops.counting.metric import (
     quantity_of,
     unit_of,
 )
-from pytest_flops.reports.text import percent, shorten, some
+from pytest_flops.counting.text import percent, printable, shorten, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -124,10 +122,9 @@ def limit_used(entry: Entry) -> str | None:
 
 def use(verdict: Verdict) -> tuple[str, str]:
     """How much of its bound a verdict uses, and of what: `99.9 %`, `lm_head forward`."""
+    about = verdict.about
     if verdict.kind == "scaling":
-        about = subject(replace(verdict, dimension=None))
         return f"{growth(verdict)}, allowed {exponent(verdict.allowed or 0)},", about
-    about = subject(verdict)
     return used(verdict), f"recorded {about}" if verdict.kind == "recorded" else about
 
 
@@ -142,7 +139,7 @@ def remarks(entry: Entry) -> Iterator[str]:
     for limit in uses(entry):  # of the components that a pattern matches, the fullest
         nearest.setdefault((limit.pattern, limit.quantity), limit)
     if close := [limit for limit in nearest.values() if limit.warned]:
-        yield f"{_CLOSE}: {some([f'{subject(v)} at {used(v)} of {_allowed(v)}' for v in close])}"
+        yield f"{_CLOSE}: {some([f'{v.about} at {used(v)} of {_allowed(v)}' for v in close])}"
     if entry.measurement:
         said = [verdict.message for verdict in entry.verdicts]
         for assumption in entry.measurement.assumptions:
@@ -156,7 +153,7 @@ def remarks(entry: Entry) -> Iterator[str]:
     if far:
         furthest = min(far, key=share)
         actual, allowed = int(furthest.actual or 1), int(furthest.allowed or 0)
-        limit_of = f"{subject(furthest)}, {furthest.written or f'{allowed:,}'},"
+        limit_of = f"{furthest.about}, {furthest.written or f'{allowed:,}'},"
         more = f", and {len(far) - 1} more likewise" if far[1:] else ""
         yield (
             f"the limit of {limit_of} is {allowed // actual:,} times the count and holds nothing"

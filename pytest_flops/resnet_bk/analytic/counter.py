@@ -12,7 +12,7 @@ from pytest_flops.counting.measurement import Measurement, Rules
 from pytest_flops.counting.metric import QUANTITIES
 from pytest_flops.files import write_atomically
 from pytest_flops.resnet_bk.analytic import executed, published
-from pytest_flops.resnet_bk.config import ResNetBKConfig
+from pytest_flops.resnet_bk.config import ResNetBKConfig, config_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,8 +41,8 @@ class FLOPsCounter:
         rules: `"published"` (the reference page's, to the digit) or `"executed"` (what runs).
 
     Raises:
-        ValueError: The rules are unknown, a size is not an integer of at least 1, or the sequence
-            is longer than the position table.
+        ValueError: The model is another, the rules are unknown, a size is not an integer of at
+            least 1, or the sequence is longer than the position table.
     """
 
     def __init__(
@@ -53,10 +53,11 @@ class FLOPsCounter:
         rules: Rules = "published",
     ) -> None:
         self._parameters: Mapping[str, Sequence[int]]
+        config = config_of(model)
         if isinstance(model, ResNetBKConfig):
-            config, self._parameters = model, parameter_sizes(model)
+            self._parameters = parameter_sizes(model)
         else:
-            config, self._parameters = model.config, _trainable_sizes(model)
+            self._parameters = _trainable_sizes(model)
         _check_sizes(config, batch_size, seq_len)
         if rules not in _RULES:
             raise ValueError(f"unknown rules {rules!r}; known: {', '.join(_RULES)}")
@@ -235,7 +236,7 @@ def compare_models(
         for model in (model1, model2)
     )
     speedup = {q: first[q] / second[q] if second[q] else 1.0 for q in QUANTITIES}
-    width = max(20, len(model1_name), len(model2_name))
+    width = max(20, len(str(model1_name)), len(str(model2_name)))
     header = f"{'':<10} {model1_name:>{width}} {model2_name:>{width}} {'speedup':>9}"
     rows = (
         f"{q:<10} {first[q]:>{width},} {second[q]:>{width},} {speedup[q]:>8.2f}x"
