@@ -371,6 +371,22 @@ def test_of_a_peak_it_is_drawn_what_was_alive_then():
     assert roots[1].names == ["a 50.0 %", "b 25.0 %", "itself 25.0 %"]
 
 
+def test_a_peak_against_its_base_has_the_colours_of_what_was_alive():
+    def peak(whole, **modules):
+        alive = {"kinds": {"temporaries": whole}, "modules": modules}
+        metrics = {"peak_memory": Costs({"forward": whole}, {}, alive)}
+        return report({"a": FLOPsCount(1)}, metrics=metrics)
+
+    base, now = peak(40, a=10, b=20, gone=5), peak(40, a=15, b=20, new=5)
+    page = render_html(now, comparison=compare(base, now))
+    peaks = Flames(page).roots[1]
+    assert peaks.names == ["b 50.0 %", "a 37.5 % (+50.0 %)", "new 12.5 % (new)"]
+    assert [box.kinds for box in peaks.inside] == [[], ["grew"], ["grew"]]
+    assert "Gone since the base: <code>gone</code> 5 B" in page
+    same = render_html(now, comparison=compare(now, now))
+    assert Flames(same).roots[1].names == ["b 50.0 %", "a 37.5 %", "new 12.5 %"]
+
+
 def test_every_metric_is_drawn_in_its_own_phases():
     by_phase = Costs({"forward": 5, "backward": 3}, {"a": {"forward": 4}, "b": {"backward": 3}})
     metrics = {"syncs": by_phase, "parameters": Costs({"total": 9}, {"a": {"total": 9}})}
