@@ -105,12 +105,10 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._count(operator, args, kwargs, out)
         return out
 
-    def saw(
-        self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any = None
-    ) -> None:
+    def saw(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Write down a call that PyTorch does not dispatch, such as a kernel's launch."""
         operator = self._operators.get(id(func)) or self._meet(func)
-        self._count(operator, args, kwargs, out)
+        self._count(operator, args, kwargs, None)
 
     def _meet(self, func: Any) -> Operator:
         operator = self._operators[id(func)] = self._with_prices(resolved(func))

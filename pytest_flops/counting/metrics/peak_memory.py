@@ -352,7 +352,7 @@ def _name_of(func: Any) -> str:
     """The name of an operator, or of a Triton kernel by its function, as results have it."""
     if isinstance(func, FunctionType):
         return f"{KERNEL}{func.__name__}"
-    return str(getattr(func, "_overloadpacket", func))
+    return str(getattr(func, "overloadpacket", func))
 
 
 def _has_new_results(func: Any) -> bool:
