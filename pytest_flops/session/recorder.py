@@ -161,7 +161,8 @@ class Recorder(Judge):
 
         if len(dimension) != 1:
             raise BudgetError(
-                "flops.scaling() sweeps exactly one dimension, e.g. seq_len=[64, 128, 256]"
+                "flops.scaling() sweeps exactly one dimension, e.g. seq_len=[64, 128, 256], held "
+                f"by max_exponent=2; it was given {' and '.join(dimension) or 'none'}"
             )
         ((name, sizes),) = dimension.items()
         sizes = list(sizes) if isinstance(sizes, Iterable) else sizes
