@@ -12,6 +12,7 @@ import torch
 from torch.autograd import set_multithreading_enabled
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
+from pytest_flops.counting.autograd import graph_task
 from pytest_flops.counting.costs.elements import stores_unknown, tensors_in
 from pytest_flops.counting.costs.nested import STRIDED_COSTS, layout_of_nested
 from pytest_flops.counting.measurement import SPARSE_WITHOUT_VALUES
@@ -19,7 +20,6 @@ from pytest_flops.counting.meter.attribution import (
     Attribution,
     Place,
     ThreadState,
-    graph_task,
 )
 from pytest_flops.counting.meter.module_paths import OUTSIDE
 from pytest_flops.counting.meter.operators import Operator, resolved, resolved_on_nested
