@@ -68,7 +68,7 @@ def compiled(
         model: Any model.
         how: Keywords of `torch.compile`; `True` is none of them, and `False` leaves it as it is.
             Without a backend it is Inductor for the metrics that are of Inductor, and else
-            `"eager"`, which runs each graph as it is: the others come before it.
+            `"eager"`, which runs each graph as it is: the others come before it. It has no modes.
         metrics: Those that are asked for.
 
     Raises:
@@ -76,17 +76,21 @@ def compiled(
     """
     if how is False or isinstance(model, dynamo.OptimizedModule):
         return model
-    keywords: dict[str, Any] = {"backend": "inductor" if _of_inductor(metrics) else "eager"}
-    keywords |= {} if how is True else how
+    keywords: dict[str, Any] = {} if how is True else {**how}
     if refused := refused_keyword(torch.compile, keywords):
         raise ValueError(f"torch.compile {refused}")
     if refused := refused_argument(torch.compile, keywords):
         raise ValueError(f"torch.compile: {refused}")
+    if "backend" not in keywords:
+        keywords |= {"backend": "inductor"} if _of_inductor(metrics) else _EAGER
     was = vars(model).copy()
     made: Any = torch.compile(model, **keywords)
     for mark in vars(model).keys() - was.keys():  # `OptimizedModule` sets its own on the model
         delattr(model, mark)
     return made  # type: ignore[no-any-return]
+
+
+_EAGER = {"backend": "eager", "mode": None, "options": None}
 
 
 def _of_inductor(metrics: Iterable[Metric]) -> bool:

@@ -345,6 +345,13 @@ def test_the_keywords_are_those_of_the_compiler(backend: str) -> None:
         step(Net("break"), {"backend": backend, "fullgraph": True})
 
 
+def test_a_mode_of_inductors_is_not_for_the_backend_that_has_none(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    assert totals(step(Net(), {"mode": "max-autotune"})) == [0, 0, 1]
+    assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
+
+
 def test_a_meter_refuses_them() -> None:
     with pytest.raises(ValueError, match="does not count graph_breaks, graphs: what is compiled"):
         FLOPsMeter(metrics=["graph_breaks", "launches", "graphs"])

@@ -66,6 +66,19 @@ def test_without_inputs_it_is_counted_with_those_that_it_was_exported_with() -> 
     assert larger.count == counted.count
 
 
+def test_its_graph_is_compiled_whole() -> None:
+    """Inductor makes one kernel of all that is between the two products."""
+    found = count_flops(
+        program(), training=False, compile=True, metrics=["graph_breaks", "graphs", "kernels"]
+    )
+    assert {name: costs.whole["total"] for name, costs in found.metrics.items()} == {
+        "graph_breaks": 0,
+        "graphs": 1,
+        "kernels": 1,
+    }
+    assert found.components["0"].forward == FORWARD["0"]
+
+
 def test_a_program_that_lost_its_inputs_needs_some() -> None:
     exported = program()
     exported.example_inputs = None
@@ -155,7 +168,7 @@ def test_the_program_is_left_as_it_was() -> None:
     exported = program()
     notes, graph = dict(exported.graph_module.meta), str(exported.graph)
     weights = {name: tensor.clone() for name, tensor in exported.state_dict.items()}
-    count_flops(exported)
+    count_flops(exported, compile=True, metrics=["graphs"])
     assert dict(exported.graph_module.meta) == notes
     assert str(exported.graph) == graph
     assert all(type(each) is nn.Parameter for each in exported.state_dict.values())

@@ -134,12 +134,34 @@ def test_a_graph_that_cannot_be_lowered_leaves_neither(monkeypatch: pytest.Monke
     assert "no cosine here" in str(measurement.lines_of("graph_breaks"))
 
 
-def test_no_compiler_runs_and_no_cache_hides_a_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def _no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a process is started")
 
     monkeypatch.setattr(subprocess, "Popen", refuse)
+
+
+@pytest.mark.usefixtures("_no_processes")
+def test_no_compiler_runs_and_no_cache_hides_a_graph() -> None:
     assert figures(fused) == figures(fused) == (1, 2 * N)
+
+
+class Products(torch.nn.Module):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return torch.bmm(x, y).relu()
+
+
+@pytest.mark.usefixtures("_no_processes")
+@pytest.mark.parametrize("mode", ["default", "max-autotune", "max-autotune-no-cudagraphs"])
+def test_no_kernel_is_timed_in_any_mode(mode: str) -> None:
+    """A library's product reads two operands and writes one; the ReLU reads and writes."""
+    x = torch.ones(8, 64, 64)
+    found = count_flops(
+        Products(), x, x + 1, training=False, metrics=OF_INDUCTOR, compile={"mode": mode}
+    )
+    figures = [found.of(f"{name} total") for name in OF_INDUCTOR]
+    assert figures == [1, 5 * x.untyped_storage().nbytes()]
 
 
 @pytest.mark.parametrize("switched_on", ["by the environment", "by the code"])

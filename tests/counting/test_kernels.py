@@ -364,3 +364,23 @@ def test_step():
 """
     )
     project.run_apart("-W", "ignore").assert_outcomes(passed=1)
+
+
+@pytest.mark.long
+def test_what_runs_in_tritons_interpreter_cannot_be_compiled(project: Any) -> None:
+    project.test(
+        KERNEL
+        + """
+class Model(torch.nn.Module):
+    def forward(self, x): return launch(x * 2) * 3
+
+@pytest.mark.parametrize("values", ["fake", "real"])
+def test_step(values):
+    told = "the Triton kernel add_one runs in Triton's interpreter, .* without TRITON_INTERPRET=1"
+    with pytest.raises(RuntimeError, match=told):
+        count_flops(
+            Model(), torch.ones(64), training=False, metrics=["graphs"], compile=True, values=values
+        )
+"""
+    )
+    project.run_apart("-W", "ignore").assert_outcomes(passed=2)

@@ -60,6 +60,12 @@ def as_module(model: Any, inputs: Inputs) -> tuple[nn.Module, Inputs]:
         notes.update(before)
 
 
+def as_one_graph(model: Any) -> nn.Module | None:
+    """A program as the compiler takes it whole, without its modules; `None` of what is none."""
+    program = getattr(model, "exported_program", model)
+    return program.module() if isinstance(program, ExportedProgram) else None
+
+
 def _shown(model: Any) -> str:
     return repr(str(model)) if isinstance(model, str | Path) else type(model).__name__
 

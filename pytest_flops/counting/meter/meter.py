@@ -15,7 +15,7 @@ from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.measurement import Measurement
 from pytest_flops.counting.meter.attribution import Attribution
 from pytest_flops.counting.meter.dispatch import counting_here
-from pytest_flops.counting.meter.exported import as_module, report_packages
+from pytest_flops.counting.meter.exported import as_module, as_one_graph, report_packages
 from pytest_flops.counting.meter.fake_step import training_step
 from pytest_flops.counting.meter.kernels import report_launches
 from pytest_flops.counting.meter.threads import hand_over_to_threads
@@ -290,7 +290,7 @@ def count_flops(
 
     with CompilerEvents(of_compiler) as events:
         training_step(
-            compiled(module, compile, of_compiler),
+            compiled(as_one_graph(model) or module, compile, of_compiler),
             positional,
             named,
             "none",

@@ -75,8 +75,16 @@ def only_scheduled(tell: Tell) -> Iterator[None]:
 
 # A graph that is in a cache is not lowered, one that was not built must never come into it, and the
 # number of threads decides what is fused. This setting of caches alone is stronger than
-# `TORCHINDUCTOR_FX_GRAPH_CACHE=1` and what somebody's own code switches on.
-_SETTINGS = {"compiler": {"force_disable_caches": True}, "_inductor": {"cpp.threads": 1}}
+# `TORCHINDUCTOR_FX_GRAPH_CACHE=1` and what somebody's own code switches on. Of a product,
+# `max-autotune` would build several kernels and take the one that is the fastest this time.
+_SETTINGS = {
+    "compiler": {"force_disable_caches": True},
+    "_inductor": {
+        "cpp.threads": 1,
+        "max_autotune_gemm_backends": "ATEN",
+        "max_autotune_conv_backends": "ATEN",
+    },
+}
 
 
 def _nowhere(_: Any) -> AbstractContextManager[None]:
