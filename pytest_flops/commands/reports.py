@@ -27,7 +27,7 @@ OK, REGRESSED = 0, 1
 def compare(given: argparse.Namespace) -> int:
     """Hold a report against the base's."""
     from pytest_flops.reports.pages.comparison import FORMATS
-    from pytest_flops.reports.pages.summary import headline
+    from pytest_flops.reports.pages.sentence import headline
 
     tolerance = _percent(given.tolerance)
     base, head = load_base(given.base), load_report(given.head)

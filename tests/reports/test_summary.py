@@ -8,9 +8,9 @@ from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.reports.comparison.comparison import compare
 from pytest_flops.reports.pages.html import render_html
 from pytest_flops.reports.pages.markdown import render_markdown
+from pytest_flops.reports.pages.sentence import headline
 from pytest_flops.reports.pages.summary import (
     fullest,
-    headline,
     remarks,
     share,
     status,
