@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.units import parse_percent
 from pytest_flops.counting.text import some
-from pytest_flops.reports.comparison.comparison import compare as compared
+from pytest_flops.reports.comparison.compare import compare as compared
 from pytest_flops.reports.errors import ReportError
 from pytest_flops.reports.history import History, files_of, load_history, load_reports
 from pytest_flops.reports.read import load_base, load_report
