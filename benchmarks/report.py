@@ -53,12 +53,21 @@ def print_json(text: str) -> None:
 
 
 def entry(number: int) -> Entry:
-    """A made-up budget: 10 layers of 4 parts each, 5 verdicts, a red one in every hundred."""
+    """A made-up budget: 10 layers of 4 parts each, 5 verdicts, a red one in every hundred.
+
+    Each part has an operator in each phase.
+    """
     part = FLOPsCount(1_316_288_760 + number, 2_632_577_520, 31_095_900)
-    components = {}
+    operators = {
+        "aten.addmm": FLOPsCount(forward=part.forward),
+        "aten.mm": FLOPsCount(backward=part.backward),
+        "aten.add_": FLOPsCount(optimizer=part.optimizer),
+    }
+    components, own = {}, {}
     for layer in range(COMPONENTS // 5):
         components[f"layer_{layer}"] = part * 4
         components.update({f"layer_{layer}.part_{i}": part for i in range(4)})
+        own.update({f"layer_{layer}.part_{i}": operators for i in range(4)})
     count = part * (4 * COMPONENTS // 5)
     allowed = 0.99 if number % 100 == 99 else 1.01
     verdicts = [
@@ -77,7 +86,7 @@ def entry(number: int) -> Entry:
         budget=f"model-{number:04}",
         tests=(f"budgets/all.yaml::model-{number:04}::limits",),
         verdicts=tuple(verdicts),
-        measurement=Measurement(count, components, "analytic", "published"),
+        measurement=Measurement(count, components, "meter", "executed", own_operations=own),
         workload=Workload("resnet_bk", batch_size=32, seq_len=128),
         location=Location("budgets/all.yaml", 30 * number + 1, 3),
     )

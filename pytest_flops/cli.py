@@ -205,11 +205,15 @@ def _add_reading(add: Callable[..., Any]) -> None:
     command = add(
         "html",
         reports.html,
-        "render a report as one HTML page",
+        "render a report as one HTML page, or many as the page of their trend",
         "reports/flops.json",
         "reports/flops.json --base base/flops.json -o page.html",
+        "flops-history -o trend.html",
     )
-    _add_page(command)
+    command.add_argument(
+        "reports", nargs="+", metavar="REPORT", help="flops.json; several, or folders: their trend"
+    )
+    _add_output(command)
     command.add_argument("--base", metavar="FILE", help="a report to compare with")
     command.add_argument("--tolerance", metavar="PCT", help="replaces every budget's own")
     command.add_argument("--history", metavar="DIR", help="a folder of past reports")
@@ -236,6 +240,10 @@ def _add_reading(add: Callable[..., Any]) -> None:
 def _add_page(command: argparse.ArgumentParser) -> None:
     """What is read, and where what is made of it is written."""
     command.add_argument("report", help="flops.json")
+    _add_output(command)
+
+
+def _add_output(command: argparse.ArgumentParser) -> None:
     command.add_argument("-o", "--output", metavar="FILE", help="beside the report unless given")
 
 

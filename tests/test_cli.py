@@ -81,6 +81,7 @@ def test_no_report_that_is_given_is_overwritten(
     assert main(["merge", base, head, "--output", str(Path(base).parent)]) == 2
     assert main(["html", head, "--output", head]) == 2
     assert main(["html", head, "--base", base, "--output", base]) == 2
+    assert main(["html", base, head, "--output", head]) == 2
     assert main(["trace", head, "--output", head]) == 2
     assert main(["badge", head, "--output", head]) == 2
     assert capsys.readouterr().err.count("is one of the reports given") >= 2
@@ -134,6 +135,26 @@ def test_html_renders_a_report_with_its_base_and_history(
     history = str(project.root / "base")
     assert main(["html", head, "-o", str(page), "--base", base, "--history", history]) == 0
     assert "layer_4" in page.read_text(encoding="utf-8")
+
+
+def test_a_trend_says_what_it_left_out_and_refuses_what_is_of_one_report(
+    reports: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, head = reports
+    missing = str(tmp_path / "none.json")
+    assert main(["html", base, head, missing, "-o", str(tmp_path / "trend.html")]) == 0
+    assert f"left out: cannot read the report {missing}" in capsys.readouterr().err
+    assert "cannot read the report" in (tmp_path / "trend.html").read_text("utf-8")
+    (tmp_path / "empty").mkdir()
+    for wrong, told in {
+        ("--base", base): "--base is for the page of one report, and here are several",
+        ("--history", str(tmp_path)): "--history is for the page of one report",
+        ("--tolerance", "1%"): "--tolerance is for the page of one report",
+    }.items():
+        assert main(["html", base, head, *wrong]) == 2
+        assert told in capsys.readouterr().err
+    assert main(["html", str(tmp_path / "empty")]) == 2
+    assert "there is no report of pytest-flops in" in capsys.readouterr().err
 
 
 def test_trace_writes_events_beside_the_report(

@@ -141,7 +141,10 @@ def test_scaling_takes_a_function_one_dimension_and_a_limit(project: Any) -> Non
         def test_none(flops): flops.scaling(build, a=[1, 2, 3])
         def test_path(flops): flops.scaling("module:build", a=[1, 2, 3], max_exponent=1)
     """)
-    told = ["*exactly one dimension*", "*nothing to hold the count against*"]
+    told = [
+        "*exactly one dimension*max_exponent=2; it was given a and b*",
+        "*nothing to hold the count against*",
+    ]
     project.fails(told=[*told, "the builder must be a function of a, not 'module:build'"], failed=3)
 
 

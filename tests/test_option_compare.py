@@ -71,6 +71,17 @@ def test_what_grew_is_red_with_its_part_and_its_line_in_the_run_and_offline(
     assert offline(based, monkeypatch) == 1
 
 
+def test_what_grew_is_told_of_the_deepest_component_and_not_of_its_parents(project: Any) -> None:
+    parts = "{'block': FLOPsCount(N), 'block.mlp': FLOPsCount(N), 'block.mlp.0': FLOPsCount(N)}"
+    project.budgets(BUDGET)
+    project.test(counted("50", parts.replace("N", "40")))
+    assert project.run("--flops-report", "base").ret == 0
+    project.test(counted("60", parts.replace("N", "50")))
+    result = project.run("--flops-compare", "base/flops.json")
+    told = "block.mlp.0 total from 40 to 50 FLOP (+25.0 %); total from 50 to 60 FLOP (+20.0 %)"
+    result.stdout.fnmatch_lines([f"*costs more than its base: {told}"])
+
+
 def test_a_run_that_grew_is_red_in_every_mode(based: Any, mode: tuple[str, ...]) -> None:
     based.test(WIDER)
     assert based.run("--flops-compare", "base/flops.json", *mode).ret == 1

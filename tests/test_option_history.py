@@ -39,7 +39,7 @@ def test_a_whole_run_joins_the_history_and_the_next_shows_it(
     assert len(kept_in(project)) == 2
     page = (project.root / "reports/flops.html").read_text()
     assert "total over 2 reports" in page
-    assert "first 330 FLOP, 2026-01-01; last 335 FLOP, this run" in page
+    assert "first 330 FLOP, 2026-01-01 00:00; last 335 FLOP, this run" in page
 
 
 def test_this_run_is_counted_once_when_its_page_is_made_again(project: Any) -> None:

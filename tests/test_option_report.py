@@ -19,6 +19,25 @@ def test_the_three_files_go_into_the_folder_which_is_made(
     result.stdout.fnmatch_lines(["report: out/of the/way/flops.json,*"])
 
 
+def test_the_report_tells_what_components_cost_by_themselves_by_operator(project: Any) -> None:
+    project.marked(
+        "total='1 kFLOP'",
+        """
+        layers = [torch.nn.Linear(4, 4, bias=False) for _ in range(2)]
+        torch.nn.Sequential(*layers, torch.nn.Softmax(-1))(torch.ones(2, 4))
+        """,
+    )
+    assert project.run().ret == 0
+    (entry,) = project.report()["entries"]
+    # 2 * 2 * 4 * 4 of each product, 5 * 8 of the softmax
+    assert entry["measurement"]["own_operations"] == [
+        {"components": ["0", "1"], "operations": {"aten.mm": {"forward": 64}}},
+        {"components": ["2"], "operations": {"aten._softmax": {"forward": 40}}},
+    ]
+    page = (project.root / "reports/flops.html").read_text()
+    assert 'title="0..1.aten.mm x 2: 128 FLOP, 76.2 %"' in page
+
+
 def test_an_empty_name_writes_nothing(project: Any, mode: tuple[str, ...]) -> None:
     project.counted("total='1 kFLOP'")
     assert project.run("--flops-report=", *mode).ret == 0

@@ -65,6 +65,11 @@ class Verdict:
         """Nothing could be compared, so it cannot pass; `about` are further fields."""
         return cls("error", passed=False, message=message, **about)
 
+    @property
+    def about(self) -> str:
+        """What it is of, in words: `lm_head forward`, `total`; empty where that is not known."""
+        return " ".join(word for word in (self.component, self.quantity) if word)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, ready for JSON."""
         location = str(self.location) if self.location else None

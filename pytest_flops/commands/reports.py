@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.units import parse_percent
+from pytest_flops.counting.text import some
 from pytest_flops.reports.comparison.comparison import compare as compared
 from pytest_flops.reports.errors import ReportError
-from pytest_flops.reports.history import History, load_history
+from pytest_flops.reports.history import History, files_of, load_history, load_reports
 from pytest_flops.reports.read import load_base, load_report
 
 if TYPE_CHECKING:
@@ -57,11 +58,14 @@ def merge(given: argparse.Namespace) -> int:
 
 
 def html(given: argparse.Namespace) -> int:
-    """Render a report as one page."""
+    """Render a report as one page, or many as the page of their trend."""
     from pytest_flops.reports.comparison.wording import judge_regressions
     from pytest_flops.reports.pages.html import render_html
 
-    report, comparison = load_report(given.report), None
+    path = Path(given.reports[0])
+    if given.reports[1:] or path.is_dir():
+        return _trend(given)
+    report, comparison = load_report(path), None
     if given.base:
         tolerance = _percent(given.tolerance)
         comparison = compared(load_report(given.base), report, tolerance=tolerance)
@@ -69,8 +73,25 @@ def html(given: argparse.Namespace) -> int:
     history = load_history(given.history) if given.history else History()
     _tell_left_out(history)
     page = render_html(report, comparison=comparison, history=history.reports)
-    _write_beside(given, ".html", page, *filter(None, [given.base]))
+    _write(given, path.with_suffix(".html"), page, path, *filter(None, [given.base]))
     _tell_why_red(report)
+    return OK
+
+
+def _trend(given: argparse.Namespace) -> int:
+    from pytest_flops.reports.pages.trend import render_trend
+
+    for option in ("base", "tolerance", "history"):
+        if getattr(given, option):
+            raise ReportError(f"--{option} is for the page of one report, and here are several.")
+    files = [*files_of(given.reports)]
+    history = load_reports(files)
+    _tell_left_out(history)
+    if not history.reports:
+        raise ReportError(f"there is no report of pytest-flops in {some(given.reports)}.")
+    first = Path(given.reports[0])
+    beside = (first if first.is_dir() else first.parent) / "trend.html"
+    _write(given, beside, render_trend(history), *files)
     return OK
 
 
@@ -81,7 +102,8 @@ def trace(given: argparse.Namespace) -> int:
     report = load_report(given.report)
     if not any(entry.measurement for entry in report.entries):
         raise ReportError(f"{given.report} measured nothing, so there is nothing to draw.")
-    _write_beside(given, ".trace.json", render_trace(report))
+    path = Path(given.report)
+    _write(given, path.with_suffix(".trace.json"), render_trace(report), path)
     return OK
 
 
@@ -89,7 +111,8 @@ def badge(given: argparse.Namespace) -> int:
     """Write a report as a badge, and print what a README needs to show it."""
     from pytest_flops.reports.pages.badge import render_badge
 
-    _write_beside(given, ".badge.json", render_badge(load_report(given.report)))
+    path = Path(given.report)
+    _write(given, path.with_suffix(".badge.json"), render_badge(load_report(path)), path)
     print("![FLOPs](https://img.shields.io/endpoint?url=WHERE-YOU-PUBLISH-THE-FILE)")
     return OK
 
@@ -121,16 +144,16 @@ def _tell_why_red(report: Report) -> None:
         )
 
 
-def _write_beside(given: argparse.Namespace, suffix: str, text: str, *inputs: str) -> None:
-    """Write what was made of a report where it was asked for, else beside it; tell where."""
+def _write(given: argparse.Namespace, beside: Path, text: str, *inputs: str | Path) -> None:
+    """Write what was made of reports where it was asked for, else beside them; tell where."""
     from pytest_flops.reports.write import write_text
 
-    output = Path(given.output or Path(given.report).with_suffix(suffix))
-    _refuse_to_overwrite(output, [given.report, *inputs])
+    output = Path(given.output or beside)
+    _refuse_to_overwrite(output, inputs)
     print(write_text(output, text))
 
 
-def _refuse_to_overwrite(output: Path, inputs: Sequence[str]) -> None:
+def _refuse_to_overwrite(output: Path, inputs: Sequence[str | Path]) -> None:
     for name in inputs:
         if output.resolve() == Path(name).resolve():
             raise ReportError(f"{output} is one of the reports given; name another --output.")

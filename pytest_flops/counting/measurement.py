@@ -19,7 +19,8 @@ from pytest_flops.counting.metric import (
     phase_of,
     quantities_of,
 )
-from pytest_flops.counting.table import printable, tree
+from pytest_flops.counting.table import tree
+from pytest_flops.counting.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping

@@ -13,6 +13,7 @@ from pytest_flops.counting.components import (
     last_name,
     relative_to,
 )
+from pytest_flops.counting.text import in_columns
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -81,18 +82,3 @@ def _name(path: str, parent: str | None) -> str:
     """A component's name below its parent; that of a list's layer tells the list, too."""
     name = relative_to(path, parent)
     return f"{last_name(parent)}.{name}" if parent and name[:1].isdigit() else name
-
-
-def in_columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of a name and figures as lines, the names from the left and the figures to the right."""
-    rows = [[printable(name), *figures] for name, *figures in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join((name.ljust(widths[0]), *map(str.rjust, figures, widths[1:]))).rstrip()
-        for name, *figures in rows
-    ]
-
-
-def printable(name: str) -> str:
-    """A name without what would act on a terminal."""
-    return name if name.isprintable() else ascii(name)

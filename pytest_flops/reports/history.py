@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,26 +52,33 @@ def load_history(directory: str | Path) -> History:
     folder = Path(directory)
     if not folder.is_dir():
         raise ReportError(f"cannot read the history: {folder} is no folder.")
-    return _read([folder], strict=True)
+    return load_reports(files_of([folder]), strict=True)
 
 
-def load_reports(paths: Iterable[str | Path]) -> History:
-    """These reports, and every `*.json` of folders among them; what is no report is left out."""
-    return _read(paths, strict=False)
+def files_of(paths: Iterable[str | Path]) -> Iterator[Path]:
+    """These files, and of the folders among them every `*.json` there and below."""
+    for path in map(Path, paths):
+        yield from sorted(path.rglob("*.json")) if path.is_dir() else [path]
 
 
-def _read(paths: Iterable[str | Path], *, strict: bool) -> History:
-    found = [_report_or_reason(file, strict=strict) for file in _files(map(Path, paths))]
+def load_reports(files: Iterable[Path], *, strict: bool = False) -> History:
+    """These reports, a copy of another once; what is none is left out.
+
+    Raises:
+        ReportError: `strict`, and one of the files is no report.
+    """
+    found = [_report_or_reason(file, strict=strict) for file in files]
     reports = [each for each in found if isinstance(each, Report)]
+    reports.sort(key=_time)
+    copies = {place for place, (a, b) in enumerate(pairwise(reports)) if a == b and _time(a)}
     return History(
-        tuple(sorted(reports, key=lambda report: str(report.environment.get("time") or ""))),
+        tuple(report for place, report in enumerate(reports) if place not in copies),
         tuple(each for each in found if isinstance(each, str)),
     )
 
 
-def _files(paths: Iterable[Path]) -> Iterator[Path]:
-    for path in paths:
-        yield from sorted(path.rglob("*.json")) if path.is_dir() else [path]
+def _time(report: Report) -> str:
+    return str(report.environment.get("time") or "")
 
 
 def _report_or_reason(path: Path, *, strict: bool) -> Report | str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
+from pytest_flops.counting.text import some
 from pytest_flops.reports.entry import Entry, different_results, of_one_subject
 from pytest_flops.reports.errors import ReportError
 from pytest_flops.reports.report import Report, build_report
-from pytest_flops.reports.text import some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

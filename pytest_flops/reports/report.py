@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_flops.budgets.budget import Location
 from pytest_flops.counting.metric import described, learn
+from pytest_flops.counting.text import some
 from pytest_flops.reports.entry import Entry, join_entries
 from pytest_flops.reports.fates import (
     NOWHERE,
@@ -17,7 +18,6 @@ from pytest_flops.reports.fates import (
     best_of_budgets,
     best_of_tests,
 )
-from pytest_flops.reports.text import some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -45,6 +45,9 @@ class SessionError:
     message: str
     location: Location | None = None
     kind: Literal["error", "regression", "stale", "checkout"] = "error"
+
+    def __str__(self) -> str:
+        return f"{self.location}: {self.message}" if self.location else self.message
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_flops.counting.components import innermost
+from pytest_flops.counting.text import some
 from pytest_flops.scaling.errors import ScalingError
 from pytest_flops.scaling.polynomial import Polynomial, overtakes
 
@@ -76,9 +77,8 @@ class Overtaking:
     size: int
 
     def __str__(self) -> str:
-        first, *others = self.components
-        names = f"{first} and {len(others)} more" if others else first
-        verb = "cost" if others else "costs"
+        verb = "cost" if len(self.components) > 1 else "costs"
+        names = some(self.components, 1)
         return f"{names} {verb} more than the rest from {self.dimension} = {self.size:,} on"
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_flops.counting.measurement import Measurement
     from pytest_flops.counting.parity import Parity
     from pytest_flops.counting.workload import Workload
-    from pytest_flops.session.recorder import Recorder
+    from pytest_flops.session.judge import Judge
     from pytest_flops.session.session import Session
 
 
@@ -76,38 +76,36 @@ class BudgetGroup(pytest.Collector):
         if builder and builder.parity:
             yield self._item("parity", partial(self._hold_parity, builder.parity))
 
-    def _item(self, name: str, hold: Callable[[Recorder], None]) -> BudgetItem:
+    def _item(self, name: str, hold: Callable[[Judge], None]) -> BudgetItem:
         item: BudgetItem = BudgetItem.from_parent(self, name=name)
         item.hold, item.subject, item.stash[BUDGET] = hold, self.nodeid, self.budget
         return item
 
-    def _hold_limits(self, recorder: Recorder) -> None:
-        recorder.hold(self.measurement, kinds=("limit",), with_lines=lambda: self._with_lines)
+    def _hold_limits(self, judge: Judge) -> None:
+        judge.hold(self.measurement, kinds=("limit",), with_lines=lambda: self._with_lines)
 
-    def _hold_recorded(self, recorder: Recorder) -> None:
-        recorder.hold(self.measurement, kinds=("recorded",), with_lines=lambda: self._with_lines)
+    def _hold_recorded(self, judge: Judge) -> None:
+        judge.hold(self.measurement, kinds=("recorded",), with_lines=lambda: self._with_lines)
         if not self.budget.recorded and not self.flops.settings.update:
             pytest.skip("not recorded yet: run pytest --flops-update and commit the lock file")
 
-    def _hold_scaling(self, limit: ScalingLimit, recorder: Recorder) -> None:
+    def _hold_scaling(self, limit: ScalingLimit, judge: Judge) -> None:
         sweep = self.flops.sweep(self.budget, limit, self.workload)
-        recorder.hold(sweeps=[sweep], kinds=("scaling",))
+        judge.hold(sweeps=[sweep], kinds=("scaling",))
 
-    def _hold_parity(
-        self, parity: Callable[[Workload], Iterable[Parity]], recorder: Recorder
-    ) -> None:
+    def _hold_parity(self, parity: Callable[[Workload], Iterable[Parity]], judge: Judge) -> None:
         """Two ways of counting the workload agree, to the last FLOP."""
         from pytest_flops.budgets.judging.hold import hold_parity
 
         with self.flops.counting():
             found = hold_parity(parity(self.workload))
-        recorder.conclude(found)
+        judge.conclude(found)
 
 
 class BudgetItem(pytest.Item):
     """One thing that one budget holds."""
 
-    hold: Callable[[Recorder], None]
+    hold: Callable[[Judge], None]
     subject: str
 
     def runtest(self) -> None:

@@ -6,7 +6,8 @@ import traceback
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_flops.budgets.errors import BudgetError, printable
+from pytest_flops.budgets.errors import BudgetError
+from pytest_flops.counting.text import printable
 
 if TYPE_CHECKING:
     from pathlib import Path

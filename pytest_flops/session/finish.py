@@ -8,12 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.files.lock import lock_file_of
+from pytest_flops.counting.text import some
 from pytest_flops.reports.comparison.comparison import compare
 from pytest_flops.reports.comparison.wording import judge_regressions
 from pytest_flops.reports.errors import ReportError
 from pytest_flops.reports.fates import BudgetTest, with_fates
 from pytest_flops.reports.report import SessionError, build_report, in_order
-from pytest_flops.reports.text import some
 from pytest_flops.session.recording import keep_records, stale_records, tests_not_recorded
 
 if TYPE_CHECKING:

@@ -41,6 +41,6 @@ def tell_junit(config: Config, report: Report, *, tests_failed: int) -> None:
 
 def _failures(report: Report) -> Iterator[tuple[str, str]]:
     for error in report.errors:
-        yield error.kind, f"{error.location}: {error.message}" if error.location else error.message
+        yield error.kind, str(error)
     for test in report.missing:
         yield "missing", f"{test} delivered nothing"

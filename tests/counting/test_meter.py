@@ -58,6 +58,85 @@ def test_operations_are_named_as_pytorchs_own_counter_names_them():
     }
 
 
+class Mixer(nn.Module):
+    """Two products and a softmax of its own, and a child that has a third product."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(4, 6, bias=False)
+
+    def forward(self, x):
+        return self.inner((x @ x.T).softmax(-1) @ x)
+
+
+def test_what_a_component_costs_by_itself_is_told_by_operator():
+    model = nn.Sequential(Mixer(), nn.ReLU())
+    optimizer = torch.optim.SGD(model.parameters(), foreach=False)
+    with FLOPsMeter() as meter:
+        model(torch.ones(3, 4)).sum().backward()
+        optimizer.step()
+    # Nothing but the child's weight wants a gradient, so that the products of the parent have none.
+    assert meter.measurement().own_operations == {
+        "0": {
+            "aten._softmax": FLOPsCount(5 * 9),
+            "aten.mm": FLOPsCount(2 * 3 * 4 * 3 + 2 * 3 * 3 * 4),
+        },
+        "0.inner": {
+            "aten.add_": FLOPsCount(optimizer=2 * 24),
+            "aten.mm": FLOPsCount(2 * 3 * 4 * 6, 2 * 3 * 4 * 6),
+        },
+        "1": {"aten.relu": FLOPsCount(18), "aten.threshold_backward": FLOPsCount(0, 18)},
+        "(outside modules)": {"aten.sum": FLOPsCount(18)},
+    }
+
+
+def test_what_the_whole_costs_by_itself_has_no_path():
+    with FLOPsMeter() as meter:
+        Mixer()(torch.ones(3, 4))
+    own = meter.measurement().own_operations
+    assert {path: [*costs] for path, costs in own.items()} == {
+        "": ["aten._softmax", "aten.mm"],
+        "inner": ["aten.mm"],
+    }
+    assert own[""]["aten.mm"] == own["inner"]["aten.mm"] == FLOPsCount(144)
+
+
+def test_components_whose_operators_cost_the_same_are_written_once():
+    model = nn.Sequential(*(nn.Linear(4, 4, bias=False) for _ in range(3)), nn.Linear(4, 4))
+    with FLOPsMeter() as meter:
+        model(torch.ones(2, 4))
+    found = meter.measurement()
+    product = {"aten.addmm": {"forward": 64}, "aten.addmm:bias": {"forward": 8}}
+    assert found.to_dict()["own_operations"] == [
+        {"components": ["0", "1", "2"], "operations": {"aten.mm": {"forward": 64}}},
+        {"components": ["3"], "operations": product},
+    ]
+    assert Measurement.from_dict(found.to_dict()) == found
+
+
+class LetsGo(nn.Module):
+    """Deletes a module after its call."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4, bias=False), nn.Linear(4, 3, bias=False)
+
+    def forward(self, x):
+        x = self.second(self.first(x))
+        del self.first
+        return x
+
+
+@pytest.mark.parametrize("metrics", [[], ["bytes", "peak_memory"]])
+def test_a_module_that_its_model_lets_go_of_is_outside_modules(metrics):
+    with FLOPsMeter(metrics=metrics) as meter:
+        LetsGo()(torch.ones(2, 4))
+    assert meter.components == {
+        "second": FLOPsCount(2 * 2 * 4 * 3),
+        "(outside modules)": FLOPsCount(2 * 2 * 4 * 4),
+    }
+
+
 def test_results_can_be_read_while_counting():
     with FLOPsMeter() as meter:
         torch.ones(3) + 1

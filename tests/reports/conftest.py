@@ -15,12 +15,14 @@ from pytest_flops.counting.metric import Costs
 from pytest_flops.counting.workload import Workload
 from pytest_flops.reports.comparison.comparison import compare
 from pytest_flops.reports.entry import Entry
+from pytest_flops.reports.history import History
 from pytest_flops.reports.pages.html import render_html
+from pytest_flops.reports.pages.trend import render_trend
 from pytest_flops.reports.report import Report, SessionError, build_report
 from pytest_flops.scaling.sweep import Growth, Sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 BASELINE = FLOPsCount(16_287_760_384, 32_568_016_896, 62_191_800)
 LAYER = FLOPsCount(139_386_880, 277_291_008, 1_004_250)
@@ -156,6 +158,13 @@ def full_page() -> str:
         uncounted={"aten.fft_fft": 3},
         child_processes=2,
         operations={"aten.addmm": FLOPsCount(5, 6, 7)},
+        own_operations={
+            "lm_head": {
+                "aten.addmm": FLOPsCount(15_728_640_000),
+                "aten.mm": FLOPsCount(0, 31_457_280_000),
+                "aten.add_": FLOPsCount(0, 0, 29_250_000),
+            }
+        },
         recomputed=12_000,
         metrics={
             "bytes": Costs({"forward": 7}, {"layer_0": {"forward": 5}}),
@@ -186,6 +195,7 @@ def hostile_page() -> str:
         source="meter",
         uncounted={name: 1},
         operations={name: FLOPsCount(1)},
+        own_operations={name: {name: FLOPsCount(2, 2, 1)}},
         metrics={
             "bytes": Costs({"forward": 7}, {name: {"forward": 5}}),
             "peak_memory": memory(9, name, name),
@@ -210,6 +220,49 @@ def hostile_page() -> str:
     )
     comparison = compare(everywhere, everywhere)
     return render_html(everywhere, comparison=comparison, history=[replace(everywhere)])
+
+
+@pytest.fixture
+def trend_page() -> str:
+    return trend_of(9)
+
+
+@pytest.fixture
+def long_trend_page() -> str:
+    """The same with budgets that are folded."""
+    return trend_of(20)
+
+
+def trend_of(number: int) -> str:
+    """The page of a trend: budgets and metrics that moved, came and went, with a file left out.
+
+    The name of one budget wants to run a script.
+    """
+
+    def run(day: int, names: Iterable[str], **moved: int) -> Report:
+        entries = [
+            entry(
+                name,
+                measurement=measurement(
+                    FLOPsCount(10**9 + moved.get(name, 0)),
+                    {},
+                    metrics={"syncs": Costs({"forward": moved.get("syncs", 0)}, {})},
+                ),
+            )
+            for name in names
+        ]
+        environment = {"time": f"2026-11-{day:02}T10:00:00", "commit": f"{day:02}" * 20}
+        return report(*entries, environment=environment)
+
+    names = [f"budget-{i:02}" for i in range(number)]
+    hostile = HOSTILE + "n" * 4_000
+    runs = (
+        run(1, names),
+        run(2, [*names, hostile], **{"budget-03": 10**8, "budget-07": -(10**7)}),
+        run(3, [*names[1:], hostile], **{"budget-03": 10**8, hostile: 7, "syncs": 2}),
+        run(4, [*names[1:], hostile], **{hostile: 7, "syncs": 2}),
+    )
+    return render_trend(History(runs, (f"{hostile}.json is no file.",)))
 
 
 @pytest.fixture

@@ -28,8 +28,8 @@ FLAGS = (
     "--virtual-time-budget=20000",
 )
 DARK, LIGHT = 0, 1
-PAGES = ["full_page", pytest.param("hostile_page", marks=pytest.mark.long)]
-AND_MANY = [*PAGES, pytest.param("two_hundred", marks=pytest.mark.long)]
+PAGES = ["full_page", "hostile_page", "trend_page"]
+AND_MANY = [*PAGES, "two_hundred", "long_trend_page"]
 
 pytestmark = [
     pytest.mark.long,

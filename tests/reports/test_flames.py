@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.measurement import Measurement
+from pytest_flops.counting.meter.meter import count_flops
 from pytest_flops.counting.metric import Costs
 from pytest_flops.reports.comparison.comparison import compare
 from pytest_flops.reports.entry import Entry
@@ -155,9 +158,27 @@ def trees(draw):
     return {path: FLOPsCount(cost, 2 * cost) for path, cost in costs.items()}
 
 
-@given(trees())
-def test_the_boxes_inside_a_box_add_up_to_it(components):
-    roots = Flames(render_html(report(components))).roots
+@st.composite
+def operators(draw, components):
+    """Of some of the components two operators, which make up what each costs by itself."""
+    own = {}
+    for path, cost in components.items():
+        inside = (each for name, each in components.items() if name.rpartition(".")[0] == path)
+        rest = cost.forward - sum(each.forward for each in inside)
+        if draw(st.booleans()):
+            part = rest // draw(st.integers(1, 200))
+            rest -= part
+            own[path] = {
+                "aten.mm": FLOPsCount(part, 2 * part),
+                "aten.add": FLOPsCount(rest, 2 * rest),
+            }
+    return own
+
+
+@given(trees(), st.data())
+def test_the_boxes_inside_a_box_add_up_to_it(components, data):
+    own = data.draw(operators(components))
+    roots = Flames(render_html(report(components, own_operations=own))).roots
     for box in [each for root in roots for each in root.walk()]:
         if box.inside:
             assert sum(map(amount, box.inside)) == amount(box)
@@ -165,6 +186,125 @@ def test_the_boxes_inside_a_box_add_up_to_it(components):
 
 def amount(box):
     return int(re.search(r": ([\d,]+) FLOP", box.title)[1].replace(",", ""))
+
+
+def block(i, softmax=20):
+    """A layer with a child, and products, a softmax and crumbs of its own: by path."""
+    components = {f"h.{i}": FLOPsCount(83 + softmax, 64), f"h.{i}.fc": FLOPsCount(32, 64)}
+    own = {
+        f"h.{i}": {
+            "aten.bmm": FLOPsCount(50),
+            "aten._softmax": FLOPsCount(softmax),
+            "aten.add": FLOPsCount(1),
+        },
+        f"h.{i}.fc": {"aten.addmm": FLOPsCount(32), "aten.mm": FLOPsCount(0, 64)},
+    }
+    return components, own
+
+
+def layers(*blocks, **more):
+    components = {path: cost for each, _ in blocks for path, cost in each.items()}
+    own = {path: costs for _, each in blocks for path, costs in each.items()}
+    whole = sum((cost for path, cost in components.items() if "fc" not in path), FLOPsCount())
+    return report(components, whole, own_operations=own, **more)
+
+
+def test_what_a_component_costs_by_itself_are_its_operators():
+    # 167 of each layer: 96 of its child, 50, 20 and 1 of its own.
+    root = Flames(render_html(layers(block(0), block(1), block(2)))).roots[0]
+    assert root.names == ["h.0..2 x 3 100 %"]
+    layer = root["h.0..2"]
+    assert layer.names == ["fc 57.5 %", "bmm 29.9 %", "_softmax 12.0 %", "add 0.60 %"]
+    assert layer.kinds == []
+    assert layer["bmm"].kinds == ["own"]
+    assert layer["bmm"].title == "h.0..2.aten.bmm x 3: 150 FLOP, 29.9 %"
+    assert layer["fc"].names == ["mm 38.3 %", "addmm 19.2 %"]
+    assert layer["fc"]["mm"].style == "--w:38323;--p1:0.0%;--p2:100.0%"
+
+
+def test_layers_with_other_operators_are_boxes_of_their_own_though_they_cost_the_same():
+    components, own = block(1)
+    own["h.1"] = {"aten.bmm": FLOPsCount(50), "aten.gelu": FLOPsCount(21)}
+    root = Flames(render_html(layers(block(0), (components, own), block(2)))).roots[0]
+    assert root.names == ["h.{0,2} x 2 66.7 %", "h.1 33.3 %"]
+    assert root["h.1"].names == ["fc 19.2 %", "bmm 9.98 %", "gelu 4.19 %"]
+
+
+def test_thin_operators_are_joined():
+    own = {"a": {name: FLOPsCount(n) for name, n in (("m.x", 197), ("aten.b", 1), ("m.c", 2))}}
+    root = drawn({"a": FLOPsCount(200), "d": FLOPsCount(100)}, own_operations=own)
+    assert root["a"].names == ["m.x 65.7 %", "2 others 1.00 %"]
+    assert root["a"]["2 others"].title == "a.m.c, a.aten.b: 3 FLOP, 1.00 %"
+
+
+def test_the_whole_has_operators_too():
+    own = {"": {"aten.add": FLOPsCount(4)}, "a": {"aten.mm": FLOPsCount(6)}}
+    root = drawn({"a": FLOPsCount(6)}, FLOPsCount(10), own_operations=own)
+    assert root.names == ["a 60.0 %", "add 40.0 %"]
+    assert root["a"].names == ["mm 60.0 %"]
+    assert root["add"].title == "aten.add: 4 FLOP, 40.0 %"
+
+
+def test_an_operator_is_no_component_of_its_name():
+    own = {"a": {"triton.k": FLOPsCount(4)}}
+    root = drawn({"a": FLOPsCount(10), "a.triton": FLOPsCount(6)}, own_operations=own)
+    assert root["a"].names == ["triton 60.0 %", "triton.k 40.0 %"]
+
+
+def test_against_a_base_operators_say_what_grew_and_what_is_gone():
+    components, own = block(1)
+    # The softmax of one layer costs 30 more, and another operator takes the place of its products.
+    own["h.1"] = {"aten.baddbmm": FLOPsCount(50), "aten._softmax": FLOPsCount(50)}
+    own["h.1"]["aten.add"] = FLOPsCount(1)
+    head = layers(block(0), ({**components, "h.1": FLOPsCount(133, 64)}, own))
+    root, page = drawn_against(layers(block(0), block(1)), head)
+    assert root.names == ["h.1 54.1 % (+18.0 %)", "h.0 45.9 %"]
+    assert root["h.1"].names == [
+        "fc 26.4 %",
+        "baddbmm 13.7 % (new)",
+        "_softmax 13.7 % (+150.0 %)",
+        "add 0.27 %",
+    ]
+    assert [box.kinds for box in root["h.1"].inside] == [
+        [],
+        ["own", "grew"],
+        ["own", "grew"],
+        ["own"],
+    ]
+    assert [box.kinds for box in root["h.0"].inside] == [[], ["own"], ["own"], ["own"]]
+    assert "Gone since the base: <code>h.1.aten.bmm</code> 50 FLOP." in page
+
+
+def test_an_operator_is_not_gone_beside_its_component_nor_if_it_was_too_thin_to_be_drawn():
+    own = {"a": {"aten.mm": FLOPsCount(199), "aten.relu": FLOPsCount(1)}}
+    base = {"a": FLOPsCount(200), "b": FLOPsCount(9)}
+    own_of_b = {"b": {"aten.add": FLOPsCount(9)}}
+    new = {"a": {"aten.mm": FLOPsCount(199), "aten.gelu": FLOPsCount(4)}}
+    head = report({"a": FLOPsCount(203)}, own_operations=new)
+    _, page = drawn_against(report(base, own_operations=own | own_of_b), head)
+    assert "Gone since the base: <code>b</code> 9 FLOP." in page
+
+
+def test_against_a_base_without_operators_they_are_one_box():
+    head = layers(block(0, softmax=30))
+    base = report({"h.0": FLOPsCount(103, 64), "h.0.fc": FLOPsCount(32, 64)})
+    root, _ = drawn_against(base, head)
+    assert root["h.0"].names == ["fc 54.2 %", "itself 45.8 % (+14.1 %)"]
+    assert root["h.0"]["fc"].names == []
+
+
+def test_a_counted_model_is_drawn_down_to_its_operators():
+    model = nn.Sequential(nn.Linear(4, 8, bias=False), nn.Softmax(-1))
+    found = count_flops(model, torch.ones(2, 4), training=False)
+    root = Flames(
+        render_html(report(found.components, found.count, own_operations=found.own_operations))
+    ).roots[0]
+    # 2 * 2 * 4 * 8 of the product, 5 * 16 of the softmax
+    assert [root["0"].title, root["0"]["mm"].title] == [
+        "0: 128 FLOP, 61.5 %",
+        "0.aten.mm: 128 FLOP, 61.5 %",
+    ]
+    assert root["1"]["_softmax"].title == "1.aten._softmax: 80 FLOP, 38.5 %"
 
 
 def test_against_a_base_boxes_say_what_grew_and_what_fell():
@@ -295,6 +435,25 @@ def test_trace_events_nest_and_add_up_to_the_total():
         (101, "a", 19, 1),
         (102, "total", 0, 9),
         (102, "a", 0, 7),
+    ]
+
+
+def test_trace_events_go_down_to_operators():
+    events = json.loads(render_trace(layers(block(0))))["traceEvents"]
+    calls = [(e["name"], e["ts"], e["dur"]) for e in events if e["ph"] == "X"]
+    assert calls == [
+        ("forward", 0, 103),
+        ("h.0", 0, 103),
+        ("fc", 0, 32),
+        ("aten.addmm", 0, 32),
+        ("aten.bmm", 32, 50),
+        ("aten._softmax", 82, 20),
+        ("aten.add", 102, 1),
+        ("backward", 103, 64),
+        ("h.0", 103, 64),
+        ("fc", 103, 64),
+        ("aten.mm", 103, 64),
+        ("optimizer", 167, 0),
     ]
 
 

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.reports.errors import ReportError
 from pytest_flops.reports.history import KEPT, History, keep, load_history
 from pytest_flops.reports.read import load_report
@@ -79,7 +80,10 @@ def test_of_the_reports_that_were_kept_the_newest_hundred_stay(make, tmp_path):
 def test_what_is_kept_is_a_small_report_of_the_whole(make, tmp_path):
     entry = make.entry(
         verdicts=(make.limit(16_300_000_000), make.limit(99, 9, component="lm_head")),
-        measurement=make.measurement(metrics={"peak_memory": make.memory()}),
+        measurement=make.measurement(
+            metrics={"peak_memory": make.memory()},
+            own_operations={"lm_head": {"aten.mm": FLOPsCount(9)}},
+        ),
     )
     report = make.report(entry)
     path = keep(report, tmp_path)
@@ -87,6 +91,7 @@ def test_what_is_kept_is_a_small_report_of_the_whole(make, tmp_path):
     assert kept.measurement.count == make.BASELINE
     assert kept.measurement.of("peak_memory total") == 3072
     assert not kept.measurement.components
+    assert not kept.measurement.own_operations
     assert [verdict.component for verdict in kept.verdicts] == [None]
     assert len(path.read_text()) < len(to_json(report)) / 3
 

@@ -448,7 +448,7 @@ def test_history_says_first_last_and_extremes_with_their_commits(make):
     assert labels == [f"Total over 5 reports: {words}"] * 2
     assert words in page.text
     assert (
-        "2026-11-02 bbbbbbbbb 320 FLOP 320 -10 FLOP 2026-11-03 ccccccccc 340 FLOP 340 +20"
+        "2026-11-02 bbbbbbbbb 320 FLOP 320 -10 FLOP -3.0 % 2026-11-03 ccccccccc 340 FLOP 340 +20"
         in page.text
     )
     assert "2026-11-04 ddddddddd 340 FLOP 340" not in page.text  # nothing changed

@@ -100,7 +100,7 @@ def test_history_runs_from_left_to_right_and_more_is_higher():
 
 def test_history_knows_its_ends_its_extremes_and_where_it_changed():
     line = line_of(past(20, 20, 10, 10, 40, 30, 30), limit=None)
-    marked = {name: (dot.when, dot.flops) for name, dot in line.marked.items()}
+    marked = {name: (dot.when, dot.value) for name, dot in line.marked.items()}
     assert marked == {
         "first": ("run 0", 20),
         "last": ("run 6", 30),

@@ -5,17 +5,22 @@ from __future__ import annotations
 import pytest
 
 from pytest_flops.budgets.verdict import Verdict
+from pytest_flops.reports.comparison.comparison import compare
+from pytest_flops.reports.pages.html import render_html
+from pytest_flops.reports.pages.markdown import render_markdown
 from pytest_flops.reports.pages.summary import (
     fullest,
     headline,
     remarks,
     share,
+    status,
     summary,
     used,
     uses,
     worst,
     worst_first,
 )
+from pytest_flops.reports.pages.terminal import terminal_lines
 from pytest_flops.reports.report import SessionError, build_report
 
 FORWARD = 16_287_760_384
@@ -188,3 +193,48 @@ def test_of_what_a_pattern_matches_the_fullest_says_whether_its_limit_holds(make
     (remark,) = remarks(make.entry(verdicts=matched(1, 2) + matched(3, pattern="layer_3")))
     assert remark.startswith("the limit of layer_2 forward, 900, is 450 times the count")
     assert remark.endswith("holds nothing, and 1 more likewise: is the unit right?")
+
+
+def against(make, *names):
+    """A layer more than in the base: `grown`; no count any more: `lost`; as in the base: `same`."""
+    base = [make.entry(name) for name in names]
+    now = {
+        "grown": make.entry("grown", measurement=make.measurement(make.BASELINE + make.LAYER)),
+        "lost": make.entry("lost", measurement=None),
+    }
+    report = make.report(*(now.get(name, make.entry(name)) for name in names))
+    return report, compare(make.report(*base), report)
+
+
+def test_what_its_base_alone_makes_red_is_not_told_to_be_within_budget(make):
+    report, comparison = against(make, "grown", "lost", "same")
+    told = {entry.budget: status(entry, comparison.by_key) for entry in report.entries}
+    assert told == {
+        "grown": "costs more than its base",
+        "lost": "not measured any more",
+        "same": "within budget",
+    }
+
+
+def test_on_every_page_it_is_red_and_comes_before_what_is_green(make):
+    report, comparison = against(make, "a", "grown", "z")
+    lines = terminal_lines(report, comparison=comparison)
+    assert [text.split()[0] for text, _ in lines[1:4]] == ["grown", "a", "z"]
+    assert "costs more than its base" in lines[1][0]
+    assert lines[1][1] == {"red": True}
+    markdown = render_markdown(report, comparison=comparison)
+    assert "| \u274c | `grown` |" in markdown
+    page = render_html(report, comparison=comparison)
+    assert page.count("\u2715 costs more than its base") == 2  # in the table, and by itself
+    assert page.count("\u2713 within budget") == 4
+    rows = page[page.index('id="budgets"') :]
+    assert rows.index(">grown<") < rows.index(">a<") < rows.index(">z<")
+
+
+def test_of_many_budgets_a_fold_says_which_its_base_makes_red(make):
+    names = [f"b{number:02}" for number in range(31)]
+    grown = make.measurement(make.BASELINE + make.LAYER)
+    report = make.report(*(make.entry(name, measurement=grown) for name in names))
+    base = make.report(*map(make.entry, names))
+    page = render_html(report, comparison=compare(base, report))
+    assert '1 budget, <span class="red">1 red</span>' in page

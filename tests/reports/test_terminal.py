@@ -6,11 +6,11 @@ import pytest
 
 from pytest_flops.budgets.budget import Location
 from pytest_flops.counting.count import FLOPsCount
+from pytest_flops.counting.text import shorten_name
 from pytest_flops.reports.comparison.comparison import compare
 from pytest_flops.reports.entry import Entry
 from pytest_flops.reports.pages.terminal import terminal_lines
 from pytest_flops.reports.report import SessionError
-from pytest_flops.reports.text import shorten_name
 
 
 def texts(*arguments, **options):

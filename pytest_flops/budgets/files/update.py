@@ -14,6 +14,7 @@ from pytest_flops.budgets.units import format_apart
 from pytest_flops.counting.components import innermost
 from pytest_flops.counting.count import PHASES, FLOPsCount
 from pytest_flops.counting.metric import FLOPS, METRICS, Costs, quantities_of, unit_of
+from pytest_flops.counting.text import some
 from pytest_flops.files import delete, write_atomically
 
 if TYPE_CHECKING:
@@ -114,9 +115,7 @@ def difference(old: Recorded, new: Recorded) -> str:
     places = list(folded(dict.fromkeys(innermost(components), 0))) or operations
     if not places:
         return ", ".join(figures) or "the same in total"
-    more = f" and {len(places) - _NAMED:,} more" if len(places) > _NAMED else ""
-    where = f"in {', '.join(places[:_NAMED])}{more}"
-    return f"{', '.join(figures) or 'the same in total'}; {where}"
+    return f"{', '.join(figures) or 'the same in total'}; in {some(places, _NAMED)}"
 
 
 @contextmanager

@@ -1,44 +1,34 @@
 """What a red verdict is about, told once: the components that make up a cost or its growth.
 
 A row is the deepest component that explains its share; what a component costs beyond its children
-is a row of its own, `layer_0 (itself)`. Components that are alike, such as the layers of a model,
-are one row, `layer_0..11 x 12`.
+is a row of its own, `layer_0 (itself)`.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
-from pytest_flops.budgets.files.folding import folded
+from pytest_flops.budgets.judging.alike import one_row_if_alike
 from pytest_flops.counting.components import (
     ITSELF,
     OUTSIDE_PATH,
     by_parent,
-    common_ancestor,
     contains,
     depth,
-    family,
     innermost,
 )
 from pytest_flops.counting.count import PHASES
 from pytest_flops.counting.metric import FLOPS, metric_of, phases_of, quantity_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from pytest_flops.budgets.budget import Recorded
+    from pytest_flops.budgets.judging.alike import Row
     from pytest_flops.budgets.verdict import Verdict
     from pytest_flops.counting.count import FLOPsCount
     from pytest_flops.counting.measurement import Measurement
     from pytest_flops.counting.metric import Costs, Counted, Quantity
-
-Row = tuple[str, int, int | None]
-"""A component's path, what it costs, and how much more than recorded (`None` without a record)."""
-
-_MOST_ROWS = 4
-_NAMED = 2
 
 
 class Blame(NamedTuple):
@@ -147,68 +137,6 @@ def own_costs(costs: Mapping[str, int], whole: int, under: str | None) -> Iterat
             yield path, costs[path]
 
 
-def one_row_if_alike(rows: Iterable[Row]) -> Iterator[Row]:
-    """One row, with their sums, for components that differ in their first number alone."""
-    alike: dict[str, list[Row]] = {}
-    for row in rows:
-        alike.setdefault(family(row[0]), []).append(row)
-    for members in alike.values():
-        above = None if members[0][2] is None else sum(row[2] or 0 for row in members)
-        yield together([path for path, *_ in members]), sum(row[1] for row in members), above
-
-
-def cut_short(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """The first rows, and a last one for what has no room."""
-    if len(rows) <= _MOST_ROWS + 1:
-        return tuple(rows)
-    rest = rows[_MOST_ROWS:]
-    above = None if rest[0][2] is None else sum(row[2] or 0 for row in rest)
-    return *rows[:_MOST_ROWS], (f"and {len(rest):,} more", sum(row[1] for row in rest), above)
-
-
-def together(paths: Sequence[str]) -> str:
-    """Paths that differ in their first number alone as one, e.g. `layer_0..11.moe x 12`."""
-    if len(paths) == 1:
-        return paths[0]
-    return f"{in_one_name(paths)} x {len(paths)}"
-
-
-def in_one_name(paths: Sequence[str]) -> str:
-    """Paths that differ in their first number alone, e.g. `layer_0..11.moe`."""
-    name, *more = folded(dict.fromkeys(paths, 0))
-    if more:  # a number with a leading zero does not fold
-        return family(paths[0])
-    return without_braces(name)
-
-
-def without_braces(name: str) -> str:
-    """A folded name for people: `layer_0..11` of `layer_{0..11}`."""
-    ranges = re.sub(r"\{([0-9]+\.\.[0-9]+)\}", r"\1", name)
-    return ranges.replace("{{", "{").replace("}}", "}")
-
-
-def named(rows: Sequence[Row]) -> str:
-    """What the rows, the largest first, are of: two of them, or the part of layers that has all."""
-    names = {path.replace(ITSELF, ""): above or 0 for path, _, above in rows}
-    if len(names) > _NAMED and (layer := _layer_of_all([*names])):
-        return layer
-    worth_a_word = sum(names.values()) / 100
-    told = [name for name, above in names.items() if above >= worth_a_word]
-    if len(told) <= _NAMED:
-        return " and ".join(told)
-    return f"{', '.join(told[:_NAMED])} and {len(told) - _NAMED:,} more"
-
-
-def _layer_of_all(names: Sequence[str]) -> str | None:
-    """What contains all, if it has a number: of a model, what contains all says nothing."""
-    paths, times = zip(*(name.partition(" x ")[::2] for name in names), strict=True)
-    # The dots of a range part no names of a path.
-    common = common_ancestor(path.replace("..", "\0") for path in paths)
-    if common is None or not any(map(str.isdigit, common)) or len(set(times)) > 1:
-        return None
-    return common.replace("\0", "..") + (f" x {times[0]}" if times[0] else "")
-
-
 def _repeated(measurement: Measurement, recorded: Recorded) -> dict[str, int]:
     """The phases that ran several times for once in the record, and how often.
 
@@ -237,24 +165,3 @@ def _repeated(measurement: Measurement, recorded: Recorded) -> dict[str, int]:
 
 def _of(costs: Mapping[str, FLOPsCount], phase: str) -> dict[str, int]:
     return {name: cost.of(phase) for name, cost in costs.items() if cost.of(phase)}
-
-
-OfComponent = TypeVar("OfComponent", bound=Any)
-"""A frozen dataclass about a component: a change."""
-
-
-def one_per_family(items: Iterable[OfComponent]) -> list[OfComponent]:
-    """Of what is the same of components that differ in their first number alone, one.
-
-    Its component is `each of layer_0..11.moe`.
-    """
-    families: dict[OfComponent, list[Any]] = {}
-    for item in items:
-        common = replace(item, component=item.component and family(item.component))
-        families.setdefault(common, []).append(item.component)
-    return [
-        replace(
-            common, component=paths[0] if len({*paths}) == 1 else f"each of {in_one_name(paths)}"
-        )
-        for common, paths in families.items()
-    ]

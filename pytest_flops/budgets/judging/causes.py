@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
-from pytest_flops.budgets.judging.blame import in_one_name
+from pytest_flops.budgets.judging.alike import each_of
 from pytest_flops.budgets.verdict import KINDS_BY_SEVERITY, Verdict
 from pytest_flops.counting.components import contains, depth, family
 from pytest_flops.counting.metric import is_total, metric_of
@@ -96,6 +96,5 @@ def _with_those_alike(told: Verdict, following: list[Verdict]) -> Cause:
     alike = [v for v in following if v.component and about(v) == about(told)]
     if not alike:
         return Cause(told, tuple(following))
-    paths = [str(v.component) for v in (told, *alike)]
-    one = replace(told, component=f"each of {in_one_name(paths)}")
+    one = replace(told, component=each_of([str(v.component) for v in (told, *alike)]))
     return Cause(one, tuple(v for v in following if v not in alike))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_flops.budgets.judging.blame import named
+from pytest_flops.budgets.judging.alike import cut_short, named
+from pytest_flops.budgets.judging.blame import blame
 from pytest_flops.budgets.units import format_amount
 from pytest_flops.counting.components import OUTSIDE_PATH
 from pytest_flops.counting.metric import BYTE, FLOPS, TOTAL, metric_of, phase_of, quantity_of
+from pytest_flops.counting.text import some
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -21,7 +24,20 @@ if TYPE_CHECKING:
 _OPERATORS, _LINES = 3, 5
 
 
-def cause_told(
+def with_reason(verdict: Verdict, measurement: Measurement, recorded: Recorded | None) -> Verdict:
+    """A verdict of a limit or a record, with what made it red, if it is."""
+    if verdict.passed:
+        return verdict
+    reason = blame(verdict, measurement, recorded)
+    cause = _cause(verdict, reason, measurement, recorded)
+    rows = reason.rows
+    if cause and metric_of(str(verdict.quantity)) is not FLOPS:
+        # The operators say more of what is outside modules.
+        rows = [row for row in rows if row[0] != OUTSIDE_PATH]
+    return replace(verdict, parts=cut_short(rows), cause=cause)
+
+
+def _cause(
     verdict: Verdict, reason: Blame, measurement: Measurement, recorded: Recorded | None
 ) -> str:
     """What made a verdict red, in a phrase; empty where nothing is known of it."""
@@ -123,10 +139,9 @@ def _most(
     most.sort(key=lambda name: (-values[name], name))
     listed = [
         f"{name} ({'new, ' if name in new else ''}{sign}{format_amount(values[name], unit)})"
-        for name in most[:at_most]
+        for name in most
     ]
-    more = f" and {len(most) - at_most:,} more" if len(most) > at_most else ""
-    return ", ".join(listed) + more
+    return some(listed, at_most)
 
 
 def _at_the_peak(now: Costs, then: Costs | None, reason: Blame, phase: str) -> str:

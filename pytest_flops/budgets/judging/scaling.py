@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_flops.budgets.judging.blame import named, one_row_if_alike
+from pytest_flops.budgets.judging.alike import named, one_row_if_alike
 from pytest_flops.budgets.patterns import matching, no_match
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.components import ancestors, contains

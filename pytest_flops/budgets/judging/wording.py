@@ -5,7 +5,6 @@ from __future__ import annotations
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.judging.causes import causes
 from pytest_flops.budgets.units import (
     aligned,
@@ -15,7 +14,7 @@ from pytest_flops.budgets.units import (
     rounded_up,
 )
 from pytest_flops.counting.metric import FLOP, unit_of
-from pytest_flops.counting.table import in_columns
+from pytest_flops.counting.text import in_columns, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -45,7 +44,7 @@ def headline(verdict: Verdict) -> str:
         say = {"scaling": _exponents, "parity": _counts}.get(verdict.kind, _amounts)
         words.insert(0, say(verdict, verdict.actual, verdict.allowed))
         if verdict.kind == "scaling":
-            about = f"{verdict.component or ''} {verdict.quantity} ".lstrip()
+            about = f"{verdict.about} "
     return printable(about + "; ".join(words))
 
 
@@ -163,9 +162,9 @@ def below_the_record(quantity: Quantity, actual: int, recorded: int) -> str:
 
 
 def subject(verdict: Verdict) -> str:
-    """What a verdict is about: `lm_head forward`, `total`, `layer_0.moe total over seq_len`."""
-    over = f"over {verdict.dimension}" if verdict.dimension else None
-    return " ".join(word for word in (verdict.component, verdict.quantity, over) if word)
+    """What a verdict is about, over which sizes: `lm_head forward`, `total over seq_len`."""
+    over = f" over {verdict.dimension}" if verdict.dimension else ""
+    return f"{verdict.about}{over}".lstrip()
 
 
 def _amounts(verdict: Verdict, actual: float, allowed: float) -> str:

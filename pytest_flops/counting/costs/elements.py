@@ -1,11 +1,12 @@
-"""How many elements a tensor stores, and the rules that cost so much per element."""
+"""How many elements a tensor stores, and where; and the rules that cost so much per element."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, UntypedStorage
 from torch._subclasses.fake_tensor import FakeTensor
 
 from pytest_flops.counting.costs.table import Formulas
@@ -46,13 +47,19 @@ def per_input(weight: int = 1, complex_weight: int | None = None, *, of: str = "
     return Formulas(cost, names={"tensor": of})
 
 
-def first_tensor(*candidates: Any) -> Tensor:
+def tensors_in(*values: Any) -> Iterator[Tensor]:
+    """The tensors among values and lists of values."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, tuple | list):
+            yield from tensors_in(*value)
+
+
+def first_tensor(*values: Any) -> Tensor:
     """The first tensor among values and lists of values."""
-    for candidate in candidates:
-        if isinstance(candidate, Tensor):
-            return candidate
-        if isinstance(candidate, tuple | list) and candidate:
-            return first_tensor(*candidate)
+    for tensor in tensors_in(*values):
+        return tensor
     raise TypeError("an operator without a tensor has no elements to count")
 
 
@@ -99,6 +106,18 @@ def parts_of(sparse: Tensor) -> list[Tensor]:
     """The tensors that a sparse one stores: its indices, and last its values."""
     values = Tensor._values if sparse.layout is torch.sparse_coo else Tensor.values  # noqa: SLF001 - as above
     return [part(sparse) for part in (*_INDICES[sparse.layout], values)]
+
+
+def storage_of(tensor: Tensor) -> UntypedStorage | None:
+    """The storage that a tensor shares with its views, fake ones too.
+
+    PyTorch has one Python object for a storage, which lives as long as the storage does, whoever
+    holds it. Sparse and opaque tensors have none, nor those that `torch.func` transforms.
+    """
+    try:
+        return tensor.untyped_storage()
+    except NotImplementedError:
+        return None
 
 
 def stored(sparse: Tensor) -> int:

@@ -11,15 +11,14 @@ from math import prod
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
+from pytest_flops.counting.costs.elements import tensors_in
 from pytest_flops.counting.costs.table import Args, Cost, bound
 
 
 def layout_of_nested(args: Args) -> torch.layout | None:
     """The layout of the nested tensor that an operator gets, if it gets one."""
-    tensors = (leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor))
-    return next((tensor.layout for tensor in tensors if tensor.is_nested), None)
+    return next((tensor.layout for tensor in tensors_in(*args) if tensor.is_nested), None)
 
 
 def sizes_of_nested(tensor: Tensor) -> list[list[int]]:

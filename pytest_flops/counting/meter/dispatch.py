@@ -9,12 +9,10 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.autograd import set_multithreading_enabled
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
-from torch.utils._pytree import tree_leaves
 
-from pytest_flops.counting.costs.elements import stores_unknown
+from pytest_flops.counting.costs.elements import stores_unknown, tensors_in
 from pytest_flops.counting.costs.nested import STRIDED_COSTS, layout_of_nested
 from pytest_flops.counting.measurement import SPARSE_WITHOUT_VALUES
 from pytest_flops.counting.meter.attribution import (
@@ -190,6 +188,5 @@ def _write(thread: ThreadState, key: Place, flops: int | None, args: Sequence[An
     if flops:
         thread.flops[key] += flops
     elif flops is None:
-        tensors = [leaf for leaf in tree_leaves(args) if isinstance(leaf, Tensor)]
-        why = SPARSE_WITHOUT_VALUES if any(map(stores_unknown, tensors)) else ""
+        why = SPARSE_WITHOUT_VALUES if any(map(stores_unknown, tensors_in(*args))) else ""
         thread.uncounted[key[2] + why] += 1

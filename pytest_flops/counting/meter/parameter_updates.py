@@ -15,10 +15,10 @@ import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from pytest_flops.counting.costs.elements import storage_of
 from pytest_flops.counting.meter.module_paths import OUTSIDE, ModulePaths
 
 
@@ -31,7 +31,7 @@ class ParameterUpdates:
         self._held: dict[int, Tensor] = {}  # parameters and states, by id
         self._modules: dict[int, int] = {}  # theirs, by id
         self._derived: dict[int, tuple[weakref.ref[Tensor], int]] = {}  # results, by id
-        self._by_storage: dict[int, int] = {}
+        self._by_storage: dict[int, int] = {}  # theirs, by the id of the storage
         self._states_read = -1  # how many there were
         self.read_again()
 
@@ -78,7 +78,7 @@ class ParameterUpdates:
             return self._module_of(tensors)
         if not self._by_storage:
             self._read_storages()
-        keys = [_storage(tensor) for tensor in tensors if isinstance(tensor, Tensor)]
+        keys = [id(storage_of(tensor)) for tensor in tensors if isinstance(tensor, Tensor)]
         return next((self._by_storage[key] for key in keys if key in self._by_storage), OUTSIDE)
 
     def _derive(self, results: Any, module: int) -> None:
@@ -117,15 +117,5 @@ class ParameterUpdates:
         owned = [(tensor, self._modules[key]) for key, tensor in self._held.items()]
         owned += [(t.grad, module) for t, module in owned if t.is_leaf and t.grad is not None]
         for tensor, module in owned:
-            self._by_storage.setdefault(_storage(tensor), module)
-        self._by_storage.pop(_NO_STORAGE, None)
-
-
-_NO_STORAGE = 0
-
-
-def _storage(tensor: Tensor) -> int:
-    """What identifies the storage that a tensor shares with its views; sparse ones have none."""
-    if tensor.layout != torch.strided:
-        return _NO_STORAGE
-    return int(tensor.untyped_storage()._cdata)  # noqa: SLF001 - data_ptr() is 0 on meta
+            self._by_storage.setdefault(id(storage_of(tensor)), module)
+        self._by_storage.pop(id(None), None)

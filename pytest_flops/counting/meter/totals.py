@@ -22,39 +22,37 @@ def measurement_of(attribution: Attribution) -> Measurement:
 
     Every module of a root is a component, also one that costs nothing.
     """
-    found: defaultdict[tuple[int, str], list[int]] = defaultdict(lambda: [0, 0, 0])
-    uncounted: Counter[str] = Counter()
+    threads = attribution.threads.copy()  # the copies: threads may run while this reads
+    counted = [place for thread in threads for place in thread.flops.copy().items()]
+    paths = attribution.paths.names()  # after these copies, so that it has all their modules
+    found: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
     recomputed = 0
-    for thread in attribution.threads.copy():  # the copies: threads may run while this reads
-        for (phase, module, operator), flops in thread.flops.copy().items():
-            exact = int(flops)  # sizes are tensors while torch.jit traces
-            found[module, operator][_PLACE[phase]] += exact
-            recomputed += exact if phase == "recomputed" else 0
+    for (phase, module, operator), flops in counted:
+        exact = int(flops)  # sizes are tensors while torch.jit traces
+        found[paths[module], operator][_PLACE[phase]] += exact
+        recomputed += exact if phase == "recomputed" else 0
+    uncounted: Counter[str] = Counter()
+    for thread in threads:
         uncounted.update(thread.uncounted.copy())
-    paths = attribution.paths.names()
-    own: dict[str, defaultdict[str, FLOPsCount]] = {
-        path: defaultdict(FLOPsCount) for path in paths.values()
-    }
+    own: dict[str, dict[str, FLOPsCount]] = {path: {} for path in paths.values()}
     operations: defaultdict[str, FLOPsCount] = defaultdict(FLOPsCount)
-    for module, operator in sorted(found, key=itemgetter(1)):
-        cost = FLOPsCount(*found[module, operator])
-        own[paths[module]][operator] += cost
-        operations[operator] += cost
-    count = sum(operations.values(), FLOPsCount())
+    for path, operator in sorted(found, key=itemgetter(1)):
+        own[path][operator] = FLOPsCount(*found[path, operator])
+        operations[operator] += own[path][operator]
     components = {path: sum(costs.values(), FLOPsCount()) for path, costs in own.items()}
     components.pop(WHOLE, None)
     called = {path for number, path in paths.items() if number in attribution.paths.called}
     seen = {OUTSIDE_PATH, *called, *(above for path in called for above in ancestors(path))}
     return Measurement(
-        count=count,
+        count=sum(operations.values(), FLOPsCount()),
         components=summed_up(components),
         source="meter",
         rules="executed",
         uncounted=dict(sorted(uncounted.items())),
         assumptions=tuple(attribution.remarks.values()),
-        child_processes=sum(thread.child_processes for thread in attribution.threads),
+        child_processes=sum(thread.child_processes for thread in threads),
         operations=dict(operations),
-        own_operations={path: dict(costs) for path, costs in own.items() if costs},
+        own_operations={path: costs for path, costs in own.items() if costs},
         recomputed=recomputed,
         not_called=tuple(path for path in components if path not in seen),
         metrics={metric.name: _costs(metric, attribution) for metric in attribution.metrics},

@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves
 
 from pytest_flops.counting import metrics
 from pytest_flops.counting.costs import registered_cost
-from pytest_flops.counting.costs.elements import is_sparse, parts_of
+from pytest_flops.counting.costs.elements import is_sparse, parts_of, storage_of, tensors_in
 from pytest_flops.counting.costs.table import bound
 from pytest_flops.counting.metrics.operands import (
     Operands,
@@ -34,7 +34,7 @@ from pytest_flops.counting.metrics.operands import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from pytest_flops.counting.metrics import Price
 
@@ -143,8 +143,8 @@ def of_all(*values: Any) -> int:
     Regions are the same if they have storage, start and span in common. Those that overlap in part
     count each.
     """
-    tensors = _flattened(values)
-    if len({*map(_storage, tensors)}) == len(tensors):  # most often; cheaper than regions
+    tensors = [*tensors_in(*values)]
+    if len({*map(storage_of, tensors)}) == len(tensors):  # most often; cheaper than regions
         return sum(map(of_one, tensors))
     return sum([region[-1] for region in {*map(_region, tensors)}])
 
@@ -163,7 +163,7 @@ def of_two(one: Any, other: Any) -> int:
     if isinstance(one, _LISTS) or isinstance(other, _LISTS):
         return of_all(one, other)
     size, other_size = of_one(one), of_one(other)
-    if size != other_size or not size or _storage(one) != _storage(other):
+    if size != other_size or not size or storage_of(one) is not storage_of(other):
         return size + other_size
     return size if _region(one) == _region(other) else size + other_size
 
@@ -173,16 +173,6 @@ def part(tensor: Tensor | None, elements: int) -> int:
     return 0 if tensor is None else min(of_one(tensor), elements * tensor.itemsize)
 
 
-def _flattened(values: Iterable[Any]) -> list[Tensor]:
-    tensors: list[Tensor] = []
-    for value in values:
-        if isinstance(value, Tensor):
-            tensors.append(value)
-        elif isinstance(value, _LISTS):
-            tensors += _flattened(value)
-    return tensors
-
-
 def _size_with_gaps(tensor: Tensor) -> int:
     """How many bytes of memory a tensor has; those that several elements share count once."""
     if tensor.layout is not _STRIDED:
@@ -190,19 +180,11 @@ def _size_with_gaps(tensor: Tensor) -> int:
     return _strided(tensor)[0]
 
 
-def _storage(tensor: Tensor) -> int:
-    """What tells the storage of a tensor from others'."""
-    if tensor.layout is not _STRIDED:
-        return id(tensor)
-    address: int = tensor.untyped_storage()._cdata  # noqa: SLF001 - a fake one has no address
-    return address
-
-
 def _region(tensor: Tensor) -> tuple[Any, ...]:
     """What tells the memory of a tensor from others'; its size comes last."""
     if tensor.layout is not _STRIDED:
         return id(tensor), _size_without_strides(tensor)
-    storage = _storage(tensor)
+    storage = tensor.untyped_storage()
     start = tensor.storage_offset() * tensor.itemsize
     if tensor.is_contiguous():
         size = tensor.nbytes

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
-from torch.utils._pytree import tree_leaves
 
 from pytest_flops.counting import metrics
+from pytest_flops.counting.costs.elements import tensors_in
 from pytest_flops.counting.costs.libraries.distributed import kind_of
 from pytest_flops.counting.metrics import PHASE
 from pytest_flops.counting.metrics.bytes import of_one
@@ -51,7 +51,7 @@ class Counter(metrics.Counter):
         operands = (*call.args, *call.kwargs.values(), call.out)
         if kind == "barrier":  # it is given a tensor that nobody reads
             operands = ()
-        largest = max(map(_tensors, operands), key=_payload, default=[])
+        largest = max(([*tensors_in(each)] for each in operands), key=_payload, default=[])
         value = self.value(largest)
         dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in largest})
         name, phase = " ".join((kind, *dtypes)), PHASE[call.phase]
@@ -70,10 +70,6 @@ class Counter(metrics.Counter):
         with self._lock:
             details = {"operations": _plain(self._values), "calls": _plain(self._calls)}
         return replace(costs, details=details) if details["calls"] else costs
-
-
-def _tensors(operand: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(operand) if isinstance(leaf, Tensor)]
 
 
 def _payload(tensors: list[Tensor]) -> int:

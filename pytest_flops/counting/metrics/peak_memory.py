@@ -18,6 +18,7 @@ from dataclasses import replace
 from functools import partial
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, UntypedStorage
@@ -73,13 +74,12 @@ _ACCUMULATES_GRADIENT = 2**64 - 1  # the sequence number of each node that write
 class _Storage(weakref.ref[UntypedStorage]):
     """A storage, with what is known of it.
 
-    PyTorch has one Python object for a storage, which lives as long as the storage does, whoever
-    holds it. The tensors are not referenced: PyTorch cannot swap one that is.
+    The tensors are not referenced: PyTorch cannot swap one that is.
     """
 
     __slots__ = ("address", "born", "died", "died_in", "kind", "module", "nbytes", "phase", "size")
 
-    address: int  # of the storage; later it may be another one's
+    address: int  # the `id` of the storage; later it may be another one's
     nbytes: int
     size: int  # the same, rounded up
     born: int  # the number of the call that made it, or `_BEFORE_THE_BLOCK`
@@ -129,7 +129,7 @@ class Counter:
         self._highest_at: tuple[MeteredPhase, int, Any] | None = None
         # This rank's parts of parameters that are spread over ranks, of the modules called so far.
         # Operators take such a part as a plain tensor.
-        self._shards: dict[int, weakref.ref[UntypedStorage]] = {}
+        self._shards = WeakSet[UntypedStorage]()
         self._hooks: list[Any] = []
         self._collects = False
 
@@ -174,7 +174,7 @@ class Counter:
                 # Spares most arguments the call below: there is nothing to learn of them.
                 is_plain = type(value) is Tensor
                 if (is_plain or type(value) is Parameter) and value.layout is _STRIDED:
-                    known = alive.get(value.untyped_storage()._cdata)  # noqa: SLF001
+                    known = alive.get(id(value.untyped_storage()))
                     if known and (is_plain or (known.kind == "parameters" and known.module)):
                         tensors += 1
                         continue
@@ -244,7 +244,7 @@ class Counter:
     def resizing(self, storage: UntypedStorage) -> Iterator[None]:
         """Let a storage go on with the size that it has afterwards."""
         with self._lock:
-            known = self._alive.get(storage._cdata)  # noqa: SLF001
+            known = self._alive.get(id(storage))
             if known is None:
                 known = self._begin(storage, self._phase, 0, made=False)
             yield
@@ -256,7 +256,7 @@ class Counter:
         """Meet an argument or a result of a call; returns how many tensors it holds."""
         if type(value) is Tensor and value.layout is _STRIDED:  # as below, for most of them
             storage = value.untyped_storage()
-            known = self._alive.get(storage._cdata)  # noqa: SLF001
+            known = self._alive.get(id(storage))
             if known is None:
                 self._begin(storage, call.phase, call.module, made=made)
             elif known.nbytes != storage.nbytes():
@@ -264,7 +264,7 @@ class Counter:
             return 1
         if isinstance(value, Tensor):
             for storage in _storages(value):
-                known = self._alive.get(storage._cdata)  # noqa: SLF001 - data_ptr() is 0 on fakes
+                known = self._alive.get(id(storage))
                 if known is None:
                     known = self._begin(storage, call.phase, call.module, made=made)
                 elif known.nbytes != _bytes_of(storage):
@@ -285,14 +285,13 @@ class Counter:
             known = self._add(storage, phase, 0, _FROM_BEFORE[phase])
             known.born = _BEFORE_THE_BLOCK
             self._before += known.size
-            shard = self._shards.get(known.address)
-            if shard is not None and shard() is storage:
+            if storage in self._shards:
                 known.kind, known.module = "parameters", module
         return known
 
     def _add(self, storage: UntypedStorage, phase: str, module: int, kind: Kind | None) -> _Storage:
         known = _Storage(storage, self._ended.append)
-        known.address, known.nbytes = storage._cdata, _bytes_of(storage)  # noqa: SLF001
+        known.address, known.nbytes = id(storage), _bytes_of(storage)
         known.size = -(-known.nbytes // GRANULE) * GRANULE
         known.born, known.died_in = self._call, ""
         known.phase, known.module, known.kind = phase, module, kind
@@ -326,7 +325,7 @@ class Counter:
     def _mark(self, value: Any, kind: Kind, module: int = 0) -> int:
         """Say of what is known what it is; returns the module that it belongs to."""
         for storage in _storages(value) if isinstance(value, Tensor) else ():
-            known = self._alive.get(storage._cdata)  # noqa: SLF001
+            known = self._alive.get(id(storage))
             if known is not None:
                 known.kind = kind
                 module = known.module = known.module or module
@@ -336,8 +335,7 @@ class Counter:
         parameters: dict[str, Any] = module._parameters  # noqa: SLF001 - public ones go deeper
         for parameter in parameters.values():
             if type(parameter) is not Parameter and is_traceable_wrapper_subclass(parameter):
-                for storage in _storages(parameter):
-                    self._shards[storage._cdata] = weakref.ref(storage)  # noqa: SLF001
+                self._shards.update(_storages(parameter))
 
     def _after_step(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
         """Learn what an optimizer's step has worked on."""

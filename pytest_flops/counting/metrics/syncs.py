@@ -14,33 +14,41 @@ that asking for syncs would change what the other metrics count.
 from __future__ import annotations
 
 import threading
-import weakref
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor, UntypedStorage
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
+from pytest_flops.counting.costs.elements import storage_of, tensors_in
+from pytest_flops.counting.metrics.waiting_operators import stands_for_device, waits_of
 from pytest_flops.counting.replacing import Shared, replaced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pytest_flops.counting.metrics import Call, Price
 
 __tracebackhide__ = True  # an error of a wrapped call ends in the line that made it
 
 _aten = torch.ops.aten
-_MASKS = (torch.bool, torch.uint8)
+_MAKES_ON_HOST: dict[Any, Callable[[Any], Any]] = {
+    _aten.lift_fresh: lambda out: out,  # a literal, or memory of NumPy
+    _aten._pack_padded_sequence: lambda out: out[1:],  # noqa: SLF001 - the sizes of the batches
+}
 
 
 class Counter:
     """The calls by which the host waits."""
 
     def __init__(self) -> None:
-        self._of_host = Storages()
-        self._computed = Storages()  # what operators made, and not of literals alone
+        # Storages, and not tensors: views share them, and PyTorch refuses to swap a parameter to
+        # which there is a weak reference.
+        self._of_host = WeakSet[UntypedStorage]()
+        self._computed = WeakSet[UntypedStorage]()  # made by operators, not of literals alone
         self._has_device = False  # whether an operator has run on an accelerator
 
     def start(self, note: Callable[[int], None]) -> None:
@@ -57,7 +65,7 @@ class Counter:
         operator = getattr(func, "_overloadpacket", None)
         if operator in _MAKES_ON_HOST:
             return lambda call: self._hold(_MAKES_ON_HOST[operator](call.out))
-        waits = _WAITS.get(operator)
+        waits = waits_of(func, self._is_of_device) if isinstance(func, OpOverload) else None
         if waits is None and getattr(func, "is_view", False):
             return None  # its result lives where its argument does
         makes = _makes_of_tensors(func)
@@ -65,17 +73,18 @@ class Counter:
         def price(call: Call) -> int:
             if call.phase == "optimizer":
                 return 0  # what an optimizer writes into stays where it is
-            found = waits is not None and not _here.inside and waits(self, _Named(func, call))
-            out = call.out
+            args, kwargs, out = call.args, call.kwargs, call.out
+            found = waits is not None and not _here.inside and waits(args, kwargs, out)
             if type(out) is not Tensor or not out.is_cpu:
                 self._look_for_device(out)
-            if self._of_host.held and self._takes_nothing_else(call):
+            if self._of_host and self._takes_nothing_else(call):
                 if makes:
-                    self._of_host.add(out)
+                    self._of_host.update(_storages(out))
             elif makes:
-                self._computed.add(out)
-            elif self._of_host.held:
-                self._of_host.discard(out)  # perhaps a value of the device, in a literal
+                self._computed.update(_storages(out))
+            elif self._of_host:
+                # Perhaps a value of the device, in a literal.
+                self._of_host.difference_update(_storages(out))
             return 1 if found else 0
 
         return price
@@ -87,86 +96,40 @@ class Counter:
         if not self.is_of_host(tensor) and _copies_to_host(self, method, tensor, args, kwargs):
             self._note(1)
         if method == "to" and _device_asked_for(args, kwargs) is not None:
-            self._of_host.discard(tensor)
+            self._of_host.difference_update(_storages(tensor))
 
     def is_of_host(self, tensor: Tensor) -> bool:
         """Whether a tensor lives on the host, with a device or without."""
-        return tensor.is_cpu and (self._has_device or tensor in self._of_host)
+        return tensor.is_cpu and (self._has_device or storage_of(tensor) in self._of_host)
+
+    def _is_of_device(self, value: Any) -> bool:
+        return isinstance(value, Tensor) and not self.is_of_host(value)
 
     def is_computed(self, tensor: Tensor) -> bool:
         """Whether an operator made a tensor, and not of literals alone."""
-        return tensor in self._computed
+        return storage_of(tensor) in self._computed
 
     def _hold(self, out: Any) -> int:
         self._look_for_device(out)
-        self._of_host.add(out)
+        self._of_host.update(_storages(out))
         return 0
 
     def _look_for_device(self, out: Any) -> None:
-        if not all(map(_stands_for_device, _tensors((out,)))):
+        if not all(map(stands_for_device, tensors_in(out))):
             self._has_device = True
 
     def _takes_nothing_else(self, call: Call) -> bool:
         """Whether a call is given tensors of the host, and no others."""
-        first = call.args[0] if call.args else None
-        if type(first) is Tensor and not self._has_device and first not in self._of_host:
-            return False  # as below, for most calls
-        tensor = None
-        for tensor in _tensors((*call.args, *call.kwargs.values())):
-            if not self.is_of_host(tensor):
-                return False
-        return tensor is not None
+        tensors = [*tensors_in(*call.args, *call.kwargs.values())]
+        return bool(tensors) and all(map(self.is_of_host, tensors))
 
 
-class Storages:
-    """Storages, held weakly, so that none is taken for a later one at the same address.
-
-    Storages, and not tensors: views share them, and PyTorch refuses to swap a parameter to which
-    there is a weak reference.
-    """
-
-    def __init__(self) -> None:
-        self.held: dict[int, weakref.ref[UntypedStorage]] = {}
-        self._many = 1000  # the number at which those that have ended are dropped
-
-    def __contains__(self, tensor: Tensor) -> bool:
-        try:
-            storage = tensor.untyped_storage()
-        except NotImplementedError:
-            return False
-        held = self.held.get(storage._cdata)  # noqa: SLF001 - data_ptr() is 0 on fakes
-        return held is not None and held() is storage
-
-    def add(self, value: Any) -> None:
-        """Hold the storages of a tensor, or of a list of them."""
-        held = self.held
-        for tensor in (value,) if type(value) is Tensor else _tensors((value,)):
-            storage = _storage(tensor)
-            if storage is not None:
-                held[storage._cdata] = weakref.ref(storage)  # noqa: SLF001
-        if len(held) > self._many:
-            self.held = {key: each for key, each in held.items() if each() is not None}
-            self._many = 2 * len(self.held) + 1000
-
-    def discard(self, value: Any) -> None:
-        """Hold the storages of a tensor, or of a list of them, no longer."""
-        for tensor in _tensors((value,)):
-            storage = _storage(tensor)
-            if storage is not None:
-                self.held.pop(storage._cdata, None)  # noqa: SLF001
-
-
-def _storage(tensor: Tensor) -> UntypedStorage | None:
-    """The storage of a tensor that may stand for one on a device.
-
-    Sparse tensors have none, nor those that `torch.func` transforms.
-    """
-    if not _stands_for_device(tensor):
-        return None
-    try:
-        return tensor.untyped_storage()
-    except NotImplementedError:
-        return None
+def _storages(value: Any) -> Iterator[UntypedStorage]:
+    """The storages of a tensor, or of those in a list, that may stand for one on a device."""
+    for tensor in tensors_in(value):
+        storage = storage_of(tensor) if stands_for_device(tensor) else None
+        if storage is not None:
+            yield storage
 
 
 def _makes_of_tensors(func: Any) -> bool:
@@ -176,132 +139,6 @@ def _makes_of_tensors(func: Any) -> bool:
         return True
     takes = any("Tensor" in str(argument.type) for argument in schema.arguments)
     return takes and all(result.alias_info is None for result in schema.returns)
-
-
-def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
-    """The tensors among arguments, and in lists of them."""
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, tuple | list):
-            yield from _tensors(value)
-
-
-def _stands_for_device(tensor: Tensor) -> bool:
-    """Whether a tensor is not on a device, but may stand for one there."""
-    return tensor.is_cpu or tensor.is_meta
-
-
-_MAKES_ON_HOST: dict[Any, Callable[[Any], Any]] = {
-    _aten.lift_fresh: lambda out: out,  # a literal, or memory of NumPy
-    _aten._pack_padded_sequence: lambda out: out[1:],  # noqa: SLF001 - the sizes of the batches
-}
-
-# --- operators ---
-
-
-class _Named:
-    """The arguments of a call by the names of the operator's schema."""
-
-    def __init__(self, func: Any, call: Call) -> None:
-        self._schema, self._call = func._schema, call  # noqa: SLF001 - the only way to it
-
-    def __getitem__(self, name: str) -> Any:
-        for position, argument in enumerate(self._schema.arguments):
-            if argument.name == name:
-                given = dict(enumerate(self._call.args)).get(position, argument.default_value)
-                return self._call.kwargs.get(name, given)
-        return None
-
-
-def _reads(name: str) -> Callable[[Counter, _Named], bool]:
-    """An operator that needs the values of an argument before it can go on."""
-
-    def waits(counter: Counter, call: _Named) -> bool:
-        value = call[name]
-        return isinstance(value, Tensor) and not counter.is_of_host(value)
-
-    return waits
-
-
-def _where(counter: Counter, call: _Named) -> bool:
-    """With a condition alone it is `nonzero`, and whole under `torch.inference_mode`."""
-    return call["self"] is None and _reads("condition")(counter, call)
-
-
-def _repeat_interleave(counter: Counter, call: _Named) -> bool:
-    return call["output_size"] is None and _reads("repeats")(counter, call)
-
-
-def _multinomial(counter: Counter, call: _Named) -> bool:
-    # Several samples with replacement are drawn by one kernel, which checks nothing on the host.
-    if call["replacement"] and call["num_samples"] > 1:
-        return False
-    return _reads("self")(counter, call)
-
-
-def _index(counter: Counter, call: _Named) -> bool:
-    """A mask among the indices: how many elements it takes decides the shape."""
-    indices = [*_tensors(call["indices"])]
-    return any(i.dtype in _MASKS and not counter.is_of_host(i) for i in indices)
-
-
-def _index_put(counter: Counter, call: _Named) -> bool:
-    """As `_index`; but one value of the host, as in `x[mask] = 0`, is filled in by a kernel."""
-    value, indices = call["values"], [*_tensors(call["indices"])]
-    fills = value.numel() == 1 and counter.is_of_host(value) and not call["accumulate"]
-    return _index(counter, call) and not (fills and len(indices) == 1)
-
-
-def _to_copy(_counter: Counter, call: _Named) -> bool:
-    to = call["device"]
-    return to is not None and _leaves_device(call, call["self"], torch.device(to))
-
-
-def _copy(_counter: Counter, call: _Named) -> bool:
-    return _leaves_device(call, call["src"], call["self"].device)
-
-
-def _leaves_device(call: _Named, source: Tensor, target: torch.device) -> bool:
-    to_host = target.type == "cpu" and not _stands_for_device(source)
-    return to_host and not call["non_blocking"]
-
-
-_WAITS: dict[Any, Callable[[Counter, _Named], bool]] = {
-    _aten._local_scalar_dense: _reads("self"),  # noqa: SLF001 - item, float, int, bool, if
-    # The shape of the result depends on the values.
-    _aten.nonzero: _reads("self"),
-    _aten.where: _where,
-    _aten.masked_select: _reads("mask"),
-    _aten._unique: _reads("self"),  # noqa: SLF001
-    _aten._unique2: _reads("self"),  # noqa: SLF001
-    _aten.unique_dim: _reads("self"),
-    _aten.unique_consecutive: _reads("self"),
-    _aten.unique_dim_consecutive: _reads("self"),
-    _aten.bincount: _reads("self"),
-    _aten.repeat_interleave: _repeat_interleave,
-    _aten._to_sparse: _reads("self"),  # noqa: SLF001
-    _aten.index: _index,
-    _aten._unsafe_index: _index,  # noqa: SLF001
-    _aten.index_put: _index_put,
-    _aten.index_put_: _index_put,
-    _aten._index_put_impl_: _index_put,
-    # A Python value is the result, or a check of the values comes first.
-    _aten.equal: _reads("self"),
-    _aten.allclose: _reads("self"),
-    _aten.is_nonzero: _reads("self"),
-    _aten.multinomial: _multinomial,
-    _aten.normal: _reads("std"),
-    _aten._linalg_check_errors: _reads("info"),  # noqa: SLF001
-    _aten._linalg_eigh: _reads("A"),  # noqa: SLF001
-    _aten._linalg_svd: _reads("A"),  # noqa: SLF001
-    _aten.linalg_eig: _reads("self"),
-    # The kernel takes a number of the host.
-    _aten.masked_fill: _reads("value"),
-    _aten.masked_fill_: _reads("value"),
-    _aten._to_copy: _to_copy,  # noqa: SLF001
-    _aten.copy_: _copy,
-}
 
 
 # --- Python calls ---
@@ -343,7 +180,7 @@ def _watched(method: str) -> Callable[..., Any]:
             return original(tensor, *args, **kwargs)
         for counter in _counting_here():
             counter.see(method, tensor, args, kwargs)
-        if method in _COPIES and not _stands_for_device(tensor):  # the operator will tell
+        if method in _COPIES and not stands_for_device(tensor):  # the operator will tell
             return original(tensor, *args, **kwargs)
         return _as_a_whole(original, tensor, *args, **kwargs)
 
@@ -355,7 +192,7 @@ def _one_hot(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     classes = kwargs.get("num_classes", args[1] if len(args) > 1 else -1)
     if not _here.inside and classes == -1:
         for counter in _counting_here():
-            counter.see("item", next(_tensors((*args, *kwargs.values()))), (), {})
+            counter.see("item", next(tensors_in(*args, *kwargs.values())), (), {})
     return _as_a_whole(original, *args, **kwargs)
 
 
@@ -385,7 +222,7 @@ def _copies_to_host(
     """Whether a method makes the host wait for values, and no operator will tell so."""
     if method in _READS:
         return True
-    if not _stands_for_device(tensor):
+    if not stands_for_device(tensor):
         return False
     if method == "cpu":
         return True

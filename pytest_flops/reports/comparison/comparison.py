@@ -157,6 +157,11 @@ class Comparison:
     not_compared: tuple[str, ...] = ()
 
     @property
+    def by_key(self) -> dict[tuple[str, str], BudgetChange]:
+        """The budgets by the keys of their entries."""
+        return {(budget.subject, budget.budget): budget for budget in self.budgets}
+
+    @property
     def regressed(self) -> bool:
         """Whether any budget regressed, or nothing was held."""
         return self.foreign or any(budget.regressed for budget in self.budgets)
@@ -196,7 +201,7 @@ def compare(base: Report, head: Report, *, tolerance: Fraction | None = None) ->
         tuple(_beside_what_is_gone(changes, pairs, base)),
         commit and str(commit),
         foreign,
-        _other_tools(base, head),
+        tools_changed(base, head),
         tuple(sorted(left_out)),
     )
 
@@ -216,7 +221,7 @@ def _beside_what_is_gone(
         yield replace(change, in_the_base=fate, status="added" if is_known else "unmatched")
 
 
-def _other_tools(base: Report, head: Report) -> dict[str, tuple[str, str]]:
+def tools_changed(base: Report, head: Report) -> dict[str, tuple[str, str]]:
     """What counted the two, where it is not the same: a difference may come from there."""
 
     def tool(report: Report, key: str) -> str:
@@ -283,7 +288,7 @@ def _budget_change(
     return change(
         status,
         changes=changes,
-        workload=dict(_differences(old, new)),
+        workload=dict(differences(old, new)),
         raised=tuple(raised(before, after)),
         base=before.measurement,
     )
@@ -323,12 +328,13 @@ def _value(measurement: Measurement, quantity: Quantity, component: str | None) 
     return measurement.of(quantity, component)
 
 
-def _differences(
+def differences(
     before: Mapping[str, Any], after: Mapping[str, Any], path: str = ""
 ) -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """What is not the same in two mappings, by its dotted path, as (before, after)."""
     for key in [*after, *(key for key in before if key not in after)]:
         old, new = before.get(key), after.get(key)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            yield from _differences(old, new, f"{path}{key}.")
+            yield from differences(old, new, f"{path}{key}.")
         elif old != new:
             yield f"{path}{key}", (old, new)

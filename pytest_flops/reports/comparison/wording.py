@@ -7,15 +7,15 @@ from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from pytest_flops.budgets.judging.blame import one_per_family
+from pytest_flops.budgets.judging.alike import one_per_family
 from pytest_flops.budgets.units import format_change, format_flops
-from pytest_flops.counting.components import parent_of, segments
+from pytest_flops.counting.components import by_parent, parent_of, segments
 from pytest_flops.counting.metric import is_total, metric_of, unit_of
+from pytest_flops.counting.text import some
 from pytest_flops.reports.report import SessionError, in_order
-from pytest_flops.reports.text import some
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pytest_flops.reports.comparison.comparison import BudgetChange, Change, Comparison, Status
     from pytest_flops.reports.report import Report
@@ -102,7 +102,8 @@ def _message(budget: BudgetChange, gone: list[str]) -> str:
         )
     if budget.status == "unmeasured":
         return f"the budget {budget.budget!r} was measured in the base and is not any more"
-    grown = [change for change in leading(budget) if change.regressed]
+    told = leading(replace(budget, changes=tuple(_by_itself(budget.changes))))
+    grown = [change for change in told if change.regressed]
     hidden = len(grown) - _IN_A_MESSAGE
     listed = "; ".join(map(line, grown[:_IN_A_MESSAGE]))
     more = f"; and {hidden:,} more" if hidden > 0 else ""
@@ -171,6 +172,17 @@ def leading(budget: BudgetChange) -> list[Change]:
     by_component = groupby(told, key=lambda each: (each.component, metric_of(each.quantity).name))
     weightiest = [max(changes, key=_weight) for _, changes in by_component]
     return one_per_family(sorted(weightiest, key=_order))
+
+
+def _by_itself(changes: Sequence[Change]) -> Iterator[Change]:
+    """The changes of the whole, and of components that are not what their parts changed by."""
+    differences = {(each.component, each.quantity): each.difference for each in changes}
+    children = by_parent({each.component: each for each in changes if each.component})
+    for change in changes:
+        below = children.get(change.component, ())
+        parts = [differences.get((part, change.quantity), 0) for part in below]
+        if change.component is None or not any(parts) or sum(parts) != change.difference:
+            yield change
 
 
 def _covered_by_parent(change: Change, statuses: Mapping[str | None, Status]) -> bool:

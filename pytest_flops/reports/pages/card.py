@@ -12,7 +12,7 @@ from pytest_flops.counting.metric import QUANTITIES, TOTAL
 from pytest_flops.reports.pages.flames import flames
 from pytest_flops.reports.pages.memory import MemoryCurve, memory_curve
 from pytest_flops.reports.pages.plots import Line, Plot, line_of, scaling_plot
-from pytest_flops.reports.pages.summary import uses
+from pytest_flops.reports.pages.summary import NO_BASE, status, tone, uses
 from pytest_flops.reports.pages.waterfall import waterfall
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pytest_flops.reports.comparison.comparison import BudgetChange
     from pytest_flops.reports.entry import Entry
     from pytest_flops.reports.pages.flames import Flames
+    from pytest_flops.reports.pages.summary import Against, Tone
     from pytest_flops.reports.pages.waterfall import Waterfall
     from pytest_flops.reports.report import Report
     from pytest_flops.scaling.sweep import Growth, Sweep
@@ -57,6 +58,20 @@ class Card:
     def file(self) -> str:
         """The file of its budget or test."""
         return self.entry.subject.partition("::")[0]
+
+    @property
+    def tone(self) -> Tone:
+        """How it stands, by itself and against the base."""
+        return tone(self.entry, self._against)
+
+    @property
+    def status(self) -> str:
+        """The same in words."""
+        return status(self.entry, self._against)
+
+    @property
+    def _against(self) -> Against:
+        return {self.entry.key: self.change} if self.change else NO_BASE
 
     @property
     def dearest(self) -> list[tuple[str, int]]:
@@ -123,17 +138,18 @@ def past_totals(
     """
     found: dict[tuple[str, str], dict[object, tuple[str, int]]] = {}
     for report in (*history, now):
-        when = "this run" if report is now else _when(report)
+        seen = "this run" if report is now else when(report)
         time, commit = (report.environment.get(key) for key in ("time", "commit"))
         for entry in report.entries:
             if entry.measurement is not None:
                 total = entry.measurement.count.total
                 run = (time, commit, total) if time else id(report)
-                found.setdefault(entry.key, {})[run] = (when, total)
+                found.setdefault(entry.key, {})[run] = (seen, total)
     return {key: [*runs.values()] for key, runs in found.items()}
 
 
-def _when(report: Report) -> str:
-    time, commit = (report.environment.get(key) for key in ("time", "commit"))
-    words = [str(time)[:10] if time else "", str(commit)[:9] if commit else ""]
-    return " ".join(word for word in words if word) or "an earlier run"
+def when(report: Report) -> str:
+    """The day and the commit of a report; the hour, too, where there is no commit."""
+    time, commit = (str(report.environment.get(key) or "") for key in ("time", "commit"))
+    found = f"{time[:10]} {commit[:9]}" if commit else time[:16].replace("T", " ")
+    return found.strip() or "an earlier run"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.units import format_flops
 from pytest_flops.counting.components import by_parent
-from pytest_flops.reports.text import percent, shorten, some
+from pytest_flops.counting.text import in_columns, percent, printable, shorten, some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from pytest_flops.reports.entry import Entry
 
 _ROWS = 10
+_HEADER = ("test", "FLOPs", "share", "more than half in")
 _COMPONENT = 24
 
 
@@ -29,11 +29,11 @@ def dearest_lines(entries: Iterable[Entry], *, width: int = 80) -> Iterator[str]
     found.sort(key=lambda pair: (-pair[1].count.total, pair[0].key))
     whole = sum(measurement.count.total for _, measurement in found)
     rows = [
-        (printable(entry.subject), format_flops(total), percent(total, whole), mostly_in(each))
+        (entry.subject, format_flops(total), percent(total, whole), mostly_in(each))
         for entry, each in found[:_ROWS]
         for total in [each.count.total]
     ]
-    yield from _aligned([("test", "FLOPs", "share", "more than half in"), *rows], width)
+    yield from in_columns([_HEADER, *rows], text=(0, 3), width=width)
     if rest := found[_ROWS:]:
         total = sum(measurement.count.total for _, measurement in rest)
         more = f"{len(rest):,} more test{'s' if len(rest) > 1 else ''}"
@@ -54,12 +54,3 @@ def mostly_in(measurement: Measurement) -> str:
         if below is None or 2 * measurement.of("total", below) <= measurement.count.total:
             return shorten(printable(path or ""), _COMPONENT)
         path = below
-
-
-def _aligned(rows: list[tuple[str, str, str, str]], width: int) -> Iterator[str]:
-    """The figures to the right, the names to the left; the first column is cut to what is left."""
-    name, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
-    name = max(min(name, width - sum(others) - 2 * len(others)), 1)
-    for test, flops, share, component in rows:
-        figures = f"{flops.rjust(others[0])}  {share.rjust(others[1])}  {component}"
-        yield f"{shorten(test, name).ljust(name)}  {figures}".rstrip()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from pytest_flops.budgets.files.folding import folded, unfolded
-from pytest_flops.budgets.judging.blame import in_one_name, one_row_if_alike, without_braces
+from pytest_flops.budgets.judging.alike import in_one_name, one_row_if_alike, without_braces
 from pytest_flops.budgets.units import format_change
 from pytest_flops.counting.components import (
     ITSELF,
@@ -25,7 +25,7 @@ from pytest_flops.counting.components import (
 )
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.metric import FLOPS, METRICS, TOTAL, quantity_of
-from pytest_flops.reports.text import some
+from pytest_flops.counting.text import some
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping, Sequence

@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.judging import wording
-from pytest_flops.budgets.judging.blame import named
+from pytest_flops.budgets.judging.alike import named
 from pytest_flops.budgets.units import format_amount, format_flops
 from pytest_flops.counting.metric import QUANTITIES, unit_of
+from pytest_flops.counting.text import printable, shorten
 from pytest_flops.reports.comparison.wording import leading, regressions, relative
 from pytest_flops.reports.pages.summary import cause, headline, scope, status, worst, worst_first
 from pytest_flops.reports.pages.waterfall import waterfall
-from pytest_flops.reports.text import shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,20 +6,24 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.judging.causes import causes, share
 from pytest_flops.budgets.judging.wording import acceptance, following
 from pytest_flops.budgets.judging.wording import headline as verdict_headline
-from pytest_flops.budgets.judging.wording import subject as about
-from pytest_flops.budgets.units import format_amount, format_exact, format_flops, format_percent
+from pytest_flops.budgets.units import (
+    format_amount,
+    format_change,
+    format_exact,
+    format_flops,
+    format_percent,
+)
 from pytest_flops.counting.count import PHASES
 from pytest_flops.counting.metric import QUANTITIES, unit_of
+from pytest_flops.counting.text import percent, printable, shorten, some
 from pytest_flops.reports.comparison.wording import leading, other_tools, relative
 from pytest_flops.reports.pages import memory, overview, plots, summary
 from pytest_flops.reports.pages.card import Card, anchor, past_totals
 from pytest_flops.reports.pages.changes import changes_of
 from pytest_flops.reports.pages.heading import heading, red_budgets, untold_errors
-from pytest_flops.reports.text import percent, shorten, some
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,16 +43,16 @@ def render_html(
     report: Report, *, comparison: Comparison | None = None, history: Sequence[Report] = ()
 ) -> str:
     """The whole page; `history` are past reports, oldest first, for the lines of history."""
-    against = {(b.subject, b.budget): b for b in comparison.budgets} if comparison else {}
+    against = comparison.by_key if comparison else summary.NO_BASE
     past = past_totals(history, report)
     cards = [
         Card(entry, against.get(entry.key), past.get(entry.key, []), place)
-        for place, entry in enumerate(summary.worst_first(report.entries))
+        for place, entry in enumerate(summary.worst_first(report.entries, against))
     ]
     changed = changes_of(cards, comparison) if comparison else None
     headline, below = heading(report, comparison)
     return (
-        _environment()
+        templates()
         .get_template("page.html")
         .render(
             report=report,
@@ -56,7 +60,7 @@ def render_html(
             below=below,
             errors=untold_errors(report, comparison),
             cards=cards,
-            drawn=min(max(len(report.red), _DRAWN), _DRAWN_IF_RED),
+            drawn=min(max(sum(card.tone == "red" for card in cards), _DRAWN), _DRAWN_IF_RED),
             comparison=comparison,
             changed=changed,
             told_at=_told_at(cards, changed, headline),
@@ -76,7 +80,8 @@ def _told_at(cards: Sequence[Card], changed: Changes | None, headline: str) -> d
 
 
 @cache
-def _environment() -> Environment:
+def templates() -> Environment:
+    """The templates, with what they call."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -98,7 +103,6 @@ def _environment() -> Environment:
         cause=summary.cause,
         causes=causes,
         following=following,
-        status=summary.status,
         red_budgets=red_budgets,
         some=some,
         more=lambda value, unit: f"{'+' if value > 0 else ''}{format_amount(int(value), unit)}",
@@ -110,10 +114,10 @@ def _environment() -> Environment:
         told_first=summary.told_first,
         use=summary.use,
         widest=overview.widest,
-        tone=summary.tone,
         used=summary.used,
         uses=summary.uses,
         relative=relative,
+        change=format_change,
         amount=lambda value, quantity: format_amount(int(value), unit_of(quantity)),
         by_phase=summary.by_phase,
         in_unit=lambda value, unit: format_amount(int(value), unit),
@@ -121,7 +125,6 @@ def _environment() -> Environment:
         exact=lambda flops: format_exact(int(flops)),
         signed=lambda flops: f"{flops:+,}",
         words=verdict_headline,
-        about=about,
         line=printable,
         name=lambda text: shorten(printable(text), _NAME),
     )

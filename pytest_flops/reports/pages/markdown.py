@@ -49,7 +49,7 @@ def render_markdown(
     page.add_items(
         [[f"- {code(entry.title)}: {plain(text)}"] for entry, text in remarks], "more remarks"
     )
-    _add_table(page, summary.worst_first(report.entries))
+    _add_table(page, report.entries, comparison.by_key if comparison else summary.NO_BASE)
     return page.text
 
 
@@ -87,15 +87,15 @@ def _changed_budget(budget: BudgetChange) -> Iterator[str]:
         yield f"  - {words}{code(names) if names else ''}"
 
 
-def _add_table(page: Page, entries: Sequence[Entry]) -> None:
+def _add_table(page: Page, entries: Sequence[Entry], against: summary.Against) -> None:
     shown = 0
-    for entry in entries:
+    for entry in summary.worst_first(entries, against):
         if shown == _UNFOLDED:
             more = f"{len(entries) - shown:,} more budgets"
             page.always(["", f"<details><summary>{more}</summary>", ""])
         if shown in (0, _UNFOLDED):
             page.always([_COLUMNS, _RULE])
-        if not page.add([_row(entry)]):
+        if not page.add([_row(entry, against)]):
             break
         shown += 1
     if len(entries) > _UNFOLDED <= shown:
@@ -104,10 +104,10 @@ def _add_table(page: Page, entries: Sequence[Entry]) -> None:
         page.always(["", f"{len(entries) - shown:,} more are in `flops.html` and `flops.json`."])
 
 
-def _row(entry: Entry) -> str:
+def _row(entry: Entry, against: summary.Against) -> str:
     share = plain(summary.limit_used(entry) or "no limit")
     cells = [
-        _SIGNS[summary.tone(entry)],
+        _SIGNS[summary.tone(entry, against)],
         code(summary.title(entry)),
         share,
         *summary.totals(entry),

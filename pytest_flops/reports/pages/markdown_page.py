@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from pytest_flops.budgets.errors import printable
-from pytest_flops.reports.text import shorten
+from pytest_flops.counting.text import printable, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

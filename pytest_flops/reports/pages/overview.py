@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_flops.budgets.judging.blame import one_per_family
+from pytest_flops.budgets.judging.alike import one_per_family
 from pytest_flops.budgets.judging.causes import share
 from pytest_flops.budgets.units import format_amount, format_flops
 from pytest_flops.counting.count import PHASES
@@ -14,8 +14,8 @@ from pytest_flops.counting.metric import (
     TOTAL,
     quantity_of,
 )
+from pytest_flops.counting.text import percent
 from pytest_flops.reports.pages.summary import uses
-from pytest_flops.reports.text import percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -20,6 +20,7 @@ LINE_WIDTH, LINE_HEIGHT = 480, 96
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 66, 26, 12, 28
 _MOST_TICKS = 6
+_MOST_STEPS = 12
 _MARGIN = 6
 _STEEPEST = 100  # a budget may allow any exponent, but 10**5000 cannot be written on an axis
 
@@ -75,7 +76,7 @@ class Dot:
     x: float
     y: float
     when: str
-    flops: int
+    value: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +95,24 @@ class Line:
     def changed(self) -> list[tuple[Dot, int]]:
         """The first, each that is not as the one before it, and the last; by how much."""
         first, last = self.dots[0], self.dots[-1]
-        steps = [(new, new.flops - old.flops) for old, new in pairwise(self.dots)]
+        steps = [(new, new.value - old.value) for old, new in pairwise(self.dots)]
         return [(first, 0), *[(dot, step) for dot, step in steps if step or dot is last]]
+
+    @property
+    def told(self) -> list[tuple[Dot, int]]:
+        """Of what changed, the largest steps, with the first and the last."""
+        by_size = sorted(self.changed[1:-1], key=lambda step: -abs(step[1]))
+        kept = [self.changed[0], *by_size[:_MOST_STEPS], self.changed[-1]]
+        return sorted(kept, key=lambda step: step[0].x)
 
     @property
     def marked(self) -> dict[str, Dot]:
         """The first, the least, the most and the last, as far as they are not one."""
-        least, most = (end(self.dots, key=lambda dot: dot.flops) for end in (min, max))
+        least, most = (end(self.dots, key=lambda dot: dot.value) for end in (min, max))
         ends = {"first": self.dots[0], "last": self.dots[-1]}
         extremes = {"least": least, "most": most}
-        told = {dot.flops for dot in ends.values()}
-        return ends | {name: dot for name, dot in extremes.items() if dot.flops not in told}
+        told = {dot.value for dot in ends.values()}
+        return ends | {name: dot for name, dot in extremes.items() if dot.value not in told}
 
 
 @dataclass(frozen=True, slots=True)

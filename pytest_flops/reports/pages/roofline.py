@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pytest_flops.budgets.units import format_amount, format_flops
 from pytest_flops.counting.components import depth, segments
 from pytest_flops.counting.metric import BYTE, TIME
-from pytest_flops.counting.table import in_columns
+from pytest_flops.counting.text import in_columns
 
 if TYPE_CHECKING:
     from pytest_flops.counting.measurement import Measurement

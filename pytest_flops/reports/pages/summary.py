@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.judging.causes import causes, severity, share
 from pytest_flops.budgets.judging.wording import exponent, subject, told
 from pytest_flops.budgets.units import format_amount, format_flops
@@ -21,18 +20,23 @@ from pytest_flops.counting.metric import (
     quantity_of,
     unit_of,
 )
-from pytest_flops.reports.text import percent, shorten, some
+from pytest_flops.counting.text import percent, printable, shorten, some
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pytest_flops.budgets.verdict import Verdict
     from pytest_flops.counting.measurement import Measurement
+    from pytest_flops.reports.comparison.comparison import BudgetChange
     from pytest_flops.reports.entry import Entry
     from pytest_flops.reports.fates import Fate
     from pytest_flops.reports.report import Report
 
 Tone: TypeAlias = Literal["red", "close", "green"]
+Against: TypeAlias = "Mapping[tuple[str, str], BudgetChange]"
+"""What became of each entry since the base, by its key; empty without a base."""
+
+NO_BASE: Against = MappingProxyType({})
 
 _NAME = 120
 _FAILURES = {
@@ -43,6 +47,12 @@ _FAILURES = {
     "parity": ("the counters disagree", "fails its parity check", "fail their parity checks"),
 }
 """By kind of the worst verdict: the status of an entry, and what one or several budgets do."""
+
+_REGRESSIONS = {
+    "unmatched": "new, and held against nothing",
+    "unmeasured": "not measured any more",
+}
+"""By status of a budget that is red against its base, unless it costs more than that."""
 
 _CLOSE = "close to its limit"
 
@@ -112,10 +122,9 @@ def limit_used(entry: Entry) -> str | None:
 
 def use(verdict: Verdict) -> tuple[str, str]:
     """How much of its bound a verdict uses, and of what: `99.9 %`, `lm_head forward`."""
+    about = verdict.about
     if verdict.kind == "scaling":
-        about = subject(replace(verdict, dimension=None))
         return f"{growth(verdict)}, allowed {exponent(verdict.allowed or 0)},", about
-    about = subject(verdict)
     return used(verdict), f"recorded {about}" if verdict.kind == "recorded" else about
 
 
@@ -130,7 +139,7 @@ def remarks(entry: Entry) -> Iterator[str]:
     for limit in uses(entry):  # of the components that a pattern matches, the fullest
         nearest.setdefault((limit.pattern, limit.quantity), limit)
     if close := [limit for limit in nearest.values() if limit.warned]:
-        yield f"{_CLOSE}: {some([f'{subject(v)} at {used(v)} of {_allowed(v)}' for v in close])}"
+        yield f"{_CLOSE}: {some([f'{v.about} at {used(v)} of {_allowed(v)}' for v in close])}"
     if entry.measurement:
         said = [verdict.message for verdict in entry.verdicts]
         for assumption in entry.measurement.assumptions:
@@ -144,7 +153,7 @@ def remarks(entry: Entry) -> Iterator[str]:
     if far:
         furthest = min(far, key=share)
         actual, allowed = int(furthest.actual or 1), int(furthest.allowed or 0)
-        limit_of = f"{subject(furthest)}, {furthest.written or f'{allowed:,}'},"
+        limit_of = f"{furthest.about}, {furthest.written or f'{allowed:,}'},"
         more = f", and {len(far) - 1} more likewise" if far[1:] else ""
         yield (
             f"the limit of {limit_of} is {allowed // actual:,} times the count and holds nothing"
@@ -187,13 +196,17 @@ def worst(entry: Entry) -> Verdict | None:
     return next((cause.verdict for cause in causes(entry.failures)), None)
 
 
-def worst_first(entries: Iterable[Entry]) -> list[Entry]:
-    """The order of reading: red before green, the worst verdict first, then the fullest limit."""
+def worst_first(entries: Iterable[Entry], against: Against = NO_BASE) -> list[Entry]:
+    """The order of reading: red before green, the worst verdict first, then the fullest limit.
+
+    What its base alone makes red follows what is red by itself.
+    """
 
     def place(entry: Entry) -> tuple[object, ...]:
         found, limit = worst(entry), fullest(entry)
         gravity = severity(found) if found else ()
         return (
+            tone(entry, against) != "red",
             entry.passed,
             gravity,
             not entry.warned,
@@ -204,20 +217,24 @@ def worst_first(entries: Iterable[Entry]) -> list[Entry]:
     return sorted(entries, key=place)
 
 
-def status(entry: Entry) -> str:
+def status(entry: Entry, against: Against = NO_BASE) -> str:
     """How the entry stands, in words: `within budget`, `over its limit`, ..."""
     found = worst(entry)
     if found is not None:
         return _FAILURES[found.kind][0]
-    if entry.metered:
-        return "metered, and held to nothing"
+    if _is_regressed(entry, against):
+        return _REGRESSIONS.get(against[entry.key].status, "costs more than its base")
     if not entry.verdicts:
-        return "nothing was compared"
+        return "metered, and held to nothing" if entry.metered else "nothing was compared"
     if any(_is_excused(verdict) for verdict in entry.verdicts):
         return "over, as expected"
     if entry.warned:
         return _CLOSE
     return "within budget" if holds_something(entry) else entry.verdicts[0].message
+
+
+def _is_regressed(entry: Entry, against: Against) -> bool:
+    return entry.key in against and against[entry.key].regressed
 
 
 def holds_something(entry: Entry) -> bool:
@@ -266,9 +283,9 @@ def _close(entries: Sequence[Entry]) -> str:
     return f", {f'{number:,} ' * (len(entries) > 1)}{words}" if number else ""
 
 
-def tone(entry: Entry) -> Tone:
+def tone(entry: Entry, against: Against = NO_BASE) -> Tone:
     """How an entry stands, in one word, by which pages choose a colour and a sign."""
-    if not entry.passed:
+    if not entry.passed or _is_regressed(entry, against):
         return "red"
     return "close" if entry.warned else "green"
 

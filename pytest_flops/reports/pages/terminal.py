@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_flops.budgets.errors import printable
 from pytest_flops.budgets.judging.causes import causes
 from pytest_flops.budgets.judging.wording import following, headline, told_within
 from pytest_flops.budgets.units import aligned, format_flops
 from pytest_flops.counting.components import in_tree_order
 from pytest_flops.counting.metric import QUANTITIES
+from pytest_flops.counting.text import in_columns, printable
 from pytest_flops.reports.comparison import wording
 from pytest_flops.reports.pages import summary
-from pytest_flops.reports.text import shorten_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,9 +29,6 @@ _YELLOW = {"yellow": True}
 _PLAIN: dict[str, bool] = {}
 _MARKUP = {"red": _RED, "close": _YELLOW, "green": _GREEN}
 
-_NAME_WIDTH = 16
-_GAP = 2
-_NAMES = 3  # of the columns; the others are of figures
 _ROWS = 20
 _ROOM_FOR_PHASES = 80
 _HEADER = ("budget", "verdict", "limit used", *QUANTITIES)
@@ -52,7 +48,8 @@ def terminal_lines(
     last: Line = (summary.headline(report), passed if report.passed else _BOLD_RED)
     if verbosity < 0:
         return [*_run_errors(report), last]
-    lines = [*_table(report, verbosity, width), *_run_errors(report)]
+    against = comparison.by_key if comparison else summary.NO_BASE
+    lines = [*_table(report, against, verbosity, width), *_run_errors(report)]
     if left_out := summary.not_measured(report):
         lines.append((left_out, _PLAIN))
     if comparison is not None:
@@ -60,20 +57,20 @@ def terminal_lines(
     return [*lines, last]
 
 
-def _table(report: Report, verbosity: int, width: int) -> list[Line]:
-    entries = summary.worst_first(report.held)
+def _table(report: Report, against: summary.Against, verbosity: int, width: int) -> list[Line]:
+    entries = summary.worst_first(report.held, against)
     if verbosity == 0:
-        most = max(_ROWS, len(report.red))
+        most = max(_ROWS, sum(summary.tone(entry, against) == "red" for entry in entries))
         told = [entry for entry in entries[most:] if any(summary.remarks(entry))]
         entries = [*entries[:most], *told]
     if not entries:
         return []
-    rows = _in_columns([_row(entry) for entry in entries])
-    widths = _widths([_HEADER, *rows], width, _BY_NEED)
-    lines: list[Line] = [(_aligned(_HEADER, widths), _PLAIN)]
-    for entry, row in zip(entries, rows, strict=True):
-        lines.append((_aligned(row, widths), _MARKUP[summary.tone(entry)]))
-        lines += [(f"  {text}", _RED) for text in _why(entry, verbosity, width - _GAP)]
+    rows = [_HEADER, *_with_points_aligned([_row(entry, against) for entry in entries], names=3)]
+    head, *table = in_columns(rows, text=(0, 1, 2), width=width, by_need=_BY_NEED)
+    lines: list[Line] = [(head, _PLAIN)]
+    for entry, row in zip(entries, table, strict=True):
+        lines.append((row, _MARKUP[summary.tone(entry, against)]))
+        lines += [(f"  {text}", _RED) for text in _why(entry, verbosity, width - 2)]
         lines += [(f"  {printable(text)}", _YELLOW) for text in summary.remarks(entry)]
         if verbosity > 0:
             lines += _components(entry, width)
@@ -95,46 +92,19 @@ def _why(entry: Entry, verbosity: int, width: int) -> Iterator[str]:
         yield f"{following(number)}; -v shows all"
 
 
-def _in_columns(rows: Sequence[tuple[str, ...]], names: int = _NAMES) -> list[tuple[str, ...]]:
-    """The same rows with the decimal points of each column of figures below each other."""
+def _with_points_aligned(rows: Sequence[tuple[str, ...]], names: int) -> list[tuple[str, ...]]:
+    """The same rows with the decimal points of each column after the names below each other."""
     columns = [*zip(*rows, strict=True)]
     return [*zip(*columns[:names], *map(aligned, columns[names:]), strict=True)]
 
 
-def _row(entry: Entry) -> tuple[str, ...]:
+def _row(entry: Entry, against: summary.Against) -> tuple[str, ...]:
     return (
-        printable(summary.title(entry)),
-        summary.status(entry),
+        summary.title(entry),
+        summary.status(entry, against),
         summary.limit_used(entry) or "-",
         *summary.totals(entry),
     )
-
-
-def _widths(
-    rows: Sequence[tuple[str, ...]], width: int, by_need: Sequence[int] = ()
-) -> dict[int, int]:
-    """The width of each column; those `by_need` are left out where they do not fit any more.
-
-    The first column, a name, is cut to what the others leave.
-    """
-    widths = dict(enumerate(max(map(len, column)) for column in zip(*rows, strict=True)))
-    left = width - sum(widths[c] + _GAP for c in widths if c not in (0, *by_need))
-    for column in by_need:
-        if min(_NAME_WIDTH, widths[0]) + widths[column] + _GAP <= left:
-            left -= widths[column] + _GAP
-        else:
-            del widths[column]
-    widths[0] = max(len(shorten_name(row[0], max(left, 1))) for row in rows)
-    return widths
-
-
-def _aligned(row: Sequence[str], widths: dict[int, int], names: int = _NAMES) -> str:
-    """The columns that have a width; the first `names` of all are text, the others numbers."""
-    cells = [
-        shorten_name(row[column], size).ljust(size) if column < names else row[column].rjust(size)
-        for column, size in widths.items()
-    ]
-    return (" " * _GAP).join(cells).rstrip()
 
 
 def _components(entry: Entry, width: int) -> list[Line]:
@@ -143,12 +113,11 @@ def _components(entry: Entry, width: int) -> list[Line]:
         return []
     quantities = QUANTITIES if width >= _ROOM_FOR_PHASES else QUANTITIES[-1:]
     rows = [
-        (printable(path or "total"), *(format_flops(found.of(q, path)) for q in quantities))
+        (path or "total", *(format_flops(found.of(q, path)) for q in quantities))
         for path in (*in_tree_order(found.components), None)
     ]
-    rows = [("component", *quantities), *_in_columns(rows, names=1)]
-    widths = _widths(rows, width - _GAP)
-    lines = [" " * _GAP + _aligned(row, widths, names=1) for row in rows]
+    rows = [("component", *quantities), *_with_points_aligned(rows, names=1)]
+    lines = [f"  {row}" for row in in_columns(rows, width=width - 2)]
     for name, values in summary.by_phase(found)[1:]:
         named = zip(QUANTITIES, values, strict=True)
         lines.append(f"  {name}: {', '.join(' '.join(pair) for pair in named if pair[1] != '-')}")
@@ -176,6 +145,6 @@ def text_lines(budget: BudgetChange) -> Iterator[str]:
 
 
 def _run_errors(report: Report) -> list[Line]:
-    errors = [f"{e.location}: {e.message}" if e.location else e.message for e in report.errors]
     missing = [f"{test} delivered nothing" for test in report.missing]
-    return [(f"error: {printable(text)}", _RED) for text in (*errors, *missing)]
+    found = [*map(str, report.errors), *missing]
+    return [(f"error: {printable(text)}", _RED) for text in found]

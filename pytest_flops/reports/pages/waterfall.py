@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_flops.budgets.judging.blame import one_row_if_alike, own_costs
+from pytest_flops.budgets.judging.alike import one_row_if_alike
+from pytest_flops.budgets.judging.blame import own_costs
 from pytest_flops.counting.count import PHASES
 from pytest_flops.counting.metric import TOTAL
 

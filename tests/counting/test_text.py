@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_flops.reports.text import percent, shorten
+from pytest_flops.counting.text import percent, shorten
 
 
 @given(st.text(), st.integers(0, 40))
