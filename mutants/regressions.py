@@ -203,8 +203,8 @@ MUTANTS = (
     Mutant(
         "a sublinear scaling limit",
         BUDGETS,
-        "2048], max_exponent: 1.0}",
-        "2048], max_exponent: 0.9}",
+        "2048]\n        max_exponent: 1.0",
+        "2048]\n        max_exponent: 0.9",
     ),
     Mutant("a sweep of two sizes", BUDGETS, "sizes: [64, 128, 256]", "sizes: [64, 128]"),
     # Ways of mixing, projecting and routing that a model of this kind grows.
@@ -518,7 +518,10 @@ WORKLOAD = """    workload:
       rules: published
 """
 SCALING = """    scaling:
-      seq_len: {sizes: [128, 256, 512, 1024, 2048], max_exponent: 1.0}
+      seq_len:
+        sizes: [128, 256, 512, 1024, 2048]
+        max_exponent: 1.0
+        metrics: {peak_memory: 1.0}
       d_model:
         sizes: [64, 128, 256]
         max_exponent: 2.0
@@ -598,7 +601,7 @@ TRICKS = (
     Trick("the scaling limits dropped", ((BUDGETS, SCALING, ""),)),
     Trick(
         "a scaling limit raised",
-        ((BUDGETS, "2048], max_exponent: 1.0}", "2048], max_exponent: 2.0}"),),
+        ((BUDGETS, "2048]\n        max_exponent: 1.0", "2048]\n        max_exponent: 2.0"),),
     ),
     Trick(
         "the component of a scaling limit dropped",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.errors import BudgetError
 from pytest_flops.counting.components import segments
+from pytest_flops.counting.text import some
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -38,7 +39,7 @@ def no_match(pattern: str, paths: Iterable[str]) -> str:
     if near:
         advice = f"; did you mean {' or '.join(map(repr, near))}?"
     elif paths:
-        advice = f"; there are {', '.join(paths[:8])}{', ...' if len(paths) > 8 else ''}"
+        advice = f"; there are {some(paths, 8)}"
     else:
         advice = "; the count has no components at all"
     return f"the pattern {pattern!r} matches no component{advice}"

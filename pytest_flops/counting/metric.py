@@ -56,8 +56,6 @@ class Metric:
         unit: What its values are counted in.
         join: How phases make a total and children a parent: FLOPs add up, a peak is the largest.
         phases: The phases that it has; without any there is a total alone.
-        zero_is_void: Whether 0 in every phase means that nothing was measured. A step without a
-            FLOP ran no model; a step without a host sync is a good one.
         of_second_step: Whether a workload is counted in its second step, when the optimizer has its
             state.
         told_by_line: Whether a red verdict names the lines of somebody's own code that it comes
@@ -75,7 +73,6 @@ class Metric:
     unit: Unit
     join: Join = "sum"
     phases: tuple[str, ...] = PHASES
-    zero_is_void: bool = False
     of_second_step: bool = False
     told_by_line: bool = False
     told_by_operator: bool = False
@@ -112,7 +109,7 @@ TIME = Unit(
 OF_INDUCTOR: Final = ("kernels", "fused_bytes")
 """Metrics of the compiler that its backend Inductor alone has."""
 
-FLOPS = Metric("flops", FLOP, zero_is_void=True)
+FLOPS = Metric("flops", FLOP)
 SYNCS = Metric("syncs", CALL, phases=("forward", "backward"), told_by_line=True)
 PARAMETERS = Metric("parameters", ELEMENT, phases=())
 TRAINABLE_PARAMETERS = Metric("trainable_parameters", ELEMENT, phases=())
@@ -284,6 +281,11 @@ class Counted:
             return costs.of(metric, phase_of(quantity), component) if costs else 0
         cost = self.count if component is None else self.components.get(component)
         return 0 if cost is None else cost.of(quantity)
+
+    def if_there(self, quantity: str, component: str | None) -> int | None:
+        """The same; `None` where there is no such component."""
+        is_there = component is None or component in self.components
+        return self.of(quantity, component) if is_there else None
 
 
 def _numbers(record: Mapping[str, float]) -> dict[str, int]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Entry:
     """One subject of a report.
 
-    A recorder makes one for each thing that its test judges; it travels on the test's report as a
+    A judge makes one for each thing that its test counts; it travels on the test's report as a
     plain record, and `join_entries` joins those of one subject and budget.
 
     Attributes:

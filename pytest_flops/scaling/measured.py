@@ -83,10 +83,8 @@ def parts_of(measurements: Iterable[Measurement]) -> list[Part]:
 
 def cost_of(measurement: Measurement, part: Part) -> int | None:
     """What one part costs; `None` where there is no such component."""
-    path, quantity = part
-    if path is not None and path not in measurement.components:
-        return None
-    return measurement.of(quantity, path)
+    component, quantity = part
+    return measurement.if_there(quantity, component)
 
 
 def refuse_uncounted(measurement: Measurement, where: str) -> None:

@@ -61,7 +61,7 @@ class Log(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, _: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        name = func._overloadpacket.__name__
+        name = func.overloadpacket.__name__
         allocates = name in (
             "_unsafe_view",
             "empty",

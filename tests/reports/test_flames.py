@@ -285,12 +285,16 @@ def test_an_operator_is_not_gone_beside_its_component_nor_if_it_was_too_thin_to_
     assert "Gone since the base: <code>b</code> 9 FLOP." in page
 
 
-def test_against_a_base_without_operators_they_are_one_box():
+def test_against_a_base_they_are_one_box_where_one_of_the_two_has_none():
     head = layers(block(0, softmax=30))
-    base = report({"h.0": FLOPsCount(103, 64), "h.0.fc": FLOPsCount(32, 64)})
+    whole = FLOPsCount(103, 64)
+    base = report({"h.0": whole, "h.0.fc": FLOPsCount(32, 64)}, whole)
     root, _ = drawn_against(base, head)
     assert root["h.0"].names == ["fc 54.2 %", "itself 45.8 % (+14.1 %)"]
     assert root["h.0"]["fc"].names == []
+    root, page = drawn_against(head, base)
+    assert root["h.0"].names == ["fc 57.5 %", "itself 42.5 % (-12.3 %)"]
+    assert "Gone since the base" not in page
 
 
 def test_a_counted_model_is_drawn_down_to_its_operators():
@@ -365,6 +369,22 @@ def test_of_a_peak_it_is_drawn_what_was_alive_then():
     metrics = {"peak_memory": Costs({"forward": 12}, peaks, alive)}
     roots = Flames(render_html(report({"a": FLOPsCount(1)}, metrics=metrics))).roots
     assert roots[1].names == ["a 50.0 %", "b 25.0 %", "itself 25.0 %"]
+
+
+def test_a_peak_against_its_base_has_the_colours_of_what_was_alive():
+    def peak(whole, **modules):
+        alive = {"kinds": {"temporaries": whole}, "modules": modules}
+        metrics = {"peak_memory": Costs({"forward": whole}, {}, alive)}
+        return report({"a": FLOPsCount(1)}, metrics=metrics)
+
+    base, now = peak(40, a=10, b=20, gone=5), peak(40, a=15, b=20, new=5)
+    page = render_html(now, comparison=compare(base, now))
+    peaks = Flames(page).roots[1]
+    assert peaks.names == ["b 50.0 %", "a 37.5 % (+50.0 %)", "new 12.5 % (new)"]
+    assert [box.kinds for box in peaks.inside] == [[], ["grew"], ["grew"]]
+    assert "Gone since the base: <code>gone</code> 5 B" in page
+    same = render_html(now, comparison=compare(now, now))
+    assert Flames(same).roots[1].names == ["b 50.0 %", "a 37.5 %", "new 12.5 %"]
 
 
 def test_every_metric_is_drawn_in_its_own_phases():

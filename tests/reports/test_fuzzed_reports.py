@@ -21,12 +21,14 @@ from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.metric import Costs
 from pytest_flops.reports.comparison.comparison import compare
 from pytest_flops.reports.errors import ReportError
+from pytest_flops.reports.history import History, load_reports
 from pytest_flops.reports.merge import merge
 from pytest_flops.reports.pages.comparison import FORMATS
 from pytest_flops.reports.pages.github import annotate
 from pytest_flops.reports.pages.html import render_html
 from pytest_flops.reports.pages.markdown import render_markdown
 from pytest_flops.reports.pages.terminal import terminal_lines
+from pytest_flops.reports.pages.trend import render_trend
 from pytest_flops.reports.read import load_report
 from pytest_flops.reports.report import Report, SessionError, to_json
 
@@ -111,6 +113,8 @@ def test_whatever_is_accepted_is_shown_joined_and_compared(full: Report, tmp_pat
         accepted += 1
         try:
             show(report, full, tmp_path)
+            (quick,) = load_reports([path]).reports  # what is accepted is in a history, too
+            assert render_trend(History((report, quick, full)))
         except BaseException:
             print(f"seed {SEED}, input {number}: {path.read_text(encoding='utf-8')}")
             raise

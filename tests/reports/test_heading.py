@@ -35,6 +35,49 @@ def test_without_a_cause_it_says_the_figures(make):
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "figures", "words"),
+    [
+        (
+            "gpt",
+            "limit",
+            (17, 12),
+            "forward of gpt is 17 FLOP, limit 12 FLOP, over by 5 FLOP (+41.7 %)",
+        ),
+        (
+            "test_model.py::test_step[large]",
+            "limit",
+            (138_000_000, 92_000_000),
+            "forward of test_step[large] is over its limit by 46 MFLOP (+50.0 %)",
+        ),
+        (
+            "gpt2-medium-with-rope",
+            "recorded",
+            (1_100_000, 1_000_000),
+            "forward of gpt2-medium-with-rope is over its record by 100 kFLOP (+10.0 %)",
+        ),
+        (
+            "n" * 99,
+            "limit",
+            (138_000_000, 92_000_000),
+            f"forward of {'n' * 13}...{'n' * 13} is over its limit by 46 MFLOP (+50.0 %)",
+        ),
+        ("gpt", "scaling", (2.0, 1.0), "forward of gpt grows as seq_len^2, allowed 1"),
+    ],
+)
+def test_of_several_it_names_the_budget_that_the_figures_are_of(make, name, kind, figures, words):
+    actual, allowed = figures
+    verdict = Verdict(kind, passed=False, quantity="forward", actual=actual, allowed=allowed)
+    if kind == "scaling":
+        verdict = replace(verdict, dimension="seq_len")
+    if kind == "recorded":
+        verdict = replace(verdict, recorded=allowed)
+    report = make.report(make.entry(name, verdicts=(verdict,)), make.entry("other"))
+    what, _ = heading(report, None)
+    assert what == f"Red: {words}"
+    assert len(what) <= 85
+
+
 def test_of_growth_it_says_the_exponent_and_no_formula(make):
     verdict = Verdict(
         "scaling",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pytest_flops.budgets.errors import BudgetError, BudgetFileError, Problem
 from pytest_flops.budgets.files.loader import load_budgets, says_budgets
 from pytest_flops.budgets.files.lock import lock_file_of, read_lock
+from pytest_flops.counting.text import some
 from pytest_flops.options import DEFAULT_BUDGETS, folders_up, is_yaml
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ def _suggestion(name: str, known: list[str], places: str) -> str:
     near = get_close_matches(name, known, n=1)
     if near:
         return f"; did you mean {near[0]!r}? (looked in {places})"
-    return f"; known in {places}: {', '.join(known[:10])}{', ...' if len(known) > 10 else ''}"
+    return f"; known in {places}: {some(known, 10)}"
 
 
 def _yaml_files(place: Path) -> list[Path]:

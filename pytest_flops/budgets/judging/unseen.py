@@ -50,7 +50,7 @@ def errors_of_count(measurement: Measurement, rules: Rules | None) -> Iterator[V
     for phase, count in counts.items():
         if count < 0:
             yield Verdict.error(f"{phase} is {count:,} FLOP; no work costs less than 0")
-    if FLOPS.zero_is_void and not any(counts.values()) and not measurement.uncounted:
+    if not any(counts.values()) and not measurement.uncounted:
         yield Verdict.error("nothing was counted: 0 FLOP in every phase; a budget of it is void")
     for message in uncounted_messages(measurement):
         yield Verdict.error(message)

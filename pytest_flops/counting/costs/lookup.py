@@ -132,7 +132,7 @@ def _checked(name: str, metric: str, cost: Cost) -> Cost:
 def registered_cost(metric: str, func: Any) -> Cost | None:
     """What somebody registered for an operator, or for the function of a kernel, in a metric."""
     if isinstance(func, OpOverload):
-        func = f"{func.namespace}::{func._overloadpacket.__name__}"  # noqa: SLF001 - as below
+        func = f"{func.namespace}::{func.overloadpacket.__name__}"
     return _registered.get((metric, func))
 
 
@@ -146,7 +146,7 @@ def rule_of(operator: OpOverload) -> Rule | None:
 
 
 def _find_rule(operator: OpOverload) -> Rule | None:
-    packet = operator._overloadpacket  # noqa: SLF001 - the overload's only way to its name
+    packet = operator.overloadpacket
     registered = registered_cost("flops", operator)
     if registered is not None:
         return Rule(registered)

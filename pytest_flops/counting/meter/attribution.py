@@ -57,6 +57,14 @@ from torch.optim.optimizer import (
 )
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
+from pytest_flops.counting.autograd import (
+    ACCUMULATES_GRADIENT,
+    at_end_of_backward,
+    graph_task,
+    next_sequence_number,
+    running_node,
+    sequence_number,
+)
 from pytest_flops.counting.meter.lines import line_here
 from pytest_flops.counting.meter.module_paths import OUTSIDE, ModulePaths
 from pytest_flops.counting.meter.parameter_updates import ParameterUpdates
@@ -70,13 +78,7 @@ Place: TypeAlias = tuple[MeteredPhase, int, str]
 LinesKey: TypeAlias = tuple[Metric, str | int, MeteredPhase, str]
 """What is added up by line; by the number of the module where no line is anybody's own."""
 
-# PyTorch's profiler and its FLOP counter read these too; there is no public way.
-graph_task = torch._C._current_graph_task_id  # noqa: SLF001
-_running_node = torch._C._current_autograd_node  # noqa: SLF001
-_next_sequence_number: Callable[[], int] = vars(torch.autograd)["_get_sequence_nr"]
-_at_end_of_backward = torch.autograd.Variable._execution_engine.queue_callback  # noqa: SLF001 - DDP's
 _NO_TASK = -1
-_ACCUMULATES_GRADIENT = 2**64 - 1  # the sequence number of every such node
 
 
 class Frame(NamedTuple):
@@ -221,11 +223,11 @@ class Attribution:
             thread.task_without_graph = task
             return "backward"
         module = self.module_of_running_node(thread)
-        number = _next_sequence_number()
+        number = next_sequence_number()
         if task != thread.task:
             # Of the first operator of a task it is only known that it has recorded one node.
             thread.next_number = number - 1
-            _at_end_of_backward(self._leave_backward)
+            at_end_of_backward(self._leave_backward)
         thread.timeline.mark(thread.next_number, module)
         thread.task, thread.next_number = task, number
         # A backward records no graph, or (`create_graph`) it does so all along. Where one does
@@ -235,11 +237,11 @@ class Attribution:
     def _leave_backward(self) -> None:
         """Let what is recorded after a backward be the caller's again."""
         thread = self.local.state
-        thread.timeline.mark(_next_sequence_number(), thread.frames[-1].module)
+        thread.timeline.mark(next_sequence_number(), thread.frames[-1].module)
 
     def module_of_running_node(self, thread: ThreadState) -> int:
         """The module that recorded the autograd node that is running."""
-        node = _running_node()
+        node = running_node()
         if node is not thread.node:
             thread.node, thread.node_module = node, self._module_of_node(thread, node)
         return thread.node_module
@@ -247,14 +249,14 @@ class Attribution:
     def _module_of_node(self, thread: ThreadState, node: Any) -> int:
         if node is None:
             return OUTSIDE
-        number = node._sequence_nr()  # noqa: SLF001 - as torch.profiler does
-        if number == _ACCUMULATES_GRADIENT:
+        number = sequence_number(node)
+        if number == ACCUMULATES_GRADIENT:
             return self.paths.owner(node.variable)
         own = thread.timeline.module(number)
         if len(self.threads) == 1:
             return own
         # Invariant 6. A number that this thread has not given yet is another thread's.
-        if number >= _next_sequence_number():
+        if number >= next_sequence_number():
             own = OUTSIDE
         others = (other for other in self.threads if other is not thread)
         modules = [own, *(other.timeline.module(number) for other in others)]
@@ -305,7 +307,7 @@ class Attribution:
     def _push(self, frame: Frame) -> None:
         thread = self.local.state
         thread.frames.append(frame)
-        thread.timeline.mark(_next_sequence_number(), frame.module)
+        thread.timeline.mark(next_sequence_number(), frame.module)
 
     def _pop(self, call: object) -> None:
         """Drop the frame of a call, and what an exception left above it."""
@@ -315,7 +317,7 @@ class Attribution:
             return  # the call began before the meter
         while frames.pop().call is not call:
             pass
-        thread.timeline.mark(_next_sequence_number(), self._recorder(thread, graph_task()))
+        thread.timeline.mark(next_sequence_number(), self._recorder(thread, graph_task()))
 
     def _recorder(self, thread: ThreadState, task: int) -> int:
         """The module that records the next nodes: that of the innermost call, or by invariant 3."""
@@ -395,5 +397,5 @@ def _parameters_of(node: Any) -> Iterator[torch.Tensor]:
     for following, _ in node.next_functions:
         if following is not None and following.name() in _VIEWS:
             following = following.next_functions[0][0]  # noqa: PLW2901
-        if following is not None and following._sequence_nr() == _ACCUMULATES_GRADIENT:  # noqa: SLF001
+        if following is not None and sequence_number(following) == ACCUMULATES_GRADIENT:
             yield following.variable

@@ -12,6 +12,7 @@ import torch
 from torch.autograd import set_multithreading_enabled
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
+from pytest_flops.counting.autograd import graph_task
 from pytest_flops.counting.costs.elements import stores_unknown, tensors_in
 from pytest_flops.counting.costs.nested import STRIDED_COSTS, layout_of_nested
 from pytest_flops.counting.measurement import SPARSE_WITHOUT_VALUES
@@ -19,7 +20,6 @@ from pytest_flops.counting.meter.attribution import (
     Attribution,
     Place,
     ThreadState,
-    graph_task,
 )
 from pytest_flops.counting.meter.module_paths import OUTSIDE
 from pytest_flops.counting.meter.operators import Operator, resolved, resolved_on_nested
@@ -105,12 +105,10 @@ class CountingMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._count(operator, args, kwargs, out)
         return out
 
-    def saw(
-        self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any], out: Any = None
-    ) -> None:
+    def saw(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Write down a call that PyTorch does not dispatch, such as a kernel's launch."""
         operator = self._operators.get(id(func)) or self._meet(func)
-        self._count(operator, args, kwargs, out)
+        self._count(operator, args, kwargs, None)
 
     def _meet(self, func: Any) -> Operator:
         operator = self._operators[id(func)] = self._with_prices(resolved(func))

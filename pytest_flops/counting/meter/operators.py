@@ -60,7 +60,7 @@ def resolved(func: Any) -> Operator:
     if isinstance(func, FunctionType):
         name = f"{KERNEL}{func.__name__}"
         return Operator(func, func, name, registered_cost("flops", func) or _no_cost)
-    name = str(func._overloadpacket)  # noqa: SLF001 - the name that FlopCounterMode uses
+    name = str(func.overloadpacket)  # the name that FlopCounterMode uses
     rule = rule_of(func)
     if rule is not None:
         return _with_rule(func, name, rule)

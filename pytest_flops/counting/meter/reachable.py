@@ -17,8 +17,7 @@ back after it. A step on real values runs on copies of its tensors in the same w
 4. An `lru_cache` that holds fakes afterwards is emptied. One that has returned tensors is emptied
    before the step too, since the count would depend on what ran before.
 
-A container is written to only if it holds a tensor or was changed, and by the methods of `dict` and
-`list` themselves, so that a mapping that refuses changes is put back too.
+A container is written to only if it holds a tensor or was changed.
 
 Three other ways were tried. A forked process keeps everything from the parent; but it cannot run a
 backward once the parent has run one on a GPU, Windows has none, and it waits for ever for a lock
@@ -33,16 +32,14 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections import OrderedDict, UserDict, deque
+from collections import UserDict
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import _lru_cache_wrapper, partial
 from itertools import chain
-from operator import is_not
 from types import (
     BuiltinFunctionType,
-    CellType,
     CodeType,
     FrameType,
     FunctionType,
@@ -59,13 +56,12 @@ from torch._subclasses.fake_tensor import is_fake
 from torch.nn import Module
 from torch.utils._pytree import tree_leaves
 
-Content: TypeAlias = dict[Any, Any] | list[Any]
+from pytest_flops.counting.meter.containers import CONTAINERS, Content, content, differ, write
+
 Replace: TypeAlias = Callable[[Tensor], Tensor]
 
-_CONTAINERS = (OrderedDict, dict, list, deque, set, CellType, type)
-"""What is noted. The attributes of an object are a `dict`."""
 _CODE = (type, ModuleType, _lru_cache_wrapper, property, staticmethod, classmethod)
-_LEAD_ON = (*_CONTAINERS, *_CODE, tuple, frozenset, FunctionType, MethodType, partial, Tensor)
+_LEAD_ON = (*CONTAINERS, *_CODE, tuple, frozenset, FunctionType, MethodType, partial, Tensor)
 _LEAD_ON_OF_LIBRARIES = (Module, SimpleNamespace, UserDict, WeakKeyDictionary, WeakValueDictionary)
 _HOLD_NOTHING = {str, bytes, int, float, bool, type(None), CodeType, FrameType, GeneratorType}
 _LIBRARIES = {*sys.stdlib_module_names, "torch", "triton", "numpy", "pytest", "_pytest", "pluggy"}
@@ -124,8 +120,8 @@ class _Reachable:
                     self._gradients.append((found, found.grad))
             elif type(found) is _lru_cache_wrapper:
                 self._caches.append(found)
-            elif issubclass(type(found), _CONTAINERS):
-                self._noted.append(_Noted(found, _content(found), is_data=False))
+            elif issubclass(type(found), CONTAINERS):
+                self._noted.append(_Noted(found, content(found), is_data=False))
         return later
 
     def replace_tensors(self, other: Replace) -> None:
@@ -137,13 +133,13 @@ class _Reachable:
                 wanted: Content = {key: replaced(each) for key, each in before.items()}
             else:
                 wanted = [*map(replaced, before)]
-            _write(noted.container, wanted)
+            write(noted.container, wanted)
 
     def put_back(self) -> None:
         """Let everything hold what it held, except for changes of code that are real."""
         self._put = {*map(id, self._others.values())}
         for noted in self._noted:
-            _write(noted.container, noted.before if noted.is_data else self._mended(noted))
+            write(noted.container, noted.before if noted.is_data else self._mended(noted))
         for tensor, gradient in self._gradients:
             if tensor.grad is not gradient:
                 tensor.grad = gradient
@@ -153,9 +149,9 @@ class _Reachable:
 
     def _mended(self, noted: _Noted) -> Content:
         """What it holds now, with what it held before in the place of what was put there."""
-        before, now = noted.before, _content(noted.container)
+        before, now = noted.before, content(noted.container)
         if not isinstance(before, dict) or not isinstance(now, dict):
-            return before if _differ(now, before) and self._hold_others(now) else now
+            return before if differ(now, before) and self._hold_others(now) else now
         changed = [key for key, value in now.items() if value is not before.get(key, _ABSENT)]
         for key in changed:
             if self._hold_others([now[key]]):
@@ -262,69 +258,6 @@ def _is_pytorchs(value: Any) -> bool:
     return of_module and str(value.__module__).partition(".")[0] == "torch"
 
 
-def _base(container: object) -> Any:
-    """The built-in class whose methods read and write it, whatever its own do."""
-    return next(base for base in _CONTAINERS if issubclass(type(container), base))
-
-
-def _content(container: Any) -> Content:
-    base = _base(container)
-    if base is type:
-        return dict(vars(container))
-    if base is CellType:
-        try:
-            return [container.cell_contents]
-        except ValueError:  # it is empty
-            return []
-    return dict(base.items(container)) if issubclass(base, dict) else [*base.__iter__(container)]
-
-
-def _write(container: Any, wanted: Content) -> None:
-    """Let a container hold this; what it holds already is not touched."""
-    now = _content(container)
-    if isinstance(now, dict) and isinstance(wanted, dict):
-        _write_items(container, now, wanted)
-    elif _differ(now, wanted):
-        _refill(container, wanted)
-
-
-def _write_items(container: Any, now: dict[Any, Any], wanted: dict[Any, Any]) -> None:
-    base = _base(container)
-    delete, put = (
-        (type.__delattr__, type.__setattr__)
-        if base is type
-        else (base.__delitem__, base.__setitem__)
-    )
-    for key in now:
-        if key not in wanted:
-            delete(container, key)
-    for key, value in wanted.items():
-        if now.get(key, _ABSENT) is not value:
-            put(container, key, value)
-    if base is not type and _differ(_content(container), wanted):  # in another order
-        base.clear(container)
-        for key, value in wanted.items():
-            put(container, key, value)
-
-
-def _refill(container: Any, wanted: Content) -> None:
-    base = _base(container)
-    if base is CellType:
-        if wanted:
-            container.cell_contents = wanted[0]
-        else:
-            del container.cell_contents
-        return
-    base.clear(container)
-    fill = base.update if base is set else base.extend
-    fill(container, wanted)
-
-
-def _differ(now: Iterable[object], before: Iterable[object]) -> bool:
-    now, before = [*now], [*before]
-    return len(now) != len(before) or any(map(is_not, now, before))
-
-
 def _replaced(value: Any, other: Replace, others: dict[int, Tensor]) -> Any:
     """The other of a tensor; a tuple with those of its members; anything else as it is."""
     if isinstance(value, Tensor):
@@ -334,6 +267,6 @@ def _replaced(value: Any, other: Replace, others: dict[int, Tensor]) -> Any:
     if not issubclass(type(value), tuple):
         return value
     members = [_replaced(member, other, others) for member in value]
-    if not _differ(members, value):
+    if not differ(members, value):
         return value
     return value._make(members) if hasattr(value, "_make") else type(value)(members)

@@ -69,7 +69,7 @@ def registered_price(metric: str, func: Any) -> Price | None:
 def _traffic_of(func: Any) -> Price | None:
     if not isinstance(func, OpOverload):
         return lambda call: of_all(*tree_leaves((call.args, call.kwargs))) + of_one(call.out)
-    name = func._overloadpacket.__name__  # noqa: SLF001 - the overload's only way to its name
+    name = func.overloadpacket.__name__
     is_view = func.is_view or torch.Tag.inplace_view in func.tags
     if is_view or moves_nothing(func.namespace, name):
         return None

@@ -43,7 +43,7 @@ class Counter(metrics.Counter):
         """The payload of a collective's calls; any other operator has none."""
         if not isinstance(func, OpOverload):  # an operator of higher order
             return None
-        name = func._overloadpacket.__name__  # noqa: SLF001 - the overload's only way to its name
+        name = func.overloadpacket.__name__
         kind = kind_of(func.namespace, name)
         return partial(self._of_call, kind) if kind else None
 

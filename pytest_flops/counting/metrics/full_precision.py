@@ -46,5 +46,5 @@ _PRODUCTS = {*FLEX_ATTENTION} | {
 
 def is_product(func: Any) -> bool:
     """Whether an operator is a matrix product, a convolution or attention."""
-    packet = getattr(func, "_overloadpacket", func)
+    packet = getattr(func, "overloadpacket", func)
     return packet in flop_registry or packet in _PRODUCTS  # anybody may register one

@@ -41,7 +41,7 @@ class Counter(metrics.Counter):
 
     def of_operator(self, func: Any) -> Price | None:
         """The multiply-adds of a product."""
-        name = str(getattr(func, "_overloadpacket", func))
+        name = str(getattr(func, "overloadpacket", func))
         if name in _FUSED:
             return lambda _call: self._leave_out(name)
         return _multiply_adds if is_product(func) else None

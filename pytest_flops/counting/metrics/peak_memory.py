@@ -28,6 +28,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from pytest_flops.counting.autograd import ACCUMULATES_GRADIENT, running_node, sequence_number
 from pytest_flops.counting.components import ancestors
 from pytest_flops.counting.costs.elements import is_sparse, parts_of
 from pytest_flops.counting.measurement import KERNEL
@@ -67,8 +68,6 @@ _PLAIN = {Tensor, Parameter, FakeTensor}
 
 # `torch.tensor` and its kin make a storage unseen, and end in this operator.
 _LIFT_FRESH = torch.ops.aten.lift_fresh.default
-_running_node = torch._C._current_autograd_node  # noqa: SLF001 - as PyTorch's profiler does
-_ACCUMULATES_GRADIENT = 2**64 - 1  # the sequence number of each node that writes to a leaf's `grad`
 
 
 class _Storage(weakref.ref[UntypedStorage]):
@@ -352,7 +351,7 @@ def _name_of(func: Any) -> str:
     """The name of an operator, or of a Triton kernel by its function, as results have it."""
     if isinstance(func, FunctionType):
         return f"{KERNEL}{func.__name__}"
-    return str(getattr(func, "_overloadpacket", func))
+    return str(getattr(func, "overloadpacket", func))
 
 
 def _has_new_results(func: Any) -> bool:
@@ -378,8 +377,8 @@ def _raised(values: Mapping[str, int], by: int) -> dict[str, int]:
 
 def _accumulates_gradient() -> bool:
     """Whether the operator is autograd's last one of a leaf, which its `grad` comes out of."""
-    node = _running_node()
-    return node is not None and node._sequence_nr() == _ACCUMULATES_GRADIENT  # noqa: SLF001
+    node = running_node()
+    return node is not None and sequence_number(node) == ACCUMULATES_GRADIENT
 
 
 def _bytes_of(storage: UntypedStorage) -> int:

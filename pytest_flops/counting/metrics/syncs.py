@@ -62,7 +62,7 @@ class Counter:
 
     def of_operator(self, func: Any) -> Price | None:
         """1 of a call that makes the host wait, else 0; and notes where its results live."""
-        operator = getattr(func, "_overloadpacket", None)
+        operator = getattr(func, "overloadpacket", None)
         if operator in _MAKES_ON_HOST:
             return lambda call: self._hold(_MAKES_ON_HOST[operator](call.out))
         waits = waits_of(func, self._is_of_device) if isinstance(func, OpOverload) else None

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 OfDevice: TypeAlias = Callable[[Any], bool]
 
+# ruff: noqa: SLF001 - the names of many operators begin so
+
 _aten = torch.ops.aten
 _MASKS = (torch.bool, torch.uint8)
 
@@ -89,21 +91,21 @@ def _leaves_device(source: Tensor, target: torch.device, non_blocking: bool) -> 
 
 
 _WAITS: dict[Any, str | Callable[..., bool]] = {
-    _aten._local_scalar_dense: "self",  # noqa: SLF001 - item, float, int, bool, if
+    _aten._local_scalar_dense: "self",  # item, float, int, bool, if
     # The shape of the result depends on the values.
     _aten.nonzero: "self",
     _aten.where: _where,
     _aten.masked_select: "mask",
-    _aten._unique: "self",  # noqa: SLF001
-    _aten._unique2: "self",  # noqa: SLF001
+    _aten._unique: "self",
+    _aten._unique2: "self",
     _aten.unique_dim: "self",
     _aten.unique_consecutive: "self",
     _aten.unique_dim_consecutive: "self",
     _aten.bincount: "self",
     _aten.repeat_interleave: _repeat_interleave,
-    _aten._to_sparse: "self",  # noqa: SLF001
+    _aten._to_sparse: "self",
     _aten.index: _index,
-    _aten._unsafe_index: _index,  # noqa: SLF001
+    _aten._unsafe_index: _index,
     _aten.index_put: _index_put,
     _aten.index_put_: _index_put,
     _aten._index_put_impl_: _index_put,
@@ -113,13 +115,13 @@ _WAITS: dict[Any, str | Callable[..., bool]] = {
     _aten.is_nonzero: "self",
     _aten.multinomial: _multinomial,
     _aten.normal: "std",
-    _aten._linalg_check_errors: "info",  # noqa: SLF001
-    _aten._linalg_eigh: "A",  # noqa: SLF001
-    _aten._linalg_svd: "A",  # noqa: SLF001
+    _aten._linalg_check_errors: "info",
+    _aten._linalg_eigh: "A",
+    _aten._linalg_svd: "A",
     _aten.linalg_eig: "self",
     # The kernel takes a number of the host.
     _aten.masked_fill: "value",
     _aten.masked_fill_: "value",
-    _aten._to_copy: _to_copy,  # noqa: SLF001
+    _aten._to_copy: _to_copy,
     _aten.copy_: _copy,
 }

@@ -307,7 +307,7 @@ def _changes(before: Entry, after: Entry, allowed: Fraction) -> Iterator[Change]
     gone = [path for path in base.components if path not in head.components]
     for component in [None, *head.components, *gone]:
         for quantity in quantities:
-            old, new = (_value(each, quantity, component) for each in (base, head))
+            old, new = (each.if_there(quantity, component) for each in (base, head))
             ceiling = None if old is None else int(old * allowed)
             change = Change(component, quantity, old, new, ceiling)
             if change.regressed and is_newly_recorded(component, quantity, head, records, allowed):
@@ -319,13 +319,6 @@ def _not_compared(base: Measurement, head: Measurement) -> set[str]:
     """The metrics that both counted, each with another version of PyTorch, where that matters."""
     both = ((name, costs, base.metrics.get(name)) for name, costs in head.metrics.items())
     return {name for name, new, old in both if old and not new.is_comparable_to(old)}
-
-
-def _value(measurement: Measurement, quantity: Quantity, component: str | None) -> int | None:
-    """What a component costs; `None` where it is not there."""
-    if component is not None and component not in measurement.components:
-        return None
-    return measurement.of(quantity, component)
 
 
 def differences(

@@ -192,11 +192,12 @@ def flames(measurement: Measurement, change: BudgetChange | None = None) -> Iter
 def _flames(measurement: Measurement, metric: Metric, change: BudgetChange | None) -> Flames:
     """What adds up of a metric: its phases, or what was alive at its peak by who made it."""
     if metric.join == "max":
-        told = measurement.metrics[metric.name].details
-        modules = told.get("modules", {})
-        alive = {path: (int(modules[path]),) for path in sorted(modules, key=natural)}
-        whole = (sum(map(int, told.get("kinds", {}).values())),)
-        return Flames(metric, ("at the peak",), alive, {}, whole, {}, by_parent(alive))
+        now, then = _alive(measurement, metric), _alive(change.base if change else None, metric)
+        before = {path: then.get(path, 0) for path in now | then} if then and then != now else {}
+        paths = sorted(filter(None, now | before), key=natural)
+        alive = {path: (now[path],) for path in paths if path in now}
+        whole = (now[None],)
+        return Flames(metric, ("at the peak",), alive, {}, whole, before, by_parent(paths))
     phases = metric.phases or (TOTAL,)
     quantities = [quantity_of(metric, phase) for phase in phases]
     costs = measurement.metrics.get(metric.name)
@@ -222,13 +223,23 @@ def _flames(measurement: Measurement, metric: Metric, change: BudgetChange | Non
     return _by_operator(found, measurement, change.base if change and differs else None)
 
 
+def _alive(found: Measurement | None, metric: Metric) -> dict[str | None, int]:
+    """The bytes at the peak by the module that made them, and all under `None`."""
+    costs = found.metrics.get(metric.name) if found else None
+    if costs is None:
+        return {}
+    modules = costs.details.get("modules", {})
+    whole = sum(map(int, costs.details.get("kinds", {}).values()))
+    return {None: whole, **{path: int(each) for path, each in modules.items()}}
+
+
 def _by_operator(found: Flames, now: Measurement, then: Measurement | None) -> Flames:
     """The same FLOPs, and what each component costs by itself by operator.
 
-    Only the same, where the base does not tell its operators: all of them would be new.
+    Only the same, where one of the two does not tell its operators: all would be new, or gone.
     """
     costs, before = (_operators(each) if each else {} for each in (now, then))
-    if then and not before:
+    if not costs or (then and not before):
         return found
     nothing = FLOPsCount()
     inside, operators, base = {**found.inside}, {}, {**found.base}

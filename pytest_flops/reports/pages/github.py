@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pytest_flops.reports.pages.summary import remarks, summary, worst_first
+from pytest_flops.reports.pages.summary import remarks, status, summary, worst_first
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ def annotate(report: Report, rootdir: Path) -> Iterator[str]:
         yield annotation("error", message, entry.location, rootdir)
     for entry in worst_first(report.held):
         if entry.passed and entry.warned:
-            message = f"the budget {entry.budget!r} is {next(remarks(entry))}"
+            message = f"the budget {entry.budget!r} is {next(remarks(entry), status(entry))}"
             yield annotation("warning", message, entry.warned[0].location, rootdir)
 
 

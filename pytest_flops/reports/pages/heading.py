@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _LETTERS = 80
 """Three lines of a telephone."""
+_NAME = 16
+"""So much of a budget's name is told at least."""
 
 
 def heading(report: Report, comparison: Comparison | None) -> tuple[str, str]:
@@ -35,6 +37,8 @@ def heading(report: Report, comparison: Comparison | None) -> tuple[str, str]:
         return headline(report), ""
     many = scope(report)
     what = told.replace(": ", " is ", 1)
+    if first and verdict and report.held[1:] and told == _figures(verdict):
+        what = _of_budget(first, verdict)
     return f"Red: {shorten(printable(what), _LETTERS)}", f"{many[0].upper()}{many[1:]}."
 
 
@@ -67,15 +71,30 @@ def _told(entry: Entry, comparison: Comparison | None) -> list[str]:
     verdict = worst(entry)
     if verdict is None:
         return [status(entry)]
-    figures = wording.headline(verdict)
     if not _has_figures(verdict):
-        return [figures]
+        return [wording.headline(verdict)]
     because = cause(verdict).partition("; ")[0]
     if " grew by " in because:
         because = because.partition(": ")[0]
     if not verdict.cause and verdict.component is None and verdict.quantity in QUANTITIES:
         because = _grown(entry, comparison)
-    return [*[because] * bool(because), figures.partition("; ")[0]]
+    return [*[because] * bool(because), _figures(verdict)]
+
+
+def _figures(verdict: Verdict) -> str:
+    return wording.headline(verdict).partition("; ")[0]
+
+
+def _of_budget(entry: Entry, verdict: Verdict) -> str:
+    """The figures with the name of the budget; where both are too long, with fewer figures."""
+    about = printable(verdict.about)
+    figures = _figures(verdict).removeprefix(about).replace(": ", " is ", 1)
+    name = printable(entry.budget.rpartition("::")[2])
+    if len(f"{about} of {name}{figures}") > _LETTERS and verdict.kind != "scaling":
+        bound = "limit" if verdict.kind == "limit" else "record"
+        figures = f" is over its {bound} by {figures.rpartition(', over by ')[2]}"
+    room = _LETTERS - len(f"{about} of {figures}")
+    return f"{about} of {shorten(name, max(room, _NAME))}{figures}"
 
 
 def _grown(entry: Entry, comparison: Comparison | None) -> str:

@@ -181,9 +181,9 @@ def render_trend(history: History) -> str:
 
 def _headlines(trends: Sequence[Trend]) -> list[str]:
     """How many budgets cost more than in their first run, and how many less, if any does."""
+    nets = [track.net for trend in trends for track in trend.tracks]
     found = []
     for word, sign in ("grew", 1), ("fell", -1):
-        nets = [track.net for trend in trends for track in trend.tracks]
         moved = [net for net in nets if net.difference * sign > 0]
         if moved:
             most = max(moved, key=lambda net: net.share)

@@ -101,16 +101,13 @@ def mixing(tokens: int, d_model: int) -> FLOPsCount:
     return FLOPsCount(3 * tokens * d_model, 3 * tokens * d_model)
 
 
-def step_costs(
-    config: ResNetBKConfig, batch_size: int, seq_len: int, *, training: bool = True
-) -> dict[str, FLOPsCount]:
-    """FLOPs that each component path costs by itself, children excluded.
+def step_costs(config: ResNetBKConfig, batch_size: int, seq_len: int) -> dict[str, FLOPsCount]:
+    """FLOPs that each component path costs by itself in training, children excluded.
 
     Args:
         config: The model.
         batch_size: Sequences B.
         seq_len: Tokens N of a sequence.
-        training: Forward and backward with dropout; `False` is the forward of an evaluation.
     """
     tokens, d = batch_size * seq_len, config.d_model
     costs = {
@@ -118,23 +115,19 @@ def step_costs(
         "embedding.token": accumulation(tokens * d),
         "embedding.position": accumulation(seq_len * d),
     }
-    layer = _layer(config, batch_size, seq_len, dropout=training and config.dropout_p > 0)
+    layer = _layer(config, batch_size, seq_len)
     for index in range(config.n_layers):
         costs.update({f"layer_{index}{path}": cost for path, cost in layer.items()})
     costs["final_layernorm"] = layernorm(tokens, d)
     costs["lm_head"] = linear(tokens, d, config.vocab_size)
-    if not training:
-        return {path: FLOPsCount(cost.forward) for path, cost in costs.items()}
     return costs
 
 
-def _layer(
-    config: ResNetBKConfig, batch_size: int, seq_len: int, *, dropout: bool
-) -> dict[str, FLOPsCount]:
+def _layer(config: ResNetBKConfig, batch_size: int, seq_len: int) -> dict[str, FLOPsCount]:
     tokens, d, experts = batch_size * seq_len, config.d_model, config.num_experts
     visited = config.experts_per_token
     second_use = accumulation(tokens * d)
-    visits = expert(tokens * visited, d, dropout=dropout)
+    visits = expert(tokens * visited, d, dropout=config.dropout_p > 0)
     if visited == experts:
         combination = dense_sum(tokens, d, experts)
         visits += accumulation((experts - 1) * tokens * d)
