@@ -15,7 +15,7 @@ from pytest_flops.budgets.budget import Location
 from pytest_flops.budgets.inline import inline_budget
 from pytest_flops.budgets.judging.hold import hold
 from pytest_flops.counting.workload import Workload
-from pytest_flops.reports.comparison.comparison import compare
+from pytest_flops.reports.comparison.compare import compare
 from pytest_flops.reports.comparison.wording import judge_regressions
 from pytest_flops.reports.entry import Entry
 from pytest_flops.reports.environment import environment

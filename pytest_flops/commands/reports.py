@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.units import parse_percent
 from pytest_flops.counting.text import some
-from pytest_flops.reports.comparison.comparison import compare as compared
+from pytest_flops.reports.comparison.compare import compare as compared
 from pytest_flops.reports.errors import ReportError
 from pytest_flops.reports.history import History, files_of, load_history, load_reports
 from pytest_flops.reports.read import load_base, load_report
@@ -27,7 +27,7 @@ OK, REGRESSED = 0, 1
 def compare(given: argparse.Namespace) -> int:
     """Hold a report against the base's."""
     from pytest_flops.reports.pages.comparison import FORMATS
-    from pytest_flops.reports.pages.summary import headline
+    from pytest_flops.reports.pages.sentence import headline
 
     tolerance = _percent(given.tolerance)
     base, head = load_base(given.base), load_report(given.head)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.files.lock import lock_file_of
 from pytest_flops.counting.text import some
-from pytest_flops.reports.comparison.comparison import compare
+from pytest_flops.reports.comparison.compare import compare
 from pytest_flops.reports.comparison.wording import judge_regressions
 from pytest_flops.reports.errors import ReportError
 from pytest_flops.reports.fates import BudgetTest, with_fates

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from _pytest.junitxml import xml_key  # pytest has no public name for it
 from pytest import TestReport
 
-from pytest_flops.reports.pages.summary import headline
+from pytest_flops.reports.pages.sentence import headline
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -13,7 +13,7 @@ from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.measurement import Measurement
 from pytest_flops.counting.metric import Costs
 from pytest_flops.counting.workload import Workload
-from pytest_flops.reports.comparison.comparison import compare
+from pytest_flops.reports.comparison.compare import compare
 from pytest_flops.reports.entry import Entry
 from pytest_flops.reports.history import History
 from pytest_flops.reports.pages.html import render_html

@@ -6,7 +6,7 @@ import pytest
 
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.metric import Costs
-from pytest_flops.reports.comparison.comparison import compare
+from pytest_flops.reports.comparison.compare import compare
 from pytest_flops.reports.pages.card import Card
 from pytest_flops.reports.pages.changes import changes_of
 from pytest_flops.reports.pages.waterfall import waterfall

@@ -10,7 +10,7 @@ import pytest
 from pytest_flops.budgets.budget import Location
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.workload import Workload
-from pytest_flops.reports.comparison.comparison import compare
+from pytest_flops.reports.comparison.compare import compare
 from pytest_flops.reports.comparison.wording import leading, regressions
 from pytest_flops.reports.fates import BudgetTest
 from pytest_flops.reports.pages.comparison import FORMATS

@@ -19,7 +19,7 @@ import pytest
 from pytest_flops.budgets.budget import Location
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.metric import Costs
-from pytest_flops.reports.comparison.comparison import compare
+from pytest_flops.reports.comparison.compare import compare
 from pytest_flops.reports.errors import ReportError
 from pytest_flops.reports.history import History, load_reports
 from pytest_flops.reports.merge import merge

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from pytest_flops.budgets.verdict import Verdict
-from pytest_flops.reports.comparison.comparison import compare
+from pytest_flops.reports.comparison.compare import compare
 from pytest_flops.reports.comparison.wording import judge_regressions
 from pytest_flops.reports.pages.heading import heading, red_budgets, untold_errors
 from pytest_flops.reports.report import SessionError

@@ -13,7 +13,7 @@ from pytest_flops.budgets.budget import Location
 from pytest_flops.budgets.verdict import Verdict
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.metric import Costs
-from pytest_flops.reports.comparison.comparison import compare
+from pytest_flops.reports.comparison.compare import compare
 from pytest_flops.reports.pages.card import anchor
 from pytest_flops.reports.pages.html import render_html
 from pytest_flops.reports.report import SessionError, build_report

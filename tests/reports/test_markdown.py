@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_flops.reports.comparison.comparison import compare
+from pytest_flops.reports.comparison.compare import compare
 from pytest_flops.reports.pages.markdown import render_markdown
 from pytest_flops.reports.report import SessionError
 

@@ -9,7 +9,7 @@ import pytest
 from pytest_flops.budgets.budget import Budget, Recorded
 from pytest_flops.budgets.judging.hold import hold
 from pytest_flops.counting.count import FLOPsCount
-from pytest_flops.reports.comparison.comparison import compare
+from pytest_flops.reports.comparison.compare import compare
 
 ATTENTION, MLP, HEAD = FLOPsCount(100, 200, 10), FLOPsCount(50, 100, 5), FLOPsCount(7, 14, 1)
 

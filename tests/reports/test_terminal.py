@@ -7,7 +7,7 @@ import pytest
 from pytest_flops.budgets.budget import Location
 from pytest_flops.counting.count import FLOPsCount
 from pytest_flops.counting.text import shorten_name
-from pytest_flops.reports.comparison.comparison import compare
+from pytest_flops.reports.comparison.compare import compare
 from pytest_flops.reports.entry import Entry
 from pytest_flops.reports.pages.terminal import terminal_lines
 from pytest_flops.reports.report import SessionError

@@ -11,7 +11,8 @@ from pytest_flops.budgets.units import format_amount, format_flops
 from pytest_flops.counting.metric import QUANTITIES, unit_of
 from pytest_flops.counting.text import printable, shorten
 from pytest_flops.reports.comparison.wording import leading, regressions, relative
-from pytest_flops.reports.pages.summary import cause, headline, scope, status, worst, worst_first
+from pytest_flops.reports.pages.sentence import headline, scope
+from pytest_flops.reports.pages.summary import cause, status, worst, worst_first
 from pytest_flops.reports.pages.waterfall import waterfall
 
 if TYPE_CHECKING:

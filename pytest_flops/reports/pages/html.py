@@ -24,6 +24,7 @@ from pytest_flops.reports.pages import memory, overview, plots, summary
 from pytest_flops.reports.pages.card import Card, anchor, past_totals
 from pytest_flops.reports.pages.changes import changes_of
 from pytest_flops.reports.pages.heading import heading, red_budgets, untold_errors
+from pytest_flops.reports.pages.sentence import not_measured
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,7 +96,7 @@ def templates() -> Environment:
         alike=overview.alike,
         anchor=anchor,
         fullest=summary.fullest,
-        not_measured=summary.not_measured,
+        not_measured=not_measured,
         other_tools=other_tools,
         remarks=summary.remarks,
         share=share,

@@ -9,6 +9,7 @@ from pytest_flops.budgets.judging.wording import acceptance, following, told
 from pytest_flops.reports.comparison import wording
 from pytest_flops.reports.pages import summary
 from pytest_flops.reports.pages.markdown_page import MAX_BYTES, Page, code, plain
+from pytest_flops.reports.pages.sentence import headline, not_measured
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,7 +34,7 @@ def render_markdown(
     """
     sign = "✅" if report.passed else "❌"
     page = Page(max_bytes)
-    page.add([f"## {sign} {plain(summary.headline(report))}", ""])
+    page.add([f"## {sign} {plain(headline(report))}", ""])
     page.add_items(_run_errors(report), "more errors")
     red = summary.worst_first(report.red)
     page.add_items([list(_red_entry(entry)) for entry in red], "more red budgets")
@@ -43,7 +44,7 @@ def render_markdown(
             page.add([plain(tools), ""])
         page.add(["### Against the base", ""] if changes else ["Against the base: no change.", ""])
         page.add_items(changes, "more changed budgets")
-    if left_out := summary.not_measured(report):
+    if left_out := not_measured(report):
         page.add([plain(left_out), ""])
     remarks = [(entry, text) for entry in report.entries for text in summary.remarks(entry)]
     page.add_items(

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.judging.causes import causes
-from pytest_flops.budgets.judging.wording import following, headline, told_within
+from pytest_flops.budgets.judging.wording import following, told_within
+from pytest_flops.budgets.judging.wording import headline as verdict_headline
 from pytest_flops.budgets.units import aligned, format_flops
 from pytest_flops.counting.components import in_tree_order
 from pytest_flops.counting.metric import QUANTITIES
 from pytest_flops.counting.text import in_columns, printable
 from pytest_flops.reports.comparison import wording
 from pytest_flops.reports.pages import summary
+from pytest_flops.reports.pages.sentence import headline, not_measured
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -45,12 +47,12 @@ def terminal_lines(
     wider than `width`.
     """
     passed = _YELLOW if any(entry.warned for entry in report.held) else _GREEN
-    last: Line = (summary.headline(report), passed if report.passed else _BOLD_RED)
+    last: Line = (headline(report), passed if report.passed else _BOLD_RED)
     if verbosity < 0:
         return [*_run_errors(report), last]
     against = comparison.by_key if comparison else summary.NO_BASE
     lines = [*_table(report, against, verbosity, width), *_run_errors(report)]
-    if left_out := summary.not_measured(report):
+    if left_out := not_measured(report):
         lines.append((left_out, _PLAIN))
     if comparison is not None:
         lines += _changes(comparison)
@@ -86,7 +88,7 @@ def _why(entry: Entry, verbosity: int, width: int) -> Iterator[str]:
     for cause in found:
         yield from told_within(cause.verdict, width)
         if verbosity > 0:
-            yield from (f"  {headline(verdict)}" for verdict in cause.following)
+            yield from (f"  {verdict_headline(verdict)}" for verdict in cause.following)
     number = sum(len(cause.following) for cause in found)
     if number and verbosity <= 0:
         yield f"{following(number)}; -v shows all"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pytest_flops.budgets.units import format_amount, format_change
 from pytest_flops.counting.metric import FLOPS, METRICS, TOTAL, quantity_of
-from pytest_flops.reports.comparison.comparison import differences, tools_changed
+from pytest_flops.reports.comparison.compare import differences, tools_changed
 from pytest_flops.reports.pages.card import when
 from pytest_flops.reports.pages.html import templates
 from pytest_flops.reports.pages.overview import short_title
