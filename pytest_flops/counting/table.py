@@ -56,6 +56,7 @@ def tree(
         return [*(f"{value:,}" for value in values), *([share] if costs and adds_up else [])]
 
     def rows(parent: str | None, indent: str) -> Iterator[list[str]]:
+        shown = False
         for _, siblings in groupby(children.get(parent, ()), key=alike):
             path, *others = siblings
             values = costs[path]
@@ -67,12 +68,13 @@ def tree(
             if others:
                 name += f" .. {_name(others[-1], parent)} (each of {len(others) + 1})"
             yield [indent + name, *figures(values)]
-            below = [*rows(path, indent + "  ")]
-            yield from below
-            inner = [costs[each] for each in children.get(path, ())]
-            own = [value - sum(parts) for value, *parts in zip(values, *inner, strict=True)]
-            if below and adds_up and any(own) and 100 * own[-1] >= over * whole[-1]:
-                yield [f"{indent}  {ITSELF.strip()}", *figures(own)]
+            yield from rows(path, indent + "  ")
+            shown = True
+        inner = [costs[each] for each in children.get(parent, ())]
+        above = whole if parent is None else costs[parent]
+        own = [max(value - sum(parts), 0) for value, *parts in zip(above, *inner, strict=True)]
+        if shown and adds_up and any(own) and 100 * own[-1] >= over * whole[-1]:
+            yield [f"{indent}{ITSELF.strip()}", *figures(own)]
 
     shares = ["share"] if costs and adds_up else []
     return in_columns([[*head, *shares], ["total", *figures(whole)], *rows(None, "  ")])

@@ -33,11 +33,12 @@ def test_what_a_component_costs_beyond_its_parts_has_a_line() -> None:
         ["qkv", "300"],
         ["mlp", "400"],
         ["(itself)", "200"],
+        ["(itself)", "100"],  # of the model, 1000 in all
     ]
     over_a_quarter = measured(block=900, block__qkv=300, block__mlp=400).table(over=25)
     assert "(itself)" not in over_a_quarter
     # Of a block whose parts are not shown nothing is left over.
-    assert "(itself)" not in measured(block=900, block__qkv=300).table(1)
+    assert "(itself)" not in measured(block=1000, block__qkv=300).table(1)
 
 
 def test_siblings_that_are_alike_inside_have_one_line() -> None:
@@ -48,7 +49,7 @@ def test_siblings_that_are_alike_inside_have_one_line() -> None:
         h__4__mlp=150,
     )
     names = [line.strip().split("  ")[0] for line in str(found).splitlines()[2:]]
-    assert names == ["h.0 .. h.3 (each of 4)", "mlp", "h.4", "mlp"]
+    assert names == ["h.0 .. h.3 (each of 4)", "mlp", "h.4", "mlp", "(itself)"]
 
 
 def test_what_costs_little_or_lies_deep_is_left_out() -> None:
