@@ -306,5 +306,25 @@ def test_grows(flops):
     project.test(growth.replace("WIDTH", "8"))
     assert project.run("--flops-compare", "base/flops.json").ret == 0
     page = (project.root / "reports/flops.html").read_text()
-    assert "No budget is counted in both." in page
+    assert "1 budget holds growth alone" in page
     assert "to the last FLOP" not in page
+
+
+def test_a_limit_of_growth_alone_that_is_raised_is_told(project: Any) -> None:
+    growth = """\
+import torch
+def build(rows):
+    x = torch.ones(rows, 4)
+    return SquareOrNot(), x
+class SquareOrNot(torch.nn.Linear):
+    def __init__(self): super().__init__(4, 4)
+    def forward(self, x): return super().forward(PRODUCT)
+def test_grows(flops):
+    flops.scaling(build, rows=[2, 4, 8], max_exponent=MOST)
+"""
+    project.test(growth.replace("PRODUCT", "x").replace("MOST", "1"))
+    assert project.run("--flops-report", "base").ret == 0
+    project.test(growth.replace("PRODUCT", "(x @ x.T) @ x").replace("MOST", "3"))
+    result = project.run("--flops-compare", "base/flops.json")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*allows more: limit of total over rows 1 -> 3*"])

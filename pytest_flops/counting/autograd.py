@@ -15,20 +15,11 @@ if TYPE_CHECKING:
 
 # ruff: noqa: SLF001 - as above
 
-graph_task: Callable[[], int] = torch._C._current_graph_task_id
-"""The number of the engine's run; -1 outside any."""
+graph_task = torch._C._current_graph_task_id  # the number of the engine's run; -1 outside any
+running_node = torch._C._current_autograd_node
+at_end_of_backward = torch.autograd.Variable._execution_engine.queue_callback  # DDP's
 
-running_node: Callable[[], Any] = torch._C._current_autograd_node
-"""The node that is running; `None` outside any."""
-
-next_sequence_number: Callable[[], int] = vars(torch.autograd)["_get_sequence_nr"]
-"""The number that the thread gives to the next node that it records."""
-
+# The number of a node, and the one that the thread gives to the next that it records.
 sequence_number: Callable[[Any], int] = methodcaller("_sequence_nr")
-"""The number of a node, as the thread that recorded it has numbered them."""
-
-at_end_of_backward = torch.autograd.Variable._execution_engine.queue_callback
-"""Calls a function when the engine's run ends; DDP's."""
-
-ACCUMULATES_GRADIENT = 2**64 - 1
-"""The sequence number of every node that writes to a leaf's `grad`, whoever recorded it."""
+next_sequence_number: Callable[[], int] = vars(torch.autograd)["_get_sequence_nr"]
+ACCUMULATES_GRADIENT = 2**64 - 1  # that of every node that writes to a leaf's `grad`

@@ -2,8 +2,8 @@
 
 Graph breaks, recompiles and graphs are read from its structured trace, which it writes for
 `TORCH_TRACE` and tlparse: records on a logger, of a form that is the same in PyTorch 2.11 to 2.14.
-Nothing that runs is changed. The counters of `torch._dynamo.utils` would not do: a branch on the
-values of a tensor and a break in a loop are no graph breaks there.
+What the compiler traces is not changed. The counters of `torch._dynamo.utils` would not do: a
+branch on the values of a tensor and a break in a loop are no graph breaks there.
 
 - A graph break is a place where the compiler ends a graph, or gives up a whole frame, also where an
   error of its own was suppressed. One in a function that was inlined is met again in that function.
@@ -102,11 +102,11 @@ class CompilerEvents(logging.Handler):
 
     Whatever was compiled before is forgotten at both ends, so that a count does not depend on what
     ran before: who comes after compiles again. Random numbers are drawn for nobody else. Counters,
-    settings and the compiler's own callbacks stay as they are.
+    settings and the compiler's own callbacks stay as they are. A graph of Inductor's runs as its
+    operators: nothing is built.
 
     Args:
-        metrics: The compiler's metrics that are asked for. Kernels and their bytes change how
-            Inductor's graphs run in the block: as their operators, since nothing is built.
+        metrics: The compiler's metrics that are asked for.
     """
 
     def __init__(self, metrics: Sequence[Metric]) -> None:
@@ -124,6 +124,9 @@ class CompilerEvents(logging.Handler):
         with ExitStack() as undo:
             if _of_inductor(self._metrics):
                 undo.enter_context(only_scheduled(self._take))
+            else:  # what it builds would end the process on fake tensors
+                wrapper = torch._TorchCompileInductorWrapper  # noqa: SLF001
+                undo.enter_context(replaced(wrapper, "__call__", _run_as_it_is))
             dynamo.reset_code_caches()
             undo.callback(dynamo.reset_code_caches)
             undo.enter_context(random_states_kept())
@@ -227,6 +230,11 @@ class CompilerEvents(logging.Handler):
                 f"the compiler's metrics are of another run, which took {self._seconds:.1f} s",
             ),
         )
+
+
+def _run_as_it_is(_compile: object, _backend: object, graph: Any, _inputs: object) -> Any:
+    """Inductor's part where nobody asks for its kernels: breaks, recompiles and graphs are told."""
+    return graph.forward
 
 
 def _break_told(text: str) -> str:

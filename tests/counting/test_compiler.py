@@ -285,6 +285,31 @@ def test_a_step_is_compiled_and_run_twice(between: str, expected: list[int], val
     assert "of another run, which took" in measurement.assumptions[-1]
 
 
+def compiled_in_place(model: nn.Module) -> nn.Module:
+    model.compile()
+    return model
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # as Inductor is imported
+@pytest.mark.parametrize("values", ["fake", "real"])
+@pytest.mark.parametrize("compile_it", [torch.compile, compiled_in_place])
+def test_a_model_that_its_author_compiles_for_inductor_builds_nothing(
+    compile_it: Callable[[nn.Module], nn.Module], values: str
+) -> None:
+    """A break between two layers. What Inductor builds would end the process on fake tensors."""
+
+    class Broken(nn.Sequential):
+        def forward(self, x: Tensor) -> Any:
+            between = self[0](x)
+            torch._dynamo.graph_break()
+            return self[1](between)
+
+    model = compile_it(Broken(nn.Linear(4, 4), nn.Linear(4, 4)))
+    step = count_flops(model, X, metrics=NAMES, values=values)
+    assert totals(step) == [1, 0, 2]
+    assert step.count.forward == 2 * (2 * 4 * 4 + 4) + 4  # the bias of each, and the loss
+
+
 def test_the_other_metrics_are_those_of_the_uncompiled_step() -> None:
     model = Net()
     metrics = ["bytes", "peak_memory", "launches"]

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.long
 pytest.importorskip("triton", reason="Triton is made for Linux alone")
 
 KERNELS = """\
-import pytest, torch, triton
+import math, pytest, torch, triton
 import triton.language as tl
 from pytest_flops import count_flops
 from pytest_flops.counting.costs import register_cost
@@ -70,6 +70,20 @@ def as_long_as_positive(x, y):
         value -= 1.0
     tl.store(y, value)
 
+@triton.jit
+def twice_so_often(x, y, times, others, BLOCK: tl.constexpr):
+    at = tl.arange(0, BLOCK)
+    value = tl.load(x + at)
+    for _ in range(others):
+        value *= 2
+    if tl.program_id(0) * 2_000_000_000 < 0:  # beyond 2^31 a number of 32 bits is below 0
+        value += 1
+    tl.store(y + at, value)
+
+@triton.jit
+def of_a_descriptor(x, BLOCK: tl.constexpr):
+    x.store([0], 2 * x.load([0]))
+
 class Launch(torch.nn.Module):
     def __init__(self, kernel, grid, *sizes, **constants):
         super().__init__()
@@ -104,20 +118,20 @@ def test_matmul():
     # two loads of 16 x 16 floats; one store of as much in each program.
     told = proposal(matmul, (3, 3), 40, 48, 20, BLOCK=16)
     assert f"{9 * 2 * 2 * 16**3:,} FLOP, {9 * 2 * 2 * 1024:,} B loaded and {9 * 1024:,} B" in told
-    assert told.endswith("register_cost(matmul)(lambda grid: 16384 * grid[0] * grid[1])")
+    assert told.endswith("register_cost(matmul)(lambda grid: 16384 * math.prod(grid))")
 
 def test_softmax():
     # Of each of 64 in 5 rows: the largest, a difference, a power, the sum, a quotient.
     told = proposal(softmax, (5,), 50, BLOCK=64)
     assert f"{5 * 5 * 64:,} FLOP, {5 * 64 * 4:,} B loaded and {5 * 64 * 4:,} B stored" in told
-    assert told.endswith("register_cost(softmax)(lambda grid: 320 * grid[0])")
+    assert told.endswith("register_cost(softmax)(lambda grid: 320 * math.prod(grid))")
 
 def test_fused_add():
     # Of each of 64: a sum, a product, an atomic sum. The atomic sum loads and stores 4 bytes, the
     # other store writes 2.
     told = proposal(fused_add, (1,), 60, BLOCK=64)
     assert f"{3 * 64} FLOP, {64 * 12} B loaded and {64 * 6} B stored" in told
-    assert told.endswith("register_cost(fused_add)(lambda: 192)")
+    assert told.endswith("register_cost(fused_add)(lambda grid: 192 * math.prod(grid))")
 
 def test_programs_that_differ():
     # Of 5 rows the last returns at once. Row r adds 2 (r + 1) times, and multiplies once; the
@@ -134,6 +148,26 @@ def test_what_the_code_does_not_tell():
     told = proposal(up_to_the_diagonal, (1, 1_000_000), 1_000_000, BLOCK=8)
     assert told == "what triton.up_to_the_diagonal executes, only a launch tells"
 
+def test_an_empty_grid():
+    assert " comes to 0 FLOP, 0 B loaded and 0 B stored" in proposal(softmax, (0,), 50, BLOCK=64)
+
+def test_integers_have_32_bits():
+    told = proposal(twice_so_often, (4,), 0, 3, BLOCK=8)  # 4e9 alone is a negative number
+    assert f" {4 * 3 * 8 + 8} FLOP, " in told
+
+def test_a_tuple_is_not_read():
+    told = proposal(twice_so_often, (1,), (2, 3), 5, BLOCK=8)
+    assert told == "what triton.twice_so_often executes, only a launch tells"
+
+def test_a_descriptor_on_fakes_launches_nothing():
+    from triton.tools.tensor_descriptor import TensorDescriptor
+    class Model(torch.nn.Module):
+        def forward(self, x):
+            of_a_descriptor[1,](TensorDescriptor.from_tensor(x, [16]), BLOCK=16)
+            return x
+    found = count_flops(Model(), torch.ones(64), training=False)
+    assert found.uncounted == {"triton.of_a_descriptor": 1}
+
 def test_the_proposal_is_a_cost():
     told = proposal(softmax, (5,), 50, BLOCK=64)
     exec(told[told.index("register_cost"):])
@@ -142,7 +176,7 @@ def test_the_proposal_is_a_cost():
     assert not found.uncounted and not found.assumptions
 """
     )
-    project.run_apart().assert_outcomes(passed=6)
+    project.run_apart().assert_outcomes(passed=10)
 
 
 def test_the_count_command_proposes_a_cost(project: Any) -> None:

@@ -87,8 +87,12 @@ class Operation:
     @property
     def bytes(self) -> int:
         """Of these elements; a boolean takes one."""
-        [bits, *_] = re.findall(r"\d+", self.types[-1][1])
-        return self.elements * max(int(bits) // 8, 1)
+        return self.elements * max(self.bits // 8, 1)
+
+    @property
+    def bits(self) -> int:
+        """Of one element."""
+        return int(re.findall(r"\d+", self.types[-1][1])[0])
 
 
 def names_in(text: str) -> list[str]:

@@ -88,9 +88,10 @@ class _Run:
     def call(self, name: str, numbers: Sequence[int | None]) -> list[int | None]:
         """Run a function; returns what it returns."""
         function = self.functions[name]
-        outer, self.known = self.known, {}
+        given = zip(re.findall(r"(%\w+):", function.text), numbers, strict=True)
+        outer = self.known
+        self.known = {name: number for name, number in given if number is not None}
         try:
-            self._name(re.findall(r"(%\w+):", function.text), numbers)
             return self._region(function.regions[0])
         finally:
             self.known = outer
@@ -180,9 +181,14 @@ class _Run:
             return self.place["xyz".index(word)]
         if each.name == "tt.get_num_programs":
             return self.grid["xyz".index(word)]
-        computed = _INTEGERS.get(f"{each.name} {word}" if each.name == "arith.cmpi" else each.name)
+        what = f"{each.name} {word}" if each.name == "arith.cmpi" else each.name
         values = [value for value in self._values(each.operands) if value is not None]
-        return int(computed(*values)) if computed and len(values) == len(each.operands) else None
+        if what not in _INTEGERS or len(values) < len(each.operands):
+            return None
+        if min(values) < 0 and (what.endswith("ui") or " u" in what):  # another number, unsigned
+            return None
+        computed, half = int(_INTEGERS[what](*values)), 2 ** (each.bits - 1)
+        return computed if computed in (0, 1) else (computed + half) % (2 * half) - half
 
     def _for(self, each: Operation) -> list[int | None]:
         """Once for all trips, if each does the same; else trip by trip."""
@@ -278,4 +284,3 @@ _INTEGERS: Mapping[str, Callable[..., int]] = {
         for signed in ("", "s", "u")
     },
 }
-"""As if integers had no end."""

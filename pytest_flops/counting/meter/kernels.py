@@ -90,17 +90,15 @@ def _tell(run: Callable[..., Any], kernel: Any, *args: Any, **kwargs: Any) -> An
 
 
 def _proposal(name: str, work: Executed | None, grid: tuple[int, ...], interpreted: bool) -> str:
-    """What a launch executes, and where that is known of each program, a cost to begin with."""
+    """What a launch executes, and a cost where each program does the same."""
     if work is None:
         return f"what {KERNEL}{name} executes, only a launch tells"
     where = "in Triton's interpreter" if interpreted else "by its code, masks aside,"
     told = f"{where} the first launch of {KERNEL}{name} comes to {work}"
-    if not work.alike:
+    if not work.alike or not prod(grid):
         return told
-    factors = [f"grid[{axis}]" for axis, size in enumerate(grid) if size > 1]
-    formula = " * ".join([f"{work.flops // prod(grid)}", *factors])
-    parameter = " grid" if factors else ""
-    return f"{told}; to begin with: register_cost({name})(lambda{parameter}: {formula})"
+    cost = f"register_cost({name})(lambda grid: {work.flops // prod(grid)} * math.prod(grid))"
+    return f"{told}; a cost for launches of these sizes: {cost}"
 
 
 def _try_untold(bench: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -125,7 +123,8 @@ def _pass_over_fakes(run: Callable[..., Any], kernel: Any, *args: Any, **kwargs:
 
 
 def _fakes(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[FakeTensor]:
-    return [value for value in tree_leaves((args, kwargs)) if isinstance(value, FakeTensor)]
+    given = map(_plain, tree_leaves((args, kwargs)))
+    return [value for value in given if isinstance(value, FakeTensor)]
 
 
 def _is_wrapper(kernel: Any) -> bool:

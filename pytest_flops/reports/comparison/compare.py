@@ -35,7 +35,7 @@ def compare(base: Report, head: Report, *, tolerance: Fraction | None = None) ->
     Where something is gone and something else is new, the one may be the other under a new name:
     the new one is red, unless it was recorded, or the base says why it had not run there.
     """
-    pairs = [pair for pair in pair_entries(base.held, head.held) if not _count_nothing(*pair)]
+    pairs = pair_entries(base.held, head.held)
     fates, cut_short = _fates(head), bool(head.missing) or not head.complete
     changes = [_budget_change(*pair, tolerance, fates, cut_short=cut_short) for pair in pairs]
     commit = base.environment.get("commit")
@@ -100,11 +100,6 @@ def _fate(entry: Entry, fates: _Fates) -> Fate | None:
     return found or (budgets.get(entry.budget) if entry.location is not None else None)
 
 
-def _count_nothing(before: Entry | None, after: Entry | None) -> bool:
-    """Whether neither has a count that could be compared, as a test of growth alone."""
-    return bool(before and after and before.measurement is after.measurement is None)
-
-
 def _budget_change(
     before: Entry | None,
     after: Entry | None,
@@ -117,6 +112,10 @@ def _budget_change(
     assert entry is not None
     was = before.subject if before and after and before.subject != after.subject else None
     change = partial(BudgetChange, entry.subject, entry.budget, entry.location, was=was)
+    if before and after and before.measurement is after.measurement is None:
+        # As a test of growth alone; one that failed has lost its limits with its sweep.
+        judged = all(verdict.kind != "error" for verdict in after.verdicts)
+        return change("without a count", raised=tuple(raised(before, after)) if judged else ())
     if before is None or (before.measurement is None and after is not None):
         return change("added")
     if after is None:

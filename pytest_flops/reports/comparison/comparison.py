@@ -14,7 +14,17 @@ if TYPE_CHECKING:
     from pytest_flops.reports.comparison.raised import Raised
     from pytest_flops.reports.fates import Fate
 
-Status = Literal["added", "unmatched", "removed", "left out", "unmeasured", "grew", "fell", "same"]
+Status = Literal[
+    "added",
+    "unmatched",
+    "removed",
+    "left out",
+    "unmeasured",
+    "without a count",
+    "grew",
+    "fell",
+    "same",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +86,8 @@ class BudgetChange:
     Attributes:
         status: `added`; `unmatched` (added, while another is gone that it may be); `removed` (not
             in the new report); `left out` (its tests were deselected); `unmeasured` (there, or
-            lost by an incomplete run, but no longer counted); `grew`, `fell`, or `same`. A budget
+            lost by an incomplete run, but no longer counted); `without a count` (in both, as a test
+            of growth alone); `grew`, `fell`, or `same`. A budget
             grew when any of its quantities or components did.
         was: The subject it had in the base, if another.
         in_the_base: What became in the base of the test of an `added` one, if it had it.

@@ -32,6 +32,7 @@ _WORST_FIRST: tuple[Status, ...] = (
     "added",
     "fell",
     "left out",
+    "without a count",
     "same",
 )
 _STATUS = {
@@ -51,12 +52,13 @@ def headline(comparison: Comparison) -> str:
     numbers = Counter(budget.status for budget in comparison.budgets)
     listed = ", ".join(f"{numbers[each]:,} {each}" for each in _WORST_FIRST if numbers[each])
     result = "costs more than its base allows" if comparison.regressed else "no regression"
-    return f"FLOPs against the base: {result} ({listed or 'no budget is counted in both'})"
+    return f"FLOPs against the base: {result} ({listed or 'no budgets'})"
 
 
 def changed_budgets(comparison: Comparison) -> list[BudgetChange]:
-    """The budgets that are not the same, regressions first; those left out are only counted."""
-    changed = [b for b in comparison.budgets if b.raised or b.status not in ("same", "left out")]
+    """The budgets that are not the same, regressions first; without those that were not held."""
+    alike = ("same", "left out", "without a count")
+    changed = [b for b in comparison.budgets if b.raised or b.status not in alike]
     return sorted(changed, key=lambda b: (not b.regressed, _WORST_FIRST.index(b.status)))
 
 

@@ -21,6 +21,7 @@ _OTHERS = {
     "removed": ("budget is no longer held", "budgets are no longer held"),
     "added": ("budget is new", "budgets are new"),
     "left out": ("budget was left out of this run", "budgets were left out of this run"),
+    "without a count": ("budget holds growth alone", "budgets hold growth alone"),
     "same": ("budget costs the same, to the last FLOP", "budgets cost the same, to the last FLOP"),
 }
 """By status of a budget without figures to show: what one or several of them are."""
