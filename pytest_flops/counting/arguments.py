@@ -7,8 +7,17 @@ from functools import wraps
 from numbers import Integral, Real
 from textwrap import shorten
 from types import NoneType, UnionType
-from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar, Union, get_args, get_origin
-from typing import get_type_hints as hints_of
+from typing import (
+    Any,
+    Literal,
+    NamedTuple,
+    ParamSpec,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,7 +45,7 @@ def refused_argument(function: Callable[..., Any], given: Mapping[str, Any]) -> 
 
     A hint that names a class of somebody's own is left to the function.
     """
-    hints = hints_of(function)
+    hints = get_type_hints(function)
     for name, value in given.items():
         hint = hints.get(name, Any)
         union = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
