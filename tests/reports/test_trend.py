@@ -86,6 +86,12 @@ def test_a_budget_that_came_went_or_was_away_is_told_so(run):
     assert not re.search("moved (gone|new|away)", text)
 
 
+def test_a_move_after_reports_without_a_count_may_be_of_what_came_before(run):
+    text = told(run(1, "a", b=100), run(2, "b", c=1), run(3, "c", b=150))
+    moved = "2026-01-03 ccccccccc moved b : +50.0 %"
+    assert f"{moved} (or what came before it: 1 report has no count)" in text
+
+
 def test_a_move_by_another_workload_or_another_pytorch_says_so(run, make):
     small, large = (Workload("gpt", {"layers": n}) for n in (2, 4))
     text = told(

@@ -106,7 +106,7 @@ def _add_table(page: Page, entries: Sequence[Entry], against: summary.Against) -
 
 
 def _row(entry: Entry, against: summary.Against) -> str:
-    share = plain(summary.limit_used(entry) or "no limit")
+    share = plain(summary.limit_used(entry) or "-")
     cells = [
         _SIGNS[summary.tone(entry, against)],
         code(summary.title(entry)),

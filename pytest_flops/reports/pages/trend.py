@@ -38,6 +38,7 @@ class Move:
     when: str
     before: int
     difference: int
+    unseen: int = 0  # runs just before that have no count of it, any of which may have moved it
 
     @property
     def change(self) -> str:
@@ -61,6 +62,7 @@ class Track:
     entry: Entry
     metric: Metric
     values: Sequence[tuple[str, int]]
+    unseen: Mapping[str, int] = field(default_factory=dict)  # before a run, how many lack it
 
     @property
     def name(self) -> str:
@@ -82,7 +84,7 @@ class Track:
     def moves(self) -> list[Move]:
         """Every change, oldest first."""
         return [
-            Move(self, seen, before, now - before)
+            Move(self, seen, before, now - before, self.unseen.get(seen, 0))
             for (_, before), (seen, now) in pairwise(self.values)
             if now != before
         ]
@@ -217,6 +219,7 @@ def _tracks(
 ) -> Iterator[Track]:
     newest = max(places)
     measured = {place: entry.measurement for place, entry in places.items() if entry.measurement}
+    unseen = {labels[now]: now - before - 1 for before, now in pairwise(measured)}
     names = dict.fromkeys(name for found in measured.values() for name in found.metrics)
     for metric in (FLOPS, *(METRICS[name] for name in names)):
         quantity = quantity_of(metric, TOTAL)
@@ -227,7 +230,7 @@ def _tracks(
             if found.counts(quantity)
             and not (metric.of_compiler and "torch" in tools_changed(runs[place], runs[newest]))
         ]
-        yield Track(places[newest], metric, values)
+        yield Track(places[newest], metric, values, unseen)
 
 
 def _notes(places: Mapping[int, Entry], labels: Sequence[str]) -> Iterator[str]:
