@@ -5,6 +5,7 @@ VENV ?= .venv
 CHROMIUM ?= chromium
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+ONE_THREAD := OMP_NUM_THREADS=1 # for each of two workers: models are small, and cores are few
 SITE := import sysconfig; print(sysconfig.get_path('purelib'))
 
 .PHONY: help gate test test-all models operators lint format coverage fuzz mutants faults screenshot docs build packaging clean
@@ -16,10 +17,10 @@ gate: $(INSTALLED) ## Hold this project's own budgets; write reports/flops.json 
 	$(BIN)/python -m pytest budgets --flops-report reports
 
 test: $(INSTALLED) ## Run the tests, without the long ones: about four minutes on two cores
-	$(BIN)/python -m pytest -n 2 -m "not long" --flops-report reports
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m "not long" --flops-report reports
 
 test-all: $(INSTALLED) ## Run every test, with many more generated examples
-	$(BIN)/python -m pytest -n 2 --hypothesis-profile thorough --flops-report reports
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 --hypothesis-profile thorough --flops-report reports
 
 models: $(INSTALLED) ## Count models of many libraries on fakes and for real (docs/models.md)
 	$(BIN)/python -m venv build/models-env

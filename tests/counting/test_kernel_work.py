@@ -143,10 +143,10 @@ def test_programs_that_differ():
 
 def test_what_the_code_does_not_tell():
     told = proposal(as_long_as_positive, (1,))
-    assert told == "what triton.as_long_as_positive executes, only a launch tells"
+    assert told == "what triton.as_long_as_positive executes, its code alone does not tell"
     # Of which there are too many to go through.
     told = proposal(up_to_the_diagonal, (1, 1_000_000), 1_000_000, BLOCK=8)
-    assert told == "what triton.up_to_the_diagonal executes, only a launch tells"
+    assert told == "what triton.up_to_the_diagonal executes, its code alone does not tell"
 
 def test_an_empty_grid():
     assert " comes to 0 FLOP, 0 B loaded and 0 B stored" in proposal(softmax, (0,), 50, BLOCK=64)
@@ -157,7 +157,7 @@ def test_integers_have_32_bits():
 
 def test_a_tuple_is_not_read():
     told = proposal(twice_so_often, (1,), (2, 3), 5, BLOCK=8)
-    assert told == "what triton.twice_so_often executes, only a launch tells"
+    assert told == "what triton.twice_so_often executes, its code alone does not tell"
 
 def test_a_descriptor_on_fakes_launches_nothing():
     from triton.tools.tensor_descriptor import TensorDescriptor

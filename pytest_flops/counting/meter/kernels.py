@@ -92,13 +92,13 @@ def _tell(run: Callable[..., Any], kernel: Any, *args: Any, **kwargs: Any) -> An
 def _proposal(name: str, work: Executed | None, grid: tuple[int, ...], interpreted: bool) -> str:
     """What a launch executes, and a cost where each program does the same."""
     if work is None:
-        return f"what {KERNEL}{name} executes, only a launch tells"
+        return f"what {KERNEL}{name} executes, its code alone does not tell"
     where = "in Triton's interpreter" if interpreted else "by its code, masks aside,"
     told = f"{where} the first launch of {KERNEL}{name} comes to {work}"
     if not work.alike or not prod(grid):
         return told
     cost = f"register_cost({name})(lambda grid: {work.flops // prod(grid)} * math.prod(grid))"
-    return f"{told}; a cost for launches of these sizes: {cost}"
+    return f"{told}; with pytest_flops.counting.costs, for launches of these sizes: {cost}"
 
 
 def _try_untold(bench: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
