@@ -48,7 +48,7 @@ BASELINE_COUNT = (16287760384, 32568016896, 62191800)
 
 # `make test` draws fewer examples than `make test-all`. No deadline: machines of CI stall.
 settings.register_profile("quick", max_examples=25, deadline=None)
-settings.register_profile("thorough", max_examples=100, deadline=None)
+settings.register_profile("thorough", max_examples=50, deadline=None)
 settings.load_profile("quick")
 
 
