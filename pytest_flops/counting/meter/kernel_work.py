@@ -44,10 +44,11 @@ def work_of(function: FunctionType, args: Sequence[Any], grid: Sequence[int]) ->
     """
     try:
         code, passed = compiled(function, args)
+        functions = parsed(code)
         numbers = [int(arg) if isinstance(arg, int) else None for arg in passed]
         # By as few axes of the grid as tell what a program does: most often each does the same.
         for axes in (axes for number in range(4) for axes in combinations(range(3), number)):
-            run = _Run(parsed(code), grid)
+            run = _Run(functions, grid)
             with suppress(_UnknownError):
                 for run.place in product(*(range(grid[i]) if i in axes else [None] for i in _AXES)):
                     run.times = prod(grid[i] for i in _AXES if i not in axes)
